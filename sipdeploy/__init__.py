@@ -1,0 +1,3 @@
+"""One YAML file becomes a running, proven WebRTC calling system."""
+
+__version__ = "0.1.0"
