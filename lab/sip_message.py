@@ -1,0 +1,198 @@
+"""SIP messages as values: text in, values out, and back.
+
+Never opens a socket and never reads a clock: tested without a network.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Headers = tuple[tuple[str, str], ...]
+
+# RFC 3261 section 7.3.3 and the later RFCs that registered a compact form.
+_COMPACT = {
+    "c": "Content-Type",
+    "e": "Content-Encoding",
+    "f": "From",
+    "i": "Call-ID",
+    "k": "Supported",
+    "l": "Content-Length",
+    "m": "Contact",
+    "o": "Event",
+    "r": "Refer-To",
+    "s": "Subject",
+    "t": "To",
+    "u": "Allow-Events",
+    "v": "Via",
+    "x": "Session-Expires",
+}
+_TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+\Z")
+_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9]{2}) ?(.*)\Z")
+_REQUEST_LINE = re.compile(r"([A-Za-z0-9.!%*_+`'~-]+) (\S+) SIP/2\.0\Z")
+
+
+class MalformedMessage(ValueError):  # noqa: N818 - the reader's word for it
+    """The text is not a SIP message; the message says where it stops being one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What requests and replies share. Header names are kept as sent, compact ones spelt out."""
+
+    headers: Headers = ()
+    body: str = ""
+
+    def values(self, name: str) -> list[str]:
+        """Every value of a header in the order sent, one item for each header line."""
+        wanted = name.lower()
+        return [value for key, value in self.headers if key.lower() == wanted]
+
+    def header(self, name: str) -> str:
+        """The first value of a header, or the empty text."""
+        return next(iter(self.values(name)), "")
+
+    def items(self, name: str) -> list[str]:
+        """A header's values with comma lists taken apart (Via, Route, Record-Route, Contact)."""
+        return [item for value in self.values(name) for item in split_list(value)]
+
+    @property
+    def call_id(self) -> str:
+        """The Call-ID."""
+        return self.header("Call-ID")
+
+    @property
+    def cseq(self) -> tuple[int, str]:
+        """Number and method of CSeq; (0, "") when it is not well formed."""
+        found = re.fullmatch(r"(\d+)\s+(\S+)", self.header("CSeq"))
+        return (int(found[1]), found[2]) if found else (0, "")
+
+    @property
+    def branch(self) -> str:
+        """The topmost Via's branch."""
+        return parameter(next(iter(self.items("Via")), ""), "branch")
+
+    @property
+    def from_tag(self) -> str:
+        """The tag of From."""
+        return parameter(self.header("From"), "tag")
+
+    @property
+    def to_tag(self) -> str:
+        """The tag of To, empty outside a dialog."""
+        return parameter(self.header("To"), "tag")
+
+    def _text(self, first_line: str) -> str:
+        lines = [first_line, *(f"{name}: {value}" for name, value in self.headers)]
+        if not self.values("Content-Length"):
+            lines.append(f"Content-Length: {len(self.body.encode())}")
+        return "\r\n".join([*lines, "", self.body])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Message):
+    """A request: method, request-URI, headers, body."""
+
+    method: str
+    uri: str
+
+    def __str__(self) -> str:
+        """The text on the wire; Content-Length is added where the headers have none."""
+        return self._text(f"{self.method} {self.uri} SIP/2.0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply(Message):
+    """A reply: status (100 to 699), reason, headers, body."""
+
+    status: int
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """The text on the wire; Content-Length is added where the headers have none."""
+        return self._text(f"SIP/2.0 {self.status} {self.reason}")
+
+
+def parse(text: str) -> Request | Reply:
+    """One whole SIP message of one WebSocket frame (RFC 7118 section 5), or MalformedMessage."""
+    head, separator, body = text.partition("\r\n\r\n")
+    if not separator:
+        raise MalformedMessage("no empty line after the headers")
+    first, *lines = head.split("\r\n")
+    headers = tuple(_header(line) for line in _unfold(lines))
+    body = _bounded(body, headers)
+    if found := _STATUS_LINE.match(first):
+        return Reply(status=int(found[1]), reason=found[2], headers=headers, body=body)
+    if found := _REQUEST_LINE.match(first):
+        return Request(method=found[1], uri=found[2], headers=headers, body=body)
+    raise MalformedMessage(f"not a request or status line: {first[:80]!r}")
+
+
+def _unfold(lines: Iterable[str]) -> list[str]:
+    """Join continuation lines to the line before them (RFC 3261 section 7.3.1)."""
+    joined: list[str] = []
+    for line in lines:
+        if line[:1] in {" ", "\t"} and joined:
+            joined[-1] += " " + line.strip()
+        else:
+            joined.append(line)
+    return joined
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    name = name.rstrip(" \t")
+    if not colon or not _TOKEN.match(name):
+        raise MalformedMessage(f"not a header: {line[:80]!r}")
+    return _COMPACT.get(name.lower(), name), value.strip()
+
+
+def _bounded(body: str, headers: Headers) -> str:
+    """The body as Content-Length bounds it; without one it is the rest of the frame."""
+    length = next((value for name, value in headers if name.lower() == "content-length"), None)
+    if length is None:
+        return body
+    raw = body.encode()
+    if not length.isdigit() or int(length) > len(raw):
+        raise MalformedMessage(f"Content-Length {length} but {len(raw)} bytes came")
+    return raw[: int(length)].decode(errors="replace")
+
+
+def split_list(value: str) -> list[str]:
+    """Take a header value apart at the commas outside quotes and angle brackets."""
+    pieces = re.findall(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,"<])+', value)
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def uri_of(address: str) -> str:
+    """The URI of a From, To, Contact or Route value, without header parameters."""
+    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", address)
+    if found := re.search(r"<([^>]*)>", unquoted):
+        return found[1]
+    return unquoted.split(";")[0].strip()
+
+
+def parameter(address: str, name: str) -> str:
+    """A header parameter's value without its quotes; empty when absent or without a value."""
+    after = re.sub(r"^[^<]*<[^>]*>", "", re.sub(r'^\s*"(?:[^"\\]|\\.)*"', "", address))
+    found = re.search(
+        rf';\s*{re.escape(name)}\s*=\s*(?:"([^"]*)"|([^;,\s]+))', after, re.IGNORECASE
+    )
+    return (found[1] or found[2] or "") if found else ""
+
+
+def with_headers(headers: Headers, changes: Mapping[str, str | None]) -> Headers:
+    """Headers with some replaced in their place, appended when new, left out for None."""
+    wanted = {name.lower(): (name, value) for name, value in changes.items()}
+    kept = [wanted.pop(name.lower(), (name, value)) for name, value in headers]
+    return tuple((name, value) for name, value in [*kept, *wanted.values()] if value is not None)
+
+
+def token(length: int = 10) -> str:
+    """Random lower-case hex of that many characters, for tags, branches and Call-IDs."""
+    return secrets.token_hex((length + 1) // 2)[:length]

@@ -1,0 +1,141 @@
+"""One SIP-over-WebSocket connection (RFC 7118): opening, frames, trace, and the ways to end it.
+
+Owns the socket. Never looks into a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import struct
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.typing import Origin, Subprotocol
+
+PING, PONG = "\r\n\r\n", "\r\n"  # RFC 5626 section 3.5.1, which RFC 7118 section 6 allows too
+
+
+class HandshakeRefusedError(ConnectionError):
+    """The server did not upgrade to WebSocket. `status` is the HTTP status, 0 for none."""
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """One frame as it went over the wire; `at` is in seconds of the monotonic clock."""
+
+    direction: Literal["sent", "received"]
+    text: str
+    at: float
+
+
+def trusting_tls() -> ssl.SSLContext:
+    """A client TLS context that accepts any certificate: for lab hosts, and cheap to share."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@dataclass(slots=True, kw_only=True)
+class Wire:
+    """Where to connect and as whom; after `open()` the connection itself."""
+
+    address: tuple[str, int]
+    server_name: str
+    path: str = "/ws"
+    origin: str | None = None
+    source: str | None = None
+    tls: ssl.SSLContext | None = None
+    pin: str = ""  # SHA-256 of the server's certificate in hex
+    open_seconds: float = 10
+    keep_trace: bool = True
+    trace: list[Traced] = field(default_factory=list)
+    frames_received: int = 0
+    _connection: ClientConnection | None = None
+
+    async def open(self) -> None:
+        """Connect, or raise HandshakeRefusedError, TimeoutError, OSError (ssl.SSLError is one)."""
+        host, port = self.address
+        try:
+            self._connection = await connect(
+                f"wss://{self.server_name}:{port}{self.path}",
+                host=host,
+                port=port,
+                ssl=self.tls or trusting_tls(),
+                server_hostname=self.server_name,
+                local_addr=(self.source, 0) if self.source else None,
+                origin=Origin(self.origin) if self.origin else None,
+                subprotocols=[Subprotocol("sip")],
+                compression=None,
+                ping_interval=None,  # the server's pings are answered; none are sent
+                open_timeout=self.open_seconds,
+                proxy=None,  # never the one of the environment
+            )
+        except InvalidStatus as refusal:
+            status = refusal.response.status_code
+            raise HandshakeRefusedError(f"HTTP {status}", status) from refusal
+        except (InvalidHandshake, EOFError) as refusal:
+            raise HandshakeRefusedError(str(refusal)) from refusal
+        self._check()
+
+    def _check(self) -> None:
+        if self.connection.subprotocol != "sip":
+            self.reset()
+            raise HandshakeRefusedError("the server did not choose the subprotocol sip")
+        if self.pin and self.certificate_digest() != self.pin.lower().replace(":", ""):
+            self.reset()
+            raise HandshakeRefusedError("another certificate than the pinned one")
+
+    @property
+    def connection(self) -> ClientConnection:
+        """The open connection; ConnectionError before `open()`."""
+        if self._connection is None:
+            raise ConnectionError("not connected")
+        return self._connection
+
+    def certificate_digest(self) -> str:
+        """SHA-256 of the certificate that the server showed, in lower-case hex."""
+        secured: ssl.SSLObject = self.connection.transport.get_extra_info("ssl_object")
+        return hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
+
+    async def send(self, text: str) -> None:
+        """One text frame; ConnectionError once the connection is gone."""
+        if self.keep_trace:
+            self.trace.append(Traced(direction="sent", text=text, at=time.monotonic()))
+        try:
+            await self.connection.send(text)
+        except ConnectionClosed as gone:
+            raise ConnectionError("the connection is closed") from gone
+
+    async def receive(self) -> str | None:
+        """The next frame as text, None once the connection has ended, however it did."""
+        try:
+            frame = await self.connection.recv()
+        except ConnectionClosed:
+            return None
+        text = frame if isinstance(frame, str) else frame.decode(errors="replace")
+        self.frames_received += 1
+        if self.keep_trace:
+            self.trace.append(Traced(direction="received", text=text, at=time.monotonic()))
+        return text
+
+    async def close(self) -> None:
+        """The closing handshake of WebSocket and TLS, as a page that is left does it."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    def reset(self) -> None:
+        """Cut the connection with a TCP RST: no closing handshake of WebSocket or TLS."""
+        transport = self.connection.transport
+        raw: socket.socket = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
