@@ -1,0 +1,70 @@
+"""What the two service modules share: the values they return and how a version is compared."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sipdeploy.site import HostEntry, Site
+
+Version = tuple[int, ...]
+
+# Kamailio and Asterisk live on one host and talk over loopback; this is the only place that says so.
+LOOPBACK = "127.0.0.1"
+NEWEST = 999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What the services render from: one host of the site, the versions on it, and the HA1s."""
+
+    site: Site
+    host: HostEntry
+    kamailio: Version
+    asterisk: Version
+    credentials: Mapping[str, str]
+
+    @property
+    def local_address(self) -> str:
+        """The address that the host itself has; behind 1:1 NAT not the one that phones reach."""
+        return self.host.private_address or self.host.media_address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory:
+    """A directory that a service needs; `owner` is `user:group`."""
+
+    path: str
+    mode: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A port that must answer once the service runs, and the process that must be behind it."""
+
+    protocol: str
+    address: str
+    number: int
+    process: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One complaint of a daemon about a staged file."""
+
+    path: str
+    line: int
+    column: int
+    text: str
+
+
+def parse_version(text: str) -> Version:
+    """`6.1` -> (6, 1, 999): what is not said counts as the newest. `5.6.3` -> (5, 6, 3)."""
+    numbers = tuple(int(part) for part in text.split(".")[:3])
+    return numbers + (NEWEST,) * (3 - len(numbers))
+
+
+def prefix_length(address: str) -> int:
+    """The bits of a single address: 32 or 128."""
+    return ipaddress.ip_address(address).max_prefixlen

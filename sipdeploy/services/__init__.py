@@ -1,0 +1,35 @@
+"""The services of a host, each a module with the same names; this file only gathers them.
+
+A service module has: NAME, UNIT, DIRECTORIES, packages(os_id, codename), files(deployment),
+listens(site, host), check(tree) and parse_check(output).
+"""
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from sipdeploy.render import FileSet
+from sipdeploy.service import Deployment, parse_version
+from sipdeploy.services import asterisk, kamailio
+from sipdeploy.site import Site, Versions
+
+# In the order in which they start: Kamailio sends nobody to an Asterisk that is not there yet.
+SERVICES: Mapping[str, ModuleType] = {module.NAME: module for module in (asterisk, kamailio)}
+
+
+def file_set(
+    site: Site, host_name: str, *, versions: Versions, credentials: Mapping[str, str]
+) -> FileSet:
+    """Every managed file of `host_name`, for daemons of these versions.
+
+    `credentials` maps each number to its HA1 in hex. Equal input gives equal bytes.
+    Raises UnquotableError for a value that the site model should have refused.
+    """
+    deployment = Deployment(
+        site=site,
+        host=site.hosts[host_name],
+        kamailio=parse_version(versions.kamailio),
+        asterisk=parse_version(versions.asterisk),
+        credentials=credentials,
+    )
+    files = (file for module in SERVICES.values() for file in module.files(deployment))
+    return FileSet(tuple(sorted(files, key=lambda file: file.path)))

@@ -1,0 +1,633 @@
+"""The routing, on a host that `apply` made: each promise of the design as a test, in both modes."""
+
+import asyncio
+import re
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from lab.sip import CallRefusedError, HandshakeRefusedError
+from system import DOMAIN
+
+pytestmark = pytest.mark.lab
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, 90))
+
+
+@asynccontextmanager
+async def registered(system, *numbers, **options):
+    """Phones, each on a connection of its own, registered."""
+    async with AsyncExitStack() as stack:
+        phones = [await stack.enter_async_context(system.phone(n, **options)) for n in numbers]
+        for phone in phones:
+            await phone.connect()
+            reply = await phone.register()
+            assert reply.status == 200, reply
+        yield phones
+
+
+async def talk(caller, callee):
+    """A call between two phones, set up; both ends of it."""
+    call = await caller.invite(callee.number)
+    incoming = await callee.incoming(method="INVITE")
+    await incoming.ring()
+    answered = await incoming.answer()
+    await call.answered()
+    await call.ack()
+    await answered.acknowledged()
+    return call, answered
+
+
+async def outcome(caller, number, **options):
+    call = await caller.invite(number, **options)
+    return (await call.final(45)).status
+
+
+# --- registration --------------------------------------------------------------------------------
+
+
+def test_register_and_remove(system):
+    async def scenario():
+        async with registered(system, "1001") as (phone,):
+            assert system.contacts("1001") == 1
+            assert (await phone.register(expires=0)).status == 200
+            assert system.contacts("1001") == 0
+
+    run(scenario())
+
+
+def test_gruu_is_given_where_kamailio_registers(system):
+    async def scenario():
+        async with registered(system, "1001") as (phone,):
+            if system.mode == "kamailio":
+                assert phone.pub_gruu.startswith(f"sip:1001@{DOMAIN};gr=")
+
+    run(scenario())
+
+
+def test_a_wrong_password_is_refused_and_the_victim_keeps_its_calls(system):
+    async def scenario():
+        async with registered(system, "1006", "1001") as (victim, caller):
+            async with system.phone("1006", "wrong") as thief:
+                await thief.connect()
+                assert (await thief.register()).status in {401, 403}
+                assert (await thief.register(contact="*", expires=0)).status in {401, 403}
+                assert system.contacts("1006") == 1
+                call = await caller.invite("1006")
+                incoming = await victim.incoming()
+                await incoming.reject(486)
+                assert (await call.final()).status == 486
+                assert not thief.received("INVITE")
+
+    run(scenario())
+
+
+def test_no_password_at_all_stores_nothing(system):
+    async def scenario():
+        async with system.phone("1006") as phone:
+            await phone.connect()
+            reply = await phone.register(authenticate=False)
+            assert reply.status == 401
+            reply = await phone.register(authenticate=False, contact="*", expires=0)
+            assert reply.status == 401
+            assert system.contacts("1006") == 0
+
+    run(scenario())
+
+
+def test_an_unknown_number_looks_like_a_wrong_password(system):
+    async def scenario():
+        async with system.phone("9999", "whatever") as phone:
+            await phone.connect()
+            assert (await phone.register()).status in {401, 403}
+
+    run(scenario())
+
+
+def test_nobody_registers_for_somebody_else(system):
+    async def scenario():
+        async with system.phone("1003") as phone:
+            await phone.connect()
+            assert (await phone.register(to_user="1006")).status in {401, 403, 404}
+            assert (await phone.register(from_user="1006", to_user="1006")).status in {401, 403}
+            assert system.contacts("1006") == 0
+
+    run(scenario())
+
+
+def test_star_removes_all_of_ones_own(system):
+    async def scenario():
+        async with registered(system, "1005", "1005") as (first, _):
+            assert system.contacts("1005") == 2
+            assert (await first.register(contact="*", expires=0)).status == 200
+            assert system.contacts("1005") == 0
+
+    run(scenario())
+
+
+def test_a_number_has_at_most_its_phones(system):
+    async def scenario():
+        async with registered(system, "1005", "1005"), system.phone("1005") as third:
+            await third.connect()
+            await third.register()
+            assert system.contacts("1005") == 2
+
+    run(scenario())
+
+
+def test_a_clean_close_takes_the_contact_along(system):
+    async def scenario():
+        async with registered(system, "1004"):
+            assert system.contacts("1004") == 1
+        await gone(system, "1004")
+
+    run(scenario())
+
+
+def test_a_reset_takes_the_contact_along_and_callers_get_480(system):
+    async def scenario():
+        async with registered(system, "1004", "1001") as (callee, caller):
+            await callee.reset()
+            assert await outcome(caller, "1004") == 480
+            await gone(system, "1004")
+
+    run(scenario())
+
+
+async def gone(system, number, seconds=15):
+    begun = time.monotonic()
+    while system.contacts(number):
+        assert time.monotonic() - begun < seconds, f"{number} is still there"
+        await asyncio.sleep(0.5)
+
+
+# --- who may call ---------------------------------------------------------------------------------
+
+
+def test_an_unregistered_connection_reaches_nobody(system):
+    async def scenario():
+        async with registered(system, "1001") as (victim,), system.phone("1003", "wrong") as phone:
+            await phone.connect()
+            for target in ("1001", "6000"):
+                assert await outcome(phone, target) in {401, 403, 407}
+            assert (await phone.request("MESSAGE", "1001", body="x")).status in {401, 403, 407}
+            reply = await phone.request(
+                "SUBSCRIBE", "1001", headers={"Event": "presence"}, authenticate=False
+            )
+            assert reply.status in {401, 403, 407}
+            await victim.silence(0.5)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("name", ["1006", "trunk", "asterisk", "kamailio", "anonymous"])
+def test_a_registered_phone_cannot_send_as_another(system, name):
+    async def scenario():
+        async with registered(system, "1003", "1001") as (phone, victim):
+            for target in ("1001", "6000"):
+                assert await outcome(phone, target, from_user=name) in {401, 403, 407}
+            reply = await phone.request("MESSAGE", "1001", body="x", from_user=name)
+            assert reply.status in {401, 403, 407}
+            assert await outcome(phone, "1001", from_domain="elsewhere.test") == 403
+            await victim.silence(0.5)
+
+    run(scenario())
+
+
+def test_identity_is_what_was_proved(system):
+    lies = {
+        "P-Asserted-Identity": f"<sip:1006@{DOMAIN}>",
+        "P-Preferred-Identity": f"<sip:1006@{DOMAIN}>",
+        "Remote-Party-ID": f"<sip:1006@{DOMAIN}>",
+        "X-Sipdeploy-Reason": "busy",
+    }
+
+    async def scenario():
+        async with registered(system, "1003", "1001") as (phone, callee):
+            await phone.invite("1001", headers=lies)
+            incoming = await callee.incoming()
+            request = incoming.request
+            assert request.values("P-Asserted-Identity") == [
+                rf'"Eve; \"the\" <third>" <sip:1003@{DOMAIN}>'
+            ]
+            for name in list(lies)[1:]:
+                assert request.values(name) == []
+            await incoming.reject(486)
+
+    run(scenario())
+
+
+def test_a_preloaded_route_leads_nowhere(system):
+    async def scenario():
+        async with registered(system, "1003", "1001") as (phone, callee):
+            route = {"Route": "<sip:127.0.0.1:5060;lr>"}
+            call = await phone.invite("1001", headers=route)
+            incoming = await callee.incoming()
+            await incoming.reject(486)
+            assert (await call.final()).status == 486
+            reply = await phone.request("MESSAGE", "sip:root@10.0.0.1", headers=route)
+            assert reply.status == 403
+
+    run(scenario())
+
+
+def test_scanners_get_silence(system):
+    async def scenario():
+        async with system.phone("1001") as phone:
+            await phone.connect()
+            sent = {"headers": {"User-Agent": "friendly-scanner"}, "authenticate": False}
+            with pytest.raises((TimeoutError, ConnectionError)):
+                await phone.request("OPTIONS", "100", timeout_seconds=1, **sent)
+        async with system.phone("1001") as phone:
+            await phone.connect()
+            with pytest.raises((TimeoutError, ConnectionError)):
+                await phone.request("OPTIONS", "100", timeout_seconds=1, authenticate=False)
+
+    run(scenario())
+
+
+def test_a_guesser_is_cut_off_and_the_neighbours_are_not(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (neighbour, other):
+            async with system.phone("1003", "guess") as guesser:
+                await guesser.connect()
+                with pytest.raises((ConnectionError, TimeoutError)):
+                    for _ in range(30):
+                        await guesser.register(timeout_seconds=2)
+            assert (await neighbour.register()).status == 200
+            call, _ = await talk(neighbour, other)
+            assert (await call.bye()).status == 200
+        # 1003 itself, from this address, waits: let the table forget for the tests that follow
+        system.run("kamcmd htable.flush failures")
+
+    run(scenario())
+
+
+def test_a_foreign_origin_only_matters_where_origins_are_named(system):
+    async def scenario():
+        async with system.phone("1001", origin="https://phone.example.org") as phone:
+            await phone.connect()
+        async with system.phone("1001", path="/elsewhere") as phone:
+            with pytest.raises(HandshakeRefusedError):
+                await phone.connect()
+
+    run(scenario())
+
+
+# --- calls ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gruu", [True, False])
+def test_a_call_both_ways(system, gruu):
+    async def scenario():
+        async with registered(system, "1001", "1004", gruu=gruu) as (alice, bob):
+            for caller, callee in ((alice, bob), (bob, alice)):
+                call, answered = await talk(caller, callee)
+                assert (await call.request_in_dialog("INFO")).status == 200
+                assert (await answered.request_in_dialog("UPDATE")).status == 200
+                assert (await answered.bye()).status == 200
+                await call.ended()
+                call, answered = await talk(caller, callee)
+                assert (await call.bye()).status == 200
+                await answered.ended()
+
+    run(scenario())
+
+
+def test_reinvite_reaches_the_peer(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call, answered = await talk(alice, bob)
+            again = asyncio.create_task(answered.reinvite())
+            incoming = await alice.incoming(method="INVITE")
+            await incoming.answer()
+            assert (await again).status == 200
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+def test_refer_in_a_call_and_the_notify_that_follows(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call, answered = await talk(alice, bob)
+            refer = {"Refer-To": f"<sip:1002@{DOMAIN}>"}
+            assert (await call.request_in_dialog("REFER", headers=refer)).status == 202
+            notify = {"Event": "refer", "Subscription-State": "active"}
+            assert (await answered.request_in_dialog("NOTIFY", headers=notify)).status == 200
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+def test_cancel_stops_the_ringing(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call = await alice.invite("1004")
+            incoming = await bob.incoming()
+            await incoming.ring()
+            await call.ringing()
+            assert (await call.cancel()).status == 200
+            await incoming.cancelled()
+            assert (await call.final()).status == 487
+
+    run(scenario())
+
+
+def test_all_phones_ring_and_the_first_answer_stops_the_others(system):
+    async def scenario():
+        async with registered(system, "1001", "1005", "1005") as (alice, first, second):
+            call = await alice.invite("1005")
+            one, two = await first.incoming(), await second.incoming()
+            await one.ring()
+            await two.ring()
+            await call.ringing()
+            await two.answer()
+            await call.answered()
+            await call.ack()
+            await one.cancelled()
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("status", [486, 603])
+def test_a_user_without_a_box_gives_the_callees_own_status(system, status):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call = await alice.invite("1004")
+            incoming = await bob.incoming()
+            await incoming.reject(status)
+            assert (await call.final()).status == status
+
+    run(scenario())
+
+
+def test_unanswered_is_480_after_half_a_minute(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            begun = time.monotonic()
+            call = await alice.invite("1004")
+            incoming = await bob.incoming()
+            await incoming.ring()
+            assert (await call.final(45)).status == 480
+            assert 25 < time.monotonic() - begun < 40
+            await incoming.cancelled()
+
+    run(scenario())
+
+
+def test_offline_is_480_and_unknown_is_404(system):
+    async def scenario():
+        async with registered(system, "1001") as (alice,):
+            assert await outcome(alice, "1004") == 480
+            assert await outcome(alice, "9999") == 404
+            assert await outcome(alice, "9999999999999999") == 404
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("status", [486, 603, None])
+def test_a_box_takes_the_call(system, status):
+    async def scenario():
+        async with registered(system, "1001") as (alice,), AsyncExitStack() as stack:
+            if status:
+                (bob,) = await stack.enter_async_context(registered(system, "1002"))
+            call = await alice.invite("1002")
+            if status:
+                await (await bob.incoming()).reject(status)
+            reply = await call.answered()
+            assert "UDP/TLS/RTP/SAVPF" in reply.body
+            await call.ack()
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("number", ["6000", "6001", "6002"])
+def test_a_service_answers(system, number):
+    async def scenario():
+        async with registered(system, "1002") as (bob,):
+            call = await bob.invite(number)
+            reply = await call.answered()
+            assert "fingerprint" in reply.body
+            candidates = re.findall(r"a=candidate:\S+ \d+ [a-zA-Z]+ \d+ (\S+)", reply.body)
+            assert set(candidates) == {system.address}
+            assert f"c=IN IP4 {system.address}\r\n" in reply.body
+            await call.ack()
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+def test_asterisk_reaches_the_browser(system):
+    async def scenario():
+        async with registered(system, "1004") as (phone,):
+            system.run("asterisk -rx 'channel originate PJSIP/1004 application Echo'")
+            incoming = await phone.incoming()
+            assert "UDP/TLS/RTP/SAVPF" in incoming.request.body
+            call = await incoming.answer()
+            await call.acknowledged()
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+def test_asterisk_hangs_up(system):
+    async def scenario():
+        async with registered(system, "1004") as (phone,):
+            system.run("asterisk -rx 'channel originate PJSIP/1004 application Wait 2'")
+            call = await (await phone.incoming()).answer()
+            await call.acknowledged()
+            await call.ended(8)
+
+    run(scenario())
+
+
+def test_a_busy_user_called_by_asterisk_is_busy(system):
+    async def scenario():
+        async with registered(system, "1002") as (phone,):
+            system.run("asterisk -rx 'channel originate PJSIP/1002 application Wait 2'")
+            await (await phone.incoming()).reject(486)
+            await asyncio.sleep(1)
+            assert "0 active calls" in system.run("asterisk -rx 'core show channels'")
+
+    run(scenario())
+
+
+# --- dialogs -------------------------------------------------------------------------------------
+
+
+def test_a_foreign_bye_is_refused(system):
+    """Somebody who knows Call-ID, tags and route set of a call, and even writes its From."""
+
+    async def scenario():
+        async with registered(system, "1001", "1004", "1003") as (alice, bob, eve):
+            call, answered = await talk(alice, bob)
+            for party in (call, answered):
+                for who in ("1003", "1001", "1004"):
+                    reply = await eve.request_in_dialog(
+                        party.established.copy(), "BYE", from_user=who
+                    )
+                    assert reply.status in {401, 403, 407}
+            async with system.phone("1003", "wrong") as stranger:
+                await stranger.connect()
+                reply = await stranger.request_in_dialog(call.established.copy(), "BYE")
+                assert reply.status in {401, 403, 407}
+            assert (await call.request_in_dialog("INFO")).status == 200
+            assert (await call.bye()).status == 200
+            assert not [m for m in bob.received("BYE") if "1003" in m.header("From")]
+
+    run(scenario())
+
+
+def test_the_seal_of_one_call_opens_no_other(system):
+    async def scenario():
+        async with registered(system, "1001", "1004", "1003") as (alice, bob, eve):
+            victim, _ = await talk(alice, bob)
+            mine = await eve.invite("6002")
+            await mine.answered()
+            await mine.ack()
+            stolen = victim.established.copy()
+            stolen.routes = mine.established.routes
+            reply = await eve.request_in_dialog(stolen, "BYE")
+            assert reply.status == 403
+            await mine.bye()
+            assert (await victim.bye()).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "target", ["sip:10.77.255.1:22;transport=tcp", "sip:127.0.0.1:5038", "sip:192.0.2.1:5060"]
+)
+def test_a_dialog_leads_to_no_address_of_the_senders_choice(system, target):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call, _ = await talk(alice, bob)
+            elsewhere = call.established.copy()
+            elsewhere.remote_target = target
+            assert (await alice.request_in_dialog(elsewhere, "INFO")).status in {403, 480}
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+def test_a_call_survives_a_restart_of_kamailio(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call, answered = await talk(alice, bob)
+            system.run("systemctl restart kamailio")
+            for phone in (alice, bob):
+                await phone.connect()
+                assert (await phone.register()).status == 200
+            assert (await call.request_in_dialog("INFO")).status == 200
+            assert (await answered.request_in_dialog("INFO")).status == 200
+            assert (await answered.bye()).status == 200
+            await call.ended()
+
+    run(scenario())
+
+
+def test_a_call_survives_a_lost_connection(system):
+    async def scenario():
+        async with registered(system, "1001", "1004", gruu=False) as (alice, bob):
+            call, answered = await talk(alice, bob)
+            await bob.reset()
+            await bob.connect()
+            assert (await bob.register()).status == 200
+            assert (await call.request_in_dialog("INFO")).status == 200
+            assert (await call.bye()).status == 200
+            await answered.ended()
+
+    run(scenario())
+
+
+# --- the other methods ----------------------------------------------------------------------------
+
+
+def test_message(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            sent = asyncio.create_task(alice.request("MESSAGE", "1004", body="hello"))
+            incoming = await bob.incoming()
+            assert incoming.request.body == "hello"
+            await incoming.reply(200)
+            assert (await sent).status == 200
+            assert (await alice.request("MESSAGE", "1006", body="x")).status == 480
+            assert (await alice.request("MESSAGE", "9999", body="x")).status == 404
+            assert (await alice.request("MESSAGE", "6000", body="x")).status == 405
+
+    run(scenario())
+
+
+def test_options(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, _):
+            reply = await alice.request("OPTIONS", f"sip:{DOMAIN}")
+            assert reply.status == 200
+            assert "INVITE" in reply.header("Allow")
+            assert (await alice.request("OPTIONS", "1004")).status == 200
+
+    run(scenario())
+
+
+def test_other_methods_are_answered_by_the_book(system):
+    async def scenario():
+        async with registered(system, "1001") as (alice,):
+            reply = await alice.request("PUBLISH", "1001", headers={"Event": "presence"})
+            assert reply.status == 405
+            assert "INVITE" in reply.header("Allow")
+            assert (await alice.request("BYE", "1004")).status == 481
+            assert (await alice.request("UPDATE", "1004")).status == 481
+            reply = await alice.request("NOTIFY", "1001", headers={"Event": "message-summary"})
+            assert reply.status == 405
+            reply = await alice.request("SUBSCRIBE", "1004", headers={"Event": "conference"})
+            assert reply.status == 489
+            assert "presence" in reply.header("Allow-Events")
+
+    run(scenario())
+
+
+def test_voicemail_indication(system):
+    subscription = {"Event": "message-summary", "Accept": "application/simple-message-summary"}
+
+    async def scenario():
+        async with registered(system, "1002", "1001") as (bob, alice):
+            reply = await bob.request("SUBSCRIBE", "1002", headers=subscription)
+            assert reply.status == 200
+            first = await bob.until(lambda: bob.received("NOTIFY") or None, "the first NOTIFY")
+            assert re.search(r"Messages-Waiting: (yes|no)", first[-1].body)
+            reply = await alice.request("SUBSCRIBE", "1002", headers=subscription)
+            assert reply.status == 403
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("event", ["presence", "dialog"])
+def test_presence(system, event):
+    accept = {"presence": "application/pidf+xml", "dialog": "application/dialog-info+xml"}[event]
+
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            headers = {"Event": event, "Accept": accept}
+            assert (await alice.request("SUBSCRIBE", "1004", headers=headers)).status == 200
+            notes = await alice.until(lambda: alice.received("NOTIFY") or None, "the first NOTIFY")
+            assert "1004" in notes[-1].body
+            if event == "presence":
+                assert "<basic>open</basic>" in notes[-1].body
+
+    run(scenario())
+
+
+def test_refused_call_is_an_error_with_its_status(system):
+    async def scenario():
+        async with registered(system, "1001") as (alice,):
+            call = await alice.invite("9999")
+            with pytest.raises(CallRefusedError):
+                await call.answered()
+
+    run(scenario())
