@@ -1,0 +1,103 @@
+"""`python -m lab`: a host to play with, the images, the tools, and the broom."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from lab import Lab, LabError, claim, images, machine, why_not
+
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
+_HOST = """\
+{host.name} is up: Debian {suite} at {host.address}
+
+  ssh -F {lab.ssh_config} {host.name}
+
+hosts:
+  {host.name}:
+    address: {host.address}
+    identity_file: {lab.identity_file}
+
+Its host key is in {lab.known_hosts}
+Ctrl-C removes it.
+"""
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGTERM, _interrupt)
+    arguments = _parser().parse_args()
+    try:
+        arguments.command(arguments)
+    except LabError as failure:
+        sys.stderr.write(f"lab: {failure}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    host = commands.add_parser("host", help="boot a bare host, keep it until Ctrl-C")
+    host.add_argument("name", nargs="?", default="sip1", metavar="NAME")
+    host.add_argument("--suite", choices=images.SUITES, default="sid")
+    host.set_defaults(command=_host)
+    build = commands.add_parser("images", help="build the images of bare hosts")
+    build.add_argument("suites", nargs="*", default=images.SUITES, metavar="SUITE")
+    build.set_defaults(command=_images)
+    clean = commands.add_parser("clean", help="remove what a killed lab has left")
+    clean.set_defaults(command=_clean)
+    install = commands.add_parser("install", help="apt-get install what the lab needs")
+    install.set_defaults(command=_install)
+    guard = commands.add_parser("guard")  # posted by every lab, see claim.py; not for people
+    guard.add_argument("number", type=int)
+    guard.set_defaults(command=lambda arguments: claim.guard(arguments.number))
+    return parser
+
+
+def _host(arguments: argparse.Namespace) -> None:
+    with Lab() as lab:
+        host = lab.boot(arguments.name, suite=arguments.suite)
+        sys.stdout.write(_HOST.format(host=host, lab=lab, suite=arguments.suite))
+        sys.stdout.flush()
+        signal.pause()
+
+
+def _images(arguments: argparse.Namespace) -> None:
+    _require()
+    for suite in arguments.suites:
+        sys.stdout.write(f"{suite}  {images.image(suite)}\n")
+
+
+def _clean(_: argparse.Namespace) -> None:
+    _require()
+    for left in claim.abandoned():
+        sys.stdout.write(f"removing {left.network.name}\n")
+        left.release()
+
+
+def _install(_: argparse.Namespace) -> None:
+    added = machine.install()
+    sys.stdout.write(f"installed: {', '.join(added)}\n" if added else "nothing is missing\n")
+
+
+def _require() -> None:
+    if reason := why_not():
+        raise LabError(reason)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Root file systems for lab hosts, and the packages that hosts have downloaded, kept in a cache.
+
+An image is a bare Debian, unpacked, named after its recipe and never changed once it is there:
+hosts lay their own disk over it. Nothing here boots anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from lab.machine import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUITES = ("sid", "trixie", "bookworm", "bullseye")
+FALLBACK_MIRROR = "http://mirror.example/debian"
+
+_log = logging.getLogger(__name__)
+
+_PACKAGES = (
+    "systemd,systemd-sysv,dbus,openssh-server,iproute2,"
+    "python3-minimal,sudo,ca-certificates,passwd,procps"
+)
+
+# A mirror may stand still (a snapshot) or be archived: the date of its Release file says nothing.
+# Downloaded packages are kept so that the next host finds them.
+_APT_CONFIGURATION = """\
+Acquire::Check-Valid-Until "false";
+Acquire::Languages "none";
+APT::Keep-Downloaded-Packages "true";
+Binary::apt::APT::Keep-Downloaded-Packages "true";
+"""
+
+# What a fresh image must not hand on to every host made from it: an identity, timers that would
+# take apt's lock at a random moment, and a mount that cannot succeed under nspawn.
+_FINISH = """\
+rm -f "$1"/etc/ssh/ssh_host_*
+: >"$1/etc/machine-id"
+rm -f "$1/etc/hostname"
+for unit in apt-daily.timer apt-daily-upgrade.timer dev-hugepages.mount; do
+    ln -sf /dev/null "$1/etc/systemd/system/$unit"
+done
+"""
+
+
+def cache_directory() -> Path:
+    """Return where images, packages and the disks of running hosts are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "sipdeploy-lab"
+
+
+def image(suite: str) -> Path:
+    """Return the root directory of a bare `suite`; built first if no run has done so yet."""
+    if suite not in SUITES:
+        raise ValueError(f"no suite `{suite}`: the lab knows {', '.join(SUITES)}")
+    command = _recipe(suite)
+    digest = hashlib.sha256(json.dumps([command, _APT_CONFIGURATION]).encode()).hexdigest()
+    root = cache_directory() / "images" / f"{suite}-{digest[:12]}"
+    with _locked(root.with_name(f"{root.name}.lock")):
+        if not root.exists():
+            _build(command, root)
+    return root
+
+
+def _recipe(suite: str) -> list[str]:
+    options = [line.removesuffix(";") for line in _APT_CONFIGURATION.splitlines()]
+    return [
+        "mmdebstrap",
+        "--quiet",
+        "--mode=root",
+        "--variant=apt",
+        f"--include={_PACKAGES}",
+        *(f"--aptopt={option}" for option in [*options, *_proxy()]),
+        "--skip=cleanup/apt/lists",  # a host starts with warm package lists
+        f"--customize-hook={_FINISH}",
+        suite,
+        "{root}",
+        f"deb {mirror()} {suite} main",
+    ]
+
+
+def _build(command: list[str], root: Path) -> None:
+    _log.info("building the image %s (once)", root.name)
+    began = time.monotonic()
+    unfinished = root.with_name(f"{root.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    # Its own mount namespace: whatever it mounts in the tree dies with it.
+    run("unshare", "--mount", *(word.replace("{root}", str(unfinished)) for word in command))
+    unfinished.rename(root)
+    _log.info("built %s in %.0f s", root.name, time.monotonic() - began)
+
+
+def mirror(apt: Path = Path("/etc/apt")) -> str:
+    """Return the Debian mirror that this machine's own apt uses, or the public one."""
+    one_line = [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]
+    uris = [
+        *_deb822_uris(sorted(apt.glob("sources.list.d/*.sources"))),
+        *_one_line_uris([file for file in one_line if file.exists()]),
+    ]
+    return next(filter(_is_debian_archive, uris), FALLBACK_MIRROR)
+
+
+def _is_debian_archive(uri: str) -> bool:
+    return urlsplit(uri).path.rstrip("/").endswith("/debian")
+
+
+def _deb822_uris(files: list[Path]) -> Iterator[str]:
+    for file in files:
+        for paragraph in re.split(r"\n\s*\n", file.read_text("utf-8")):
+            fields = dict(re.findall(r"(?m)^([A-Za-z-]+):\s*(.*)$", paragraph))
+            if "deb" in fields.get("Types", "").split() and fields.get("Enabled", "yes") == "yes":
+                yield from fields.get("URIs", "").split()
+
+
+def _one_line_uris(files: list[Path]) -> Iterator[str]:
+    for file in files:
+        yield from re.findall(r"(?m)^\s*deb\s+(?:\[[^]]*\]\s*)?(\S+)", file.read_text("utf-8"))
+
+
+def _proxy() -> list[str]:
+    setting = run("apt-config", "shell", "proxy", "Acquire::http::Proxy").strip()
+    value = setting.removeprefix("proxy=").strip("'")
+    return [f'Acquire::http::Proxy "{value}"'] if value else []
+
+
+def lend_packages(directory: Path) -> None:
+    """Fill a host's package cache with all that hosts have downloaded so far, as hard links.
+
+    Every host has a directory of its own, because apt locks it while it downloads.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for package in _pool().glob("*.deb"):
+        _link(package, directory / package.name)
+
+
+def collect_packages(directory: Path) -> None:
+    """Keep what a host has downloaded for those that come after it."""
+    # apt moves a package here from `partial` only when it is whole and its digest is right.
+    for package in directory.glob("*.deb"):
+        _link(package, _pool() / package.name)
+
+
+def _pool() -> Path:
+    pool = cache_directory() / "packages"
+    pool.mkdir(parents=True, exist_ok=True)
+    return pool
+
+
+def _link(source: Path, target: Path) -> None:
+    # Missing: another run's host was quicker to clean its cache. There: so was its collecting.
+    with contextlib.suppress(FileExistsError, FileNotFoundError):
+        os.link(source, target)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,108 @@
+"""The machine that carries the lab: what it must have, what it lacks, how its programs run.
+
+Knows nothing of hosts or networks.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+# Debian package -> the program or file that shows that it is there.
+LAB_TOOLS = {
+    "debian-archive-keyring": str(KEYRING),
+    "iproute2": "ip",
+    "mmdebstrap": "mmdebstrap",
+    "nftables": "nft",
+    "openssh-client": "ssh-keygen",
+    "systemd-container": "systemd-nspawn",
+    "util-linux": "nsenter",
+}
+TEST_TOOLS = {
+    "chromium": "chromium",
+}
+
+_CAP_SYS_ADMIN = 21
+
+
+class LabError(Exception):
+    """The lab cannot do what was asked; the text says what happened and what to do."""
+
+
+def run(*argv: str | Path, input_text: str | None = None) -> str:
+    """Run a program of this machine and return its output; LabError carries what it complained."""
+    words = [str(word) for word in argv]
+    done = subprocess.run(words, input=input_text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        complaint = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        raise LabError(f"`{shlex.join(words)}`: {complaint}")
+    return done.stdout
+
+
+def why_not() -> str | None:
+    """Return why no lab can run here, in one line, or None when it can."""
+    if os.geteuid() != 0:
+        return "the lab boots real hosts and needs root"
+    if not _is_debian_like():
+        return "the lab needs Debian or Ubuntu under it"
+    if not _has_capability(_CAP_SYS_ADMIN):
+        return "the lab may not mount here (no CAP_SYS_ADMIN): it needs a machine, not a container"
+    if cgroup2() is None:
+        return "the lab needs a mounted cgroup2 hierarchy"
+    if lacking := missing_packages(LAB_TOOLS):
+        return f"`python -m lab install` adds what the lab lacks: {', '.join(lacking)}"
+    return None
+
+
+def missing_packages(tools: dict[str, str]) -> list[str]:
+    """Return the Debian packages of `tools` whose program or file is not there."""
+    return [
+        package
+        for package, shown_by in tools.items()
+        if not (Path(shown_by).exists() if shown_by.startswith("/") else shutil.which(shown_by))
+    ]
+
+
+def install() -> list[str]:
+    """Install what the lab and its tests need and this machine lacks; return those packages."""
+    lacking = missing_packages(LAB_TOOLS | TEST_TOOLS)
+    if not lacking:
+        return []
+    if os.geteuid() != 0 or not _is_debian_like():
+        raise LabError(f"install these as root, with this system's means: {', '.join(lacking)}")
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for argv in (["update"], ["install", "--yes", "--no-install-recommends", *lacking]):
+        if subprocess.run(["apt-get", "--quiet", *argv], env=environment, check=False).returncode:
+            raise LabError(f"`apt-get {' '.join(argv)}` failed")
+    return lacking
+
+
+def cgroup2() -> Path | None:
+    """Return where the unified control group hierarchy is mounted, if anywhere."""
+    for line in Path("/proc/self/mounts").read_text("utf-8").splitlines():
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(where)
+    return None
+
+
+def _is_debian_like() -> bool:
+    try:
+        lines = Path("/etc/os-release").read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return False
+    facts = dict(line.split("=", 1) for line in lines if "=" in line)
+    family = f"{facts.get('ID', '')} {facts.get('ID_LIKE', '')}".replace('"', "").split()
+    return "debian" in family or "ubuntu" in family
+
+
+def _has_capability(number: int) -> bool:
+    for line in Path("/proc/self/status").read_text("ascii").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> number & 1)
+    return False
