@@ -1,0 +1,75 @@
+// Every SIP message as it crossed the WebSocket, whichever library wrote it. Wrapping the
+// browser's WebSocket keeps the libraries unmodified and lets a test send what they never would.
+
+import { changed } from "./watch.js";
+
+export const messages = [];
+export const events = [];
+const listeners = [];
+const rewrites = [];
+let socket = null;
+let closures = 0;
+
+const now = () => Date.now() / 1000;
+
+/** Add one line to the phone's log. */
+export function note(text) {
+  events.push({ at: now(), text });
+  changed();
+}
+
+/** Call `listener(direction, text)` for each message, before the library sees it. */
+export function onMessage(listener) {
+  listeners.push(listener);
+}
+
+function record(direction, text) {
+  if (!text.trim()) return; // RFC 5626 keep-alives
+  messages.push({ at: now(), direction, text });
+  for (const listener of listeners) listener(direction, text);
+  changed();
+}
+
+/** Change what leaves from now on: every match of `pattern` becomes `replacement`. */
+export function rewrite(pattern, replacement) {
+  rewrites.push([new RegExp(pattern, "gm"), replacement]);
+}
+
+/** Send `text` as it is over the open socket. */
+export function sendRaw(text) {
+  record("sent", text);
+  TracedWebSocket.raw(socket, text);
+}
+
+const decode = (data) => (typeof data === "string" ? data : new TextDecoder().decode(data));
+
+class TracedWebSocket extends WebSocket {
+  constructor(url, protocols) {
+    super(url, protocols);
+    note(`socket connecting to ${url}`);
+    this.addEventListener("open", () => {
+      socket = this;
+      note("socket open");
+    });
+    this.addEventListener("close", (event) => {
+      if (socket === this) socket = null;
+      closures += 1;
+      note(`socket closed, code ${event.code}, ${event.wasClean ? "clean" : "not clean"}`);
+    });
+    this.addEventListener("message", (event) => record("received", decode(event.data)));
+  }
+
+  static raw(open, text) {
+    super.prototype.send.call(open, text);
+  }
+
+  send(data) {
+    const text = rewrites.reduce((sofar, [from, to]) => sofar.replace(from, to), decode(data));
+    record("sent", text);
+    super.send(text);
+  }
+}
+
+export const isConnected = () => socket !== null;
+export const wasClosed = () => closures > 0;
+globalThis.WebSocket = TracedWebSocket;
