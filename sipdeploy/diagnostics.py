@@ -1,0 +1,305 @@
+"""What there is to tell a user, as values, and the shapes they are shown in.
+
+Pure: values in, text out. Never prints, never reads a file, never shows a hidden part of a line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from sipdeploy import __version__
+
+Severity = Literal["error", "warning", "note"]
+
+HIDDEN = "[hidden]"
+_WIDTH = 160  # of an excerpt; a file in one line must not flood the terminal
+_COLOURS: Mapping[str, str] = {"error": "1;31", "warning": "1;33", "note": "1;36"}
+_GITHUB: Mapping[str, str] = {"error": "error", "warning": "warning", "note": "notice"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A place in a file. Lines and columns count from 1, in characters; the end is exclusive."""
+
+    path: str
+    line: int
+    column: int
+    end_column: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostic:
+    """One thing to tell: what is wrong, where, and the command or edit that mends it."""
+
+    code: str
+    severity: Severity
+    message: str
+    span: Span | None = None
+    label: str = ""
+    notes: tuple[str, ...] = ()
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The lines of a file for excerpts.
+
+    `hidden` maps a line number to column ranges (start, exclusive end) which are never shown.
+    """
+
+    lines: Sequence[str]
+    hidden: Mapping[int, Sequence[tuple[int, int]]] = field(default_factory=dict)
+
+    def excerpt(self, span: Span) -> tuple[str, int, int] | None:
+        """Give the line of the span as it may be shown, with the span's columns in it."""
+        if not 1 <= span.line <= len(self.lines):
+            return None
+        text = self.lines[span.line - 1]
+        end = max(span.end_column or span.column + 1, span.column + 1)
+        start, end = min(span.column, len(text) + 1), min(end, len(text) + 2)
+        for low, high in reversed(_merged(self.hidden.get(span.line, ()), len(text) + 1)):
+            text = text[: low - 1] + HIDDEN + text[high - 1 :]
+            start, end = (_moved(column, low, high) for column in (start, end))
+        return text, start, end
+
+
+Sources = Mapping[str, Source]
+
+
+def _merged(ranges: Sequence[tuple[int, int]], last: int) -> list[tuple[int, int]]:
+    """Join ranges that overlap, and end those open to the right where the line ends."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if merged and low < merged[-1][1]:
+            low, high = merged[-1][0], max(high, merged.pop()[1])  # noqa: PLW2901
+        merged.append((low, min(high, last)))
+    return merged
+
+
+def _moved(column: int, low: int, high: int) -> int:
+    """Where a column stands once the columns low..high hold the word `[hidden]`."""
+    if column <= low:
+        return column
+    if column >= high:
+        return column + len(HIDDEN) - (high - low)
+    return low
+
+
+def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Sort by file, line, column; what has no place comes last. Equal ones are told once."""
+    unique = dict.fromkeys(diagnostics)
+    return sorted(unique, key=_place)
+
+
+def _place(diagnostic: Diagnostic) -> tuple[bool, str, int, int, str]:
+    span = diagnostic.span
+    if span is None:
+        return (True, "", 0, 0, diagnostic.code)
+    return (False, span.path, span.line, span.column, diagnostic.code)
+
+
+def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
+    """Tell whether any of them is an error; warnings and notes stop nothing."""
+    return any(diagnostic.severity == "error" for diagnostic in diagnostics)
+
+
+def summary(diagnostics: Sequence[Diagnostic]) -> str:
+    """Count them: `2 errors, 1 warning`; empty when there is nothing to count."""
+    counts = (
+        (sum(diagnostic.severity == severity for diagnostic in diagnostics), severity)
+        for severity in ("error", "warning", "note")
+    )
+    return ", ".join(
+        f"{count} {severity}{'s' if count > 1 else ''}" for count, severity in counts if count
+    )
+
+
+def full(
+    diagnostics: Iterable[Diagnostic], sources: Sources | None = None, *, colour: bool = False
+) -> str:
+    """Show each with its line of source, its notes and its help, as rustc does."""
+    told = ordered(diagnostics)
+    blocks = [_block(diagnostic, sources or {}, _Paint(colour)) for diagnostic in told]
+    return "\n\n".join([*blocks, summary(told)] if told else [])
+
+
+@dataclass(frozen=True, slots=True)
+class _Paint:
+    on: bool
+
+    def __call__(self, text: str, style: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self.on else text
+
+
+def _block(diagnostic: Diagnostic, sources: Sources, paint: _Paint) -> str:
+    style = _COLOURS[diagnostic.severity]
+    head = paint(f"{diagnostic.severity}[{diagnostic.code}]", style)
+    lines = [f"{head}: {paint(printable(diagnostic.message), '1')}"]
+    span = diagnostic.span
+    margin = " " * max(len(str(span.line)) if span else 0, 2)
+    if span is not None:
+        lines.append(f"{margin}{paint('-->', '1;34')} {printable(str(span))}")
+        lines += _excerpt(diagnostic, span, sources, (margin, paint, style))
+    elif diagnostic.label:
+        lines.append(f"{margin} = {paint('note', '1')}: {printable(diagnostic.label)}")
+    lines += [f"{margin} = {paint('note', '1')}: {printable(note)}" for note in diagnostic.notes]
+    if diagnostic.help:
+        lines.append(f"{margin} = {paint('help', '1')}: {printable(diagnostic.help)}")
+    return "\n".join(lines)
+
+
+def _excerpt(
+    diagnostic: Diagnostic, span: Span, sources: Sources, look: tuple[str, _Paint, str]
+) -> list[str]:
+    margin, paint, style = look
+    found = sources[span.path].excerpt(span) if span.path in sources else None
+    if found is None:
+        note = f"{margin} = {paint('note', '1')}: {printable(diagnostic.label)}"
+        return [note] if diagnostic.label else []
+    text, start, end = _clipped(*found)
+    before = _columns(text[: start - 1])
+    carets = "^" * max(_columns(text[start - 1 : end - 1]), 1)
+    bar = paint("|", "1;34")
+    pointer = f"{carets} {printable(diagnostic.label)}".rstrip()
+    return [
+        f"{margin} {bar}",
+        f"{paint(str(span.line).rjust(len(margin)), '1;34')} {bar} {printable(text)}".rstrip(),
+        f"{margin} {bar} {' ' * before}{paint(pointer, style)}",
+        *([f"{margin} {bar}"] if diagnostic.notes or diagnostic.help else []),
+    ]
+
+
+def _clipped(text: str, start: int, end: int) -> tuple[str, int, int]:
+    """Cut a long line to a window around the span."""
+    if len(text) <= _WIDTH:
+        return text, start, end
+    low = max(0, min(start - 1 - _WIDTH // 2, len(text) - _WIDTH))
+    lead, tail = ("..." if low else ""), ("..." if low + _WIDTH < len(text) else "")
+    window = lead + text[low : low + _WIDTH] + tail
+    shift = len(lead) - low
+    return window, start + shift, min(end + shift, len(window) + 1)
+
+
+def _columns(text: str) -> int:
+    """Count terminal columns; East Asian wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would act upon, such as escape sequences and line breaks."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd"
+        for character in text
+    )
+
+
+def concise(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
+    """One line each, for grep and for editors."""
+    del sources
+    return "\n".join(
+        (f"{diagnostic.span}: " if diagnostic.span else "")
+        + f"{diagnostic.severity}[{diagnostic.code}] {printable(diagnostic.message)}"
+        for diagnostic in ordered(diagnostics)
+    )
+
+
+def github(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
+    """Workflow commands, which GitHub shows beside the lines of a pull request."""
+    del sources
+    return "\n".join(_github(diagnostic) for diagnostic in ordered(diagnostics))
+
+
+def _github(diagnostic: Diagnostic) -> str:
+    span = diagnostic.span
+    place = {"file": span.path, "line": span.line, "col": span.column} if span else {}
+    properties = ",".join(
+        f"{key}={_github_escape(str(value), ',:')}"
+        for key, value in (place | {"title": diagnostic.code}).items()
+    )
+    text = "\n".join(part for part in (_sentence(diagnostic), diagnostic.help) if part)
+    return f"::{_GITHUB[diagnostic.severity]} {properties}::{_github_escape(text, '')}"
+
+
+def _sentence(diagnostic: Diagnostic) -> str:
+    return f"{diagnostic.message}: {diagnostic.label}" if diagnostic.label else diagnostic.message
+
+
+def _github_escape(text: str, also: str) -> str:
+    for character in "%\r\n" + also:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def as_json(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
+    """A JSON list of the values, in the order in which they are told."""
+    del sources
+    return json.dumps([asdict(diagnostic) for diagnostic in ordered(diagnostics)], indent=2)
+
+
+def sarif(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
+    """SARIF 2.1.0 (OASIS), for code scanning services."""
+    del sources
+    told = ordered(diagnostics)
+    codes = sorted({diagnostic.code for diagnostic in told})
+    driver = {
+        "name": "sipdeploy",
+        "version": __version__,
+        "rules": [{"id": code} for code in codes],
+    }
+    results = [_sarif_result(diagnostic, codes) for diagnostic in told]
+    log = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+        ],
+    }
+    return json.dumps(log, indent=2)
+
+
+def _sarif_result(diagnostic: Diagnostic, codes: list[str]) -> dict[str, Any]:
+    texts = (_sentence(diagnostic), *diagnostic.notes, diagnostic.help)
+    result: dict[str, Any] = {
+        "ruleId": diagnostic.code,
+        "ruleIndex": codes.index(diagnostic.code),
+        "level": diagnostic.severity,
+        "message": {"text": "\n".join(text for text in texts if text)},
+    }
+    span = diagnostic.span
+    if span is not None:
+        region = {"startLine": span.line, "startColumn": span.column}
+        if span.end_column is not None:
+            region["endColumn"] = span.end_column
+        place = {"artifactLocation": {"uri": span.path}, "region": region}
+        result["locations"] = [{"physicalLocation": place}]
+    return result
+
+
+Format = Literal["full", "concise", "github", "sarif", "json"]
+FORMATS: Mapping[Format, Callable[[Iterable[Diagnostic], Sources | None], str]] = {
+    "full": full,
+    "concise": concise,
+    "github": github,
+    "sarif": sarif,
+    "json": as_json,
+}
+
+
+def listed(words: Iterable[str], *, most: int = 10) -> str:
+    """Put names into a sentence: backticks, commas, and a count of what is left out."""
+    names = list(words)
+    shown = ", ".join(f"`{name}`" for name in itertools.islice(names, most))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -1,0 +1,326 @@
+"""The single values of an inventory: text in, checked value out.
+
+Each function raises `Invalid` for what it does not take. Knows nothing of places.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+LOCAL = "local"
+KAMAILIO_VERSIONS = ("5.4", "5.5", "5.6", "5.7", "5.8", "6.0", "6.1")
+ASTERISK_VERSIONS = ("16", "17", "18", "19", "20", "21", "22")
+
+# Control characters, line breaks, and what turns the direction of the text around it.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
+_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_USER_NUMBER = re.compile(r"[0-9]{2,15}", re.ASCII)
+_SERVICE_NUMBER = re.compile(r"[0-9*]{1,15}", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_RANGE = re.compile(r"([0-9]{1,5})\s*-\s*([0-9]{1,5})", re.ASCII)
+_YES = frozenset({"true", "yes", "on"})
+_NO = frozenset({"false", "no", "off"})
+_NAME_LENGTH = 80
+_LAST_PORT = 65535
+
+
+class Invalid(ValueError):  # noqa: N818  # a verdict, not a failure
+    """What is wrong with a value: the code, the message, the label under it and the help."""
+
+    def __init__(self, code: str, message: str, label: str = "", *, advice: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.label = label
+        self.advice = advice
+
+
+class PortRange(NamedTuple):
+    """Ports from `start` to `end`, both included."""
+
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.start}-{self.end}"
+
+
+def _text(value: Any) -> str:
+    """Take text; a mapping or list is SD203, nothing at all SD204."""
+    if value is None or value == "":
+        raise Invalid("SD204", "the value is empty", advice="write a value, or delete the key")
+    if not isinstance(value, str):
+        kind = "a mapping" if isinstance(value, dict) else "a list"
+        raise Invalid("SD203", f"text is wanted here, not {kind}")
+    return value
+
+
+def line(value: Any) -> str:
+    """Take text without control characters and line breaks, such as a path or a command."""
+    text = _text(value)
+    if CONTROL.search(text):
+        raise Invalid("SD220", "the text holds a control character or a line break")
+    return text
+
+
+def name(value: Any) -> str:
+    """Take the name of a person as phones show it: at most 80 characters, may be empty."""
+    text = "" if value == "" else line(value)
+    if len(text) > _NAME_LENGTH:
+        raise Invalid("SD220", f"the name has {len(text)} characters; {_NAME_LENGTH} are allowed")
+    return text
+
+
+def boolean(value: Any) -> bool:
+    """Take yes or no, as YAML 1.1 and 1.2 write them."""
+    if isinstance(value, bool):
+        return value
+    text = _text(value).lower()
+    if text not in _YES | _NO:
+        raise Invalid("SD206", f"`{value}` is neither `true` nor `false`")
+    return text in _YES
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    """Make a check for a whole number from `low` to `high`."""
+
+    def check(value: Any) -> int:
+        text = str(value) if isinstance(value, int) else _text(value)
+        if not _WHOLE.fullmatch(text):
+            raise Invalid("SD205", f"`{text}` is not a whole number", f"{low} to {high}")
+        if not low <= int(text) <= high:
+            raise Invalid("SD205", f"`{text}` is not from {low} to {high}")
+        return int(text)
+
+    return check
+
+
+port = whole(1, _LAST_PORT)
+
+
+def port_range(value: Any) -> PortRange:
+    """Take `FIRST-LAST`, such as `10000-20000`."""
+    if isinstance(value, PortRange):
+        return value
+    found = _RANGE.fullmatch(_text(value))
+    if not found:
+        raise Invalid(
+            "SD215", f"`{value}` is not a range of ports", advice="write it as `10000-20000`"
+        )
+    start, end = int(found[1]), int(found[2])
+    if not 1024 <= start < end <= _LAST_PORT:  # noqa: PLR2004  # ports below are privileged
+        raise Invalid(
+            "SD215",
+            f"`{value}` is not a usable range of ports",
+            advice=f"begin at 1024 or above, end at {_LAST_PORT} or below, the lower one first",
+        )
+    return PortRange(start, end)
+
+
+def choice(*words: str) -> Callable[[Any], str]:
+    """Make a check for one of some words."""
+
+    def check(value: Any) -> str:
+        text = _text(value)
+        if text not in words:
+            shown = ", ".join(f"`{word}`" for word in words)
+            raise Invalid("SD207", f"`{text}` is not known here", advice=f"one of {shown}")
+        return text
+
+    return check
+
+
+def version(service: str, supported: tuple[str, ...]) -> Callable[[Any], str]:
+    """Make a check for a version of a service that sipdeploy writes for."""
+
+    def check(value: Any) -> str:
+        text = _text(value)
+        if text in supported:
+            return text
+        near = [known for known in supported if text.startswith(f"{known}.")]
+        advice = f"write `{near[0]}`" if near else f"one of {', '.join(supported)}"
+        raise Invalid("SD222", f"{service} `{text}` is not supported", advice=advice)
+
+    return check
+
+
+def user_number(value: Any) -> str:
+    """Take the number of a user: 2 to 15 digits (E.164 has no longer ones)."""
+    text = _text(value)
+    if not _USER_NUMBER.fullmatch(text):
+        raise Invalid("SD208", f"`{text}` is not the number of a user", "2 to 15 digits")
+    return text
+
+
+def service_number(value: Any) -> str:
+    """Take the number of a service: 1 to 15 digits and stars."""
+    text = _text(value)
+    if not _SERVICE_NUMBER.fullmatch(text):
+        raise Invalid(
+            "SD208", f"`{text}` is not the number of a service", "1 to 15 digits and stars"
+        )
+    return text
+
+
+def domain(value: Any) -> str:
+    """Take a fully qualified domain name (RFC 1123), in lower case and without a final dot."""
+    text = _text(value).lower()
+    if _numeric(text) is not None:
+        raise Invalid("SD209", f"`{value}` is an address, not a domain", advice=_DOMAIN_ADVICE)
+    if not text.isascii():
+        raise Invalid(
+            "SD209", f"the domain `{value}` is not in ASCII", advice=f"write `{_punycode(text)}`"
+        )
+    problem = _domain_problem(text)
+    if problem:
+        raise Invalid("SD209", f"`{value}` is not a domain", problem, advice=_DOMAIN_ADVICE)
+    return text
+
+
+_DOMAIN_ADVICE = "write a full domain name, such as `sip.example.com`"
+
+
+def _domain_problem(text: str) -> str:
+    labels = text.split(".")
+    if len(text) > 253:  # noqa: PLR2004  # RFC 1035 section 2.3.4
+        return "longer than 253 characters"
+    if len(labels) < 2:  # noqa: PLR2004  # a name and what it belongs to
+        return "it has no dot"
+    for label in labels:
+        if not _LABEL.fullmatch(label):
+            return f"`{label}` is not a part of a name" if label else "two dots, or one at the end"
+    return "the last part has digits only" if labels[-1].isdigit() else ""
+
+
+def _punycode(text: str) -> str:
+    try:
+        return text.encode("idna").decode("ascii")
+    except UnicodeError:
+        return "xn--..."
+
+
+def email(value: Any) -> str:
+    """Take an e-mail address (RFC 5321, without quoted parts and address literals)."""
+    text = _text(value)
+    local, _, host = text.rpartition("@")
+    is_name = host.isascii() and not _domain_problem(host.lower())
+    if len(local) > 64 or not _LOCAL_PART.fullmatch(local) or not is_name:  # noqa: PLR2004
+        raise Invalid("SD210", f"`{text}` is not an e-mail address", advice=_EMAIL_ADVICE)
+    return text
+
+
+_EMAIL_ADVICE = "write one such as `ops@example.com`"
+
+
+def _numeric(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def address(value: Any) -> str:
+    """Take where a host is reached: `local`, IPv4, IPv6, or a name that SSH knows."""
+    text = _text(value)
+    number = _numeric(text)
+    if number is not None and "%" not in text:
+        return str(number)
+    looks_numeric = re.fullmatch(r"[0-9.]+", text) or ":" in text
+    if looks_numeric or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}", text):
+        raise Invalid(
+            "SD211",
+            f"`{text}` is not an address",
+            advice="write an IPv4 or IPv6 address, a host name, or `local`",
+        )
+    return text
+
+
+def media_address(value: Any) -> str:
+    """Take an address that media can be sent to: numeric, and of one reachable machine."""
+    text = _text(value)
+    number = _numeric(text)
+    if number is None or "%" in text:
+        raise Invalid("SD211", f"`{text}` is not a numeric address", advice=_MEDIA_ADVICE)
+    useless = (
+        ("is every address of a machine", number.is_unspecified),
+        ("never leaves the machine", number.is_loopback),
+        ("belongs to a group, not to a machine", number.is_multicast),
+        ("is valid on one link only", number.is_link_local),
+        ("belongs to nobody", str(number) == "255.255.255.255"),
+    )
+    for reason, holds in useless:
+        if holds:
+            message = f"media cannot be sent to `{text}`"
+            raise Invalid("SD212", message, f"this address {reason}", advice=_MEDIA_ADVICE)
+    return str(number)
+
+
+_MEDIA_ADVICE = "write the numeric address at which browsers reach the host"
+
+
+def host_name(value: Any) -> str:
+    """Take the name of a host in the inventory; it also names a directory."""
+    text = _text(value)
+    if not _HOST.fullmatch(text):
+        raise Invalid(
+            "SD223",
+            f"`{text}` cannot be the name of a host",
+            "letters, digits, dots, `-` and `_`; at most 63, a letter or digit first",
+        )
+    return text
+
+
+def login(value: Any) -> str:
+    """Take the name of a Unix account."""
+    text = _text(value)
+    if not _LOGIN.fullmatch(text):
+        raise Invalid("SD223", f"`{text}` cannot be the name of a login")
+    return text
+
+
+def origin(value: Any) -> str:
+    """Take a web origin (RFC 6454): scheme, host, and a port unless it is the scheme's own."""
+    text = _text(value)
+    try:
+        parts = urlsplit(text.lower())
+        number = parts.port
+    except ValueError:
+        parts, number = urlsplit(""), None
+    host = parts.hostname or ""
+    is_host = _numeric(host) is not None or all(_LABEL.fullmatch(p) for p in host.split("."))
+    if parts.scheme not in _SCHEME_PORTS or not is_host or "@" in text:
+        raise Invalid("SD219", f"`{text}` is not a web origin", advice=_ORIGIN_ADVICE)
+    shown = f"[{host}]" if ":" in host else host
+    own = "" if number in {None, _SCHEME_PORTS[parts.scheme]} else f":{number}"
+    canonical = f"{parts.scheme}://{shown}{own}"
+    if parts.path or parts.query or parts.fragment or text.endswith(("?", "#", ":")):
+        advice = f"write `{canonical}`"
+        raise Invalid("SD219", f"`{text}` is more than a web origin", advice=advice)
+    return canonical
+
+
+_SCHEME_PORTS: Mapping[str, int] = {"https": 443, "http": 80}
+_ORIGIN_ADVICE = "write `https://HOST` or `https://HOST:PORT`"
+
+
+def url(value: Any) -> str:
+    """Take the URL of an ACME directory (RFC 8555 section 6.1: https only)."""
+    text = line(value)
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or " " in text:
+        raise Invalid("SD225", f"`{text}` is not an https URL")
+    return text
+
+
+Provider = Literal["letsencrypt", "files", "self-signed"]
+Authentication = Literal["kamailio", "asterisk"]
+Kind = Literal["ivr-test", "voicemail", "echo"]

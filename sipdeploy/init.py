@@ -1,0 +1,180 @@
+"""Begins a site: inventory, passwords, and what git, CI and editors want beside them.
+
+Never overwrites what is there; in a directory with an inventory it only adds what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from sipdeploy import fields, inventory, passwords
+from sipdeploy.diagnostics import Diagnostic, has_errors
+from sipdeploy.errors import InvalidFiles, WrongUsage
+from sipdeploy.render import template_directory
+from sipdeploy.tree import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sipdeploy.inventory import Inventory
+
+# Without letters and digits that look alike: 56 of them, so 24 characters are 139 bits.
+_ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_LENGTH = 24
+_CI = ".github/workflows/sipdeploy.yml"
+_SCHEMA = "inventory.schema.json"
+_PLAIN = re.compile(r"(?!null$)[A-Za-z][A-Za-z0-9._@-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What goes into a new inventory."""
+
+    domain: str = "sip.example.com"
+    email: str = "ops@example.com"
+    host: str = "sip1"
+    address: str = "203.0.113.10"
+
+
+def new_password() -> str:
+    """Make a password of 139 random bits that can be read out and typed."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+
+
+def init(directory: Path, answers: Answers) -> list[str]:
+    """Write what is missing in `directory`; say for each file what was done, one line each.
+
+    Raises InvalidFiles when what is there has errors, or cannot be written; WrongUsage for an
+    answer that cannot stand in an inventory.
+    """
+    _check(answers)
+    path = directory / "inventory.yaml"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        made = [] if path.exists() else [_create(path, _first_inventory(answers), 0o644)]
+        loaded = inventory.load(path)
+        made += _secrets(loaded)
+        made += _gitignore(loaded)
+        made += _others(directory)
+    except OSError as failure:
+        reason = (failure.strerror or str(failure)).lower()
+        message = f"cannot write `{failure.filename}`: {reason}"
+        problem = Diagnostic(code="SD110", severity="error", message=message)
+        raise InvalidFiles([problem]) from failure
+    return made
+
+
+def _check(answers: Answers) -> None:
+    checks: Sequence[tuple[Callable[[str], str], str]] = (
+        (fields.domain, answers.domain),
+        (fields.email, answers.email),
+        (fields.host_name, answers.host),
+        (fields.address, answers.address),
+    )
+    problems = [problem for check, value in checks for problem in _problems(check, value)]
+    if problems:
+        raise WrongUsage(problems)
+
+
+def _problems(check: Callable[[str], str], value: str) -> Iterator[Diagnostic]:
+    try:
+        check(value)
+    except fields.Invalid as fault:
+        yield Diagnostic(
+            code=fault.code,
+            severity="error",
+            message=fault.message,
+            label=fault.label,
+            help=fault.advice,
+        )
+
+
+def _first_inventory(answers: Answers) -> str:
+    template = Template((template_directory() / "init" / "inventory.yaml").read_text("utf-8"))
+    return template.substitute(
+        domain=_quoted(answers.domain),
+        email=_quoted(answers.email),
+        host=_quoted(answers.host),
+        address=_quoted(answers.address),
+    )
+
+
+def _quoted(text: str) -> str:
+    """Write text as YAML has it: in quotes, unless it is a plain word. JSON strings are YAML."""
+    return text if _PLAIN.fullmatch(text) or re.fullmatch(r"[0-9.]+", text) else json.dumps(text)
+
+
+def _create(path: Path, text: str, mode: int) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, text.encode(), mode)
+    return f"{path}: created"
+
+
+def _secrets(loaded: Inventory) -> list[str]:
+    """Make the missing passwords; those that are there stay as they are, comments too."""
+    place, users = loaded.site.secrets, loaded.site.users
+    wanting = [number for number, user in users.items() if user.password is None]
+    if not isinstance(place, str) or not wanting:
+        return []
+    known = passwords.read_secrets(place, loaded.directory)
+    serious = [problem for problem in known.diagnostics if problem.code != "SD304"]
+    if has_errors(serious):
+        raise InvalidFiles(serious)
+    missing = {n: new_password() for n in wanting if n not in known.passwords}
+    if not missing:
+        return []
+    path = loaded.directory / Path(place).expanduser()
+    old = path.read_text("utf-8") if known.found else _SECRETS_HEAD
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path.resolve(), passwords.with_added(old, missing).encode(), 0o600)
+    made = (
+        f"{len(missing)} passwords"
+        if len(missing) > 1
+        else f"a password for {next(iter(missing))}"
+    )
+    return [f"{path}: {'added' if known.found else 'created with'} {made}"]
+
+
+_SECRETS_HEAD = """\
+# Passwords of the users, in clear text: mode 0600, never in git.
+# `sipdeploy init` adds those that are missing and changes none.
+users:
+"""
+
+
+def _gitignore(loaded: Inventory) -> list[str]:
+    """Have git ignore the secrets file and the rendered trees."""
+    place = loaded.site.secrets
+    path = loaded.directory / ".gitignore"
+    old = path.read_text("utf-8") if path.exists() else ""
+    wanted = [place] if isinstance(place, str) and not place.startswith(("/", "~", "..")) else []
+    present = {line.strip().lstrip("/").rstrip("/") for line in old.splitlines()}
+    missing = [name for name in (*wanted, "rendered") if name not in present]
+    if not missing:
+        return []
+    gap = "\n" if old and not old.endswith("\n") else ""
+    lines = "".join(f"/{name}{'/' if name == 'rendered' else ''}\n" for name in missing)
+    replace_file(path.resolve(), (old + gap + lines).encode(), 0o644)
+    return [f"{path}: {'added' if old else 'created with'} {', '.join(missing)}"]
+
+
+def _others(directory: Path) -> Iterator[str]:
+    """Write the CI job, once, and the schema, which follows the version of sipdeploy."""
+    job = directory / _CI
+    if not job.exists():
+        yield _create(
+            job, (template_directory() / "init" / "sipdeploy.yml").read_text("utf-8"), 0o644
+        )
+    schema = directory / _SCHEMA
+    text = inventory.schema() + "\n"
+    if not schema.exists():
+        yield _create(schema, text, 0o644)
+    elif schema.read_text("utf-8") != text:
+        replace_file(schema, text.encode(), 0o644)
+        yield f"{schema}: updated"

@@ -1,0 +1,162 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sipdeploy.__main__ import main
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty directory; give exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GITHUB_ACTIONS", "SIPDEPLOY_INVENTORY", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def start(*words):
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return start
+
+
+def test_from_nothing_to_rendered_files(run):
+    code, out, err = run("init")
+    assert code == 0
+    assert "inventory.yaml: created" in out
+    assert err == "next: edit inventory.yaml, then `sipdeploy lint`\n"
+    assert run("init")[2] == "nothing is missing\n"
+    assert run("lint", "--format", "concise")[0] == 0
+    code, out, _ = run("render")
+    assert code == 0
+    assert "rendered/sip1/etc/kamailio/kamailio.cfg" in out.splitlines()
+
+
+def test_render_twice_gives_the_same_bytes(run):
+    run("init")
+    first = run("render", "-o", "a", "--format", "json")[1]
+    second = run("render", "-o", "b", "--format", "json")[1]
+    digests = [
+        [(each["path"], each["sha256"]) for each in json.loads(text)] for text in (first, second)
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_render_has_no_password_in_clear_text(run):
+    run("init")
+    run("render")
+    lines = Path("secrets.yaml").read_text().splitlines()
+    words = [line.split('"')[3] for line in lines if line.startswith("  ")]
+    content = b"".join(p.read_bytes() for p in Path("rendered").rglob("*") if p.is_file())
+    assert len(words) == 2
+    assert not [word for word in words if word.encode() in content]
+
+
+def test_render_needs_the_passwords(run):
+    run("init")
+    Path("secrets.yaml").unlink()
+    code, out, err = run("render")
+    assert code == 1
+    assert out == ""
+    assert "SD230" in err
+    assert not Path("rendered").exists()
+
+
+def test_render_of_an_unknown_host(run):
+    run("init")
+    code, _, err = run("render", "--host", "sip2")
+    assert code == 2
+    assert "did you mean `sip1`?" in err
+
+
+def test_lint_shows_all_and_exits_1_on_errors_only(run):
+    Path("a.yaml").write_text("domain: x\n")
+    code, out, _ = run("lint", "a.yaml", "b.yaml", "--format", "json")
+    assert code == 1
+    assert {each["code"] for each in json.loads(out)} == {"SD110", "SD202", "SD209"}
+    run("init")
+    code, out, _ = run("lint", "--format", "sarif")
+    assert code == 0
+    assert json.loads(out)["runs"][0]["results"]
+
+
+def test_lint_without_problems_says_so(run):
+    run("init")
+    text = (
+        Path("inventory.yaml").read_text().replace("origins: []", "origins: [https://a.example]")
+    )
+    Path("inventory.yaml").write_text(
+        text.replace("self-signed", "self-signed # sipdeploy: ignore[SD308]")
+    )
+    assert run("lint") == (0, "", "no problems\n")
+    assert run("-q", "lint") == (0, "", "")
+
+
+def test_the_inventory_can_be_named_in_three_ways(run, monkeypatch):
+    run("init", "pbx")
+    assert run("lint")[0] == 1
+    assert run("-i", "pbx/inventory.yaml", "lint")[0] == 0
+    assert run("lint", "pbx/inventory.yaml")[0] == 0
+    monkeypatch.setenv("SIPDEPLOY_INVENTORY", "pbx/inventory.yaml")
+    assert run("lint")[0] == 0
+
+
+def test_the_example_has_no_error(run):
+    code, out, _ = run("lint", str(ROOT / "inventory.example.yaml"), "--format", "concise")
+    assert code == 0
+    assert "error" not in out
+
+
+def test_explain(run):
+    code, out, _ = run("lint", "--explain", "sd305")
+    assert code == 0
+    assert out.startswith("SD305: Any origin")
+    code, _, err = run("lint", "--explain", "SD3055")
+    assert code == 2
+    assert "did you mean" in err
+
+
+def test_schema(run):
+    assert json.loads(run("lint", "--schema")[1])["title"] == "Site"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rendr"], "'render'"),
+        (["lint", "--formt", "json"], "--format"),
+        (["lint", "--format", "xml"], "full"),
+        (["completion", "tcsh"], "bash"),
+    ],
+)
+def test_wrong_usage_is_answered_with_the_right_one(run, words, said):
+    code, _, err = run(*words)
+    assert code == 2
+    assert said in err
+
+
+@pytest.mark.parametrize("command", [[], ["init"], ["lint"], ["render"], ["completion"]])
+def test_help_has_examples(run, command):
+    code, out, _ = run(*command, "--help")
+    assert code == 0
+    assert "\n  sipdeploy " in out or "\n    sipdeploy " in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(run, shell):
+    code, out, _ = run("completion", shell)
+    assert code == 0
+    assert "_SIPDEPLOY_COMPLETE" in out
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run(
+        [str(ROOT / ".venv/bin/python"), "-m", "sipdeploy", "--version"],
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.startswith(b"sipdeploy, version ")

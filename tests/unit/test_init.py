@@ -1,0 +1,152 @@
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sipdeploy import inventory
+from sipdeploy.errors import InvalidFiles, WrongUsage
+from sipdeploy.init import Answers, init, new_password
+from sipdeploy.lint import lint_inventory
+from sipdeploy.passwords import read_secrets
+
+
+def everything(directory):
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in directory.rglob("*") if p.is_file()}
+
+
+def test_a_new_site_is_complete_and_without_errors(tmp_path):
+    made = init(tmp_path / "pbx", Answers())
+    names = {str(p.relative_to(tmp_path / "pbx")) for p in everything(tmp_path / "pbx")}
+    assert names == {
+        "inventory.yaml", "secrets.yaml", ".gitignore", "inventory.schema.json",
+        ".github/workflows/sipdeploy.yml",
+    }  # fmt: skip
+    assert len(made) == len(names)
+    path = tmp_path / "pbx/inventory.yaml"
+    site, problems, _ = lint_inventory(path.read_text(), str(path))
+    assert {p.severity for p in problems} <= {"note"}
+    credentials, _ = inventory.credentials(inventory.load(path))
+    assert credentials.keys() == site.users.keys()
+
+
+def test_again_it_does_nothing(tmp_path):
+    init(tmp_path, Answers())
+    before = everything(tmp_path)
+    assert init(tmp_path, Answers(domain="other.example.com")) == []
+    assert everything(tmp_path) == before
+
+
+def test_a_new_user_gets_a_password_and_the_others_keep_theirs(tmp_path):
+    init(tmp_path, Answers())
+    before = read_secrets("secrets.yaml", tmp_path).passwords
+    path = tmp_path / "inventory.yaml"
+    path.write_text(path.read_text().replace("users:\n", "users:\n  1003: {}\n"))
+    assert init(tmp_path, Answers()) == [f"{tmp_path}/secrets.yaml: added a password for 1003"]
+    after = read_secrets("secrets.yaml", tmp_path)
+    assert after.diagnostics == ()
+    assert {n: after.passwords[n] for n in before} == before
+    assert after.passwords.keys() == {"1001", "1002", "1003"}
+
+
+def test_passwords_are_for_the_owner_only_and_git_ignores_them(tmp_path):
+    init(tmp_path, Answers())
+    assert (tmp_path / "secrets.yaml").stat().st_mode & 0o777 == 0o600
+    assert "/secrets.yaml" in (tmp_path / ".gitignore").read_text().splitlines()
+
+
+def test_the_answers_stand_in_the_inventory(tmp_path):
+    answers = Answers(
+        domain="a.example.org", email="a#b@example.org", host="null", address="2001:db8::1"
+    )
+    init(tmp_path, answers)
+    site = inventory.load(tmp_path / "inventory.yaml").site
+    assert (site.domain, site.email) == ("a.example.org", "a#b@example.org")
+    assert site.hosts["null"].address == "2001:db8::1"
+
+
+def test_every_wrong_answer_is_told_and_nothing_is_written(tmp_path):
+    with pytest.raises(WrongUsage) as failure:
+        init(tmp_path / "pbx", Answers(domain="x", email="y", host="/", address="-o"))
+    assert [d.code for d in failure.value.diagnostics] == ["SD209", "SD210", "SD211", "SD223"]
+    assert not (tmp_path / "pbx").exists()
+
+
+def test_a_gitignore_that_is_there_is_added_to(tmp_path):
+    (tmp_path / ".gitignore").write_text("*.pyc\nsecrets.yaml")
+    init(tmp_path, Answers())
+    assert (tmp_path / ".gitignore").read_text() == "*.pyc\nsecrets.yaml\n/rendered/\n"
+
+
+def test_an_inventory_with_errors_is_told_and_nothing_is_added(tmp_path):
+    (tmp_path / "inventory.yaml").write_text("domain: x\n")
+    with pytest.raises(InvalidFiles):
+        init(tmp_path, Answers())
+    assert [p.name for p in tmp_path.iterdir()] == ["inventory.yaml"]
+
+
+def test_a_broken_secrets_file_is_left_alone(tmp_path):
+    (tmp_path / "secrets.yaml").write_text("users: [")
+    (tmp_path / "secrets.yaml").chmod(0o600)
+    with pytest.raises(InvalidFiles):
+        init(tmp_path, Answers())
+    assert (tmp_path / "secrets.yaml").read_text() == "users: ["
+
+
+def test_where_a_command_gives_the_passwords_none_are_made(tmp_path):
+    init(tmp_path, Answers())
+    (tmp_path / "secrets.yaml").unlink()
+    path = tmp_path / "inventory.yaml"
+    path.write_text(path.read_text() + "secrets: {command: 'echo users:'}\n")
+    assert init(tmp_path, Answers()) == []
+
+
+def test_a_link_to_the_secrets_stays_a_link(tmp_path):
+    (tmp_path / "vault").mkdir()
+    (tmp_path / "vault/s").write_text("users:\n")
+    (tmp_path / "vault/s").chmod(0o600)
+    (tmp_path / "secrets.yaml").symlink_to("vault/s")
+    init(tmp_path, Answers())
+    assert (tmp_path / "secrets.yaml").is_symlink()
+    assert '"1001"' in (tmp_path / "vault/s").read_text()
+
+
+def test_a_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidFiles, match="cannot write"):
+        init(tmp_path / "file" / "pbx", Answers())
+
+
+def test_an_old_schema_is_brought_up_to_date(tmp_path):
+    init(tmp_path, Answers())
+    (tmp_path / "inventory.schema.json").write_text("{}")
+    assert init(tmp_path, Answers()) == [f"{tmp_path}/inventory.schema.json: updated"]
+    assert json.loads((tmp_path / "inventory.schema.json").read_text())["properties"]
+
+
+def test_passwords_are_strong_and_readable():
+    made = [new_password() for _ in range(200)]
+    assert len(set(made)) == 200
+    alphabet = set("".join(made))
+    assert len(made[0]) * math.log2(len(alphabet)) > 128
+    assert not alphabet & set("0O1lI")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_lint_knows_what_git_has(tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    def codes():
+        path = Path(tmp_path / "inventory.yaml")
+        return {p.code for p in lint_inventory(path.read_text(), str(path))[1]}
+
+    init(tmp_path, Answers())
+    git("init")
+    assert not {"SD306", "SD307"} & codes()
+    (tmp_path / ".gitignore").unlink()
+    assert "SD307" in codes()
+    git("add", "secrets.yaml")
+    assert "SD306" in codes()

@@ -1,0 +1,163 @@
+"""Every rule is shown by the snippets in its manual: `Bad:` gets its code, `Good:` does not."""
+
+import re
+import textwrap
+
+import pytest
+
+from sipdeploy import lint, lint_pjsip, lint_rendered
+from sipdeploy.lint import explanations, judge
+from sipdeploy.passwords import SecretsFile
+from sipdeploy.rules import RULES, Subject
+from sipdeploy.rules.network import ASTERISK_USERS
+from sipdeploy.secret import Secret
+from sipdeploy.site import load_site
+
+BASE = {
+    "domain": "sip.example.com",
+    "email": "ops@example.com",
+    "hosts": "{sip1: {address: 203.0.113.10}}",
+    "users": "{1001: {name: Alice}}",
+}
+RENDERED = {**lint_rendered.RULES, **lint_pjsip.RULES}
+# These look at what lies outside of the inventory, or at very many users; tested below.
+OUTSIDE = {"SD306", "SD307", "SD310", "SD314"}
+
+
+def snippets(manual, kind):
+    pattern = rf"^{kind}:(?: (\S+))?\n((?:    .*\n?|\n)+)"
+    found = re.search(pattern, manual, re.MULTILINE)
+    assert found, f"the manual lacks `{kind}:`"
+    return found[1], textwrap.dedent(found[2])
+
+
+def subject(lines, **outside):
+    text = "".join(
+        f"{key}: {value}\n"
+        for key, value in BASE.items()
+        if not re.search(f"^{key}:", lines, re.MULTILINE)
+    )
+    site, problems, document = load_site(text + lines, "inventory.yaml")
+    assert problems == []
+    return Subject(site=site, document=document, **outside)
+
+
+def codes(found):
+    return {diagnostic.code for diagnostic in found}
+
+
+@pytest.mark.parametrize("code", RULES.keys() - OUTSIDE)
+def test_the_snippets_of_an_inventory_rule(code):
+    manual = explanations()[code]
+    assert code in codes(judge(subject(snippets(manual, "Bad")[1])))
+    assert code not in codes(judge(subject(snippets(manual, "Good")[1])))
+
+
+@pytest.mark.parametrize("code", RENDERED)
+def test_the_snippets_of_a_rule_of_rendered_files(code):
+    manual = explanations()[code]
+    path, bad = snippets(manual, "Bad")
+    (problem, *_) = [p for p in lint_rendered.lint_rendered({path: bad}) if p.code == code]
+    assert problem.span.path == path
+    path, good = snippets(manual, "Good")
+    assert lint_rendered.lint_rendered({path: good}) == []
+
+
+def test_every_code_has_a_manual():
+    assert all(len(text) >= 20 for text in explanations().values())
+
+
+FOUND = SecretsFile(passwords={"1001": Secret("fmK4tXw9Rd2zHq7pVb3n"), "99": Secret("x" * 3)})
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "outside"),
+    [
+        ("SD306", "error", {"tracked": True}),
+        ("SD307", "warning", {"unignored": True}),
+        ("SD314", "warning", {"shared": FOUND}),
+    ],
+)
+def test_what_lies_beside_the_inventory(code, severity, outside):
+    (found,) = [each for each in judge(subject("", **outside)) if each.code == code]
+    assert found.severity == severity
+    assert code not in codes(judge(subject("")))
+
+
+def test_many_users_are_too_many_for_asterisk():
+    def found(count, mode):
+        users = ", ".join(f"{100000 + i}: {{}}" for i in range(count))
+        return codes(judge(subject(f"users: {{{users}}}\nauthentication: {mode}\n")))
+
+    assert "SD310" in found(ASTERISK_USERS + 1, "asterisk")
+    assert "SD310" not in found(ASTERISK_USERS, "asterisk")
+    assert "SD310" not in found(ASTERISK_USERS + 1, "kamailio")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "1001",
+        "secret",
+        "PASSWORD",
+        "a1001b",
+        "alice",
+        "aaaaaaaaaaaa",
+        "12345678901",
+        "abababababab",
+    ],
+)
+def test_weak_passwords(password):
+    lines = f'users: {{1001: {{name: Alice, password: "{password}"}}}}\n'
+    assert "SD302" in codes(judge(subject(lines)))
+
+
+def test_a_weak_password_in_the_secrets_file_is_found():
+    shared = SecretsFile(passwords={"1001": Secret("1234")})
+    assert "SD302" in codes(judge(subject("", shared=shared)))
+
+
+def test_a_missing_password_is_a_warning_here():
+    (found,) = [
+        p for p in judge(subject("", shared=SecretsFile(passwords={}))) if p.code == "SD230"
+    ]
+    assert found.severity == "warning"
+    assert "SD230" not in codes(judge(subject("")))  # no secrets file, as in CI: nothing is known
+
+
+def test_suppression_is_by_line_and_code():
+    line = "tls: {provider: letsencrypt}"
+    assert "SD309" in codes(judge(subject(f"{line}\n")))
+    assert codes(judge(subject(f"{line} # sipdeploy: ignore[SD309]\n"))) == {"SD305"}
+    assert codes(judge(subject(f"{line} # sipdeploy: ignore[SD308, SD309]\n"))) == {
+        "SD305",
+        "SD301",
+    }
+
+
+def test_an_error_cannot_be_ignored():
+    lines = "secrets: a.yaml # sipdeploy: ignore[SD306]\n"
+    assert {"SD306", "SD301"} <= codes(judge(subject(lines, tracked=True)))
+
+
+@pytest.mark.parametrize(
+    "network", ["10.0.0.1", "172.31.0.1", "192.168.1.1", "100.64.0.1", "fd00::1"]
+)
+def test_private_addresses(network):
+    found = codes(judge(subject(f'hosts: {{a: {{address: "{network}"}}}}\n')))
+    assert "SD313" in found
+    lines = f'hosts: {{a: {{address: "{network}", public_address: 203.0.113.1}}}}\n'
+    assert "SD313" not in codes(judge(subject(lines))) or ":" in network
+
+
+def test_lint_reads_the_file_beside_and_runs_nothing(tmp_path):
+    path = tmp_path / "inventory.yaml"
+    (tmp_path / "secrets.yaml").write_text("users: {1001: abc}\n")
+    (tmp_path / "secrets.yaml").chmod(0o644)
+    text = "".join(f"{key}: {value}\n" for key, value in BASE.items())
+    _, problems, _ = lint.lint_inventory(text, str(path))
+    assert {"SD302", "SD304"} <= codes(problems)
+    command = f"secrets: {{command: 'touch {tmp_path}/ran'}}\n"
+    site, _, _ = lint.lint_inventory(text + command, str(path))
+    assert site is not None
+    assert not (tmp_path / "ran").exists()
