@@ -51,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     host.add_argument("name", nargs="?", default="sip1", metavar="NAME")
     host.add_argument("--suite", choices=images.SUITES, default="sid")
     host.set_defaults(command=_host)
+    show = commands.add_parser("demo", help="a host, the example applied to it, a proven call")
+    show.set_defaults(command=_demo)
     build = commands.add_parser("images", help="build the images of bare hosts")
     build.add_argument("suites", nargs="*", default=images.SUITES, metavar="SUITE")
     build.set_defaults(command=_images)
@@ -62,6 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     guard.add_argument("number", type=int)
     guard.set_defaults(command=lambda arguments: claim.guard(arguments.number))
     return parser
+
+
+def _demo(_: argparse.Namespace) -> None:
+    from lab.demo import DemoFailed, demo  # noqa: PLC0415  # needs the tools that `install` brings
+
+    try:
+        demo()
+    except DemoFailed as failure:
+        raise LabError(f"demo: {failure}") from failure
 
 
 def _host(arguments: argparse.Namespace) -> None:
@@ -86,8 +97,13 @@ def _clean(_: argparse.Namespace) -> None:
 
 
 def _install(_: argparse.Namespace) -> None:
+    if reason := machine.why_not_install():
+        # where no lab can run its tools are not needed: the tests that want one skip, and say so
+        sys.stderr.write(f"lab: nothing installed: {reason}\n")
+        return
     added = machine.install()
-    sys.stdout.write(f"installed: {', '.join(added)}\n" if added else "nothing is missing\n")
+    if added:
+        sys.stdout.write(f"installed: {', '.join(added)}\n")
 
 
 def _require() -> None:

@@ -25,6 +25,8 @@ LAB_TOOLS = {
 }
 TEST_TOOLS = {
     "chromium": "chromium",
+    "nodejs": "node",
+    "npm": "npm",
 }
 
 _CAP_SYS_ADMIN = 21
@@ -46,10 +48,8 @@ def run(*argv: str | Path, input_text: str | None = None) -> str:
 
 def why_not() -> str | None:
     """Return why no lab can run here, in one line, or None when it can."""
-    if os.geteuid() != 0:
-        return "the lab boots real hosts and needs root"
-    if not _is_debian_like():
-        return "the lab needs Debian or Ubuntu under it"
+    if reason := why_not_install():
+        return reason
     if not _has_capability(_CAP_SYS_ADMIN):
         return "the lab may not mount here (no CAP_SYS_ADMIN): it needs a machine, not a container"
     if cgroup2() is None:
@@ -57,6 +57,13 @@ def why_not() -> str | None:
     if lacking := missing_packages(LAB_TOOLS):
         return f"`python -m lab install` adds what the lab lacks: {', '.join(lacking)}"
     return None
+
+
+def why_not_install() -> str | None:
+    """Return why the lab's tools cannot be installed here, in one line, or None when they can."""
+    if os.geteuid() != 0:
+        return "the lab boots real hosts and needs root"
+    return None if _is_debian_like() else "the lab needs Debian or Ubuntu under it"
 
 
 def missing_packages(tools: dict[str, str]) -> list[str]:
@@ -73,7 +80,7 @@ def install() -> list[str]:
     lacking = missing_packages(LAB_TOOLS | TEST_TOOLS)
     if not lacking:
         return []
-    if os.geteuid() != 0 or not _is_debian_like():
+    if why_not_install():
         raise LabError(f"install these as root, with this system's means: {', '.join(lacking)}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for argv in (["update"], ["install", "--yes", "--no-install-recommends", *lacking]):

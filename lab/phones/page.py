@@ -35,7 +35,7 @@ class PhonePage:
         self._earlier: list[dict[str, Any]] = []  # messages from before a reload
         self._earlier_log: list[dict[str, Any]] = []
         self._console: list[str] = []
-        self._page = self._new(context)
+        self._page = driver.run(self._new(context), _ACT_SECONDS)
 
     def open(self, address: str) -> None:
         """Load the page and start the user agent."""
@@ -94,8 +94,9 @@ class PhonePage:
         except (PlaywrightError, NotSeen) as gone:
             return f"{title}: {gone}"
 
-    def _new(self, context: BrowserContext) -> Page:
-        page = self._driver.run(context.new_page(), _ACT_SECONDS)
+    async def _new(self, context: BrowserContext) -> Page:
+        # in the loop as a whole: to listen is a message to the browser too
+        page = await context.new_page()
         page.on("console", lambda line: self._console.append(f"console: {line.text}"))
         page.on("pageerror", lambda error: self._console.append(f"error: {error}"))
         return page

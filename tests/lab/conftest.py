@@ -1,8 +1,16 @@
 """Real hosts for the tests; they are skipped, and say so, where no lab can run."""
 
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from lab import Lab, why_not
+from system import INVENTORY, System, passwords
 
 
 @pytest.fixture(scope="session")
@@ -11,3 +19,53 @@ def lab():
         pytest.skip(reason)
     with Lab() as running:
         yield running
+
+
+class Deployer:
+    """A person's machine: a home with keys and known hosts, an inventory, and the command."""
+
+    def __init__(self, lab, folder: Path):
+        self.folder = folder
+        home = folder / "home"
+        ssh = home / ".ssh"
+        ssh.mkdir(parents=True, mode=0o700)
+        shutil.copy(lab.ssh_config, ssh / "config")
+        self.environment = {**os.environ, "HOME": str(home), "NO_COLOR": "1"}
+        self.environment.pop("SSH_AUTH_SOCK", None)
+
+    def write(self, **values: object) -> None:
+        (self.folder / "inventory.yaml").write_text(INVENTORY.format(**values))
+        secrets = self.folder / "secrets.yaml"
+        secrets.touch(mode=0o600)
+        secrets.write_text(passwords())
+
+    def run(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sipdeploy", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+@pytest.fixture(scope="session", params=["kamailio", "asterisk"])
+def system(request, lab, tmp_path_factory):
+    """A calling system that `sipdeploy apply` made of a bare host, for each mode."""
+    mode = request.param
+    host = lab.boot(f"sip-{mode}", suite="sid")
+    deployer = Deployer(lab, tmp_path_factory.mktemp(mode))
+    deployer.write(name=host.name, address=host.address, mode=mode)
+    began = time.monotonic()
+    done = deployer.run("apply", host.name, "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield System(
+        mode=mode,
+        host=host,
+        deployer=deployer,
+        apply_seconds=time.monotonic() - began,
+    )
+    host.stop()

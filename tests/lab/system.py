@@ -1,26 +1,31 @@
-"""A running calling system, as the tests see it: where it is, who its users are, what to ask of it."""
+"""A running calling system, as the tests see it: where it is, who its users are, what to ask."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from lab.sip import Phone
 
 DOMAIN = "sip.example.test"
+NUMBERS = ("1001", "1002", "1003", "1004", "1005", "1006")
 
-# 1003 and 1004 have no mailbox; 1005 may have two phones at once, 1006 is a victim.
-USERS = """
-  1001: {name: Alice}
-  1002: {name: Bob, voicemail: true}
-  1003: {name: 'Eve; "the" <third>'}
-  1004: {}
-  1005: {name: Carol, max_contacts: 2}
-  1006: {name: Dan}
-"""
-SERVICES = """
-  6000: {kind: ivr-test}
-  6001: {kind: voicemail}
-  6002: {kind: echo}
+# 1002 alone has a mailbox, 1005 may have two phones at once, 1006 is the victim of attacks.
+INVENTORY = """\
+domain: sip.example.test
+email: ops@example.test
+hosts: {{{name}: {{address: {address}}}}}
+authentication: {mode}
+tls: {{provider: self-signed}}
+users:
+  1001: {{name: Alice}}
+  1002: {{name: Bob, voicemail: true}}
+  1003: {{name: 'Eve; "the" <third>'}}
+  1004: {{}}
+  1005: {{name: Carol, max_contacts: 2}}
+  1006: {{name: Dan}}
+services:
+  6000: {{kind: ivr-test}}
+  6001: {{kind: voicemail}}
+  6002: {{kind: echo}}
 """
 
 
@@ -28,11 +33,24 @@ def password(number: str) -> str:
     return f"lab-only-{number}-Zq8Kd2"
 
 
+def passwords() -> str:
+    lines = [f'  "{number}": {password(number)}\n' for number in NUMBERS]
+    return "users:\n" + "".join(lines)
+
+
 @dataclass
 class System:
     mode: str
-    address: str
-    run: Callable[[str], str]
+    host: Any
+    deployer: Any = None
+    apply_seconds: float = 0.0
+
+    @property
+    def address(self) -> str:
+        return self.host.address
+
+    def run(self, command: str) -> str:
+        return self.host.run(command).stdout
 
     def phone(self, number: str, secret: str | None = None, **options: Any) -> Phone:
         return Phone(

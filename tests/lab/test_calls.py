@@ -1,0 +1,224 @@
+"""Real browsers talk through a host that `apply` made of a bare one. A tone proves the audio."""
+
+import re
+import subprocess
+import time
+
+import pytest
+
+from lab.browser import Browser, spki_pin
+from system import DOMAIN, password
+
+pytestmark = pytest.mark.lab
+
+LOW, HIGH = 440, 620
+
+
+@pytest.fixture(scope="module")
+def browsers(system):
+    """Two browsers, for a microphone is a browser's: one says 440 Hz, the other 620 Hz."""
+    pin = spki_pin(system.host.read("/etc/kamailio/tls/server.crt"))
+    resolve = {DOMAIN: system.address}
+    with (
+        Browser(resolve, spki=[pin], tone_hz=LOW) as low,
+        Browser(resolve, spki=[pin], tone_hz=HIGH) as high,
+    ):
+        yield low, high
+
+
+@pytest.fixture
+def phones(browsers):
+    """Alice (440 Hz) and Bob (620 Hz), registered; gone after the test."""
+    opened = [
+        browser.phone(number, password=password(number))
+        for browser, number in zip(browsers, ("1001", "1004"), strict=True)
+    ]
+    yield opened
+    for phone in opened:
+        phone.close()
+
+
+def talk(caller, callee):
+    """A call between two phones with audio both ways; its two sides."""
+    call = caller.call(callee.number)
+    incoming = callee.wait_incoming().answer()
+    call.wait("answered")
+    hear_each_other(call, incoming)
+    return call, incoming
+
+
+def hear_each_other(low, high):
+    assert low.hears(HIGH), low.listen()
+    assert high.hears(LOW), high.listen()
+    assert not low.listen().hears(LOW)
+    assert not high.listen().hears(HIGH)
+
+
+def test_two_browsers_talk_and_either_hangs_up(phones):
+    alice, bob = phones
+    call, incoming = talk(alice, bob)
+    assert incoming.acknowledged
+    call.hang_up()
+    incoming.wait("ended")
+    back = bob.call("1001")
+    incoming = alice.wait_incoming().answer()
+    back.wait("answered")
+    hear_each_other(incoming, back)
+    assert incoming.acknowledged
+    back.hang_up()
+    incoming.wait("ended")
+    call, incoming = talk(alice, bob)
+    incoming.hang_up()
+    call.wait("ended")
+
+
+def test_a_call_stays_up_for_40_seconds(phones):
+    """A lost ACK ends a call after 32 s (RFC 3261, 64*T1)."""
+    call, incoming = talk(*phones)
+    time.sleep(40)
+    assert call.state == incoming.state == "answered"
+    hear_each_other(call, incoming)
+    call.hang_up()
+    incoming.wait("ended")
+
+
+def test_hold_and_resume(phones):
+    call, incoming = talk(*phones)
+    assert call.hold()
+    assert call.unhold()
+    hear_each_other(call, incoming)
+    call.hang_up()
+    incoming.wait("ended")
+
+
+def test_cancel_stops_the_ringing(phones):
+    alice, bob = phones
+    call = alice.call("1004")
+    incoming = bob.wait_incoming()
+    call.wait("ringing")
+    call.cancel()
+    incoming.wait_over()
+    alice.wait_trace(lambda trace: trace.received().responses("INVITE", 487))
+
+
+def test_busy_and_unknown(phones):
+    alice, bob = phones
+    call = alice.call("1004")
+    bob.wait_incoming().reject(486)
+    assert call.wait_over().status == 486
+    assert alice.call("9999").wait_over().status == 404
+    assert alice.call("1006").wait_over().status == 480
+
+
+@pytest.mark.parametrize("library", ["jssip", "sipjs"])
+def test_the_ivr_plays_its_digits_and_hangs_up(browsers, library):
+    phone = browsers[0].phone("1001", password=password("1001"), library=library)
+    call = phone.call("6000").wait("answered")
+    call.wait("ended", timeout_seconds=25)
+    assert call.heard_speech()
+    assert call.heard_seconds(440) > 1
+    phone.close()
+
+
+def test_sipjs_talks_to_jssip(browsers):
+    alice = browsers[0].phone("1001", password=password("1001"), library="sipjs")
+    bob = browsers[1].phone("1004", password=password("1004"))
+    call, incoming = talk(alice, bob)
+    incoming.hang_up()
+    call.wait("ended")
+    back = bob.call("1001")
+    incoming = alice.wait_incoming().answer()
+    back.wait("answered")
+    hear_each_other(incoming, back)
+    back.hang_up()
+    incoming.wait("ended")
+    alice.close()
+    bob.close()
+
+
+def test_an_offline_users_voicemail_takes_a_message(phones, system, browsers):
+    alice, _ = phones
+    inbox = "/var/spool/asterisk/voicemail/default/1002/INBOX"
+    system.run(f"rm -rf {inbox}")
+    call = alice.call("1002").wait("answered")
+    # greeting, beep, then what the phone says: stop once a few seconds are recorded
+    time.sleep(14)
+    call.hang_up()
+    end = time.monotonic() + 10
+    while not (listing := system.run(f"ls -s --block-size=1 {inbox}/*.wav 2>/dev/null").split()):
+        assert time.monotonic() < end, "no message on disk"
+        time.sleep(0.5)
+    assert int(listing[0]) > 16_000
+    bob = browsers[1].phone("1002", password=password("1002"))
+    note = bob.subscribe("1002", "message-summary").wait()
+    assert "Messages-Waiting: yes" in note.body
+    bob.close()
+
+
+def test_a_wrong_password_is_refused_and_the_victim_keeps_its_calls(browsers, phones):
+    alice, bob = phones
+    thief = browsers[0].phone("1004", register=False, password="wrong")
+    assert thief.register() in {401, 403}
+    thief.rewrite("^Contact: .*$", "Contact: *")
+    thief.rewrite("^Expires: .*$", "Expires: 0")
+    assert thief.register() in {401, 403}
+    call, _ = talk(alice, bob)
+    call.hang_up()
+    thief.close()
+
+
+def test_an_unregistered_or_lying_phone_calls_nobody(browsers, phones):
+    _, bob = phones
+    silent = browsers[0].phone("1003", register=False, password="wrong")
+    assert silent.call("1004").wait_over().status in {401, 403, 407}
+    assert silent.call("6000").wait_over().status in {401, 403, 407}
+    silent.close()
+    for name in ("1006", "trunk", "kamailio"):
+        liar = browsers[0].phone("1003", password=password("1003"))
+        liar.rewrite(r"^From: .*<sip:1003@", f"From: <sip:{name}@")
+        for target in ("1004", "6000"):
+            assert liar.call(target).wait_over().status in {401, 403, 407}
+        liar.close()
+    assert not bob.trace.received().requests("INVITE")
+
+
+def test_a_call_outlives_a_restart_of_kamailio(phones, system):
+    alice, bob = phones
+    call, incoming = talk(alice, bob)
+    system.run("systemctl restart kamailio")
+    hear_each_other(call, incoming)
+    for phone in (alice, bob):
+        phone.wait(registered=True, timeout_seconds=30)
+    hear_each_other(call, incoming)
+    incoming.hang_up()
+    call.wait("ended")
+    assert alice.trace.received().requests("BYE")
+
+
+def test_a_reset_takes_the_contact_away_and_callers_get_480(system, browsers, phones):
+    alice, _ = phones
+    carol = browsers[1].phone("1005", password=password("1005"))
+    (port,) = ports_of(system, "1005")
+    connection = f"dst {system.address} dport = 8443 and sport = {port}".split()
+    subprocess.run(["ss", "-K", *connection], check=True, capture_output=True)
+    # JsSIP comes back after two seconds at the earliest: until then there is nobody
+    assert alice.call("1005").wait_over().status == 480
+    end = time.monotonic() + 10
+    while port in ports_of(system, "1005"):
+        assert time.monotonic() < end, "the dead contact is still there"
+        time.sleep(0.3)
+    carol.close()
+
+
+def ports_of(system, number):
+    told = system.run(f"kamcmd ul.lookup location {number}@{DOMAIN}")
+    return re.findall(r"Received: sip:[^:]+:(\d+);", told)
+
+
+def test_after_a_reload_the_old_contact_is_not_rung(phones, system):
+    alice, bob = phones
+    bob.reload()
+    assert system.contacts("1004") == 1
+    call, incoming = talk(alice, bob)
+    call.hang_up()
+    incoming.wait("ended")

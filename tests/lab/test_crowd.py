@@ -1,0 +1,60 @@
+"""5,000 phones at once on one host, on nothing but what `apply` set; all from one address."""
+
+import asyncio
+
+import pytest
+
+from conftest import Deployer
+from lab.load import Load, register_many
+from lab.sip import Phone
+from system import DOMAIN, INVENTORY, passwords
+
+pytestmark = pytest.mark.lab
+
+PHONES = 5000
+
+
+def crowd():
+    return [(str(20000 + index), f"lab-only-{index}-Zq8Kd2") for index in range(PHONES)]
+
+
+@pytest.mark.parametrize("mode", ["kamailio", "asterisk"])
+def test_5000_phones_are_registered_at_once(lab, tmp_path, mode):
+    host = lab.boot(f"crowd-{mode}")
+    deployer = Deployer(lab, tmp_path)
+    deployer.write(name=host.name, address=host.address, mode=mode)
+    users = "".join(f"  {number}: {{}}\n" for number, _ in crowd())
+    secrets = "".join(f'  "{number}": {secret}\n' for number, secret in crowd())
+    inventory = INVENTORY.format(name=host.name, address=host.address, mode=mode)
+    inventory = inventory.replace("services:\n", f"{users}services:\n")
+    (tmp_path / "inventory.yaml").write_text(inventory)
+    (tmp_path / "secrets.yaml").write_text(passwords() + secrets)
+    done = deployer.run("apply", host.name, "--yes")
+    assert done.returncode == 0, done.stderr
+    asyncio.run(asyncio.wait_for(register_and_call(host), 240))
+    host.stop()
+
+
+async def register_and_call(host):
+    address = (host.address, 8443)
+    load = Load(address=address, domain=DOMAIN, concurrency=100, workers=2)
+    async with register_many(load, crowd()) as fleet:
+        result = fleet.result
+        assert result.failed == ()
+        assert result.registered == PHONES
+        assert await fleet.open_connections() == PHONES
+        rate = result.registered / result.seconds
+        memory = host.run("kamcmd core.shmmem | sed -n 's/.*real_used: //p'").stdout.strip()
+        print(f"{PHONES} registered in {result.seconds:.1f} s ({rate:.0f}/s), {memory} bytes")
+        # and one more may still call one of them
+        caller = Phone("1001", "lab-only-1001-Zq8Kd2", domain=DOMAIN, address=address)
+        async with caller, Phone(*crowd()[0], domain=DOMAIN, address=address) as callee:
+            for phone in (caller, callee):
+                await phone.connect()
+                assert (await phone.register()).status == 200
+            call = await caller.invite(callee.number)
+            answered = await (await callee.incoming(method="INVITE")).answer()
+            await call.answered()
+            await call.ack()
+            await answered.acknowledged()
+            assert (await call.bye()).status == 200
