@@ -142,6 +142,7 @@ def _unused(code: str, span: Span) -> Diagnostic:
 
 EXPLAIN: Mapping[str, str] = {
     "SD001": "The command was asked for what does not exist.",
+    "SD002": "The command would ask, and nobody is at a terminal to answer.",
     "SD420": "`render` writes only into directories that are new, empty, or made by itself.",
 }
 

@@ -1,0 +1,147 @@
+"""What a certificate says, and whether it will do for a domain; makes none and keeps no key.
+
+The only user of `cryptography`, which Paramiko brings along.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.errors import InvalidFiles
+from sipdeploy.site import Site
+
+PATH = "/etc/kamailio/tls/server.crt"
+KEY_PATH = "/etc/kamailio/tls/server.key"
+RENEW_BEFORE = dt.timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """The facts of a certificate and the key beside it."""
+
+    names: tuple[str, ...]
+    not_before: dt.datetime
+    not_after: dt.datetime
+    key_matches: bool
+
+    def covers(self, domain: str) -> bool:
+        """Whether a browser accepts it for the domain (RFC 6125: a `*` stands for one label)."""
+        wild = "*." + domain.partition(".")[2]
+        return domain in self.names or wild in self.names
+
+
+def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
+    """Facts of PEM texts (server certificate first, public key); None when they are not that."""
+    try:
+        leaf = x509.load_pem_x509_certificates(certificate)[0]
+    except (ValueError, IndexError):
+        return None
+    return Certificate(
+        names=_names(leaf),
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+        key_matches=_spki(leaf.public_key()) == _public_spki(public_key),
+    )
+
+
+def _names(leaf: x509.Certificate) -> tuple[str, ...]:
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return tuple(name.lower() for name in found.value.get_values_for_type(x509.DNSName))
+
+
+def _spki(key: object) -> bytes:
+    encoding = serialization.Encoding.DER
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public: bytes = key.public_bytes(encoding, form)  # type: ignore[attr-defined]
+    return public
+
+
+def _public_spki(pem: bytes) -> bytes | None:
+    try:
+        return _spki(serialization.load_pem_public_key(pem))
+    except ValueError:
+        return None
+
+
+def read_files(site: Site, folder: Path) -> tuple[bytes, bytes]:
+    """The certificate and key of provider `files` (relative to folder), checked.
+
+    InvalidFiles with all that is wrong: unreadable, no PEM, another key, domain, dates.
+    """
+    named = (site.tls.certificate or "", site.tls.private_key or "")
+    certificate, key = (_read(folder / Path(name).expanduser()) for name in named)
+    problems = list(_missing(named, (certificate, key)))
+    if certificate is not None and key is not None:
+        now = dt.datetime.now(dt.UTC)
+        problems = list(_faults(named, (certificate, key), site.domain, now))
+    if problems:
+        raise InvalidFiles(problems)
+    return certificate or b"", key or b""
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _missing(names: Iterable[str], contents: Iterable[bytes | None]) -> Iterator[Diagnostic]:
+    for key, name, content in zip(("certificate", "private_key"), names, contents, strict=True):
+        if content is None:
+            yield _error(
+                "SD602", f"`tls.{key}` names `{name}`, which cannot be read", f"`ls -l {name}`"
+            )
+
+
+def _faults(
+    names: tuple[str, str],
+    contents: tuple[bytes, bytes],
+    domain: str,
+    now: dt.datetime,
+) -> Iterator[Diagnostic]:
+    public = _public_half(contents[1])
+    if public is None:
+        mend = f"`openssl pkey -in {names[1]} -out {names[1]}` removes a pass phrase"
+        yield _error("SD602", f"`{names[1]}` is no private key in PEM without a pass phrase", mend)
+    found = parse(contents[0], public or b"")
+    if found is None:
+        mend = f"`openssl x509 -in {names[0]} -noout -text` shows what it is"
+        yield _error("SD602", f"`{names[0]}` is no certificate in PEM", mend)
+        return
+    if public is not None and not found.key_matches:
+        mend = "name the key that the certificate was made with"
+        yield _error("SD603", f"`{names[1]}` is not the key of `{names[0]}`", mend)
+    if not found.covers(domain):
+        there = ", ".join(found.names) or "no name"
+        mend = f"order one for `{domain}`, or correct `domain`"
+        yield _error("SD604", f"`{names[0]}` is for {there}, not for `{domain}`", mend)
+    if now > found.not_after:
+        yield _error("SD605", f"`{names[0]}` expired on {found.not_after:%Y-%m-%d}", "renew it")
+    elif now < found.not_before:
+        when = f"{found.not_before:%Y-%m-%d %H:%M} UTC"
+        yield _error(
+            "SD605", f"`{names[0]}` is valid only from {when}", "check this machine's clock"
+        )
+
+
+def _public_half(key: bytes) -> bytes | None:
+    try:
+        private = serialization.load_pem_private_key(key, password=None)
+    except (ValueError, TypeError):
+        return None
+    return private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _error(code: str, message: str, mend: str) -> Diagnostic:
+    return Diagnostic(code=code, severity="error", message=message, help=mend)

@@ -1,0 +1,277 @@
+"""What a host is now, read in one exchange by one script and parsed by pure functions.
+
+Changes nothing on the host; needs no more there than a Debian base system.
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sipdeploy import certificates
+from sipdeploy.certificates import Certificate
+from sipdeploy.hosts import Host, host_failed, run_script
+
+STATE = "/var/lib/sipdeploy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What to look for: everything that differs from site to site."""
+
+    domain: str
+    packages: Mapping[str, tuple[str, ...]]  # `ID/CODENAME` of os-release, or `other`
+    units: tuple[str, ...]
+    trees: tuple[str, ...]
+    directories: tuple[str, ...]
+    state: str = STATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathFact:
+    """A file or directory: permissions, `user:group`, SHA-256 in hex (none of a directory)."""
+
+    mode: int
+    owner: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A systemd unit; `since` counts microseconds from boot to its last start."""
+
+    active: str
+    is_loaded: bool
+    is_enabled: bool
+    main_pid: int
+    since: int
+    needs_daemon_reload: bool
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it runs, or is on its way to."""
+        return self.active in ("active", "reloading", "activating")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Socket:
+    """A listening socket, and who has it; an address of `*` is every address."""
+
+    proto: str
+    address: str
+    port: int
+    program: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """A host as it was at one moment; `skew_seconds` is positive when its clock is ahead."""
+
+    os_id: str
+    os_like: tuple[str, ...]
+    os_version: str
+    os_name: str
+    codename: str
+    architecture: str
+    has_systemd: bool
+    free_bytes: Mapping[str, int]
+    memory_bytes: int
+    skew_seconds: float
+    sockets: tuple[Socket, ...]
+    addresses: tuple[str, ...]
+    installed: Mapping[str, str]
+    candidates: Mapping[str, str]
+    lists_age_seconds: float | None
+    domain_addresses: tuple[str, ...] | None
+    units: Mapping[str, Unit]
+    files: Mapping[str, PathFact]
+    directories: Mapping[str, PathFact]
+    managed: Mapping[str, str]  # path -> service, as of the last apply
+    serial: str
+    lock_holder: str
+    has_abandoned_run: bool
+    certificate: Certificate | None
+
+    def version(self, package: str) -> str | None:
+        """The version that is installed, or else would be; None: neither."""
+        return self.installed.get(package) or self.candidates.get(package)
+
+
+def upstream(version: str) -> str:
+    """The upstream part of a Debian version: `22.10.1` of `1:22.10.1~dfsg-1`."""
+    match = re.match(r"\d+(\.\d+){0,2}", version.rpartition(":")[2])
+    return match[0] if match else "0"
+
+
+def read(host: Host, query: Query) -> Facts:
+    """Ask the host everything at once; HostFailed when it is lost or answers in no known way."""
+    choices = "\n".join(" ".join((key, *names)) for key, names in query.packages.items())
+    lists = (query.units, query.trees, query.directories)
+    words = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
+    began = time.time()
+    result = run_script(host, ("facts", *words, certificates.PATH, certificates.KEY_PATH))
+    found = sections(result.text)
+    if "end" not in found:
+        raise host_failed(
+            "SD509",
+            f"`{host.name}` does not run a POSIX shell script as expected",
+            notes=tuple(result.words.splitlines()[-3:]),
+            help_="the login needs a plain shell: `getent passwd root` shows which it has",
+        )
+    return parse(found, began)
+
+
+def sections(text: str) -> dict[str, str]:
+    """Cut what a script printed at its marks: name -> text, the first line is the name."""
+    parts = (part.partition("\n") for part in text.split("\x1e")[1:])
+    return {name.strip(): body for name, _, body in parts}
+
+
+def parse(found: Mapping[str, str], now: float) -> Facts:
+    """Make facts of the sections; `now` is our own clock, in seconds since 1970."""
+    release = _release(found["os"])
+    clock = _number(found["clock"], now)
+    return Facts(
+        os_id=release.get("ID", ""),
+        os_like=tuple(release.get("ID_LIKE", "").split()),
+        os_version=release.get("VERSION_ID", ""),
+        os_name=release.get("PRETTY_NAME", "an unknown system"),
+        codename=release.get("VERSION_CODENAME", ""),
+        architecture=found["architecture"].strip(),
+        has_systemd=bool(found["systemd"].strip()),
+        free_bytes=_free(found["disk"]),
+        memory_bytes=_memory(found["memory"]),
+        skew_seconds=clock - now,
+        sockets=_sockets(found["sockets"]),
+        addresses=_addresses(found["addresses"]),
+        installed=_installed(found["packages"]),
+        candidates=_candidates(found.get("candidates", "")),
+        lists_age_seconds=_lists_age(found["lists"], clock),
+        domain_addresses=_domain(found.get("domain")),
+        units=_units(found["units"]),
+        files=_files(found["digests"], found["modes"]),
+        directories=_modes(found["directories"]),
+        managed=_managed(found["managed"]),
+        serial=found["serial"].strip(),
+        lock_holder=found["lock"].strip(),
+        has_abandoned_run=bool(found["abandoned"].strip()),
+        certificate=certificates.parse(found["certificate"].encode(), found["key"].encode()),
+    )
+
+
+def _number(text: str, default: float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return default
+
+
+def _release(text: str) -> dict[str, str]:
+    """Read os-release(5)."""
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+
+
+def _free(text: str) -> dict[str, int]:
+    """Read df -Pk of `/`, `/var` and `/etc`: one line each, in that order."""
+    lines = (line.split() for line in text.splitlines())
+    return {
+        path: int(words[3]) * 1024
+        for path, words in zip(("/", "/var", "/etc"), lines, strict=False)
+    }
+
+
+def _memory(text: str) -> int:
+    match = re.search(r"(\d+) kB", text)
+    return int(match[1]) * 1024 if match else 0
+
+
+def _sockets(text: str) -> tuple[Socket, ...]:
+    """Read `ss -H -tulnp`."""
+    found = (_socket(line.split(None, 6)) for line in text.splitlines())
+    return tuple(socket for socket in found if socket is not None)
+
+
+def _socket(words: Sequence[str]) -> Socket | None:
+    if len(words) < 6:  # noqa: PLR2004 - proto, state, two queues, local, peer
+        return None
+    address, _, port = words[4].rpartition(":")
+    owner = re.search(r'\("([^"]*)",pid=(\d+)', words[6]) if len(words) > 6 else None  # noqa: PLR2004
+    bare = address.strip("[]").partition("%")[0]
+    return Socket(
+        proto=words[0],
+        address="*" if bare in ("0.0.0.0", "::") else bare,  # noqa: S104 - read, not bound
+        port=int(port) if port.isdigit() else 0,
+        program=owner[1] if owner else "",
+        pid=int(owner[2]) if owner else 0,
+    )
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    """Read `ip -o addr show`, without loopback and link-local addresses."""
+    found = re.findall(r"\binet6? ([0-9a-f.:]+)", text)
+    passed_over = ("127.", "::1", "fe80:")
+    return tuple(address for address in found if not address.startswith(passed_over))
+
+
+def _installed(text: str) -> dict[str, str]:
+    rows = (line.split("\t") for line in text.splitlines())
+    return {row[0]: row[1] for row in rows if row[2:] == ["installed"]}
+
+
+def _candidates(text: str) -> dict[str, str]:
+    """Read `apt-cache policy`; `(none)` is no candidate."""
+    found = re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)", text, re.MULTILINE)
+    return {name: version for name, version in found if version != "(none)"}
+
+
+def _lists_age(text: str, clock: float) -> float | None:
+    count, _, updated = text.partition("\n")
+    if not count.strip().isdigit() or int(count) == 0:
+        return None
+    return clock - _number(updated, 0.0)
+
+
+def _domain(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    lines = (line.split() for line in text.splitlines())
+    return tuple(dict.fromkeys(words[0] for words in lines if words and words[0] != "none"))
+
+
+def _units(text: str) -> dict[str, Unit]:
+    """Read `systemctl show`: a block of KEY=VALUE for each unit."""
+    blocks = (_release(block) for block in text.split("\n\n"))
+    return {block["Id"]: _unit(block) for block in blocks if "Id" in block}
+
+
+def _unit(values: Mapping[str, str]) -> Unit:
+    return Unit(
+        active=values.get("ActiveState", ""),
+        is_loaded=values.get("LoadState") == "loaded",
+        is_enabled=values.get("UnitFileState") == "enabled",
+        main_pid=int(values.get("MainPID") or 0),
+        since=int(values.get("ActiveEnterTimestampMonotonic") or 0),
+        needs_daemon_reload=values.get("NeedDaemonReload") == "yes",
+    )
+
+
+def _managed(text: str) -> dict[str, str]:
+    rows = (line.split("\t") for line in text.splitlines())
+    return {row[0]: row[1] for row in rows if len(row) > 1}
+
+
+def _modes(text: str) -> dict[str, PathFact]:
+    rows = (line.split(" ", 2) for line in text.splitlines())
+    return {path: PathFact(mode=int(mode, 8), owner=owner) for mode, owner, path in rows}
+
+
+def _files(digests: str, modes: str) -> dict[str, PathFact]:
+    rows = (line.partition("  ") for line in digests.splitlines())
+    found = {path: digest for digest, _, path in rows}
+    return {
+        path: PathFact(mode=fact.mode, owner=fact.owner, digest=found[path])
+        for path, fact in _modes(modes).items()
+        if path in found
+    }

@@ -1,0 +1,166 @@
+"""What a host should be, by its site: files, packages, directories, units; and what to ask it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sipdeploy import certificates
+from sipdeploy.facts import Facts, Query, upstream
+from sipdeploy.render import ManagedFile
+from sipdeploy.service import Directory, Port
+from sipdeploy.services import SERVICES, file_set
+from sipdeploy.site import HostEntry, Site, Versions
+
+DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
+TLS_SETTINGS = "/etc/kamailio/tls.cfg"
+# Systems whose packages may have names of their own; all others share one list.
+SYSTEMS = (
+    *(("debian", name) for name in ("bullseye", "bookworm", "trixie")),
+    *(("ubuntu", name) for name in ("focal", "jammy", "noble")),
+)
+TREES = ("/etc/kamailio", "/etc/asterisk")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeFile:
+    """A file that the host makes for itself, and that never leaves it: a key, or what hangs on it.
+
+    `recipe` is a word of the script `stage`: certificate, key (made with it), dialog-key.
+    """
+
+    path: str
+    mode: int
+    owner: str
+    recipe: str
+    service: str
+    reload: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """All that a host should be. `units` maps each service to its unit, in starting order."""
+
+    domain: str
+    files: tuple[ManagedFile, ...]
+    made: tuple[MadeFile, ...]
+    directories: tuple[Directory, ...]
+    packages: tuple[str, ...]
+    units: Mapping[str, str]
+
+
+def make_query(site: Site) -> Query:
+    """What to ask a host, before it is known which system it runs."""
+    other = _packages("", "")
+    choices = {f"{os_id}/{name}": _packages(os_id, name) for os_id, name in SYSTEMS}
+    differing = {key: names for key, names in choices.items() if names != other}
+    folders = tuple(folder.path for service in SERVICES.values() for folder in service.DIRECTORIES)
+    drop_ins = tuple(folder for folder in folders if folder.endswith(".d"))
+    return Query(
+        domain=site.domain,
+        packages={**differing, "other": other},
+        units=tuple(service.UNIT for service in SERVICES.values()),
+        trees=(*TREES, *drop_ins),
+        directories=folders,
+    )
+
+
+def _packages(os_id: str, codename: str) -> tuple[str, ...]:
+    lists = (service.packages(os_id, codename) for service in SERVICES.values())
+    return tuple(dict.fromkeys(name for names in lists for name in names))
+
+
+def packages(found: Facts) -> tuple[str, ...]:
+    """The packages that the system of a host needs."""
+    return _packages(found.os_id, found.codename)
+
+
+def ports(site: Site, entry: HostEntry) -> tuple[Port, ...]:
+    """Every port that must answer on a host."""
+    return tuple(p for service in SERVICES.values() for p in service.listens(site, entry))
+
+
+def desired(
+    site: Site,
+    name: str,
+    found: Facts,
+    credentials: Mapping[str, str],
+    certificate: tuple[bytes, bytes] | None,
+) -> Desired:
+    """What a host should be, rendered for the daemons that it has or will get."""
+    # Past the model's check: a host's own version has more digits than the inventory's.
+    versions = Versions.model_construct(
+        kamailio=upstream(found.version("kamailio") or ""),
+        asterisk=upstream(found.version("asterisk") or ""),
+    )
+    files = file_set(site, name, versions=versions, credentials=credentials).files
+    if certificate:
+        files = (*files, *certificate_files(certificate, files))
+    return Desired(
+        domain=site.domain,
+        files=files,
+        made=made_files(site, files),
+        directories=tuple(d for service in SERVICES.values() for d in service.DIRECTORIES),
+        packages=packages(found),
+        units={name: service.UNIT for name, service in SERVICES.items()},
+    )
+
+
+def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ...]:
+    """The files that the host makes: the dialog key, and a self-signed certificate where asked."""
+    dialog = MadeFile(
+        path=DIALOG_KEY,
+        mode=0o640,
+        owner="root:kamailio",
+        recipe="dialog-key",
+        service="kamailio",
+        reload=None,
+    )
+    if site.tls.provider != "self-signed":
+        return (dialog,)
+    reload = _tls_reload(files)
+    pair = (
+        (certificates.PATH, 0o644, "certificate"),
+        (certificates.KEY_PATH, 0o640, "key"),
+    )
+    return (
+        dialog,
+        *(
+            MadeFile(
+                path=path,
+                mode=mode,
+                owner="root:kamailio",
+                recipe=recipe,
+                service="kamailio",
+                reload=reload,
+            )
+            for path, mode, recipe in pair
+        ),
+    )
+
+
+def certificate_files(
+    pair: tuple[bytes, bytes], files: tuple[ManagedFile, ...]
+) -> tuple[ManagedFile, ...]:
+    """The user's own certificate and key, as managed files."""
+    rows = (
+        (certificates.PATH, pair[0], 0o644, False),
+        (certificates.KEY_PATH, pair[1], 0o640, True),
+    )
+    reload = _tls_reload(files)
+    return tuple(
+        ManagedFile(
+            path=path,
+            content=content,
+            mode=mode,
+            owner="root:kamailio",
+            service="kamailio",
+            reload=reload,
+            sensitive=sensitive,
+            template="(tls.certificate and tls.private_key)",
+        )
+        for path, content, mode, sensitive in rows
+    )
+
+
+def _tls_reload(files: tuple[ManagedFile, ...]) -> tuple[str, ...] | None:
+    """A new certificate becomes live by what makes new TLS settings live."""
+    return next((file.reload for file in files if file.path == TLS_SETTINGS), None)

@@ -1,0 +1,199 @@
+"""Whether a host can carry its site, judged from facts before anything is changed. Pure.
+
+Tells all problems at once; knows which systems and versions this release supports.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.facts import Facts, upstream
+from sipdeploy.fields import ASTERISK_VERSIONS, KAMAILIO_VERSIONS
+from sipdeploy.service import Port
+from sipdeploy.site import HostEntry, Site
+
+# The oldest release of each system that is supported.
+SYSTEMS = {"debian": 11, "ubuntu": 20}
+MIB = 1024 * 1024
+PACKAGES_BYTES = 1024 * MIB
+FILES_BYTES = 50 * MIB
+SKEW_WARNING_SECONDS = 60
+SKEW_ERROR_SECONDS = 3600
+DAEMONS_MIB = 256  # what the system and both daemons need besides the shared memory
+RANGES = {"kamailio": KAMAILIO_VERSIONS, "asterisk": ASTERISK_VERSIONS}
+
+
+def problems(
+    site: Site, name: str, facts: Facts, ports: Iterable[Port], *, memory_mib: int
+) -> list[Diagnostic]:
+    """Every reason not to begin, and every warning; `memory_mib` is the shared memory rendered."""
+    host = site.hosts[name]
+    return [
+        *system(name, facts),
+        *versions(name, facts),
+        *room(name, facts, memory_mib),
+        *clock(name, facts),
+        *taken_ports(name, facts, ports),
+        *addresses(name, host, facts),
+        *resolution(name, host, facts, site.domain),
+    ]
+
+
+def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
+    """Debian 11 or Ubuntu 20.04, or later, with systemd."""
+    oldest = SYSTEMS.get(facts.os_id)
+    # Debian's sid and testing have no number: they are newer than any.
+    number = re.match(r"\d+", facts.os_version)
+    is_old = oldest is not None and number is not None and int(number[0]) < oldest
+    if oldest is None or is_old:
+        yield _error(
+            "SD510",
+            f"`{name}` runs {facts.os_name}, which is not supported",
+            "use a host with Debian 11, Ubuntu 20.04, or a later one of these",
+        )
+    elif not facts.has_systemd:
+        yield _error(
+            "SD510",
+            f"`{name}` was not started by systemd",
+            "use a host (or a container) that boots with systemd",
+        )
+
+
+def versions(name: str, facts: Facts) -> Iterator[Diagnostic]:
+    """Both daemons are there or can be had, in a version that we write configuration for."""
+    if facts.os_id not in SYSTEMS:
+        return
+    for package, known in RANGES.items():
+        version = facts.version(package)
+        if version is None:
+            yield _absent(name, package, facts)
+        elif not _is_known(upstream(version), known):
+            yield _error(
+                "SD511",
+                f"`{name}` has {package} {version}; supported are {known[0]} to {known[-1]}",
+                f"use a host whose archive has {package} {known[-1]}",
+            )
+
+
+def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
+    if package == "asterisk" and facts.codename in ("bookworm", "trixie"):
+        return _error(
+            "SD511",
+            f"`{name}` runs {facts.os_name}, and its archive has no asterisk",
+            "use a host with Debian 11, Debian sid or Ubuntu 24.04; "
+            "building Asterisk from source comes with a later release",
+            notes=("Debian 12 and 13 were released without Asterisk",),
+        )
+    return _error(
+        "SD511",
+        f"the package archive of `{name}` has no {package}",
+        "add a mirror of the distribution (on Ubuntu with `universe`) to /etc/apt/sources.list",
+    )
+
+
+def _is_known(version: str, known: tuple[str, ...]) -> bool:
+    """Whether a version lies in the range; those between the known ones are taken too."""
+    depth = len(known[0].split("."))
+    low, have, high = (
+        [int(part) for part in text.split(".")[:depth]] for text in (known[0], version, known[-1])
+    )
+    return low <= have <= high
+
+
+def room(name: str, facts: Facts, memory_mib: int) -> Iterator[Diagnostic]:
+    """Disk for packages (only while some are missing) and files; memory for Kamailio's share."""
+    is_bare = not facts.installed.keys() >= RANGES.keys()
+    needs = {
+        "/": PACKAGES_BYTES if is_bare else FILES_BYTES,
+        "/var": PACKAGES_BYTES if is_bare else FILES_BYTES,
+        "/etc": FILES_BYTES,
+    }
+    told: set[int] = set()
+    for path, need in needs.items():
+        free = facts.free_bytes.get(path, need)
+        if free < need and free not in told:
+            told.add(free)
+            yield _error(
+                "SD512",
+                f"`{name}` has {free // MIB} MiB free in {path}, and {need // MIB} MiB are needed",
+                f"make room: `du -xh {path} | sort -h | tail` shows what fills it; "
+                "`apt-get clean` often helps",
+            )
+    memory = facts.memory_bytes // MIB
+    if facts.memory_bytes and memory < memory_mib + DAEMONS_MIB:
+        yield _error(
+            "SD513",
+            f"`{name}` has {memory} MiB of memory, and this site needs "
+            f"{memory_mib + DAEMONS_MIB} MiB ({memory_mib} MiB of it shared, for connections)",
+            "use a host with more memory, or fewer users",
+        )
+
+
+def clock(name: str, facts: Facts) -> Iterator[Diagnostic]:
+    """Certificates and one-time credentials need a clock that is about right."""
+    skew = abs(facts.skew_seconds)
+    if skew <= SKEW_WARNING_SECONDS:
+        return
+    direction = "ahead of" if facts.skew_seconds > 0 else "behind"
+    message = f"the clock of `{name}` is {skew:.0f} s {direction} the one here"
+    mend = f"on `{name}`: `timedatectl set-ntp true`"
+    if skew > SKEW_ERROR_SECONDS:
+        yield _error("SD515", message, mend)
+    else:
+        yield Diagnostic(code="SD515", severity="warning", message=message, help=mend)
+
+
+def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diagnostic]:
+    """Every port is free, or already ours."""
+    for port in ports:
+        for socket in facts.sockets:
+            meets = "*" in (_wild(port.address), socket.address) or port.address == socket.address
+            if (socket.proto, socket.port) != (port.protocol, port.number) or not meets:
+                continue
+            if socket.program == port.process:
+                continue
+            who = f"`{socket.program}` (pid {socket.pid})" if socket.program else "a program"
+            yield _error(
+                "SD514",
+                f"{who} on `{name}` already listens on {port.protocol} port {port.number}",
+                f"set `{port.key}` to a free port, or stop the program",
+            )
+
+
+def _wild(address: str) -> str:
+    return "*" if address in ("0.0.0.0", "::") else address  # noqa: S104 - read, not bound
+
+
+def addresses(name: str, host: HostEntry, facts: Facts) -> Iterator[Diagnostic]:
+    """The address that the daemons bind to is one that the host has."""
+    local = host.private_address or host.media_address
+    if local in facts.addresses or not facts.addresses:
+        return
+    there = ", ".join(f"`{address}`" for address in facts.addresses)
+    key = "private_address" if host.private_address else "public_address"
+    mend = f"set `hosts.{name}.private_address` to one of {there}"
+    if not host.private_address:
+        mend += f" (when `{local}` is mapped to it), or correct `hosts.{name}.{key}`"
+    yield _error("SD516", f"`{name}` has no interface with the address `{local}`", mend)
+
+
+def resolution(name: str, host: HostEntry, facts: Facts, domain: str) -> Iterator[Diagnostic]:
+    """Phones will find the host under the domain; only asked of a host that is new."""
+    found = facts.domain_addresses
+    wanted = host.media_address
+    if found is None or wanted in found or host.private_address in found:
+        return
+    where = ", ".join(f"`{address}`" for address in found)
+    message = f"`{domain}` resolves to {where} on `{name}`, not to `{wanted}`"
+    if not found:
+        message = f"`{domain}` does not resolve on `{name}`"
+    yield Diagnostic(
+        code="SD517",
+        severity="warning",
+        message=message,
+        help=f"point the DNS record of `{domain}` at `{wanted}`: phones connect by that name",
+    )
+
+
+def _error(code: str, message: str, mend: str, *, notes: tuple[str, ...] = ()) -> Diagnostic:
+    return Diagnostic(code=code, severity="error", message=message, help=mend, notes=notes)

@@ -1,0 +1,66 @@
+# Unpacks the candidate from stdin beside the live files and lets the daemons judge it.
+# Changes nothing that is live. STATE DOMAIN
+state=$1 domain=$2
+candidate=$state/candidate tree=$state/candidate/tree
+rm -rf "$candidate"
+mkdir -p "$tree" || fail "$candidate cannot be made"
+tar -xzpmf - -C "$candidate" || fail "the candidate could not be written to $candidate"
+
+for owner in $(cat "$candidate/owners"); do
+    getent passwd "${owner%:*}" >/dev/null || fail "the host has no user ${owner%:*}"
+    getent group "${owner#*:}" >/dev/null || fail "the host has no group ${owner#*:}"
+done
+
+# A key that this host makes for itself never leaves it.
+make_certificate() {
+    openssl ecparam -name prime256v1 -genkey -noout -out "$2" &&
+    openssl req -new -x509 -key "$2" -out "$1" -days 825 -sha256 -config /dev/stdin <<EOF
+[req]
+distinguished_name = name
+x509_extensions = extensions
+prompt = no
+[name]
+CN = sipdeploy self-signed
+[extensions]
+subjectAltName = DNS:$domain
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+EOF
+}
+make_dialog_key() {
+    random=$(openssl rand -hex 32) && [ ${#random} -eq 64 ] &&
+    printf '#!substdef "!DIALOG_KEY!%s!g"\n' "$random" >"$1"
+}
+
+while IFS=$tab read -r what mode owner path <&3; do
+    mkdir -p "$tree${path%/*}"
+    case $what in
+    keep) cp -p "$path" "$tree$path" ;;
+    certificate) make_certificate "$tree$path" "$tree${path%.crt}.key" ;;
+    key) [ -s "$tree$path" ] ;;
+    dialog-key) make_dialog_key "$tree$path" ;;
+    esac >"$candidate/said" 2>&1 || fail "$path could not be made: $(tail -n 3 "$candidate/said")"
+    chown "$owner" "$tree$path" && chmod "$mode" "$tree$path" || fail "$path: owner $owner, mode $mode"
+done 3<"$candidate/generated"
+
+# The daemons see the candidate where it will stand, so files may name each other by their path; only
+# this process does (systemd.exec(5), BindReadOnlyPaths).
+binds=
+for folder in "$tree"/etc/*/; do
+    place=/etc/$(basename "$folder")
+    if [ -d "$place" ]; then binds="${binds:+$binds }$tree$place:$place"; fi
+done
+judge() {
+    systemd-run --quiet --pipe --wait --collect -p RuntimeMaxSec=60 \
+        -p "BindReadOnlyPaths=$binds" -- "$@"
+}
+while read -r line <&3; do
+    set -f; IFS=$tab; set -- $line; unset IFS; set +f
+    service=$1; shift
+    said=$(judge "$@" 2>&1 </dev/null)
+    status=$?
+    section "check $service"; printf '%s\n%s\n' "$status" "$said"
+done 3<"$candidate/checks"
+section staged

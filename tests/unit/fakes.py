@@ -1,0 +1,74 @@
+"""A host for tests that needs no machine, and one that breaks where it is told to."""
+
+from collections.abc import Callable, Sequence
+
+from sipdeploy.hosts import Host, OnLine, Result, host_failed
+
+
+class FakeHost:
+    """Answers scripts by name from a table and keeps what was asked; unknown ones succeed."""
+
+    def __init__(self, name: str = "sip1", answers: dict[str, Result] | None = None) -> None:
+        self.name = name
+        self.answers = answers or {}
+        self.asked: list[tuple[str, ...]] = []
+        self.inputs: list[bytes] = []
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002 - as in Host
+        on_line: OnLine | None = None,
+        timeout_seconds: float = 60,
+    ) -> Result:
+        del timeout_seconds
+        is_script = argv[:2] == ["sh", "-c"] and len(argv) > 4
+        words = (argv[3].removeprefix("sipdeploy-"), *argv[5:]) if is_script else tuple(argv)
+        self.asked.append(words)
+        self.inputs.append(input[int(argv[4]) :] if is_script else input)
+        result = self.answers.get(words[0], Result(status=0, stdout=b"\x1edone\n"))
+        if on_line:
+            for line in result.text.splitlines():
+                on_line(line)
+        return result
+
+    def close(self) -> None:
+        self.asked.append(("close",))
+
+
+class BreakingHost:
+    """Another host whose connection is lost at the n-th call: before it, or after it was done."""
+
+    def __init__(self, host: Host, *, at: int, is_done: bool, stays_away: bool = False) -> None:
+        self.name = host.name
+        self.calls = 0
+        self._host = host
+        self._at = at
+        self._is_done = is_done
+        self._stays_away = stays_away
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002 - as in Host
+        on_line: OnLine | None = None,
+        timeout_seconds: float = 60,
+    ) -> Result:
+        self.calls += 1
+        is_lost = self.calls == self._at or (self._stays_away and self.calls > self._at)
+        if is_lost and not (self._is_done and self.calls == self._at):
+            raise host_failed("SD506", "lost")
+        result = self._host.run(
+            argv, input=input, on_line=on_line, timeout_seconds=timeout_seconds
+        )
+        if is_lost:
+            raise host_failed("SD506", "lost")
+        return result
+
+    def close(self) -> None:
+        self._host.close()
+
+
+Make = Callable[[], Host]

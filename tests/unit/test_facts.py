@@ -1,0 +1,107 @@
+import pytest
+from fakes import FakeHost
+from hosts_facts import recorded
+
+from sipdeploy import facts
+from sipdeploy.errors import HostFailed
+from sipdeploy.facts import Query, Socket
+from sipdeploy.hosts import LocalHost, Result
+
+QUERY = Query(
+    domain="localhost",
+    packages={"other": ("bash", "no-such-package")},
+    units=("ssh.service",),
+    trees=("/etc/ssh",),
+    directories=("/etc",),
+    state="/no/such/state",
+)
+
+
+def test_a_bare_host():
+    found = recorded("bookworm-bare")
+    assert (found.os_id, found.os_version, found.codename) == ("debian", "12", "bookworm")
+    assert found.has_systemd
+    assert found.installed.keys() <= {"openssl"}
+    assert "asterisk" not in found.candidates
+    assert found.certificate is None
+    assert (found.files, found.managed, found.serial, found.lock_holder) == ({}, {}, "", "")
+    assert not found.has_abandoned_run
+    assert not found.units["kamailio.service"].is_active
+    assert found.skew_seconds == 0
+
+
+def test_a_host_after_apply():
+    found = recorded("sid-applied")
+    assert found.version("kamailio").startswith("6.1.5")
+    assert facts.upstream(found.version("asterisk")).startswith("22.10")
+    unit = found.units["kamailio.service"]
+    assert (unit.is_active, unit.is_enabled, unit.needs_daemon_reload) == (True, True, False)
+    assert unit.main_pid > 1
+    key = found.files["/etc/kamailio/tls/server.key"]
+    assert (key.mode, key.owner, len(key.digest)) == (0o640, "root:kamailio", 64)
+    assert found.directories["/etc/kamailio/tls"].mode == 0o750
+    assert found.managed["/etc/asterisk/pjsip.conf"] == "asterisk"
+    assert found.certificate.key_matches
+    assert found.certificate.covers("sip.example.test")
+    assert not found.certificate.covers("example.test")
+    wss = next(socket for socket in found.sockets if socket.port == 8443)
+    assert (wss.proto, wss.address, wss.program) == ("tcp", "*", "kamailio")
+    assert found.domain_addresses is None
+
+
+@pytest.mark.parametrize(
+    ("line", "socket"),
+    [
+        (
+            'tcp LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=9,fd=7))',
+            Socket(proto="tcp", address="*", port=22, program="sshd", pid=9),
+        ),
+        (
+            "udp UNCONN 0 0 10.0.0.1%eth0:68 0.0.0.0:*",
+            Socket(proto="udp", address="10.0.0.1", port=68),
+        ),
+        (
+            'udp UNCONN 0 0 [fe80::1]%eth0:5060 [::]:* users:(("a b",pid=9,fd=7))',
+            Socket(proto="udp", address="fe80::1", port=5060, program="a b", pid=9),
+        ),
+    ],
+)
+def test_sockets(line, socket):
+    found = facts._sockets(line)  # noqa: SLF001
+    assert (found[0].proto, found[0].port, found[0].program) == (
+        socket.proto,
+        socket.port,
+        socket.program,
+    )
+    assert found[0].address.strip("]") == socket.address
+
+
+@pytest.mark.parametrize(
+    ("debian", "upstream"),
+    [
+        ("6.1.5-1+b2", "6.1.5"),
+        ("1:22.10.1~dfsg+~cs6.15.60671435-1", "22.10.1"),
+        ("1:16.28.0~dfsg-0+deb11u4", "16.28.0"),
+        ("5.6.3-2", "5.6.3"),
+        ("", "0"),
+    ],
+)
+def test_upstream_versions(debian, upstream):
+    assert facts.upstream(debian) == upstream
+
+
+def test_the_script_runs_on_this_machine():
+    found = facts.read(LocalHost("here"), QUERY)
+    assert found.installed.keys() == {"bash"}
+    assert found.domain_addresses
+    assert abs(found.skew_seconds) < 30
+    assert found.memory_bytes > 0
+    assert found.free_bytes.keys() == {"/", "/var", "/etc"}
+
+
+def test_a_host_that_answers_nonsense_is_told():
+    host = FakeHost(answers={"facts": Result(status=1, stdout=b"This account is not available\n")})
+    with pytest.raises(HostFailed) as failed:
+        facts.read(host, QUERY)
+    assert failed.value.diagnostics[0].code == "SD509"
+    assert "not available" in failed.value.diagnostics[0].notes[0]

@@ -1,0 +1,108 @@
+import pytest
+from hosts_facts import recorded
+
+from sipdeploy import preflight
+from sipdeploy.facts import Socket
+from sipdeploy.plan.desired import ports
+from sipdeploy.site import load_site
+
+GIB = 1024**3
+
+
+def site(host="{address: 10.0.0.1}"):
+    text = f"domain: sip.example.test\nemail: a@b.example\nhosts: {{sip1: {host}}}\nusers: {{}}\n"
+    found, problems, _ = load_site(text, "inventory.yaml")
+    assert found, problems
+    return found
+
+
+def facts(**changes):
+    fine = {
+        "addresses": ("10.0.0.1",),
+        "domain_addresses": ("10.0.0.1",),
+        "memory_bytes": 2 * GIB,
+        "free_bytes": {"/": 9 * GIB, "/var": 9 * GIB, "/etc": 9 * GIB},
+    }
+    return recorded("sid-applied", **{**fine, **changes})
+
+
+def told(found, *, host="{address: 10.0.0.1}", memory_mib=128):
+    wanted = site(host)
+    listens = ports(wanted, wanted.hosts["sip1"])
+    return preflight.problems(wanted, "sip1", found, listens, memory_mib=memory_mib)
+
+
+def words(problem):
+    return f"{problem.severity} {problem.code} {problem.message} | {problem.help}"
+
+
+def test_a_good_host_has_no_problems():
+    assert told(facts()) == []
+
+
+THIEF = Socket(proto="tcp", address="*", port=8443, program="nginx", pid=77)
+BARE = {"installed": {}, "candidates": {"kamailio": "5.6.3-2", "asterisk": "1:22.1-1"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"os_id": "fedora", "os_name": "Fedora 40"}, ["error SD510 `sip1` runs Fedora 40"]),
+        ({"os_version": "10"}, ["error SD510"]),
+        ({"os_id": "ubuntu", "os_version": "18.04"}, ["error SD510"]),
+        ({"os_id": "ubuntu", "os_version": "24.04"}, []),
+        ({"has_systemd": False}, ["error SD510 `sip1` was not started by systemd"]),
+        (
+            {"installed": {}, "candidates": {}, "codename": "noble"},
+            ["archive of `sip1` has no kamailio", "archive of `sip1` has no asterisk"],
+        ),
+        (
+            {"installed": {"kamailio": "6.0.1-1"}, "codename": "trixie"},
+            ["its archive has no asterisk | use a host with Debian 11, Debian sid"],
+        ),
+        ({"installed": {"kamailio": "5.3.1", "asterisk": "1:22.1"}}, ["error SD511"]),
+        ({"installed": {"kamailio": "6.2.0", "asterisk": "1:22.1"}}, ["error SD511"]),
+        ({"installed": {"kamailio": "6.1.9", "asterisk": "1:13.1"}}, ["error SD511"]),
+        (
+            {**BARE, "free_bytes": {"/": GIB // 2, "/var": 9 * GIB, "/etc": 9 * GIB}},
+            ["error SD512 `sip1` has 512 MiB free in /, and 1024 MiB are needed"],
+        ),
+        ({"free_bytes": {"/": GIB // 2, "/var": GIB, "/etc": GIB}}, []),
+        ({"free_bytes": {"/": GIB, "/var": 1, "/etc": GIB}}, ["error SD512"]),
+        ({"memory_bytes": GIB // 4}, ["error SD513"]),
+        ({"skew_seconds": 59.0}, []),
+        ({"skew_seconds": 61.0}, ["warning SD515 the clock of `sip1` is 61 s ahead of"]),
+        ({"skew_seconds": -3700.0}, ["error SD515 the clock of `sip1` is 3700 s behind"]),
+        ({"sockets": (THIEF,)}, ["error SD514 `nginx` (pid 77)", "set `ports.wss` to a free"]),
+        ({"addresses": ("10.9.9.9",)}, ["error SD516", "private_address` to one of `10.9.9.9`"]),
+        ({"domain_addresses": ()}, ["warning SD517 `sip.example.test` does not resolve"]),
+        ({"domain_addresses": ("1.2.3.4",)}, ["resolves to `1.2.3.4`"]),
+        ({"domain_addresses": None}, []),
+    ],
+)
+def test_each_problem_is_told(changes, expected):
+    problems = told(facts(**changes))
+    text = "\n".join(words(problem) for problem in problems)
+    for part in expected:
+        assert part in text
+    if not expected:
+        assert problems == []
+    assert all(problem.help for problem in problems)
+
+
+def test_all_problems_are_told_at_once():
+    problems = told(facts(os_id="arch", addresses=("10.9.9.9",), sockets=(THIEF,)))
+    assert {problem.code for problem in problems} == {"SD510", "SD514", "SD516"}
+
+
+def test_behind_nat_the_private_address_counts():
+    host = "{address: 203.0.113.10, private_address: 10.0.0.1}"
+    found = facts(domain_addresses=("203.0.113.10",))
+    assert told(found, host=host) == []
+
+
+def test_a_port_on_another_address_is_free():
+    other = Socket(proto="udp", address="10.0.0.1", port=5060, program="x", pid=1)
+    assert told(facts(sockets=(other,))) == []
+    everywhere = Socket(proto="udp", address="*", port=5060, program="", pid=0)
+    assert "a program on `sip1`" in told(facts(sockets=(everywhere,)))[0].message
