@@ -16,6 +16,10 @@ import jinja2
 
 BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 TOKEN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._:*/+-]*\Z")
+NAME_BYTES = 79
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z")
+IPV6 = re.compile(r"(?=.*:)[0-9A-Fa-f:.]+\Z")
+ORIGIN = re.compile(r"[A-Za-z0-9+.-]+://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?\Z")
 
 
 class UnquotableError(ValueError):
@@ -63,10 +67,20 @@ class Quoted(str):
 
 
 def token(value: object) -> Quoted:
-    """A name, number, host or path that needs no quotes in any of the files, or UnquotableError."""
+    """A name, number, host or path that needs no quotes anywhere, or UnquotableError."""
     text = str(value)
     if not TOKEN.match(text):
         raise UnquotableError(f"`{text!r}` is not a plain token")
+    return Quoted(text)
+
+
+def uri_host(value: object) -> Quoted:
+    """A host of a SIP URI, where an IPv6 address stands in brackets (RFC 3261, section 25.1)."""
+    text = str(value)
+    if IPV6.match(text):
+        return Quoted(f"[{text}]")
+    if not HOST.match(text):
+        raise UnquotableError(f"`{text!r}` is not a host")
     return Quoted(text)
 
 
@@ -88,8 +102,14 @@ def kamailio_string(value: object) -> Quoted:
 
 
 def posix_pattern(values: Sequence[str]) -> Quoted:
-    """A Kamailio string with the POSIX extended pattern that matches exactly these tokens."""
-    choices = "|".join(re.sub(r"([.*+])", r"[\1]", token(value)) for value in values)
+    """A Kamailio string with the POSIX extended pattern that matches exactly these web origins.
+
+    Their hosts are names, or addresses, of which those of IPv6 stand in brackets.
+    """
+    for value in values:
+        if not ORIGIN.match(value):
+            raise UnquotableError(f"`{value!r}` is not a web origin")
+    choices = "|".join(re.sub(r"([].*+[])", r"[\1]", value) for value in values)
     return Quoted(f'"^({choices})$"')
 
 
@@ -102,7 +122,7 @@ def asterisk_value(value: object) -> Quoted:
 
 
 def display_name(value: object) -> str:
-    """A quoted-string of RFC 3261 section 25.1; still to be quoted for the file that it goes to."""
+    """A quoted-string of RFC 3261 section 25.1, still to be quoted for the file it goes to."""
     text = str(value)
     if BAD_CHARACTERS.search(text):
         raise UnquotableError(f"`{text!r}` cannot be a display name")
@@ -114,16 +134,19 @@ def asterisk_name(value: object) -> Quoted:
 
     Asterisk's parsers of `callerid=` and of a mailbox line know no escapes for their own
     separators, so those few characters become spaces; SIP itself gets the name as it is.
+    They keep 79 bytes, so that a longer name is cut here, between two characters.
     """
     text = str(value)
     if BAD_CHARACTERS.search(text):
         raise UnquotableError(f"`{text!r}` cannot be a caller name")
-    return Quoted(" ".join(re.sub(r'[",;<>\\|()\[\]${}=#]', " ", text).split()))
+    plain = " ".join(re.sub(r'[",;<>\\|()\[\]${}=#]', " ", text).split())
+    return Quoted(plain.encode()[:NAME_BYTES].decode(errors="ignore").strip())
 
 
 FILTERS: Mapping[str, Callable[..., str]] = {
     "token": token,
     "token_list": token_list,
+    "uri_host": uri_host,
     "kamailio_string": kamailio_string,
     "posix_pattern": posix_pattern,
     "asterisk_value": asterisk_value,

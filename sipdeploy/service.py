@@ -8,7 +8,7 @@ from sipdeploy.site import HostEntry, Site
 
 Version = tuple[int, ...]
 
-# Kamailio and Asterisk live on one host and talk over loopback; this is the only place that says so.
+# Kamailio and Asterisk live on one host and talk over loopback: said here and nowhere else.
 LOOPBACK = "127.0.0.1"
 NEWEST = 999
 

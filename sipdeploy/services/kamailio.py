@@ -13,6 +13,7 @@ from sipdeploy.site import HostEntry, Site
 NAME = "kamailio"
 UNIT = "kamailio.service"
 OWNER = "root:kamailio"
+CONFIGURATION = "/etc/kamailio/kamailio.cfg"
 DATABASE = "/etc/kamailio/sipdeploy.db"
 CERTIFICATE = "/etc/kamailio/tls/server.crt"
 PRIVATE_KEY = "/etc/kamailio/tls/server.key"
@@ -38,16 +39,18 @@ RELOAD_TABLES = (
 MIB_PER_CONNECTION = 0.2
 MIB_PER_USER = 0.0006
 BASE_CONNECTIONS = 256
-CONNECTIONS_PER_USER = 2
+CONNECTIONS_PER_USER = 1.5
 BASE_SHARED_MIB = 96
 BASE_PRIVATE_MIB = 16
 
-# `parse error in config file F, line N, column C[-D]: text`; with several lines, `from line N, column C`.
+# `parse error in config file F, line N, column C[-D]: text`, or `from line N, column C` where the
+# complaint spans lines. Before it often stands an ERROR that says what was looked for.
 COMPLAINT = re.compile(
-    r"(?:parse error|warning) in config file (?P<path>[^,]+), (?:from )?line (?P<line>\d+), "
-    r"column (?P<column>\d+)[^:]*: (?P<text>.*)"
+    r"parse error in config file (?P<path>[^,]+), (?:from )?line (?P<line>\d+), "
+    r"column (?P<column>\d+)[^:]*: *(?P<text>.*)"
 )
-LOAD_COMPLAINT = re.compile(r"(?:ERROR|CRITICAL): (?P<text>.*)")
+REASON = re.compile(r"(?:ERROR|CRITICAL): (?:<?\w+>? \[[^]]*\]: \w+\(\): )?(?P<text>.*)")
+AT_LINE = re.compile(r"error at cfg line (\d+)")
 
 
 def packages(os_id: str, codename: str) -> tuple[str, ...]:
@@ -58,31 +61,44 @@ def packages(os_id: str, codename: str) -> tuple[str, ...]:
         "kamailio-sqlite-modules",
         "kamailio-tls-modules",
         "kamailio-websocket-modules",
+        # /etc/protocols: without it Kamailio 5 leaves Nagle's delay on
+        "netbase",
         "openssl",
     )
 
 
 def connections(site: Site) -> int:
-    """How many WebSocket connections are provided for."""
-    return BASE_CONNECTIONS + CONNECTIONS_PER_USER * len(site.users)
+    """How many WebSocket connections are provided for.
+
+    In four steps to each doubling, for a change of it costs a restart: one more user seldom does.
+    """
+    need = math.ceil(BASE_CONNECTIONS + CONNECTIONS_PER_USER * len(site.users))
+    step = 1 << (need.bit_length() - 3)
+    return math.ceil(need / step) * step
 
 
 def shared_memory_mib(site: Site) -> int:
     """Shared memory to ask for, MiB: TLS state of the connections, and the tables."""
-    need = BASE_SHARED_MIB + MIB_PER_CONNECTION * connections(site)
-    return math.ceil(need + MIB_PER_USER * len(site.users))
+    per_connection = MIB_PER_CONNECTION + MIB_PER_USER
+    return math.ceil(BASE_SHARED_MIB + per_connection * connections(site))
 
 
 def private_memory_mib(site: Site) -> int:
     """Private memory of a process, MiB: the whole of a table passes through it when it loads."""
-    return math.ceil(BASE_PRIVATE_MIB + MIB_PER_USER * len(site.users))
+    return math.ceil(BASE_PRIVATE_MIB + MIB_PER_USER * connections(site))
+
+
+def listen_address(host: HostEntry) -> str:
+    """Where phones are heard: behind 1:1 NAT at the host's own address, else at all of them."""
+    everywhere = "::" if ":" in host.media_address else "0.0.0.0"  # noqa: S104  # public by design
+    return host.private_address or everywhere
 
 
 def files(deployment: Deployment) -> Iterator[ManagedFile]:
     """Every managed file of Kamailio."""
     values = _values(deployment)
     for path, template, mode, reload in (
-        ("/etc/kamailio/kamailio.cfg", "kamailio/kamailio.cfg.j2", 0o640, None),
+        (CONFIGURATION, "kamailio/kamailio.cfg.j2", 0o640, None),
         ("/etc/kamailio/tls.cfg", "kamailio/tls.cfg.j2", 0o640, RELOAD_TLS),
         (
             "/etc/systemd/system/kamailio.service.d/sipdeploy.conf",
@@ -123,7 +139,7 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         "trunk": {"address": LOOPBACK, "port": site.ports.kamailio},
         "registrar": {"address": LOOPBACK, "port": site.ports.registrar},
         "listen": {
-            "address": deployment.host.private_address or "0.0.0.0",  # noqa: S104  # public by design
+            "address": listen_address(deployment.host),
             "advertise": deployment.host.media_address,
             "port": site.ports.wss,
         },
@@ -133,6 +149,7 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         "shared_memory_mib": shared_memory_mib(site),
         "private_memory_mib": private_memory_mib(site),
         "open_files": max(65536, 2 * count),
+        "lowest_port": min(site.ports.wss, site.ports.kamailio, site.ports.registrar),
     }
 
 
@@ -143,7 +160,7 @@ def _tables(deployment: Deployment) -> Mapping[str, Iterable[tuple[str, str]]]:
     return {
         "credentials": deployment.credentials.items() if challenged else (),
         "users": (
-            (number, f"voicemail={int(user.voicemail)};contacts={user.max_contacts}")
+            (number, f"voicemail={int(user.voicemail)};contacts={user.max_contacts:d}")
             for number, user in users.items()
         ),
         "names": (
@@ -154,7 +171,7 @@ def _tables(deployment: Deployment) -> Mapping[str, Iterable[tuple[str, str]]]:
 
 
 def database(tables: Mapping[str, Iterable[tuple[str, str]]]) -> bytes:
-    """An SQLite database in the shape of the htable module (its README, 1.2), the same bytes always."""
+    """An SQLite database as htable wants it (its README, 1.2); equal rows give equal bytes."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.execute("PRAGMA page_size=4096")
     connection.execute("CREATE TABLE version (table_name TEXT PRIMARY KEY, table_version INTEGER)")
@@ -173,7 +190,7 @@ def database(tables: Mapping[str, Iterable[tuple[str, str]]]) -> bytes:
     connection.execute("COMMIT")
     content = bytearray(connection.serialize())
     connection.close()
-    # Bytes 92 to 99 only tell which SQLite wrote last (fileformat2.html, 1.3.23): not our business.
+    # Bytes 92 to 99 only tell which SQLite wrote last (fileformat2.html, 1.3.23).
     content[92:100] = bytes(8)
     return bytes(content)
 
@@ -184,30 +201,51 @@ def listens(site: Site, host: HostEntry) -> Sequence[Port]:
         Port(protocol="udp", address=LOOPBACK, number=number, process=NAME, key=f"ports.{key}")
         for key, number in (("kamailio", site.ports.kamailio), ("registrar", site.ports.registrar))
     ]
-    address = host.private_address or "0.0.0.0"  # noqa: S104  # public by design
     public = Port(
-        protocol="tcp", address=address, number=site.ports.wss, process=NAME, key="ports.wss"
+        protocol="tcp",
+        address=listen_address(host),
+        number=site.ports.wss,
+        process=NAME,
+        key="ports.wss",
     )
     return (public, *private)
 
 
 def check(tree: str) -> tuple[str, ...]:
     """Kamailio's own verdict over the staged tree. It parses; it opens no socket and no file."""
-    return ("kamailio", "-c", "-f", f"{tree}/etc/kamailio/kamailio.cfg")
+    return ("kamailio", "-c", "-f", f"{tree}{CONFIGURATION}")
 
 
 def parse_check(output: str) -> list[Verdict]:
-    """The complaints of `kamailio -c`, which come on both outputs."""
-    found = [
-        Verdict(
-            path=match["path"],
-            line=int(match["line"]),
-            column=int(match["column"]),
-            text=match["text"].strip(),
-        )
-        for match in COMPLAINT.finditer(output)
-    ]
+    """The complaints of `kamailio -c`, which come on both outputs; one for each line at fault."""
+    found: dict[tuple[str, int], Verdict] = {}
+    reasons: list[str] = []
+    for line in output.splitlines():
+        if complaint := COMPLAINT.search(line):
+            _add(found, complaint, reasons)
+            reasons = []
+        elif (reason := REASON.search(line)) and "bad config file" not in line:
+            reasons.append(reason["text"].strip())
     if found:
-        return found
-    texts = [match["text"].strip() for match in LOAD_COMPLAINT.finditer(output)]
-    return [Verdict(path="/etc/kamailio/kamailio.cfg", line=1, column=1, text=t) for t in texts]
+        return list(found.values())
+    at_line = AT_LINE.search(output)
+    number = int(at_line[1]) if at_line else 1
+    return [Verdict(path=CONFIGURATION, line=number, column=1, text=text) for text in reasons]
+
+
+def _add(
+    found: dict[tuple[str, int], Verdict], complaint: re.Match[str], reasons: Sequence[str]
+) -> None:
+    """Enter a complaint with its reasons; older versions say several things of one place."""
+    path = complaint["path"]
+    # Kamailio counts the line of an `include_file` twice; ours stands above all that can be wrong.
+    line = int(complaint["line"]) - path.endswith(CONFIGURATION)
+    before = found.get((path, line))
+    texts = [before.text] if before else []
+    texts += [text for text in (complaint["text"].strip(), *reasons) if text]
+    found[path, line] = Verdict(
+        path=path,
+        line=line,
+        column=before.column if before else int(complaint["column"]),
+        text="; ".join(dict.fromkeys(texts)),
+    )

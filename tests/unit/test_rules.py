@@ -46,7 +46,7 @@ def codes(found):
     return {diagnostic.code for diagnostic in found}
 
 
-@pytest.mark.parametrize("code", RULES.keys() - OUTSIDE)
+@pytest.mark.parametrize("code", sorted(RULES.keys() - OUTSIDE))
 def test_the_snippets_of_an_inventory_rule(code):
     manual = explanations()[code]
     assert code in codes(judge(subject(snippets(manual, "Bad")[1])))
