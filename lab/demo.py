@@ -29,15 +29,15 @@ EXAMPLE = Path(__file__).parent.parent / "inventory.example.yaml"
 DOMAIN = "sip.example.com"
 LOW_HZ, HIGH_HZ = 440, 620
 NEXT = """
-That was {total:.0f} s from a bare Debian to a proven call. The host is gone again. Next, on a host of yours:
+That was {total:.0f} s from a bare Debian to a proven call. It is gone again. On a host of yours:
 
   {sipdeploy} init pbx --domain sip.example.org --address 203.0.113.10
   cd pbx
   {sipdeploy} lint
   {sipdeploy} apply sip1
 
-and in a browser phone: WebSocket wss://sip.example.org:8443/ws, user and password from secrets.yaml.
-A host to play with, until Ctrl-C: {python} -m lab host
+and in a browser phone: WebSocket wss://sip.example.org:8443/ws, number and password as in
+secrets.yaml. A bare host to play with, until Ctrl-C: {python} -m lab host
 """
 
 

@@ -8,9 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
+from system import INVENTORY, System, passwords
 
 from lab import Lab, why_not
-from system import INVENTORY, System, passwords
+
+
+def pytest_collection_modifyitems(items):
+    """Keep together, on one worker, what shares hosts: a mode's system, or a module."""
+    for item in items:
+        if item.get_closest_marker("lab"):
+            group = getattr(item, "callspec", None) and item.callspec.params.get("system")
+            item.add_marker(pytest.mark.xdist_group(group or item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +64,7 @@ class Deployer:
 def system(request, lab, tmp_path_factory):
     """A calling system that `sipdeploy apply` made of a bare host, for each mode."""
     mode = request.param
-    host = lab.boot(f"sip-{mode}", suite="sid")
+    host = lab.boot(f"sip-{mode}", suite=os.environ.get("LAB_SUITE", "sid"))
     deployer = Deployer(lab, tmp_path_factory.mktemp(mode))
     deployer.write(name=host.name, address=host.address, mode=mode)
     began = time.monotonic()

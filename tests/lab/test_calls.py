@@ -5,9 +5,9 @@ import subprocess
 import time
 
 import pytest
+from system import DOMAIN, password
 
 from lab.browser import Browser, spki_pin
-from system import DOMAIN, password
 
 pytestmark = pytest.mark.lab
 

@@ -1,4 +1,4 @@
-"""The routing, on a host that `apply` made: each promise of the design as a test, in both modes."""
+"""The routing on a host that `apply` made: each promise of the design as a test, in both modes."""
 
 import asyncio
 import re
@@ -6,9 +6,9 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from system import DOMAIN
 
 from lab.sip import CallRefusedError, HandshakeRefusedError
-from system import DOMAIN
 
 pytestmark = pytest.mark.lab
 
@@ -70,17 +70,19 @@ def test_gruu_is_given_where_kamailio_registers(system):
 
 def test_a_wrong_password_is_refused_and_the_victim_keeps_its_calls(system):
     async def scenario():
-        async with registered(system, "1006", "1001") as (victim, caller):
-            async with system.phone("1006", "wrong") as thief:
-                await thief.connect()
-                assert (await thief.register()).status in {401, 403}
-                assert (await thief.register(contact="*", expires=0)).status in {401, 403}
-                assert system.contacts("1006") == 1
-                call = await caller.invite("1006")
-                incoming = await victim.incoming()
-                await incoming.reject(486)
-                assert (await call.final()).status == 486
-                assert not thief.received("INVITE")
+        async with (
+            registered(system, "1006", "1001") as (victim, caller),
+            system.phone("1006", "wrong") as thief,
+        ):
+            await thief.connect()
+            assert (await thief.register()).status in {401, 403}
+            assert (await thief.register(contact="*", expires=0)).status in {401, 403}
+            assert system.contacts("1006") == 1
+            call = await caller.invite("1006")
+            incoming = await victim.incoming()
+            await incoming.reject(486)
+            assert (await call.final()).status == 486
+            assert not thief.received("INVITE")
 
     run(scenario())
 
@@ -164,7 +166,7 @@ async def gone(system, number, seconds=15):
         await asyncio.sleep(0.5)
 
 
-# --- who may call ---------------------------------------------------------------------------------
+# --- who may call --------------------------------------------------------------------------------
 
 
 def test_an_unregistered_connection_reaches_nobody(system):
@@ -234,6 +236,40 @@ def test_a_preloaded_route_leads_nowhere(system):
     run(scenario())
 
 
+def test_a_reply_that_answers_nothing_goes_nowhere(system):
+    """Else a stranger's 200 would be sent to whatever its second Via names."""
+
+    async def scenario():
+        async with registered(system, "1001") as (victim,), system.phone("1003", "x") as stranger:
+            told = system.run(f"kamcmd ul.lookup location 1001@{DOMAIN}")
+            address, port = re.search(r"Received: sip:([^:]+):(\d+);", told).groups()
+            via = f"SIP/2.0/WSS nothing.invalid;branch=z9hG4bKx;rport={port};received={address}"
+            await stranger.connect()
+            await stranger.send_raw(
+                "SIP/2.0 200 OK\r\n"
+                f"Via: SIP/2.0/TLS {system.address}:8443;branch=z9hG4bKa1b2.c3.0\r\n"
+                f"Via: {via}\r\n"
+                f"From: <sip:1003@{DOMAIN}>;tag=a\r\nTo: <sip:1001@{DOMAIN}>;tag=b\r\n"
+                "Call-ID: nothing\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+            )
+            await victim.silence(1)
+
+    run(scenario())
+
+
+def test_a_party_cannot_change_who_it_is_in_mid_call(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call, _ = await talk(alice, bob)
+            lie = {"P-Asserted-Identity": f"<sip:1006@{DOMAIN}>"}
+            assert (await call.request_in_dialog("INFO", headers=lie)).status == 200
+            (info,) = bob.received("INFO")
+            assert info.values("P-Asserted-Identity") == []
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
 def test_scanners_get_silence(system):
     async def scenario():
         async with system.phone("1001") as phone:
@@ -255,8 +291,7 @@ def test_a_guesser_is_cut_off_and_the_neighbours_are_not(system):
             async with system.phone("1003", "guess") as guesser:
                 await guesser.connect()
                 with pytest.raises((ConnectionError, TimeoutError)):
-                    for _ in range(30):
-                        await guesser.register(timeout_seconds=2)
+                    await guess(guesser, 30)
             assert (await neighbour.register()).status == 200
             call, _ = await talk(neighbour, other)
             assert (await call.bye()).status == 200
@@ -264,6 +299,11 @@ def test_a_guesser_is_cut_off_and_the_neighbours_are_not(system):
         system.run("kamcmd htable.flush failures")
 
     run(scenario())
+
+
+async def guess(phone, times):
+    for _ in range(times):
+        await phone.register(timeout_seconds=2)
 
 
 def test_a_foreign_origin_only_matters_where_origins_are_named(system):
@@ -546,7 +586,7 @@ def test_a_call_survives_a_lost_connection(system):
     run(scenario())
 
 
-# --- the other methods ----------------------------------------------------------------------------
+# --- the other methods ---------------------------------------------------------------------------
 
 
 def test_message(system):
@@ -607,18 +647,41 @@ def test_voicemail_indication(system):
     run(scenario())
 
 
-@pytest.mark.parametrize("event", ["presence", "dialog"])
-def test_presence(system, event):
-    accept = {"presence": "application/pidf+xml", "dialog": "application/dialog-info+xml"}[event]
+def test_presence_follows_the_phone(system):
+    """Online, gone cleanly, back, cut off: each is told within seconds."""
+    headers = {"Event": "presence", "Accept": "application/pidf+xml"}
 
     async def scenario():
         async with registered(system, "1001", "1004") as (alice, bob):
-            headers = {"Event": event, "Accept": accept}
             assert (await alice.request("SUBSCRIBE", "1004", headers=headers)).status == 200
-            notes = await alice.until(lambda: alice.received("NOTIFY") or None, "the first NOTIFY")
-            assert "1004" in notes[-1].body
-            if event == "presence":
-                assert "<basic>open</basic>" in notes[-1].body
+            await told(alice, "<basic>open</basic>")
+            assert (await bob.register(expires=0)).status == 200
+            await told(alice, "<basic>closed</basic>")
+            assert (await bob.register()).status == 200
+            await told(alice, "<basic>open</basic>")
+            await bob.reset()
+            await told(alice, "<basic>closed</basic>")
+
+    run(scenario())
+
+
+async def told(phone, text):
+    """Wait until the newest NOTIFY says `text`."""
+
+    def newest():
+        notes = phone.received("NOTIFY")
+        return notes[-1] if notes and text in notes[-1].body else None
+
+    assert "1004" in (await phone.until(newest, text)).body
+
+
+def test_dialog_state_can_be_watched(system):
+    headers = {"Event": "dialog", "Accept": "application/dialog-info+xml"}
+
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, _):
+            assert (await alice.request("SUBSCRIBE", "1004", headers=headers)).status == 200
+            await told(alice, "<dialog-info")
 
     run(scenario())
 

@@ -1,0 +1,42 @@
+"""`address: local`: sipdeploy on the very host, without SSH, on what Debian itself packages."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from system import INVENTORY, passwords
+
+pytestmark = pytest.mark.lab
+
+ROOT = Path(__file__).parent.parent.parent
+LIBRARIES = "python3-click python3-jinja2 python3-paramiko python3-pydantic python3-yaml"
+
+
+def test_a_host_applies_to_itself(lab):
+    host = lab.boot("itself")
+    host.run("apt-get update -q", check=True)
+    host.run(f"apt-get install -q -y --no-install-recommends {LIBRARIES}", check=True)
+    host.run(["tar", "-x", "-C", "/opt"], input_bytes=program(), check=True)
+    inventory = INVENTORY.format(name="sip1", address="local", mode="kamailio")
+    inventory = inventory.replace(
+        "address: local", f"address: local, public_address: {host.address}"
+    )
+    host.write("/root/pbx/inventory.yaml", inventory.encode())
+    host.write("/root/pbx/secrets.yaml", passwords().encode(), mode=0o600)
+    sipdeploy = "cd /root/pbx && PYTHONPATH=/opt python3 -m sipdeploy apply --yes 2>&1"
+    first = host.run(sipdeploy)
+    assert first.returncode == 0, first.stdout
+    assert "sip1  applied" in first.stdout
+    second = host.run(sipdeploy)
+    assert "sip1  unchanged, 0 changes" in second.stdout
+    listening = host.run("ss -Hltn sport = 8443").stdout
+    assert ":8443" in listening
+
+
+def program() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in ("sipdeploy", "templates"):
+            archive.add(ROOT / name, arcname=name)
+    return buffer.getvalue()
