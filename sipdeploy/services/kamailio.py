@@ -15,9 +15,6 @@ UNIT = "kamailio.service"
 OWNER = "root:kamailio"
 CONFIGURATION = "/etc/kamailio/kamailio.cfg"
 DATABASE = "/etc/kamailio/sipdeploy.db"
-CERTIFICATE = "/etc/kamailio/tls/server.crt"
-PRIVATE_KEY = "/etc/kamailio/tls/server.key"
-DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
 TABLES = ("credentials", "users", "names", "services")
 DIRECTORIES = (
     Directory(path="/etc/kamailio", mode=0o755, owner="root:root"),

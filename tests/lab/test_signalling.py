@@ -1,12 +1,13 @@
 """The routing on a host that `apply` made: each promise of the design as a test, in both modes."""
 
 import asyncio
+import hashlib
 import re
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from system import DOMAIN
+from system import DOMAIN, password
 
 from lab.sip import CallRefusedError, HandshakeRefusedError
 
@@ -317,6 +318,136 @@ def test_a_foreign_origin_only_matters_where_origins_are_named(system):
     run(scenario())
 
 
+async def challenge(phone, method="REGISTER", uri=""):
+    """A nonce for this connection."""
+    if method == "REGISTER":
+        reply = await phone.register(authenticate=False)
+    else:
+        reply = await phone.request(method, uri, authenticate=False)
+    told = reply.header("WWW-Authenticate") or reply.header("Proxy-Authenticate")
+    return re.search(r'nonce="([^"]+)"', told)[1]
+
+
+def proof(username, ha1, *, method, uri, nonce, realm=DOMAIN):  # noqa: PLR0913
+    """A digest as RFC 7616 has it, of an HA1 of one's own choice."""
+
+    def md5(data):
+        return hashlib.md5(data).hexdigest()
+
+    ha2 = md5(f"{method}:{uri}".encode())
+    response = md5(ha1 + f":{nonce}:00000001:abc:auth:{ha2}".encode())
+    return (
+        f'Digest username="{username}", realm="{realm}", nonce="{nonce}", uri="{uri}",'
+        f' response="{response}", algorithm=MD5, qop=auth, cnonce="abc", nc=00000001'
+    )
+
+
+def ha1(number):
+    text = f"{number}:{DOMAIN}:{password(number)}"
+    return hashlib.md5(text.encode()).hexdigest().encode()
+
+
+def only_kamailio(system):
+    if system.mode != "kamailio":
+        pytest.skip("Asterisk checks the passwords in this mode")
+
+
+def test_a_number_without_a_password_cannot_be_proved(system):
+    """The digest check copies a short HA1 over what is left of the last: the rest is known."""
+    only_kamailio(system)
+    system.run("systemctl restart kamailio")
+    tails = [b"unknown" + bytes(25), b"unknown" + bytes(1) + ha1("1003")[8:], bytes(32)]
+
+    async def scenario():
+        for stale in (None, "1003"):
+            for number in ("9999", "asterisk", "trunk"):
+                for tail in tails:
+                    async with system.phone("1003") as eve:
+                        await eve.connect()
+                        if stale:
+                            await eve.register()
+                        uri = f"sip:{DOMAIN}"
+                        nonce = await challenge(eve)
+                        forged = proof(number, tail, method="REGISTER", uri=uri, nonce=nonce)
+                        reply = await eve.register(
+                            from_user=number,
+                            authenticate=False,
+                            headers={"Authorization": forged},
+                        )
+                        assert reply.status in {401, 403}
+        system.run("kamcmd htable.flush failures")
+
+    run(scenario())
+
+
+def test_two_credentials_in_one_message_prove_nobody_else(system):
+    """One header is looked at for the password, another for the name: not here."""
+    only_kamailio(system)
+
+    async def scenario():
+        async with system.phone("1003") as eve:
+            await eve.connect()
+            uri = f"sip:{DOMAIN}"
+            nonce = await challenge(eve)
+            mine, forged = (
+                proof(name, ha1("1003"), method="REGISTER", uri=uri, nonce=nonce)
+                for name in ("1003", "1006")
+            )
+            reply = await eve.register(
+                from_user="1006",
+                authenticate=False,
+                headers={"Proxy-Authorization": mine, "Authorization": forged},
+            )
+            assert reply.status in {401, 403}
+            assert system.contacts("1006") == 0
+        async with registered(system, "1003", "1001") as (eve, victim):
+            uri = f"sip:1001@{DOMAIN}"
+            nonce = await challenge(eve, "MESSAGE", uri)
+            sent = {"method": "MESSAGE", "uri": uri, "nonce": nonce}
+            mine = proof("1003", ha1("1003"), realm="x", **sent)
+            forged = proof("1006", ha1("1003"), **sent)
+            reply = await eve.request(
+                "MESSAGE",
+                "1001",
+                body="x",
+                from_user="1006",
+                authenticate=False,
+                headers={"Proxy-Authorization": f"{mine}\r\nProxy-Authorization: {forged}"},
+            )
+            assert reply.status in {403, 407}
+            await victim.silence(0.5)
+        system.run("kamcmd htable.flush failures")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("name", ["From", "f"])
+def test_a_second_from_is_refused(system, name):
+    """Proxies believe the first, phones the last."""
+
+    async def scenario():
+        async with registered(system, "1003", "1001") as (eve, victim):
+            second = {"X-Any": f"x\r\n{name}: <sip:1006@{DOMAIN}>;tag=b"}
+            before = victim.wire.frames_received
+            with pytest.raises(TimeoutError):
+                await eve.request("MESSAGE", "1001", body="x", headers=second, timeout_seconds=1)
+            assert victim.wire.frames_received == before
+
+    run(scenario())
+
+
+def test_the_name_that_a_phone_shows_is_the_inventorys(system):
+    async def scenario():
+        async with registered(system, "1004", "1001") as (phone, callee):
+            lie = {"From": f'"Director" <sip:1004@{DOMAIN}>;tag=abc'}
+            await phone.invite("1001", headers=lie)
+            incoming = await callee.incoming(method="INVITE")
+            assert incoming.request.header("From") == f'"1004" <sip:1004@{DOMAIN}>;tag=abc'
+            await incoming.reject(486)
+
+    run(scenario())
+
+
 # --- calls ---------------------------------------------------------------------------------------
 
 
@@ -551,6 +682,50 @@ def test_a_dialog_leads_to_no_address_of_the_senders_choice(system, target):
             elsewhere = call.established.copy()
             elsewhere.remote_target = target
             assert (await alice.request_in_dialog(elsewhere, "INFO")).status in {403, 480}
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+def test_a_seal_of_ones_own_opens_no_third_phone(system):
+    """A party of a call may write to the other one, not to any Contact or connection it knows."""
+
+    async def scenario():
+        async with registered(system, "1003", "1004", "1001") as (eve, friend, victim):
+            call, _ = await talk(eve, friend)
+            for target in (victim.contact, alias_of(system, "1001")):
+                stray = call.established.copy()
+                stray.remote_target = target.strip("<>").split(">")[0]
+                reply = await eve.request_in_dialog(stray, "INFO")
+                assert reply.status in {403, 480}
+                lie = {"From": f"<sip:1006@{DOMAIN}>;tag=a"}
+                reply = await eve.request_in_dialog(stray, "MESSAGE", body="x", headers=lie)
+                assert reply.status in {403, 407}
+            await victim.silence(0.5)
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+def alias_of(system, number):
+    told = system.run(f"kamcmd ul.lookup location {number}@{DOMAIN}")
+    address, port = re.search(r"Received: sip:([^:]+):(\d+);", told).groups()
+    return f"sip:any@any.invalid;alias={address}~{port}~6"
+
+
+def test_a_prack_proves_nobody(system):
+    """The digest check lets it pass unseen."""
+
+    async def scenario():
+        async with registered(system, "1003", "1004") as (eve, friend):
+            call, _ = await talk(eve, friend)
+            async with system.phone("1003", "wrong") as stranger:
+                await stranger.connect()
+                stolen = call.established.copy()
+                reply = await stranger.request_in_dialog(stolen, "PRACK", authenticate=False)
+                assert reply.status == 403
+                reply = await stranger.request_in_dialog(stolen, "INFO", authenticate=False)
+                assert reply.status in {401, 403, 407}
             assert (await call.bye()).status == 200
 
     run(scenario())
