@@ -128,17 +128,37 @@ def _holder() -> str:
     """Who holds the lock, with all that it takes to find them; one line."""
     began = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     run = secrets.token_hex(4)  # two runs of one process are two holders
-    who = f"{getpass.getuser()}@{socket.gethostname()}"
-    return f"{who} (pid {os.getpid()}, since {began}, run {run})"
+    who = f"{_login()}@{socket.gethostname()}"
+    machine = _machine() or "unknown"
+    return f"{who} (pid {os.getpid()}, since {began}, run {run}, machine {machine})"
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return str(os.getuid())
+
+
+def _machine() -> str:
+    """What process numbers count in: the boot and the PID namespace; empty where none can tell.
+
+    Not the host name, which virtual machines and containers often share (pid_namespaces(7)).
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return ""
 
 
 def stale_holder(holder: str) -> str:
     """The holder itself when it was a process of this machine that is no more, else empty."""
-    match = re.fullmatch(r".*@(\S+) \(pid (\d+), .*\)", holder)
-    if not match or match[1] != socket.gethostname():
+    match = re.fullmatch(r".* \(pid (\d+), .*, machine (\S+)\)", holder)
+    if not match or match[2] != _machine():
         return ""
     try:
-        os.kill(int(match[2]), 0)
+        os.kill(int(match[1]), 0)
     except ProcessLookupError:
         return holder
     except OSError:
@@ -188,7 +208,8 @@ class _Run:
             self.plan = make_plan(desired, found, time.time())
             if self.plan.is_empty or not self._is_agreed(self.plan):
                 return
-            run_steps(host, self._steps(self.plan, found), self._note)
+            course = self._steps(self.plan, found)
+            run_steps(host, course, self._job.say, on_begin=self._note)
             self.state = "applied"
         finally:
             host.close()
@@ -202,15 +223,9 @@ class _Run:
             return "unknown"
         return "rolled back" if self._has_begun else "unchanged"
 
-    def _note(self, event: Event) -> None:
-        """Remember that live files were begun to be replaced; pass the event on."""
-        if (
-            event.state == "start"
-            and self.plan
-            and event.title == steps.Swap(plan=self.plan).title
-        ):
-            self._has_begun = True
-        self._job.say(event)
+    def _note(self, step: Step) -> None:
+        """Remember that live files were begun to be replaced."""
+        self._has_begun = self._has_begun or isinstance(step, steps.Swap)
 
     def _connect(self) -> Host:
         began = time.monotonic()

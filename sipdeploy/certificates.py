@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles
+from sipdeploy.paths import expanded
 from sipdeploy.site import Site
 
 PATH = "/etc/kamailio/tls/server.crt"
@@ -39,13 +41,14 @@ def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
     """Facts of PEM texts (server certificate first, public key); None when they are not that."""
     try:
         leaf = x509.load_pem_x509_certificates(certificate)[0]
-    except (ValueError, IndexError):
+        own = _spki(leaf.public_key())
+    except (ValueError, IndexError, UnsupportedAlgorithm):
         return None
     return Certificate(
         names=_names(leaf),
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
-        key_matches=_spki(leaf.public_key()) == _public_spki(public_key),
+        key_matches=own == _public_spki(public_key),
     )
 
 
@@ -67,7 +70,7 @@ def _spki(key: object) -> bytes:
 def _public_spki(pem: bytes) -> bytes | None:
     try:
         return _spki(serialization.load_pem_public_key(pem))
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         return None
 
 
@@ -77,7 +80,7 @@ def read_files(site: Site, folder: Path) -> tuple[bytes, bytes]:
     InvalidFiles with all that is wrong: unreadable, no PEM, another key, domain, dates.
     """
     named = (site.tls.certificate or "", site.tls.private_key or "")
-    certificate, key = (_read(folder / Path(name).expanduser()) for name in named)
+    certificate, key = (_read(folder / expanded(name)) for name in named)
     problems = list(_missing(named, (certificate, key)))
     if certificate is not None and key is not None:
         now = dt.datetime.now(dt.UTC)
@@ -136,7 +139,7 @@ def _faults(
 def _public_half(key: bytes) -> bytes | None:
     try:
         private = serialization.load_pem_private_key(key, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
     return private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

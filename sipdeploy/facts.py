@@ -38,13 +38,10 @@ class PathFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """A systemd unit; `since` counts microseconds from boot to its last start."""
+    """A systemd unit."""
 
     active: str
-    is_loaded: bool
     is_enabled: bool
-    main_pid: int
-    since: int
     needs_daemon_reload: bool
 
     @property
@@ -69,11 +66,9 @@ class Facts:
     """A host as it was at one moment; `skew_seconds` is positive when its clock is ahead."""
 
     os_id: str
-    os_like: tuple[str, ...]
     os_version: str
     os_name: str
     codename: str
-    architecture: str
     has_systemd: bool
     free_bytes: Mapping[str, int]
     memory_bytes: int
@@ -134,11 +129,9 @@ def parse(found: Mapping[str, str], now: float) -> Facts:
     clock = _number(found["clock"], now)
     return Facts(
         os_id=release.get("ID", ""),
-        os_like=tuple(release.get("ID_LIKE", "").split()),
         os_version=release.get("VERSION_ID", ""),
         os_name=release.get("PRETTY_NAME", "an unknown system"),
         codename=release.get("VERSION_CODENAME", ""),
-        architecture=found["architecture"].strip(),
         has_systemd=bool(found["systemd"].strip()),
         free_bytes=_free(found["disk"]),
         memory_bytes=_memory(found["memory"]),
@@ -249,10 +242,7 @@ def _units(text: str) -> dict[str, Unit]:
 def _unit(values: Mapping[str, str]) -> Unit:
     return Unit(
         active=values.get("ActiveState", ""),
-        is_loaded=values.get("LoadState") == "loaded",
         is_enabled=values.get("UnitFileState") == "enabled",
-        main_pid=int(values.get("MainPID") or 0),
-        since=int(values.get("ActiveEnterTimestampMonotonic") or 0),
         needs_daemon_reload=values.get("NeedDaemonReload") == "yes",
     )
 
@@ -264,7 +254,12 @@ def _managed(text: str) -> dict[str, str]:
 
 def _modes(text: str) -> dict[str, PathFact]:
     rows = (line.split(" ", 2) for line in text.splitlines())
-    return {path: PathFact(mode=int(mode, 8), owner=owner) for mode, owner, path in rows}
+    # A name with a line break has lines of its own here; it is none of ours.
+    return {
+        row[2]: PathFact(mode=int(row[0], 8), owner=row[1])
+        for row in rows
+        if len(row) == 3 and re.fullmatch(r"[0-7]+", row[0])  # noqa: PLR2004 - mode, owner, path
+    }
 
 
 def _files(digests: str, modes: str) -> dict[str, PathFact]:

@@ -6,21 +6,23 @@ Never overwrites what is there; in a directory with an inventory it only adds wh
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
 from sipdeploy import fields, inventory, passwords
 from sipdeploy.diagnostics import Diagnostic, has_errors
 from sipdeploy.errors import InvalidFiles, WrongUsage
+from sipdeploy.paths import expanded
 from sipdeploy.render import template_directory
 from sipdeploy.tree import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from sipdeploy.inventory import Inventory
 
@@ -129,7 +131,7 @@ def _secrets(loaded: Inventory) -> list[str]:
     missing = {n: new_password() for n in wanting if n not in known.passwords}
     if not missing:
         return []
-    path = loaded.directory / Path(place).expanduser()
+    path = loaded.directory / expanded(place)
     old = path.read_text("utf-8") if known.found else _SECRETS_HEAD
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path.resolve(), passwords.with_added(old, missing).encode(), 0o600)
@@ -153,7 +155,7 @@ def _gitignore(loaded: Inventory) -> list[str]:
     place = loaded.site.secrets
     path = loaded.directory / ".gitignore"
     old = path.read_text("utf-8") if path.exists() else ""
-    wanted = [place] if isinstance(place, str) and not place.startswith(("/", "~", "..")) else []
+    wanted = _inside(place) if isinstance(place, str) else []
     present = {line.strip().lstrip("/").rstrip("/") for line in old.splitlines()}
     missing = [name for name in (*wanted, "rendered") if name not in present]
     if not missing:
@@ -162,6 +164,13 @@ def _gitignore(loaded: Inventory) -> list[str]:
     lines = "".join(f"/{name}{'/' if name == 'rendered' else ''}\n" for name in missing)
     replace_file(path.resolve(), (old + gap + lines).encode(), 0o644)
     return [f"{path}: {'added' if old else 'created with'} {', '.join(missing)}"]
+
+
+def _inside(place: str) -> list[str]:
+    """The place as git writes it, without `.` and `..`; nothing when it is elsewhere."""
+    name = os.path.normpath(expanded(place))
+    is_elsewhere = name.startswith("/") or name.split("/", 1)[0] in (".", "..")
+    return [] if is_elsewhere else [name]
 
 
 def _others(directory: Path) -> Iterator[str]:

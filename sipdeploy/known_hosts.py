@@ -10,8 +10,9 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
+
+from sipdeploy.paths import expanded
 
 SSH_PORT = 22
 
@@ -46,7 +47,7 @@ def read(files: Iterable[str]) -> tuple[Entry, ...]:
     found: list[Entry] = []
     for file in files:
         try:
-            text = Path(file).expanduser().read_text(errors="replace")
+            text = expanded(file).read_text(errors="replace")
         except OSError:
             continue
         found += parse(text, file)

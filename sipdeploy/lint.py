@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sipdeploy import document as documents
 from sipdeploy import lint_rendered, passwords, site, verdicts
 from sipdeploy.diagnostics import Diagnostic, Span
+from sipdeploy.paths import expanded
 from sipdeploy.rules import RULES, Subject, network, secrets  # noqa: F401  # rules enter RULES
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def survey(loaded: Site, document: Document, directory: Path) -> Subject:
     """Look at what lies beside the inventory; nothing is run but git."""
     if not isinstance(loaded.secrets, str):
         return Subject(site=loaded, document=document)
-    path = directory / Path(loaded.secrets).expanduser()
+    path = directory / expanded(loaded.secrets)
     return Subject(
         site=loaded,
         document=document,

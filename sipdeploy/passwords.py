@@ -12,16 +12,17 @@ import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy import document
 from sipdeploy.diagnostics import Diagnostic, Span, listed
 from sipdeploy.fields import CONTROL
+from sipdeploy.paths import expanded
 from sipdeploy.secret import PasswordSource, Secret, SecretsCommand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from sipdeploy.site import Site
 
@@ -141,7 +142,7 @@ def _fetch(source: PasswordSource, directory: Path) -> str:
         if text is None:
             raise NoPasswordError(f"{where} is not set")
     elif source.file is not None:
-        text, where = _file(directory / Path(source.file).expanduser()), f"`{source.file}`"
+        text, where = _file(directory / expanded(source.file)), f"`{source.file}`"
     else:
         command = str(source.command)
         text, where = run(command, directory), f"`{_program(command)}`"
@@ -210,7 +211,7 @@ def read_secrets(secrets: str | SecretsCommand, directory: Path) -> SecretsFile:
             )
             return SecretsFile(passwords={}, diagnostics=(problem,), found=False)
         return parse_secrets(text, f"the output of `{_program(secrets.command)}`")
-    path = directory / Path(secrets).expanduser()
+    path = directory / expanded(secrets)
     if not path.exists():
         return SecretsFile(passwords={}, found=False)
     text_or_none, problems = document.read(path)

@@ -13,14 +13,18 @@ from sipdeploy.service import Port
 from sipdeploy.site import HostEntry, Site
 
 # The oldest release of each system that is supported.
-SYSTEMS = {"debian": 11, "ubuntu": 20}
+SYSTEMS = {"debian": 11, "ubuntu": 22}
 MIB = 1024 * 1024
 PACKAGES_BYTES = 1024 * MIB
 FILES_BYTES = 50 * MIB
 SKEW_WARNING_SECONDS = 60
 SKEW_ERROR_SECONDS = 3600
 DAEMONS_MIB = 256  # what the system and both daemons need besides the shared memory
-RANGES = {"kamailio": KAMAILIO_VERSIONS, "asterisk": ASTERISK_VERSIONS}
+# `match` of an identify section takes a port since Asterisk 16.8.0 (its CHANGES).
+RANGES = {
+    "kamailio": (KAMAILIO_VERSIONS[0], KAMAILIO_VERSIONS[-1]),
+    "asterisk": ("16.8", ASTERISK_VERSIONS[-1]),
+}
 
 
 def problems(
@@ -40,7 +44,7 @@ def problems(
 
 
 def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Debian 11 or Ubuntu 20.04, or later, with systemd."""
+    """Debian 11 or Ubuntu 22.04, or later, with systemd."""
     oldest = SYSTEMS.get(facts.os_id)
     # Debian's sid and testing have no number: they are newer than any.
     number = re.match(r"\d+", facts.os_version)
@@ -49,7 +53,7 @@ def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
         yield _error(
             "SD510",
             f"`{name}` runs {facts.os_name}, which is not supported",
-            "use a host with Debian 11, Ubuntu 20.04, or a later one of these",
+            "use a host with Debian 11, Ubuntu 22.04, or a later one of these",
         )
     elif not facts.has_systemd:
         yield _error(
@@ -70,8 +74,8 @@ def versions(name: str, facts: Facts) -> Iterator[Diagnostic]:
         elif not _is_known(upstream(version), known):
             yield _error(
                 "SD511",
-                f"`{name}` has {package} {version}; supported are {known[0]} to {known[-1]}",
-                f"use a host whose archive has {package} {known[-1]}",
+                f"`{name}` has {package} {version}; supported are {known[0]} to {known[1]}",
+                f"use a host whose archive has {package} {known[1]}",
             )
 
 
@@ -91,13 +95,12 @@ def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
     )
 
 
-def _is_known(version: str, known: tuple[str, ...]) -> bool:
-    """Whether a version lies in the range; those between the known ones are taken too."""
-    depth = len(known[0].split("."))
+def _is_known(version: str, known: tuple[str, str]) -> bool:
+    """Whether a version lies in the range, each end of it as exact as it is written."""
     low, have, high = (
-        [int(part) for part in text.split(".")[:depth]] for text in (known[0], version, known[-1])
+        [int(part) for part in text.split(".")] for text in (known[0], version, known[1])
     )
-    return low <= have <= high
+    return low <= have and have[: len(high)] <= high
 
 
 def room(name: str, facts: Facts, memory_mib: int) -> Iterator[Diagnostic]:

@@ -16,7 +16,7 @@ from sipdeploy.steps import Event
 WIDTH = 52
 TICK_SECONDS = 0.2
 SPINNER = "|/-\\"
-COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
+COLOURS = {"ok": "green", "failed": "red"}
 
 
 class Progress:

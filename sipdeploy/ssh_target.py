@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sipdeploy.paths import expanded
+
 CONFIG_FILES = ("~/.ssh/config", "/etc/ssh/ssh_config")
 USER_KNOWN_HOSTS = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
 GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
@@ -64,7 +66,7 @@ def config_lines(files: Iterable[str] = CONFIG_FILES) -> list[str]:
     lines: list[str] = []
     for file in files:
         # A file begins outside any Host block, whatever the one before it ended with.
-        lines += ["Host *", *_with_includes(Path(file).expanduser(), 0)]
+        lines += ["Host *", *_with_includes(expanded(file), 0)]
     return lines
 
 
@@ -85,7 +87,7 @@ def _with_includes(path: Path, depth: int) -> list[str]:
 
 def _included(pattern: str, folder: Path) -> list[str]:
     """The files of a pattern, which is relative to the including file's folder (ssh_config(5))."""
-    return sorted(glob.glob(str(folder / Path(pattern).expanduser())))  # noqa: PTH207
+    return sorted(glob.glob(str(folder / expanded(pattern))))  # noqa: PTH207
 
 
 def resolve(lookup: Lookup, wish: Wish, depth: int = 0) -> Target:

@@ -1,5 +1,13 @@
 """What every test may be told."""
 
+import os
+
+from hypothesis import settings
+
+# Machines are slow at times: a deadline would test them. CI meets the same examples each time.
+settings.register_profile("sipdeploy", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("sipdeploy")
+
 
 def pytest_addoption(parser):
     parser.addoption(

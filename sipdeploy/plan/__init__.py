@@ -26,10 +26,7 @@ MARKS: Mapping[Kind, str] = {
 }
 NO_UNIT = Unit(
     active="inactive",
-    is_loaded=False,
     is_enabled=False,
-    main_pid=0,
-    since=0,
     needs_daemon_reload=False,
 )
 

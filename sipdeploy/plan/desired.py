@@ -15,7 +15,7 @@ TLS_SETTINGS = "/etc/kamailio/tls.cfg"
 # Systems whose packages may have names of their own; all others share one list.
 SYSTEMS = (
     *(("debian", name) for name in ("bullseye", "bookworm", "trixie")),
-    *(("ubuntu", name) for name in ("focal", "jammy", "noble")),
+    *(("ubuntu", name) for name in ("jammy", "noble")),
 )
 TREES = ("/etc/kamailio", "/etc/asterisk")
 

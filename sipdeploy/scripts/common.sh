@@ -8,3 +8,13 @@ tab=$(printf '\t')
 section() { printf '\036%s\n' "$*"; }
 # Ends the script; the last line of stderr is what the user reads.
 fail() { printf '%s\n' "$*" >&2; exit 1; }
+# The line by which our policy-rc.d is known.
+no_daemons='# sipdeploy: no daemon starts while packages are being installed'
+# What changes the host does so alone: a command whose connection was lost lives on, and an undo
+# waits for its end. The kernel gives the turn back when the last holder of the descriptor ends, so
+# no daemon may inherit it.
+take_turn() {
+    exec 9<"$1" || fail "$1 cannot be opened"
+    flock -w 120 9 || fail "an earlier command of sipdeploy has been running here for 120 s"
+}
+systemctl() { command systemctl "$@" 9>&-; }

@@ -6,7 +6,6 @@ exec </dev/null 2>/dev/null
 
 section clock; date +%s.%N
 section os; cat /etc/os-release
-section architecture; dpkg --print-architecture
 section systemd; if [ -d /run/systemd/system ]; then echo yes; fi
 section disk; df -Pk / /var /etc | tail -n +2
 section memory; grep MemTotal /proc/meminfo
@@ -31,7 +30,7 @@ fi
 section lists; ls /var/lib/apt/lists | grep -c Packages; stat -c %Y /var/lib/apt/lists/partial
 
 section units
-systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NeedDaemonReload,ActiveEnterTimestampMonotonic $units
+systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload $units
 
 # Names with a backslash or a line break are none of ours and are passed over.
 files() {

@@ -3,8 +3,7 @@ umask 022
 exec 2>&1 </dev/null
 export DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none NEEDRESTART_SUSPEND=1
 policy=/usr/sbin/policy-rc.d
-ours='# sipdeploy: no daemon starts while packages are being installed'
-mark="$ours ($$)"
+mark="$no_daemons ($$)"
 # The mark tells our file from the administrator's, also after a run that was cut off; the number
 # tells it from that of a run that was cut off and is still ending its work.
 cleanup() { if grep -qsxF "$mark" "$policy"; then rm -f "$policy"; fi; }
@@ -21,7 +20,7 @@ if [ "$what" = update ]; then
     apt update
     exit $?
 fi
-if [ ! -e "$policy" ] || grep -qF "$ours" "$policy"; then
+if [ ! -e "$policy" ] || grep -qF "$no_daemons" "$policy"; then
     printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy.sipdeploy-new" &&
         chmod 755 "$policy.sipdeploy-new" && mv -f "$policy.sipdeploy-new" "$policy" ||
         { echo "E: $policy cannot be written"; exit 1; }

@@ -3,6 +3,8 @@
 state=$1
 undo=$state/undo
 bad=0
+if [ ! -d "$state" ]; then section restored; exit 0; fi
+take_turn "$state"
 complain() { printf '%s\n' "$*" >&2; bad=1; }
 if [ ! -e "$undo/index" ]; then section restored; exit 0; fi
 
@@ -11,18 +13,20 @@ put_back() {
     case $1 in
     file) cp -a "$undo/tree$2" "$2.sipdeploy-new" && mv -fT "$2.sipdeploy-new" "$2" ;;
     directory) chown "$4" "$2" && chmod "$3" "$2" ;;
-    absent) if [ -d "$2" ]; then rmdir "$2"; else rm -f "$2"; fi ;;
+    # A directory that somebody has put a file into since then stays.
+    absent) if [ -d "$2" ]; then rmdir "$2" 2>/dev/null || :; else rm -f "$2"; fi ;;
     esac
 }
 tac "$undo/index" >"$undo/reversed"
 while IFS=$tab read -r kind path mode owner <&3; do
     put_back "$kind" "$path" "$mode" "$owner" || complain "$path could not be put back"
 done 3<"$undo/reversed"
+files_bad=$bad
 
 reload_all() {
     while read -r line <&4; do
         IFS=$tab; set -- $line; unset IFS
-        "$@" </dev/null >/dev/null 2>&1 || return 1
+        "$@" </dev/null >/dev/null 2>&1 9>&- || return 1
     done 4<"$undo/reloads"
 }
 put_back_unit() {
@@ -42,6 +46,8 @@ if [ -e "$undo/services" ]; then
         put_back_unit "$unit" "$active" "$enabled" "$action"
     done 3<"$undo/units"
 fi
+# With every file back the run is over, also when the old configuration does not start: the next
+# apply may be the one that mends it, and must not be stopped by an undo that cannot succeed.
+if [ "$files_bad" = 0 ]; then rm -rf "$undo"; fi
 [ "$bad" = 0 ] || exit 1
-rm -rf "$undo"
 section restored

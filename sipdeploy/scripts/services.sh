@@ -1,6 +1,7 @@
 # Makes the new files count: the least that does it for each unit. STATE
 state=$1
 candidate=$state/candidate
+take_turn "$state"
 : >"$state/undo/services" || fail "$state/undo cannot be written"
 exec </dev/null
 
@@ -25,7 +26,7 @@ while IFS=$tab read -r unit active enabled action <&3; do
 done 3<"$candidate/units"
 while read -r line <&3; do
     IFS=$tab; set -- $line; unset IFS
-    said=$(timeout 90 "$@" 2>&1) || give_up "$*" "$said" ''
+    said=$(timeout 90 "$@" 2>&1 9>&-) || give_up "$*" "$said" ''
     # kamcmd and asterisk -rx end with 0 also when they were refused.
     case $said in [Ee]rror* | ERROR* | "No such command"*) give_up "$*" "$said" '' ;; esac
 done 3<"$candidate/reloads"

@@ -3,6 +3,7 @@
 # run is unfinished.
 state=$1
 candidate=$state/candidate undo=$state/undo
+take_turn "$state"
 rm -rf "$undo"
 mkdir -p "$undo/tree" && cp "$candidate/units" "$candidate/reloads" "$undo/" || fail "$undo cannot be written"
 if [ -e "$candidate/daemon-reload" ]; then : >"$undo/daemon-reload"; fi

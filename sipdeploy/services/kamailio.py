@@ -236,7 +236,7 @@ def _add(
     """Enter a complaint with its reasons; older versions say several things of one place."""
     path = complaint["path"]
     # Kamailio counts the line of an `include_file` twice; ours stands above all that can be wrong.
-    line = int(complaint["line"]) - path.endswith(CONFIGURATION)
+    line = max(1, int(complaint["line"]) - path.endswith(CONFIGURATION))
     before = found.get((path, line))
     texts = [before.text] if before else []
     texts += [text for text in (complaint["text"].strip(), *reasons) if text]

@@ -10,6 +10,7 @@ import paramiko
 from paramiko.pkey import UnknownKeyType
 
 from sipdeploy import known_hosts, ssh_problems
+from sipdeploy.paths import expanded
 from sipdeploy.ssh_target import Target
 
 DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
@@ -79,7 +80,7 @@ class _Files:
                 yield file, key
 
     def _key(self, file: str) -> paramiko.PKey | None:
-        path = Path(file).expanduser()
+        path = expanded(file)
         public = _public_half(path)
         if public in self._agent:
             return self._agent[public]

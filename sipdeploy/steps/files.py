@@ -13,7 +13,7 @@ from sipdeploy.plan import Plan
 from sipdeploy.service import Verdict
 from sipdeploy.steps.runner import ask, count
 
-RESTORE_SECONDS = 420
+RESTORE_SECONDS = 540  # 120 of them for the end of a command that was cut off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,5 +114,10 @@ class Swap:
     def undo(self, host: Host) -> None:
         """The host's own script does it from what `run` kept, and tells what it could not."""
         words = ("restore", self.state)
-        what = "not everything could be put back"
-        ask(host, words, ("SD525", what), timeout_seconds=RESTORE_SECONDS)
+        problem = ("SD525", "not everything could be put back", tells_why(host))
+        ask(host, words, problem, timeout_seconds=RESTORE_SECONDS)
+
+
+def tells_why(host: Host) -> str:
+    """What to type after an undo that failed: often the old configuration does not start."""
+    return f"on `{host.name}`: `journalctl -b -u asterisk -u kamailio` tells why; then apply again"

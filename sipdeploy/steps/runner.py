@@ -1,7 +1,10 @@
 """What a step is, and the runner that undoes the steps it began when one of them fails."""
 
+import contextlib
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -17,7 +20,7 @@ class Event:
 
     host: str
     title: str
-    state: Literal["start", "ok", "failed", "skipped", "line"]
+    state: Literal["start", "ok", "failed", "line"]
     seconds: float = 0.0
     text: str = ""
 
@@ -44,22 +47,44 @@ class Step(Protocol):
         ...
 
 
-def run_steps(host: Host, steps: Sequence[Step], say: Say) -> None:
+def run_steps(
+    host: Host,
+    steps: Sequence[Step],
+    say: Say,
+    *,
+    on_begin: Callable[[Step], None] = lambda _: None,
+) -> None:
     """Run the steps in order; on any failure undo what was begun, newest first.
 
-    Raises what the step raised, or RollbackFailed when an undo failed too.
+    `on_begin` is told each step before it runs. Raises what the step raised, or RollbackFailed
+    when an undo failed too.
     """
     begun: list[Step] = []
     for step in steps:
         begun.append(step)  # before it runs: a half-done step is undone too
+        on_begin(step)
         try:
             run_step(host, step.title, step.run, say)
         except BaseException as failure:
-            problems = _undo(host, begun, say)
+            with _uninterrupted():
+                problems = _undo(host, begun, say)
             if problems:
                 first = failure.diagnostics if isinstance(failure, SipdeployError) else ()
                 raise RollbackFailed([*first, *problems]) from failure
             raise
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let no second Ctrl-C end an undo half-way. Only the main thread may and need do so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN: children inherit that
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
 
 
 def run_step(host: Host, title: str, act: Callable[[Host, OnLine], None], say: Say) -> None:
@@ -98,25 +123,27 @@ def _undo(host: Host, begun: Sequence[Step], say: Say) -> list[Diagnostic]:
 def ask(
     host: Host,
     words: Sequence[str],
-    problem: tuple[str, str],
+    problem: tuple[str, ...],
     *,
     data: bytes = b"",
     timeout_seconds: float = 120,
 ) -> dict[str, str]:
     """Run a script and give its sections.
 
-    `problem` is the code and message of the HostFailed that tells the script's last words.
+    `problem` is the code, message and, where there is one, help of the HostFailed that tells the
+    script's last words.
     """
     result = run_script(host, words, input=data, timeout_seconds=timeout_seconds)
     if result.status == 0:
         return sections(result.text)
     said = result.stderr.decode(errors="replace").strip().splitlines()[-5:]
     full = "No space left" in "".join(said) or "disk full" in "".join(said)
+    code, message, *mend = problem
     raise host_failed(
-        problem[0],
-        f"{problem[1]} on `{host.name}`",
+        code,
+        f"{message} on `{host.name}`",
         notes=tuple(said) or (f"the script ended with status {result.status}",),
-        help_=f"on `{host.name}`: `df -h /etc /var`, and make room" if full else "",
+        help_=f"on `{host.name}`: `df -h /etc /var`, and make room" if full else "".join(mend),
     )
 
 

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sipdeploy.errors import HostFailed
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.errors import HostFailed, RollbackFailed
 from sipdeploy.facts import STATE
 from sipdeploy.hosts import Host, OnLine, host_failed
-from sipdeploy.steps.files import RESTORE_SECONDS
+from sipdeploy.steps.files import RESTORE_SECONDS, tells_why
 from sipdeploy.steps.runner import ask
 
 AUDIT_LOG = "/var/log/sipdeploy.log"
+POLICY = "/usr/sbin/policy-rc.d"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class Confirm:
     audit: tuple[str, ...]
     state: str = STATE
     log: str = AUDIT_LOG
+    policy: str = POLICY
     title: str = "confirm"
 
     def run(self, host: Host, on_line: OnLine) -> None:
@@ -73,15 +76,25 @@ class Confirm:
 
     def _confirm(self, host: Host) -> None:
         line = f"{self.holder}: {'; '.join(self.audit)}\n".encode()
-        words = ("confirm", self.state, self.holder, self.log)
+        words = ("confirm", self.state, self.holder, self.log, self.policy)
         ask(host, words, ("SD525", "the run cannot be confirmed"), data=line)
 
 
 def recover(host: Host, holder: str, state: str = STATE) -> None:
     """Undo what an apply left that ended in the middle, as when its machine was switched off.
 
-    `holder` is whom its lock names; the lock goes too.
+    `holder` is whom its lock names; the lock goes too. RollbackFailed when the host may be
+    half-way between two states.
     """
-    what = "an unfinished apply could not be undone"
-    ask(host, ("restore", state), ("SD525", what), timeout_seconds=RESTORE_SECONDS)
-    ask(host, ("unlock", state, holder), ("SD525", what))
+    problems = [*_tried(host, ("restore", state)), *_tried(host, ("unlock", state, holder))]
+    if problems:
+        raise RollbackFailed(problems)
+
+
+def _tried(host: Host, words: tuple[str, ...]) -> tuple[Diagnostic, ...]:
+    problem = ("SD525", "an unfinished apply could not be undone", tells_why(host))
+    try:
+        ask(host, words, problem, timeout_seconds=RESTORE_SECONDS)
+    except HostFailed as failure:
+        return failure.diagnostics
+    return ()

@@ -13,6 +13,7 @@ from system import INVENTORY, System, passwords
 from lab import Lab, why_not
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Keep together, on one worker, what shares hosts: a mode's system, or a module."""
     for item in items:

@@ -56,6 +56,7 @@ def test_a_bare_host_becomes_a_running_one(host):
     assert host.run("ls /usr/sbin/policy-rc.d").returncode != 0
     assert sorted(host.run("ls /var/lib/sipdeploy").stdout.split()) == [
         "managed",
+        "original",
         "previous",
         "serial",
     ]

@@ -168,6 +168,20 @@ def test_an_unfinished_apply_is_undone_first(hosts):
     assert scripts(hosts["sip1"])[:4] == ["facts", "restore", "unlock", "facts"]
 
 
+def test_a_recovery_that_fails_leaves_the_state_unknown(hosts):
+    hosts["sip1"].answers["facts"] = facts("sid-applied", abandoned="yes")
+    hosts["sip1"].answers["restore"] = Result(status=1, stderr=b"/etc/x could not be put back\n")
+    reports, _ = run()
+    assert [(report.state, report.exit_code) for report in reports] == [
+        ("unknown", 5),
+        ("unchanged", 0),
+    ]
+    (problem,) = reports[0].diagnostics
+    assert problem.code == "SD525"
+    assert "journalctl -b -u asterisk -u kamailio" in problem.help
+    assert scripts(hosts["sip1"]) == ["facts", "restore", "unlock", "close"]
+
+
 def test_an_unfinished_apply_of_somebody_alive_is_left_alone(hosts):
     alive = f"a@elsewhere (pid {os.getpid()}, since now, run 1)"
     hosts["sip1"].answers["facts"] = facts("sid-applied", abandoned="yes", lock=alive)
@@ -176,17 +190,39 @@ def test_an_unfinished_apply_of_somebody_alive_is_left_alone(hosts):
 
 
 def test_only_a_dead_process_of_this_machine_is_stale():
-    here = socket.gethostname()
-    dead = f"a@{here} (pid 4194305, since now, run 1)"
+    here, me = socket.gethostname(), apply_module._holder()  # noqa: SLF001
+    assert stale_holder(me) == ""
+    dead = me.replace(f"(pid {os.getpid()},", "(pid 4194305,")
     assert stale_holder(dead) == dead
+    _, _, machine = dead.rstrip(")").rpartition("machine ")
+    boot, _, namespace = machine.partition("/")
     for holder in (
-        f"a@{here} (pid {os.getpid()}, since now, run 1)",
-        "a@elsewhere (pid 4194305, since now, run 1)",
-        f"a@{here} (pid 1, since now, run 1)",
+        me.replace(f"(pid {os.getpid()},", "(pid 1,"),
+        dead.replace(boot, "another-boot"),  # two machines may have one name
+        dead.replace(namespace, "4026530000"),  # and two containers one machine
+        dead.replace(machine, "unknown"),
+        f"a@{here} (pid 4194305, since now, run 1)",
         "nonsense",
         "",
     ):
         assert stale_holder(holder) == ""
+
+
+def test_without_proc_nobody_is_known_to_be_dead(monkeypatch):
+    me = apply_module._holder()  # noqa: SLF001
+    monkeypatch.setattr(apply_module.Path, "read_text", lambda *_: open("/no/such"))  # noqa: PTH123, SIM115
+    assert stale_holder(me) == ""
+    mine = apply_module._holder()  # noqa: SLF001
+    assert mine.endswith("machine unknown)")
+    assert stale_holder(mine.replace(str(os.getpid()), "4194305")) == ""
+
+
+def test_a_user_without_a_name_goes_by_the_number(monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(apply_module.getpass, "getuser", nameless)
+    assert apply_module._holder().startswith(f"{os.getuid()}@")  # noqa: SLF001
 
 
 def test_letsencrypt_is_refused_before_a_host_is_touched(hosts):

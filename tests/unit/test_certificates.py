@@ -2,6 +2,7 @@ import datetime as dt
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -81,6 +82,23 @@ def test_files_that_are_none_are_told(told):
 def test_a_key_with_a_pass_phrase_is_told(told):
     certificate, _, key = pair()
     assert told(certificate, key_pem(key, b"secret")) == ["SD602"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["load_pem_x509_certificates", "load_pem_public_key", "load_pem_private_key"],
+)
+def test_an_algorithm_that_the_library_has_not_is_told(told, monkeypatch, name):
+    certificate, key, _ = pair()
+
+    def unknown(*_, **__):
+        raise UnsupportedAlgorithm("a curve of somebody's own")
+
+    for module in (certificates.x509, certificates.serialization):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, unknown)
+    assert set(told(certificate, key)) <= {"SD602", "SD603"}
+    assert told(certificate, key)
 
 
 def test_a_certificate_without_names_covers_nothing():

@@ -36,7 +36,6 @@ def test_a_host_after_apply():
     assert facts.upstream(found.version("asterisk")).startswith("22.10")
     unit = found.units["kamailio.service"]
     assert (unit.is_active, unit.is_enabled, unit.needs_daemon_reload) == (True, True, False)
-    assert unit.main_pid > 1
     key = found.files["/etc/kamailio/tls/server.key"]
     assert (key.mode, key.owner, len(key.digest)) == (0o640, "root:kamailio", 64)
     assert found.directories["/etc/kamailio/tls"].mode == 0o750
@@ -105,3 +104,11 @@ def test_a_host_that_answers_nonsense_is_told():
         facts.read(host, QUERY)
     assert failed.value.diagnostics[0].code == "SD509"
     assert "not available" in failed.value.diagnostics[0].notes[0]
+
+
+def test_a_file_whose_name_has_a_line_break_is_passed_over():
+    text = (
+        "640 root:kamailio /etc/kamailio/a\n640 root:root /etc/kamailio/b\nc d e\n\n9 9 x\nend\n"
+    )
+    found = facts._modes(text)  # noqa: SLF001
+    assert found.keys() == {"/etc/kamailio/a", "/etc/kamailio/b"}

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import shutil
@@ -8,7 +9,7 @@ import pytest
 
 from sipdeploy import inventory
 from sipdeploy.errors import InvalidFiles, WrongUsage
-from sipdeploy.init import Answers, init, new_password
+from sipdeploy.init import Answers, _gitignore, init, new_password
 from sipdeploy.lint import lint_inventory
 from sipdeploy.passwords import read_secrets
 
@@ -72,6 +73,27 @@ def test_every_wrong_answer_is_told_and_nothing_is_written(tmp_path):
         init(tmp_path / "pbx", Answers(domain="x", email="y", host="/", address="-o"))
     assert [d.code for d in failure.value.diagnostics] == ["SD209", "SD210", "SD211", "SD223"]
     assert not (tmp_path / "pbx").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("./secrets.yaml", "/secrets.yaml"),
+        ("private//../private/s.yaml", "/private/s.yaml"),
+        ("x/../../s.yaml", None),
+        ("/nowhere/s.yaml", None),
+        ("~no-such-user/s.yaml", "/~no-such-user/s.yaml"),
+    ],
+)
+def test_git_ignores_the_secrets_however_they_are_written(tmp_path, place, line):
+    init(tmp_path, Answers())
+    (tmp_path / ".gitignore").unlink()
+    path = tmp_path / "inventory.yaml"
+    loaded = inventory.load(path)
+    moved = loaded.site.model_copy(update={"secrets": place})
+    _gitignore(dataclasses.replace(loaded, site=moved))
+    lines = (tmp_path / ".gitignore").read_text().splitlines()
+    assert lines == ([line] if line else []) + ["/rendered/"]
 
 
 def test_a_gitignore_that_is_there_is_added_to(tmp_path):

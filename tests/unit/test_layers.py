@@ -12,6 +12,7 @@ ORDER = [
     "diagnostics",
     "errors",
     "places",
+    "paths",
     "document",
     "secret",
     "fields",

@@ -50,7 +50,15 @@ BARE = {"installed": {}, "candidates": {"kamailio": "5.6.3-2", "asterisk": "1:22
         ({"os_id": "fedora", "os_name": "Fedora 40"}, ["error SD510 `sip1` runs Fedora 40"]),
         ({"os_version": "10"}, ["error SD510"]),
         ({"os_id": "ubuntu", "os_version": "18.04"}, ["error SD510"]),
+        ({"os_id": "ubuntu", "os_version": "20.04"}, ["error SD510", "Ubuntu 22.04"]),
+        ({"os_id": "ubuntu", "os_version": "22.04"}, []),
         ({"os_id": "ubuntu", "os_version": "24.04"}, []),
+        ({"installed": {"kamailio": "5.4.4", "asterisk": "1:16.8.0~dfsg-1"}}, []),
+        (
+            {"installed": {"kamailio": "5.4.4", "asterisk": "1:16.7.0~dfsg-1"}},
+            ["error SD511 `sip1` has asterisk 1:16.7.0~dfsg-1; supported are 16.8 to 22"],
+        ),
+        ({"installed": {"kamailio": "6.1.5", "asterisk": "1:23.0.0-1"}}, ["error SD511"]),
         ({"has_systemd": False}, ["error SD510 `sip1` was not started by systemd"]),
         (
             {"installed": {}, "candidates": {}, "codename": "noble"},

@@ -190,6 +190,8 @@ def same_asterisk(path: str, one: str, other: str, number: str) -> None:
             continue
         if key == "callerid":
             assert callerid(value_there)[1] == number
+        elif key == "outbound_proxy":
+            assert value_there == f"sip:127.0.0.1:5062;lr;number={number}"
         elif path.endswith("voicemail.conf"):
             assert value_there.startswith("-,")
             assert not re.search(r"[,|\"<>;]", value_there[2:])

@@ -1,9 +1,12 @@
 """The scripts for real, in a temporary directory of this machine; every way to lose the host."""
 
+import fcntl
 import grp
 import os
 import pwd
+import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -116,6 +119,7 @@ class World:
                 audit=("+ a", "~ b"),
                 state=self.state,
                 log=str(self.folder / "audit.log"),
+                policy=str(self.folder / "policy-rc.d"),
             ),
         )
 
@@ -160,7 +164,7 @@ def say():
 def test_all_steps_together_make_the_candidate_live(world, host, say):
     run_steps(host, world.steps(), say)
     assert world.is_applied
-    assert world.state_files == {"managed", "previous", "serial"}
+    assert world.state_files == {"managed", "original", "previous", "serial"}
     assert (world.folder / "audit.log").read_text().endswith("Z me: + a; ~ b\n")
     assert not [p for p in world.live.rglob("*") if "sipdeploy-new" in p.name]
 
@@ -243,6 +247,144 @@ def test_a_swap_that_stops_in_the_middle_is_undone(world, host, say):
     with pytest.raises(HostFailed, match="cannot be replaced"):
         run_steps(host, world.steps(), say)
     assert world.tree() == world.before
+
+
+def begin(world, host, say):
+    """The steps up to the swap, and the swap."""
+    lock, stage, swap, confirm = world.steps()
+    for step in (lock, stage, swap):
+        step.run(host, say)
+    return swap, confirm
+
+
+def test_an_old_configuration_that_does_not_start_blocks_no_later_apply(world, host, say):
+    swap, _ = begin(world, host, say)
+    undo = Path(world.state) / "undo"
+    (undo / "services").touch()
+    (undo / "units").write_text("sipdeploy-no-such.service\tactive\tenabled\trestart\n")
+    with pytest.raises(HostFailed) as failed:
+        swap.undo(host)
+    assert "does not start with its former configuration" in failed.value.diagnostics[0].notes[-1]
+    assert "journalctl -b -u asterisk -u kamailio" in failed.value.diagnostics[0].help
+    assert world.tree() == world.before
+    steps.recover(host, "me", world.state)
+    assert world.state_files == set()
+
+
+def test_a_directory_that_somebody_put_a_file_into_stays(world, host, say):
+    swap, _ = begin(world, host, say)
+    (world.live / "made/by/you").write_text("mine")
+    swap.undo(host)
+    assert {name for name in world.tree() if name.startswith("made")} == {
+        "made",
+        "made/by",
+        "made/by/you",
+    }
+    assert not (Path(world.state) / "undo").exists()
+
+
+def test_a_recovery_that_fails_leaves_no_lock(world, host, say):
+    begin(world, host, say)
+    saved = world.folder / "state/undo/tree" / str(world.live / "old").lstrip("/")
+    saved.unlink()
+    with pytest.raises(RollbackFailed):
+        steps.recover(host, "me", world.state)
+    assert world.state_files == {"undo"}
+
+
+def test_an_undo_waits_for_a_command_that_lives_on(world, host, say):
+    swap, _ = begin(world, host, say)
+    alive = os.open(world.state, os.O_RDONLY)
+    fcntl.flock(alive, fcntl.LOCK_EX)
+    waiting = threading.Thread(target=swap.undo, args=(host,))
+    waiting.start()
+    try:
+        waiting.join(timeout=0.7)
+        assert waiting.is_alive()
+        assert world.is_applied
+    finally:
+        os.close(alive)
+        waiting.join(timeout=30)
+    assert world.tree() == world.before
+
+
+def test_no_daemon_inherits_the_turn(world, host, say):
+    begin(world, host, say)
+    folder = Path(world.state)
+    seen = world.folder / "seen"
+    command = f"sh\t-c\tls -l /proc/self/fd >{seen}\n"
+    (folder / "candidate/units").write_text("")
+    (folder / "candidate/reloads").write_text(command)
+    Services(plan=world.plan, state=world.state).run(host, say)
+    assert "/fd" in seen.read_text()
+    assert f"{world.state}\n" not in seen.read_text()
+    seen.unlink()
+    (folder / "undo/units").write_text("s.service\tactive\tenabled\treload\n")
+    (folder / "undo/reloads").write_text(command)
+    Swap(plan=world.plan, state=world.state).undo(host)
+    assert f"{world.state}\n" not in seen.read_text()
+
+
+def test_a_second_interrupt_does_not_end_the_undo(world, host, say):
+    class Interrupted(Failing):
+        def run(self, _host, _on_line):
+            raise KeyboardInterrupt
+
+        def undo(self, _host):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run_steps(host, world.steps(Interrupted()), say)
+    assert world.tree() == world.before
+    assert world.state_files == set()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_confirmation_that_comes_twice_keeps_the_previous_release(world, host, say):
+    _, confirm = begin(world, host, say)
+    confirm.run(host, say)
+    previous = Path(world.state) / "previous/index"
+    index = previous.read_text()
+    confirm.run(host, say)
+    assert previous.read_text() == index
+
+
+def test_files_from_before_sipdeploy_are_kept_for_good(world, host, say):
+    (world.live / "dialog-key").write_text("made by an earlier run")
+    run_steps(host, world.steps(), say)
+    original = Path(f"{world.state}/original{world.live}")
+    names = {p.name for p in original.rglob("*")}
+    assert names == {"old", "mode", "link", "gone"}
+    assert (original / "old").read_text() == "old"
+    assert (original / "link").readlink() == Path("old")
+    (world.live / "old").write_text("by hand")
+    (Path(world.state) / "serial").unlink()
+    run_steps(host, world.steps(), say)
+    assert (original / "old").read_text() == "old"
+    assert {p.name for p in original.rglob("*")} == names
+    kept = Path(f"{world.state}/previous/tree{world.live}/old")
+    assert kept.read_text() == "by hand"
+
+
+def test_what_sipdeploy_wrote_is_no_original(world, host, say):
+    Path(world.state).mkdir()
+    rows = "".join(f"{world.live}/{name}\ts\n" for name in ("old", "mode", "gone"))
+    (Path(world.state) / "managed").write_text(rows)
+    run_steps(host, world.steps(), say)
+    assert {p.name for p in Path(f"{world.state}/original{world.live}").iterdir()} == {"link"}
+
+
+def test_a_policy_that_a_power_cut_left_is_removed_and_another_stays(world, host, say):
+    policy = world.folder / "policy-rc.d"
+    marked = "#!/bin/sh\n# sipdeploy: no daemon starts while packages are being installed (7)\n"
+    policy.write_text(f"{marked}exit 101\n")
+    run_steps(host, world.steps(), say)
+    assert not policy.exists()
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    (Path(world.state) / "serial").unlink()
+    run_steps(host, world.steps(), say)
+    assert policy.exists()
 
 
 def test_what_cannot_be_put_back_is_told(world, host, say):

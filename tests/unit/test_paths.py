@@ -1,0 +1,46 @@
+"""A path with a user that there is not is an ordinary mistake, not a bug."""
+
+from pathlib import Path
+
+import pytest
+
+from sipdeploy import certificates, known_hosts, passwords
+from sipdeploy.errors import InvalidFiles
+from sipdeploy.lint import lint_inventory
+from sipdeploy.paths import expanded
+from sipdeploy.site import load_site
+from sipdeploy.ssh_target import config_lines
+
+TEXT = """\
+domain: sip.example.test
+email: a@b.example
+hosts: {sip1: {address: 10.0.0.1}}
+secrets: ~no-such-user/s.yaml
+tls: {provider: files, certificate: ~no-such-user/c, private_key: ~no-such-user/k}
+users: {1001: {password: {file: ~no-such-user/p}}, 1002: {}}
+"""
+
+
+def test_a_home_is_put_in(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expanded("~/x") == Path("/home/me/x")
+    assert expanded("a/~") == Path("a/~")
+    assert expanded("~no-such-user/x") == Path("~no-such-user/x")
+
+
+def test_a_user_that_there_is_not_is_told_by_the_name_written(tmp_path):
+    site, problems, _ = load_site(TEXT, "inventory.yaml")
+    assert site, problems
+    with pytest.raises(InvalidFiles) as failed:
+        certificates.read_files(site, tmp_path)
+    assert [problem.code for problem in failed.value.diagnostics] == ["SD602", "SD602"]
+    assert "`~no-such-user/c`" in failed.value.diagnostics[0].message
+    _, told = passwords.resolve_passwords(site, tmp_path)
+    assert {problem.code for problem in told} == {"SD231", "SD230"}
+    assert lint_inventory(TEXT, str(tmp_path / "inventory.yaml"))[0] == site
+
+
+def test_files_of_ssh_that_nobody_has_are_passed_over(tmp_path):
+    assert known_hosts.read(["~no-such-user/known_hosts"]) == ()
+    (tmp_path / "config").write_text("Include ~no-such-user/config\nPort 22\n")
+    assert config_lines([str(tmp_path / "config")]) == ["Host *", "Port 22"]
