@@ -35,7 +35,7 @@ test: lab-ready  ## everything; without root the lab's tests are skipped, and co
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 format: $(STAMP) ## let ruff write
 	$(BIN)/ruff format --quiet .

@@ -13,15 +13,6 @@ from system import INVENTORY, System, passwords
 from lab import Lab, why_not
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Keep together, on one worker, what shares hosts: a mode's system, or a module."""
-    for item in items:
-        if item.get_closest_marker("lab"):
-            group = getattr(item, "callspec", None) and item.callspec.params.get("system")
-            item.add_marker(pytest.mark.xdist_group(group or item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def lab():
     if reason := why_not():
