@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lab.machine import run
+from lab.machine import LabError, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUITES = ("sid", "trixie", "bookworm", "bullseye")
-FALLBACK_MIRROR = "http://mirror.example/debian"
+MIRROR_VARIABLE = "SIPDEPLOY_LAB_MIRROR"
 
 _log = logging.getLogger(__name__)
 
@@ -103,13 +103,17 @@ def _build(command: list[str], root: Path) -> None:
 
 
 def mirror(apt: Path = Path("/etc/apt")) -> str:
-    """Return the Debian mirror that this machine's own apt uses, or the public one."""
+    """Return the Debian mirror of $SIPDEPLOY_LAB_MIRROR, or that of this machine's own apt."""
+    if told := os.environ.get(MIRROR_VARIABLE):
+        return told
     one_line = [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]
     uris = [
         *_deb822_uris(sorted(apt.glob("sources.list.d/*.sources"))),
         *_one_line_uris([file for file in one_line if file.exists()]),
     ]
-    return next(filter(_is_debian_archive, uris), FALLBACK_MIRROR)
+    if found := next(filter(_is_debian_archive, uris), None):
+        return found
+    raise LabError(f"no Debian archive in this machine's apt sources: set {MIRROR_VARIABLE}")
 
 
 def _is_debian_archive(uri: str) -> bool:

@@ -267,8 +267,8 @@ def test_clean_removes_what_a_killed_lab_and_a_killed_guard_left():
             "deb [arch=amd64] http://m.test/debian/ sid main",
             "http://m.test/debian/",
         ),
-        ("sources.list", "#deb http://m.test/debian sid main\n", images.FALLBACK_MIRROR),
-        ("sources.list", "deb http://m.test/ubuntu noble main\n", images.FALLBACK_MIRROR),
+        ("sources.list", "#deb http://m.test/debian sid main\n", None),
+        ("sources.list", "deb http://m.test/ubuntu noble main\n", None),
         (
             "sources.list.d/a.sources",
             "Types: deb\nURIs: http://no.test/debian\nEnabled: no\n\nTypes: deb\nURIs: http://m/debian\n",
@@ -279,7 +279,11 @@ def test_clean_removes_what_a_killed_lab_and_a_killed_guard_left():
 def test_the_mirror_is_that_of_this_machine(tmp_path, file, text, found):
     (tmp_path / "sources.list.d").mkdir()
     (tmp_path / file).write_text(text)
-    assert images.mirror(tmp_path) == found
+    if found is None:
+        with pytest.raises(LabError, match="SIPDEPLOY_LAB_MIRROR"):
+            images.mirror(tmp_path)
+    else:
+        assert images.mirror(tmp_path) == found
 
 
 def test_a_name_is_given_once(lab, host):
