@@ -21,6 +21,15 @@ def lab():
         yield running
 
 
+@pytest.fixture
+def login(lab, monkeypatch, tmp_path):
+    """A home with the lab's SSH configuration, and no agent."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text(f"Include {lab.ssh_config}\n")
+
+
 class Deployer:
     """A person's machine: a home with keys and known hosts, an inventory, and the command."""
 

@@ -12,16 +12,7 @@ from sipdeploy import preflight
 from sipdeploy.errors import HostFailed
 from sipdeploy.services import kamailio
 
-pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(autouse=True)
-def login(lab, monkeypatch, tmp_path):
-    """A home with the lab's SSH configuration, and no agent."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh/config").write_text(f"Include {lab.ssh_config}\n")
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
 
 @pytest.fixture(scope="module")
