@@ -1,29 +1,38 @@
 """The candidate as it travels to a host: one archive with files and instructions. Pure."""
 
+import hashlib
 import io
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 
+from sipdeploy import certificates
+from sipdeploy.hosts import script_text
 from sipdeploy.plan import Plan
+from sipdeploy.service import Check, Port
 
 Rows = Iterable[Iterable[str]]
+NOTHING = "-"  # stands for an empty word, which a shell would not see between two tabs
 
 
-def archive(plan: Plan, checks: Mapping[str, tuple[str, ...]]) -> bytes:
-    """A tar.gz: `tree/...` is the host's /, beside it what stage, swap and services go by.
+def archive(plan: Plan, checks: Sequence[Check], release: bytes) -> bytes:
+    """A tar.gz: `tree/...` is the host's /, beside it what stage, swap and confirm go by.
 
-    `checks` maps a service to the command that judges the tree. Equal input gives equal bytes.
+    `checks` judge the tree; `release` is its `release.json`. Equal input gives equal bytes.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
         for name, rows in _instructions(plan, checks).items():
             _add(tar, name, table(rows), mode=0o600, owner="root:root")
+        _add(tar, "release.json", release, mode=0o600, owner="root:root")
+        for script in ("restore", *sorted({check.script for check in checks})):
+            name = script if script == "restore" else f"scripts/{script}"
+            _add(tar, name, script_text(script), mode=0o700, owner="root:root")
         for file in plan.desired.files:
             _add(tar, f"tree{file.path}", file.content, mode=file.mode, owner=file.owner)
     return buffer.getvalue()
 
 
-def _instructions(plan: Plan, checks: Mapping[str, tuple[str, ...]]) -> dict[str, Rows]:
+def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
     """The tables that the scripts read, by name; their columns are told there."""
     desired = plan.desired
     kept = {made.path: "keep" for made in desired.made if made.path not in plan.to_make}
@@ -38,7 +47,7 @@ def _instructions(plan: Plan, checks: Mapping[str, tuple[str, ...]]) -> dict[str
             (kept.get(made.path, made.recipe), f"{made.mode:o}", made.owner, made.path)
             for made in desired.made
         ),
-        "checks": ((service, *argv) for service, argv in checks.items()),
+        "checks": ((check.service, check.title, check.script, *check.words) for check in checks),
         "changes": (
             (change.kind, f"{change.mode:o}", change.owner, change.path) for change in plan.changes
         ),
@@ -52,9 +61,49 @@ def _instructions(plan: Plan, checks: Mapping[str, tuple[str, ...]]) -> dict[str
             for unit in plan.units
         ),
         "reloads": plan.reloads,
-        "managed": ((file.path, file.service) for file in desired.files),
+        "managed": (
+            (file.path, file.service, hashlib.sha256(file.content).hexdigest())
+            for file in desired.files
+        ),
+        "probes": _probes(plan),
+        "titles": titles(plan).items(),
     }
     return tables | ({"daemon-reload": ()} if plan.needs_daemon_reload else {})
+
+
+def titles(plan: Plan) -> dict[str, str]:
+    """How the parts of a swap are called while they run; a part that has none says nothing."""
+    files = [change for change in plan.changes if change.kind != "directory"]
+    reloads = [unit.unit for unit in plan.units if unit.action == "reload"]
+    named = ", ".join(unit.removesuffix(".service") for unit in reloads)
+    found = {
+        "arm": "arm the rollback timer",
+        "swap": f"swap {len(files)} file{'' if len(files) == 1 else 's'}",
+        "reload": f"reload {named}",
+        "verify": "verify ports, certificate and SIP",
+    }
+    return found if named else {key: found[key] for key in ("arm", "swap", "verify")}
+
+
+def _probes(plan: Plan) -> Iterator[tuple[str, ...]]:
+    """What must hold after the swap: units, listening sockets, and SIP over the WebSocket port."""
+    actions = {unit.unit: unit.action for unit in plan.units}
+    desired = plan.desired
+    for unit in desired.units.values():
+        yield "unit", unit, actions.get(unit, "none")
+    for port in desired.ports:
+        yield "port", port.protocol, port.address, str(port.number), port.process
+    probe = desired.probe
+    for port in desired.ports if probe else ():
+        if probe and port.protocol == "tcp":
+            words = (probe.domain, certificates.PATH, probe.origin or NOTHING)
+            yield "wss", reachable(port), str(port.number), *words, probe.number or "probe"
+
+
+def reachable(port: Port) -> str:
+    """An address of the host itself at which the port must answer."""
+    local = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - read, not bound
+    return local.get(port.address, f"[{port.address}]" if ":" in port.address else port.address)
 
 
 def table(rows: Rows) -> bytes:

@@ -13,6 +13,7 @@ from sipdeploy.certificates import Certificate
 from sipdeploy.hosts import Host, host_failed, run_script
 
 STATE = "/var/lib/sipdeploy"
+FIREWALL_TABLE = "table inet sipdeploy "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,23 @@ class Socket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Managed:
+    """A file as the last confirmed apply wrote it: whose it is, and its SHA-256 in hex."""
+
+    service: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the host did by itself: `how` is `timer` or `boot`; whose apply it undid."""
+
+    when: float
+    how: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """A host as it was at one moment; `skew_seconds` is positive when its clock is ahead."""
 
@@ -82,11 +100,20 @@ class Facts:
     units: Mapping[str, Unit]
     files: Mapping[str, PathFact]
     directories: Mapping[str, PathFact]
-    managed: Mapping[str, str]  # path -> service, as of the last apply
+    managed: Mapping[str, Managed]
     serial: str
     lock_holder: str
     has_abandoned_run: bool
     certificate: Certificate | None
+    release: int = 0
+    lock_since: float | None = None
+    run_holder: str = ""
+    outcome: Outcome | None = None
+    has_timer: bool = False
+    is_ufw_active: bool = False
+    has_firewall_table: bool = False
+    closing_chains: tuple[str, ...] = ()  # `table/chain` of others that drop what they do not know
+    ssh_ports: tuple[int, ...] = ()
 
     def version(self, package: str) -> str | None:
         """The version that is installed, or else would be; None: neither."""
@@ -149,6 +176,15 @@ def parse(found: Mapping[str, str], now: float) -> Facts:
         serial=found["serial"].strip(),
         lock_holder=found["lock"].strip(),
         has_abandoned_run=bool(found["abandoned"].strip()),
+        release=int(_number(found["release"].strip(), 0)),
+        lock_since=_moment(found["since"]),
+        run_holder=found["runner"].strip(),
+        outcome=_outcome(found["outcome"]),
+        has_timer=bool(found["timer"].strip()),
+        is_ufw_active=bool(found["ufw"].strip()),
+        has_firewall_table=FIREWALL_TABLE in found["chains"],
+        closing_chains=_closing_chains(found["chains"]),
+        ssh_ports=_ssh_ports(found["sockets"], found["connection"]),
         certificate=certificates.parse(found["certificate"].encode(), found["key"].encode()),
     )
 
@@ -247,9 +283,44 @@ def _unit(values: Mapping[str, str]) -> Unit:
     )
 
 
-def _managed(text: str) -> dict[str, str]:
+def _moment(text: str) -> float | None:
+    seconds = _number(text.strip(), 0.0)
+    return seconds or None
+
+
+def _outcome(text: str) -> Outcome | None:
+    words = text.strip().split("\t")
+    if len(words) != 3:  # noqa: PLR2004 - when, how, holder
+        return None
+    return Outcome(when=_number(words[0], 0.0), how=words[1], holder=words[2])
+
+
+def _closing_chains(text: str) -> tuple[str, ...]:
+    """Read `nft list chains`: chains of the input hook with the policy `drop`."""
+    found: list[str] = []
+    table = chain = ""
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["table"]:
+            table = " ".join(words[1:3])
+        elif words[:1] == ["chain"]:
+            chain = words[1]
+        elif "hook input" in line and "policy drop" in line:
+            found.append(f"{table} {chain}")
+    return tuple(found)
+
+
+def _ssh_ports(sockets: str, connection: str) -> tuple[int, ...]:
+    """The ports that sshd hears, and the one that this connection came in by (ssh(1))."""
+    heard = {socket.port for socket in _sockets(sockets) if socket.program == "sshd"}
+    words = connection.split()
+    mine = {int(words[3])} if len(words) == 4 and words[3].isdigit() else set()  # noqa: PLR2004
+    return tuple(sorted(heard | mine))
+
+
+def _managed(text: str) -> dict[str, Managed]:
     rows = (line.split("\t") for line in text.splitlines())
-    return {row[0]: row[1] for row in rows if len(row) > 1}
+    return {row[0]: Managed(service=row[1], digest="".join(row[2:])) for row in rows if row[1:]}
 
 
 def _modes(text: str) -> dict[str, PathFact]:

@@ -323,4 +323,5 @@ def url(value: Any) -> str:
 
 Provider = Literal["letsencrypt", "files", "self-signed"]
 Authentication = Literal["kamailio", "asterisk"]
+Firewall = Literal["auto", "nftables", "ufw", "none"]
 Kind = Literal["ivr-test", "voicemail", "echo"]

@@ -27,6 +27,12 @@ SUDO_REFUSALS = (
     "may not run sudo",
     "effective uid is not 0",
 )
+# Some scripts are made of parts that others have too, or that are read better by themselves.
+PARTS = {
+    "lock": ("common", "turn", "lock"),
+    "stage": ("common", "turn", "validate", "stage"),
+    "swap": ("common", "arm", "services", "verify", "swap"),
+}
 SUDO_MISSING = ("sudo: not found", "sudo: command not found", "command not found: sudo")
 
 
@@ -99,9 +105,10 @@ def run_script(
 
 
 def script_text(name: str) -> bytes:
-    """The POSIX shell text of a script, its common part first."""
+    """The POSIX shell text of a script, the parts that it stands on first."""
     folder = resources.files("sipdeploy") / "scripts"
-    return b"".join((folder / f"{part}.sh").read_bytes() for part in ("common", name))
+    parts = PARTS.get(name, ("common", name))
+    return b"".join((folder / f"{part}.sh").read_bytes() for part in parts)
 
 
 def check_sudo(host_name: str, user: str, result: Result) -> None:

@@ -57,14 +57,17 @@ _PATH = re.compile(r"/etc/asterisk/pjsip[^/]*\.conf\Z")
 
 def sections(files: Mapping[str, str]) -> list[Section]:
     """Read the sections of all `pjsip*.conf` among the files."""
+    templates: dict[str, dict[str, tuple[str, int]]] = {}
     return [
-        each for path, text in files.items() if _PATH.match(path) for each in _read(path, text)
+        each
+        for path in sorted(filter(_PATH.match, files))
+        for each in _read(path, files[path], templates)
     ]
 
 
-def _read(path: str, text: str) -> list[Section]:
+def _read(path: str, text: str, templates: dict[str, dict[str, tuple[str, int]]]) -> list[Section]:
+    """Read one file; `templates` are those of the files that include it, and gain its own."""
     found: list[Section] = []
-    templates: dict[str, dict[str, tuple[str, int]]] = {}
     for line in _LINE.finditer(text):
         name, options, key, value = line.groups()
         if name is not None:
@@ -75,6 +78,8 @@ def _read(path: str, text: str) -> list[Section]:
             found.append(Section(name, path, line.start(1), "!" in words, inherited))
         elif found:
             found[-1].own[key] = (value.rstrip(), line.start(4))
+    if found and found[-1].is_template:
+        templates[found[-1].name] = found[-1].flat()
     return found
 
 

@@ -196,6 +196,9 @@ class Site(_Part):
     ] = Field(
         default="kamailio", description="who checks passwords; `asterisk` is for small sites"
     )
+    firewall: Annotated[
+        fields.Firewall, BeforeValidator(fields.choice("auto", "nftables", "ufw", "none"))
+    ] = Field(default="auto", description="auto: ufw where it is active, else a table of nftables")
     origins: Annotated[
         tuple[Annotated[str, BeforeValidator(fields.origin)], ...],
         BeforeValidator(lambda value: () if value is None else value),

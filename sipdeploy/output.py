@@ -14,13 +14,14 @@ import click
 
 from sipdeploy.diagnostics import FORMATS, Diagnostic, full
 from sipdeploy.errors import WrongUsage
-from sipdeploy.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sipdeploy.diagnostics import Format, Sources
     from sipdeploy.plan import Plan
+    from sipdeploy.plan.look import Look
+    from sipdeploy.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +53,13 @@ class Output:
                 full(diagnostics, sources, colour=has_colour(sys.stderr)), err=True, color=True
             )
 
-    def agree(self, host: str, plan: Plan) -> bool:
-        """Show what is to come on a host, and ask."""
-        click.echo("\n".join((host, *(f"  {line}" for line in plan.lines()))), err=True)
-        return click.confirm(f"apply this to {host}?", err=True)
+    def agree(self, plans: Mapping[str, tuple[Plan, Look]]) -> bool:
+        """Show what is to come on all hosts, and ask once."""
+        from sipdeploy.plan.text import as_text  # noqa: PLC0415 - only where somebody is asked
+
+        for host, (plan, look) in plans.items():
+            click.echo(as_text(host, plan, look, diffs=self.verbose), err=True)
+        return click.confirm(f"apply this to {', '.join(plans)}?", err=True)
 
     def require_somebody(self) -> None:
         """Raise WrongUsage where nobody can be asked."""
@@ -67,6 +71,8 @@ class Output:
 
     def steps(self) -> Progress:
         """What shows the steps of an apply: alive on a terminal, plain lines elsewhere."""
+        from sipdeploy.progress import Progress  # noqa: PLC0415 - needs what reaches hosts
+
         stream = open(os.devnull, "w") if self.quiet else sys.stderr  # noqa: SIM115,PTH123
         is_live = not self.quiet and sys.stderr.isatty() and has_colour(sys.stderr)
         return Progress(stream, is_live=is_live, verbose=self.verbose)

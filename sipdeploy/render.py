@@ -32,7 +32,8 @@ class ManagedFile:
 
     `path` is absolute on the host, `owner` is `user:group`. `reload` is the command that makes new
     content live; None means that `service` must restart for it. The content of a `sensitive` file
-    is never shown. `template` names where it came from.
+    is never shown. `template` names where it came from. `is_data` files hold users and services
+    alone: no routing, so a daemon need not be started on trial for a change of them.
     """
 
     path: str
@@ -43,6 +44,7 @@ class ManagedFile:
     reload: tuple[str, ...] | None
     sensitive: bool = False
     template: str
+    is_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,24 @@
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from sipdeploy.site import HostEntry, Site
 
 Version = tuple[int, ...]
+FirewallKind = Literal["nftables", "ufw", "none"]
 
 # Kamailio and Asterisk live on one host and talk over loopback: said here and nowhere else.
 LOOPBACK = "127.0.0.1"
 NEWEST = 999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """How a host is shut and what must stay open: the firewall, and the ports of its sshd."""
+
+    firewall: FirewallKind = "nftables"
+    ssh_ports: tuple[int, ...] = (22,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +32,7 @@ class Deployment:
     kamailio: Version
     asterisk: Version
     credentials: Mapping[str, str]
+    gate: Gate = Gate()
 
     @property
     def local_address(self) -> str:
@@ -50,6 +61,19 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A judgement that a daemon gives of the candidate, on the host and before the swap.
+
+    `script` is one of sipdeploy/scripts, run with `words` where the candidate stands in for /etc.
+    """
+
+    service: str
+    title: str
+    script: str
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One complaint of a daemon about a staged file."""
 
@@ -68,3 +92,15 @@ def parse_version(text: str) -> Version:
 def prefix_length(address: str) -> int:
     """The bits of a single address: 32 or 128."""
     return ipaddress.ip_address(address).max_prefixlen
+
+
+def local_place(path: str) -> str:
+    """Where the administrator's own goes instead of into a managed file; empty: there is none."""
+    folder, _, name = path.rpartition("/")
+    if folder.endswith(".service.d"):
+        return f"{folder}/local.conf"
+    if path == "/etc/kamailio/kamailio.cfg":
+        return "/etc/kamailio/local.cfg"
+    if folder == "/etc/asterisk":
+        return f"{folder}/local/{name.replace('_users', '').replace('_hints', '')}"
+    return "/etc/sipdeploy/local.nft" if path == "/etc/sipdeploy/firewall.nft" else ""

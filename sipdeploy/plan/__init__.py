@@ -4,18 +4,21 @@
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from sipdeploy import certificates
-from sipdeploy.facts import Facts, Unit
+from sipdeploy.facts import Facts, PathFact, Unit
 from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.render import ManagedFile
+from sipdeploy.service import Directory
+from sipdeploy.services import SERVICES, firewall
 
 Kind = Literal["create", "update", "mode", "delete", "directory"]
 Effect = Literal["none", "reload", "restart"]
-Action = Literal["none", "reload", "restart", "start"]
+Action = Literal["none", "reload", "restart", "start", "stop"]
 UNIT_FILES = "/etc/systemd/system/"
 MARKS: Mapping[Kind, str] = {
     "create": "+",
@@ -33,7 +36,11 @@ NO_UNIT = Unit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One path that is to change, and what it costs its service to take the change in."""
+    """One path that is to change, and what it costs its service to take the change in.
+
+    `before` and `after` are SHA-256 in hex, empty where there is no file; `detail` tells a change
+    of mode or owner. Drift is what somebody else wrote since the last apply.
+    """
 
     kind: Kind
     path: str
@@ -43,12 +50,17 @@ class Change:
     effect: Effect
     reload: tuple[str, ...] | None = None
     sensitive: bool = False
+    before: str = ""
+    after: str = ""
+    detail: str = ""
+    is_drift: bool = False
 
     def __str__(self) -> str:
         """`~ /etc/... (restart kamailio)`."""
         cost = f" ({self.effect} {self.service})" if self.effect != "none" else ""
-        what = " (mode and owner)" if self.kind == "mode" else ""
-        return f"{MARKS[self.kind]} {self.path}{what}{cost}"
+        what = f" ({self.detail})" if self.detail else ""
+        drift = " (edited on the host)" if self.is_drift else ""
+        return f"{MARKS[self.kind]} {self.path}{what}{drift}{cost}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +71,11 @@ class UnitChange:
     action: Action
     was_active: bool
     was_enabled: bool
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it starts at boot exactly if it should."""
+        return self.action == "stop" or self.was_enabled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +89,13 @@ class Plan:
     units: tuple[UnitChange, ...]
     reloads: tuple[tuple[str, ...], ...]
     needs_daemon_reload: bool
+    drift: tuple[Change, ...] = ()
+    release: int = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether the host is already what it should be."""
-        touched = any(unit.action != "none" or not unit.was_enabled for unit in self.units)
+        touched = any(unit.action != "none" or not unit.is_settled for unit in self.units)
         return not (self.packages or self.changes or touched or self.needs_daemon_reload)
 
     def lines(self) -> tuple[str, ...]:
@@ -84,7 +103,22 @@ class Plan:
         packages = (f"+ package {name} {version}" for name, version in self.packages.items())
         changes = (str(change) for change in self.changes)
         units = (f"! {unit.action} {unit.unit}" for unit in self.units if unit.action != "none")
-        return (*packages, *changes, *units)
+        enabled = (
+            f"! enable {unit.unit}"
+            for unit in self.units
+            if unit.action != "stop" and not unit.was_enabled
+        )
+        return (*packages, *changes, *units, *enabled)
+
+    def fingerprint(self) -> str:
+        """Equal when the same would be done to the same: SHA-256 over everything but contents."""
+        changes = (
+            (c.kind, c.path, f"{c.mode:o}", c.owner, c.before, c.after, c.detail)
+            for c in self.changes
+        )
+        units = ((u.unit, u.action, u.was_active, u.was_enabled) for u in self.units)
+        data = [sorted(self.packages.items()), [*changes], [*units], [*self.reloads], self.release]
+        return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
 def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
@@ -95,10 +129,12 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
         service: _action(service, facts.units.get(unit, NO_UNIT), changes)
         for service, unit in desired.units.items()
     }
+    if _is_firewall_gone(desired, facts) and actions[firewall.NAME] in ("none", "reload"):
+        actions[firewall.NAME] = "restart"
     reloads = (
         change.reload
         for change in changes
-        if change.reload and change.effect == "reload" and actions[change.service] == "reload"
+        if change.reload and change.effect == "reload" and actions.get(change.service) == "reload"
     )
     missing = (name for name in desired.packages if name not in facts.installed)
     return Plan(
@@ -109,7 +145,15 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
         units=tuple(_units(desired, facts, actions)),
         reloads=tuple(dict.fromkeys(reloads)),
         needs_daemon_reload=_needs_daemon_reload(desired, facts, changes),
+        drift=tuple(change for change in changes if change.is_drift),
+        release=facts.release,
     )
+
+
+def _is_firewall_gone(desired: Desired, facts: Facts) -> bool:
+    """Whether somebody flushed our table while its unit still counts as active."""
+    has_table = any(file.path == firewall.NFTABLES for file in desired.files)
+    return has_table and not facts.has_firewall_table
 
 
 def _to_make(desired: Desired, facts: Facts, now: float) -> frozenset[str]:
@@ -138,17 +182,31 @@ def _changes(desired: Desired, facts: Facts, to_make: frozenset[str]) -> Iterato
                 owner=directory.owner,
                 service="",
                 effect="none",
+                detail=_detail(fact, directory) if fact else "",
             )
     for file in desired.files:
         digest = hashlib.sha256(file.content).hexdigest()
         kind = _kind(file, facts, is_same=digest == _digest(facts, file.path))
         if kind:
-            yield _change(kind, file, sensitive=file.sensitive)
+            yield _change(kind, file, facts, after=digest)
     for made in desired.made:
         kind = _kind(made, facts, is_same=made.path not in to_make)
         if kind:
-            yield _change(kind, made, sensitive=True)
+            yield _change(kind, made, facts)
     yield from _deletions(desired, facts)
+
+
+def _detail(fact: PathFact, wanted: ManagedFile | MadeFile | Directory) -> str:
+    """`0644 root:root -> 0640 root:kamailio`, where that is what changes."""
+    before, after = f"{fact.mode:04o} {fact.owner}", f"{wanted.mode:04o} {wanted.owner}"
+    return f"{before} -> {after}" if before != after else ""
+
+
+def _is_edited(facts: Facts, path: str) -> bool:
+    """Whether a file is there and is not what the last apply wrote."""
+    written = facts.managed.get(path)
+    found = _digest(facts, path)
+    return bool(written and written.digest and found and found != written.digest)
 
 
 def _digest(facts: Facts, path: str) -> str:
@@ -164,7 +222,7 @@ def _kind(file: ManagedFile | MadeFile, facts: Facts, *, is_same: bool) -> Kind 
     return None if (fact.mode, fact.owner) == (file.mode, file.owner) else "mode"
 
 
-def _change(kind: Kind, file: ManagedFile | MadeFile, *, sensitive: bool) -> Change:
+def _change(kind: Kind, file: ManagedFile | MadeFile, facts: Facts, *, after: str = "") -> Change:
     effect: Effect = "none"
     if kind != "mode":
         effect = "restart" if file.reload is None else "reload"
@@ -176,7 +234,11 @@ def _change(kind: Kind, file: ManagedFile | MadeFile, *, sensitive: bool) -> Cha
         service=file.service,
         effect=effect,
         reload=file.reload,
-        sensitive=sensitive,
+        sensitive=file.sensitive if isinstance(file, ManagedFile) else True,
+        before=_digest(facts, file.path),
+        after=after,
+        detail=_detail(facts.files[file.path], file) if file.path in facts.files else "",
+        is_drift=kind == "update" and _is_edited(facts, file.path),
     )
 
 
@@ -189,8 +251,10 @@ def _deletions(desired: Desired, facts: Facts) -> Iterator[Change]:
             path=path,
             mode=facts.files[path].mode,
             owner=facts.files[path].owner,
-            service=facts.managed[path],
+            service=facts.managed[path].service,
             effect="restart",
+            before=facts.files[path].digest,
+            is_drift=_is_edited(facts, path),
         )
 
 
@@ -213,6 +277,16 @@ def _units(desired: Desired, facts: Facts, actions: Mapping[str, Action]) -> Ite
             was_active=unit.is_active,
             was_enabled=unit.is_enabled,
         )
+    written = {managed.service for managed in facts.managed.values()}
+    for name, module in SERVICES.items():
+        unit = facts.units.get(module.UNIT, NO_UNIT)
+        if name not in desired.units and name in written and (unit.is_active or unit.is_enabled):
+            yield UnitChange(
+                unit=module.UNIT,
+                action="stop",
+                was_active=unit.is_active,
+                was_enabled=unit.is_enabled,
+            )
 
 
 def _needs_daemon_reload(desired: Desired, facts: Facts, changes: tuple[Change, ...]) -> bool:

@@ -7,7 +7,7 @@ from sipdeploy import certificates
 from sipdeploy.facts import Facts, Query, upstream
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory, Port
-from sipdeploy.services import SERVICES, file_set
+from sipdeploy.services import SERVICES, file_set, firewall
 from sipdeploy.site import HostEntry, Site, Versions
 
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
@@ -36,6 +36,15 @@ class MadeFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Whom the SIP probe of a host asks as: its domain, an origin that may, a number if any."""
+
+    domain: str
+    origin: str = ""
+    number: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
     """All that a host should be. `units` maps each service to its unit, in starting order."""
 
@@ -45,12 +54,14 @@ class Desired:
     directories: tuple[Directory, ...]
     packages: tuple[str, ...]
     units: Mapping[str, str]
+    ports: tuple[Port, ...] = ()
+    probe: Probe | None = None
 
 
 def make_query(site: Site) -> Query:
     """What to ask a host, before it is known which system it runs."""
-    other = _packages("", "")
-    choices = {f"{os_id}/{name}": _packages(os_id, name) for os_id, name in SYSTEMS}
+    other = _packages(site, "", "")
+    choices = {f"{os_id}/{name}": _packages(site, os_id, name) for os_id, name in SYSTEMS}
     differing = {key: names for key, names in choices.items() if names != other}
     folders = tuple(folder.path for service in SERVICES.values() for folder in service.DIRECTORIES)
     drop_ins = tuple(folder for folder in folders if folder.endswith(".d"))
@@ -58,19 +69,19 @@ def make_query(site: Site) -> Query:
         domain=site.domain,
         packages={**differing, "other": other},
         units=tuple(service.UNIT for service in SERVICES.values()),
-        trees=(*TREES, *drop_ins),
+        trees=(*TREES, "/etc/sipdeploy", *drop_ins),
         directories=folders,
     )
 
 
-def _packages(os_id: str, codename: str) -> tuple[str, ...]:
-    lists = (service.packages(os_id, codename) for service in SERVICES.values())
+def _packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
+    lists = (service.packages(site, os_id, codename) for service in SERVICES.values())
     return tuple(dict.fromkeys(name for names in lists for name in names))
 
 
-def packages(found: Facts) -> tuple[str, ...]:
+def packages(site: Site, found: Facts) -> tuple[str, ...]:
     """The packages that the system of a host needs."""
-    return _packages(found.os_id, found.codename)
+    return _packages(site, found.os_id, found.codename)
 
 
 def ports(site: Site, entry: HostEntry) -> tuple[Port, ...]:
@@ -91,16 +102,29 @@ def desired(
         kamailio=upstream(found.version("kamailio") or ""),
         asterisk=upstream(found.version("asterisk") or ""),
     )
-    files = file_set(site, name, versions=versions, credentials=credentials).files
+    gate = firewall.gate(
+        site,
+        is_ufw_active=found.is_ufw_active,
+        ssh_ports=found.ssh_ports,
+        entry_port=site.hosts[name].port,
+    )
+    files = file_set(site, name, versions=versions, credentials=credentials, gate=gate).files
     if certificate:
         files = (*files, *certificate_files(certificate, files))
+    owners = {file.service for file in files}
     return Desired(
         domain=site.domain,
         files=files,
         made=made_files(site, files),
         directories=tuple(d for service in SERVICES.values() for d in service.DIRECTORIES),
-        packages=packages(found),
-        units={name: service.UNIT for name, service in SERVICES.items()},
+        packages=packages(site, found),
+        units={key: service.UNIT for key, service in SERVICES.items() if key in owners},
+        ports=ports(site, site.hosts[name]),
+        probe=Probe(
+            domain=site.domain,
+            origin=next(iter(site.origins), ""),
+            number=next(iter(site.users), ""),
+        ),
     )
 
 

@@ -18,3 +18,10 @@ take_turn() {
     flock -w 120 9 || fail "an earlier command of sipdeploy has been running here for 120 s"
 }
 systemctl() { command systemctl "$@" 9>&-; }
+# Tells that a part of a script begins; an empty title tells nothing.
+step() { if [ -n "$1" ]; then printf '\036step %s\n' "$1"; fi; }
+# Stops the host's timer, if one is armed; harmless where there is none.
+disarm() {
+    if [ -e /run/systemd/transient/sipdeploy-rollback.timer ]; then systemctl stop sipdeploy-rollback.timer; fi
+    systemctl reset-failed sipdeploy-rollback.service 2>/dev/null || :
+}

@@ -1,33 +1,56 @@
-# Ends a run for good: what was replaced becomes the previous release.
-# STATE HOLDER LOG POLICY; audit line on stdin
-# Safe twice: what the first time has moved away is not looked for again.
+# Ends a run for good: what was staged becomes a release. STATE HOLDER LOG POLICY; audit line on stdin
+# Safe twice: what the first time has moved away is not looked for again. Says `late` when the host
+# has undone the run meanwhile.
 state=$1 holder=$2 log=$3 policy=$4
+undo=$state/undo candidate=$state/candidate
 take_turn "$state"
+if [ ! -e "$undo/index" ]; then
+    if [ "$(cat "$state/confirmed" 2>/dev/null)" = "$holder" ]; then section confirmed; exit 0; fi
+    section late; exit 0
+fi
+if [ "$(cat "$undo/holder" 2>/dev/null)" != "$holder" ]; then section late; exit 0; fi
 
 # The files that were there before sipdeploy are kept for good; what it wrote or made is no such.
 is_ours() {
     cut -f1 "$state/managed" 2>/dev/null | grep -qxF -e "$1" ||
-        cut -f4 "$state/candidate/generated" | grep -qxF -e "$1"
+        cut -f4 "$candidate/generated" | grep -qxF -e "$1"
 }
 keep_original() {
     kept=$state/original$1
     if [ -e "$kept" ] || [ -h "$kept" ] || is_ours "$1"; then return 0; fi
-    mkdir -p "${kept%/*}" && cp -a "$state/undo/tree$1" "$kept.sipdeploy-new" &&
+    mkdir -p "${kept%/*}" && cp -a "$undo/tree$1" "$kept.sipdeploy-new" &&
         mv -fT "$kept.sipdeploy-new" "$kept"
 }
-if [ -e "$state/undo/index" ]; then
-    while IFS=$tab read -r kind path <&3; do
-        if [ "$kind" = file ]; then
-            keep_original "$path" || fail "$state/original cannot be written"
-        fi
-    done 3<"$state/undo/index"
-    rm -rf "$state/previous"
-    mv -T "$state/undo" "$state/previous" || fail "$state/previous cannot be written"
+while IFS=$tab read -r kind path <&3; do
+    if [ "$kind" = file ]; then
+        keep_original "$path" || fail "$state/original cannot be written"
+    fi
+done 3<"$undo/index"
+
+# A release is what the site says, without what the host makes for itself. Its files are links to those
+# of the candidate, so that a confirmation that was cut off begins anew.
+if [ "$(cat "$state/confirmed" 2>/dev/null)" != "$holder" ]; then
+    number=$(($(cat "$state/release" 2>/dev/null || echo 0) + 1))
+    new=$state/releases/$number
+    rm -rf "$new.new" "$new"
+    mkdir -p "$new.new" && cp -al "$candidate/tree" "$candidate/release.json" "$new.new/" ||
+        fail "$new cannot be written: is the disk full?"
+    cut -f4 "$candidate/generated" | while read -r path; do rm -f "$new.new/tree$path"; done
+    cp "$candidate/managed" "$state/managed.new" && printf '%s\n' "$number" >"$state/release.new" &&
+        printf '%s\n' "$holder" >"$state/confirmed.new" && mv -T "$new.new" "$new" &&
+        mv -fT "$state/managed.new" "$state/managed" && mv -fT "$state/release.new" "$state/release" &&
+        mv -fT "$state/confirmed.new" "$state/confirmed" || fail "$state cannot be written: is the disk full?"
+    for old in $(ls "$state/releases" | grep -x '[0-9]*' | sort -n | head -n -5); do
+        rm -rf "$state/releases/$old"
+    done
 fi
-if [ -e "$state/candidate/managed" ]; then mv -f "$state/candidate/managed" "$state/managed"; fi
 date +%s.%N >"$state/serial"
+disarm
+# From here on the new release is what a power cut leaves.
+sync -f "$state" && rm -f "$undo/index" && sync -f "$state" || fail "$undo/index cannot be removed"
+rm -rf "$undo" "$state/outcome"
 sed "s/^/$(date -u +%Y-%m-%dT%H:%M:%SZ) /" >>"$log"
-rm -rf "$state/candidate"
+rm -rf "$candidate"
 # An installation that a power cut ended may have left this, and no daemon would start by itself.
 if grep -qsF "$no_daemons" "$policy"; then rm -f "$policy"; fi
 if [ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ]; then rm -rf "$state/lock"; fi

@@ -43,7 +43,15 @@ section directories; stat -c '%a %U:%G %n' $directories
 section managed; cat "$state/managed"
 section serial; cat "$state/serial"
 section lock; cat "$state/lock/holder"
+section since; stat -c %Y "$state/lock"
+section release; cat "$state/release"
 section abandoned; if [ -e "$state/undo/index" ]; then echo yes; fi
+section runner; cat "$state/undo/holder"
+section outcome; cat "$state/outcome"
+section timer; if [ -e /run/systemd/transient/sipdeploy-rollback.timer ]; then echo yes; fi
+section connection; echo "${SSH_CONNECTION:-}"
+section ufw; grep -x ENABLED=yes /etc/ufw/ufw.conf
+section chains; nft list chains
 section certificate; cat "$certificate"
 section key; openssl pkey -in "$key" -pubout
 section end

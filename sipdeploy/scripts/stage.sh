@@ -1,7 +1,8 @@
-# Unpacks the candidate from stdin beside the live files and lets the daemons judge it.
-# Changes nothing that is live. STATE DOMAIN
+# Takes the lock, unpacks the candidate from stdin beside the live files, and lets the daemons judge
+# it. Changes nothing that is live. STATE DOMAIN HOLDER PURPOSE SERIAL BREAKS
 state=$1 domain=$2
 candidate=$state/candidate tree=$state/candidate/tree
+lock_host "$3" "$4" "$5" "$6"
 rm -rf "$candidate"
 mkdir -p "$tree" || fail "$candidate cannot be made"
 tar -xzpmf - -C "$candidate" || fail "the candidate could not be written to $candidate"
@@ -45,22 +46,9 @@ while IFS=$tab read -r what mode owner path <&3; do
     chown "$owner" "$tree$path" && chmod "$mode" "$tree$path" || fail "$path: owner $owner, mode $mode"
 done 3<"$candidate/generated"
 
-# The daemons see the candidate where it will stand, so files may name each other by their path; only
-# this process does (systemd.exec(5), BindReadOnlyPaths).
-binds=
-for folder in "$tree"/etc/*/; do
-    place=/etc/$(basename "$folder")
-    if [ -d "$place" ]; then binds="${binds:+$binds }$tree$place:$place"; fi
-done
-judge() {
-    systemd-run --quiet --pipe --wait --collect -p RuntimeMaxSec=60 \
-        -p "BindReadOnlyPaths=$binds" -- "$@"
-}
-while read -r line <&3; do
-    set -f; IFS=$tab; set -- $line; unset IFS; set +f
-    service=$1; shift
-    said=$(judge "$@" 2>&1 </dev/null)
-    status=$?
-    section "check $service"; printf '%s\n%s\n' "$status" "$said"
-done 3<"$candidate/checks"
+certificate=$tree/etc/kamailio/tls/server.crt
+if [ -e "$certificate" ] && ! openssl x509 -in "$certificate" -noout -checkhost "$domain" | grep -q 'does match'; then
+    fail "the certificate in the candidate is not for $domain"
+fi
+validate
 section staged

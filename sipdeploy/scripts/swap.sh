@@ -1,13 +1,13 @@
-# Makes the candidate live, file by file, each by one rename. STATE
+# Makes the candidate live: arms the way back, swaps, lets the services take it in, verifies.
+# STATE HOLDER TIMEOUT SECONDS LOG; tells each part as it begins.
 # What was there is kept first: $state/undo is all that `restore` needs. While its index exists, the
 # run is unfinished.
-state=$1
+state=$1 holder=$2 timeout=$3 seconds=$4 log=$5
 candidate=$state/candidate undo=$state/undo
 take_turn "$state"
-rm -rf "$undo"
-mkdir -p "$undo/tree" && cp "$candidate/units" "$candidate/reloads" "$undo/" || fail "$undo cannot be written"
-if [ -e "$candidate/daemon-reload" ]; then : >"$undo/daemon-reload"; fi
-: >"$undo/index" || fail "$undo cannot be written"
+[ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ] || fail "the lock was taken away in the meantime"
+exec </dev/null
+title() { sed -n "s/^$1$tab//p" "$candidate/titles"; }
 
 save() {
     if [ -d "$1" ]; then
@@ -17,19 +17,23 @@ save() {
         printf 'file\t%s\n' "$1"
     else
         printf 'absent\t%s\n' "$1"
-    fi >>"$undo/index"
+    fi >>"$undo/entries"
 }
 # Missing parents are made for everyone to enter, and taken away again by an undo.
-parents() {
+missing_parents() {
     [ -d "$1" ] && return 0
-    parents "$(dirname "$1")" && save "$1" && mkdir -m 755 "$1"
+    missing_parents "${1%/*}" && grep -qsxF "absent$tab$1" "$undo/entries" || save "$1"
+}
+make_parents() {
+    [ -d "$1" ] && return 0
+    make_parents "${1%/*}" && mkdir -m 755 "$1"
 }
 put() {
     cp -p "$candidate/tree$1" "$1.sipdeploy-new" && mv -fT "$1.sipdeploy-new" "$1" ||
         { rm -f "$1.sipdeploy-new"; return 1; }
 }
 change() {
-    parents "$(dirname "$4")" && save "$4" || return 1
+    make_parents "${4%/*}" || return 1
     case $1 in
     directory) mkdir -p "$4" && chown "$3" "$4" && chmod "$2" "$4" ;;
     mode) chown "$3" "$4" && chmod "$2" "$4" ;;
@@ -37,7 +41,25 @@ change() {
     *) put "$4" ;;
     esac
 }
+
+# The journal is whole, and on the disk, before the first live file changes.
+rm -rf "$undo"
+mkdir -p "$undo/tree" && cp "$candidate/units" "$candidate/reloads" "$undo/" &&
+    printf '%s\n' "$holder" >"$undo/holder" && : >"$undo/entries" || fail "$undo cannot be written"
+if [ -e "$candidate/daemon-reload" ]; then : >"$undo/daemon-reload"; fi
+while IFS=$tab read -r kind mode owner path <&3; do
+    missing_parents "${path%/*}" && save "$path" || fail "$path could not be kept"
+done 3<"$candidate/changes"
+sync -f "$undo" && mv "$undo/entries" "$undo/index" || fail "$undo cannot be written"
+
+step "$(title arm)"
+arm "$timeout"
+stop_units
+step "$(title swap)"
 while IFS=$tab read -r kind mode owner path <&3; do
     change "$kind" "$mode" "$owner" "$path" || fail "$path could not be changed ($kind)"
 done 3<"$candidate/changes"
+if [ -s "$candidate/changes" ]; then sync -f "$undo"; fi
 section swapped
+services
+verify "$seconds"

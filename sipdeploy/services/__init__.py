@@ -1,23 +1,31 @@
 """The services of a host, each a module with the same names; this file only gathers them.
 
-A service module has: NAME, UNIT, DIRECTORIES, packages(os_id, codename), files(deployment),
-listens(site, host), check(tree) and parse_check(output).
+A service module has: NAME, UNIT, DIRECTORIES, packages(site, os_id, codename), files(deployment),
+listens(site, host), checks(paths) and parse_check(output).
 """
 
 from collections.abc import Mapping
 from types import ModuleType
 
 from sipdeploy.render import FileSet
-from sipdeploy.service import Deployment, parse_version
-from sipdeploy.services import asterisk, kamailio
+from sipdeploy.service import Deployment, Gate, parse_version
+from sipdeploy.services import asterisk, firewall, kamailio
 from sipdeploy.site import Site, Versions
 
-# In the order in which they start: Kamailio sends nobody to an Asterisk that is not there yet.
-SERVICES: Mapping[str, ModuleType] = {module.NAME: module for module in (asterisk, kamailio)}
+# In the order in which they start: behind a shut door, and Kamailio sends nobody to an Asterisk
+# that is not there yet.
+SERVICES: Mapping[str, ModuleType] = {
+    module.NAME: module for module in (firewall, asterisk, kamailio)
+}
 
 
 def file_set(
-    site: Site, host_name: str, *, versions: Versions, credentials: Mapping[str, str]
+    site: Site,
+    host_name: str,
+    *,
+    versions: Versions,
+    credentials: Mapping[str, str],
+    gate: Gate | None = None,
 ) -> FileSet:
     """Every managed file of `host_name`, for daemons of these versions.
 
@@ -30,6 +38,7 @@ def file_set(
         kamailio=parse_version(versions.kamailio),
         asterisk=parse_version(versions.asterisk),
         credentials=credentials,
+        gate=gate or Gate(),
     )
     files = (file for module in SERVICES.values() for file in module.files(deployment))
     return FileSet(tuple(sorted(files, key=lambda file: file.path)))

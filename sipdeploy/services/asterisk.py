@@ -1,10 +1,19 @@
 """Asterisk: its files, its packages and the modules that it may load."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sipdeploy.render import ManagedFile, render
-from sipdeploy.service import LOOPBACK, Deployment, Directory, Port, Verdict, prefix_length
+from sipdeploy.service import (
+    LOOPBACK,
+    Check,
+    Deployment,
+    Directory,
+    Port,
+    Verdict,
+    prefix_length,
+)
 from sipdeploy.site import HostEntry, Site
 
 NAME = "asterisk"
@@ -12,6 +21,7 @@ UNIT = "asterisk.service"
 OWNER = "root:asterisk"
 DIRECTORIES = (
     Directory(path="/etc/asterisk", mode=0o755, owner="root:root"),
+    Directory(path="/etc/asterisk/local", mode=0o750, owner=OWNER),
     Directory(path="/etc/systemd/system/asterisk.service.d", mode=0o755, owner="root:root"),
 )
 OPEN_FILES = 65536
@@ -45,21 +55,33 @@ MODULES = (
 )
 
 ENDPOINTS = ("asterisk", "-rx", "module reload res_pjsip.so")
-FILES: Sequence[tuple[str, int, tuple[str, ...] | None, bool]] = (
-    ("pjsip.conf", 0o640, ENDPOINTS, True),
-    ("extensions.conf", 0o640, ("asterisk", "-rx", "dialplan reload"), False),
-    ("rtp.conf", 0o640, ("asterisk", "-rx", "module reload res_rtp_asterisk.so"), False),
-    ("voicemail.conf", 0o640, ("asterisk", "-rx", "voicemail reload"), False),
-    ("logger.conf", 0o640, ("asterisk", "-rx", "logger reload"), False),
-    ("manager.conf", 0o640, ("asterisk", "-rx", "manager reload"), False),
-    ("http.conf", 0o640, ("asterisk", "-rx", "module reload http"), False),
-    ("modules.conf", 0o640, None, False),
+DIALPLAN = ("asterisk", "-rx", "dialplan reload")
+BOXES = ("asterisk", "-rx", "voicemail reload")
+FILES: Sequence[tuple[str, tuple[str, ...] | None]] = (
+    ("pjsip.conf", ENDPOINTS),
+    ("pjsip_users.conf", ENDPOINTS),
+    ("extensions.conf", DIALPLAN),
+    ("extensions_hints.conf", DIALPLAN),
+    ("rtp.conf", ("asterisk", "-rx", "module reload res_rtp_asterisk.so")),
+    ("voicemail.conf", BOXES),
+    ("voicemail_users.conf", BOXES),
+    ("logger.conf", ("asterisk", "-rx", "logger reload")),
+    ("manager.conf", ("asterisk", "-rx", "manager reload")),
+    ("http.conf", ("asterisk", "-rx", "module reload http")),
+    ("modules.conf", None),
 )
+# Users alone, so that adding one needs no trial start; the first holds HA1 in mode `asterisk`.
+DATA = ("pjsip_users.conf", "extensions_hints.conf", "voicemail_users.conf")
+# Asterisk's logger: `[date] ERROR[id] file.c: text`, with `[C-call]` in a call.
+COMPLAINT = re.compile(
+    r"(?P<level>ERROR|WARNING)\[\d+\](?:\[C-\w+\])?:? \S+\.c:(?: \w+:)? ?(?P<text>.*)"
+)
+AT_LINE = re.compile(r"line (?P<line>\d+) of (?P<quote>['\"]?)(?P<path>[\w./-]+)(?P=quote)")
 
 
-def packages(os_id: str, codename: str) -> tuple[str, ...]:
+def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
     """The Debian packages. Debian 11 has voicemail in a package of its own."""
-    del os_id
+    del site, os_id
     base = ("asterisk", "asterisk-core-sounds-en-gsm")
     return (*base, "asterisk-voicemail") if codename == "bullseye" else base
 
@@ -67,16 +89,17 @@ def packages(os_id: str, codename: str) -> tuple[str, ...]:
 def files(deployment: Deployment) -> Iterator[ManagedFile]:
     """Every managed file of Asterisk."""
     values = _values(deployment)
-    for name, mode, reload, sensitive in FILES:
+    for name, reload in FILES:
         yield ManagedFile(
             path=f"/etc/asterisk/{name}",
             content=render(f"asterisk/{name}.j2", values),
-            mode=mode,
+            mode=0o640,
             owner=OWNER,
             service=NAME,
             reload=reload,
-            sensitive=sensitive,
+            sensitive=name == DATA[0],
             template=f"asterisk/{name}.j2",
+            is_data=name in DATA,
         )
     yield ManagedFile(
         path="/etc/systemd/system/asterisk.service.d/sipdeploy.conf",
@@ -146,12 +169,28 @@ def listens(site: Site, host: HostEntry) -> Sequence[Port]:
     )
 
 
-def check(tree: str) -> None:
-    """Asterisk has no check of a configuration that does not start it."""
-    del tree
+def checks(paths: Collection[str]) -> tuple[Check, ...]:
+    """A start on trial, unless all that changes are users: Asterisk can judge in no other way."""
+    data = {f"/etc/asterisk/{name}" for name in DATA}
+    if not any(path.startswith("/etc/asterisk/") and path not in data for path in paths):
+        return ()
+    return (Check(service=NAME, title="a trial start of Asterisk", script="trial_asterisk"),)
 
 
 def parse_check(output: str) -> list[Verdict]:
-    """Nothing to parse: see `check`."""
-    del output
-    return []
+    """The complaints of Asterisk's log; those that name a file and a line are placed there."""
+    found: dict[tuple[str, int, str], Verdict] = {}
+    for line in output.splitlines():
+        complaint = COMPLAINT.search(line)
+        if complaint is None:
+            continue
+        text = complaint["text"].strip()
+        place = AT_LINE.search(text)
+        # Most warnings are about the trial itself; those about a line of ours never are.
+        if complaint["level"] == "WARNING" and place is None:
+            continue
+        path = f"/etc/asterisk/{place['path'].rpartition('/')[2]}" if place else ""
+        number = int(place["line"]) if place else 0
+        verdict = Verdict(path=path, line=number, column=1, text=text)
+        found.setdefault((path, number, text), verdict)
+    return list(found.values())

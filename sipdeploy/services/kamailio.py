@@ -3,11 +3,11 @@
 import math
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sipdeploy.render import ManagedFile, display_name, render
-from sipdeploy.service import LOOPBACK, Deployment, Directory, Port, Verdict
+from sipdeploy.service import LOOPBACK, Check, Deployment, Directory, Port, Verdict
 from sipdeploy.site import HostEntry, Site
 
 NAME = "kamailio"
@@ -50,9 +50,9 @@ REASON = re.compile(r"(?:ERROR|CRITICAL): (?:<?\w+>? \[[^]]*\]: \w+\(\): )?(?P<t
 AT_LINE = re.compile(r"error at cfg line (\d+)")
 
 
-def packages(os_id: str, codename: str) -> tuple[str, ...]:
+def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
     """The Debian packages, the same wherever Kamailio is packaged."""
-    del os_id, codename
+    del site, os_id, codename
     return (
         "kamailio",
         "kamailio-sqlite-modules",
@@ -122,6 +122,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         reload=RELOAD_TABLES,
         sensitive=True,
         template="(users and services)",
+        is_data=True,
     )
 
 
@@ -208,9 +209,17 @@ def listens(site: Site, host: HostEntry) -> Sequence[Port]:
     return (public, *private)
 
 
-def check(tree: str) -> tuple[str, ...]:
-    """Kamailio's own verdict over the staged tree. It parses; it opens no socket and no file."""
-    return ("kamailio", "-c", "-f", f"{tree}{CONFIGURATION}")
+def checks(paths: Collection[str]) -> tuple[Check, ...]:
+    """Its parser first, then a start on trial, which sees what the parser does not.
+
+    Neither when only the tables change.
+    """
+    if not any(path.startswith("/etc/kamailio/") and path != DATABASE for path in paths):
+        return ()
+    return (
+        Check(service=NAME, title="`kamailio -c`", script="check_kamailio"),
+        Check(service=NAME, title="a trial start of Kamailio", script="trial_kamailio"),
+    )
 
 
 def parse_check(output: str) -> list[Verdict]:

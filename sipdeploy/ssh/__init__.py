@@ -39,7 +39,7 @@ def target_of(name: str, wish: Wish) -> Target:
 
 
 class SSHHost:
-    """A host reached over SSH. A dead connection is opened anew by the next `run`."""
+    """A host reached over SSH. A dead or closed connection is opened anew by the next `run`."""
 
     def __init__(self, name: str, target: Target) -> None:
         self.name = name
@@ -59,7 +59,7 @@ class SSHHost:
         """As Host.run, in a channel of its own."""
         deadline = time.monotonic() + timeout_seconds
         try:
-            if not self._transports[-1].is_active():
+            if not self._transports or not self._transports[-1].is_active():
                 self._connect()
             channel = self._transports[-1].open_session(timeout=timeout_seconds)
             with channel:
@@ -69,7 +69,7 @@ class SSHHost:
             raise self._late(argv, timeout_seconds) from None
         except (paramiko.SSHException, OSError, EOFError) as lost:
             raise self._lost(argv, str(lost)) from lost
-        if result.status < 0 and not self._transports[-1].is_active():
+        if result.status < 0 and not (self._transports and self._transports[-1].is_active()):
             raise self._lost(argv, "the connection was closed")
         if self._prefix:
             check_sudo(self.name, self.target.user, result)

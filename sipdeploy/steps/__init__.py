@@ -5,23 +5,24 @@ This file only gathers them.
 
 from sipdeploy.steps.files import Stage, Swap
 from sipdeploy.steps.packages import Packages, update_lists
-from sipdeploy.steps.runner import Event, Say, Step, run_step, run_steps
-from sipdeploy.steps.services import Check, Services
-from sipdeploy.steps.turn import Confirm, Lock, recover
+from sipdeploy.steps.releases import fetch_release, history
+from sipdeploy.steps.runner import Course, Event, Say, Step, run_step
+from sipdeploy.steps.turn import Confirm, Lock, Turn, recover
 
 __all__ = [
-    "Check",
     "Confirm",
+    "Course",
     "Event",
     "Lock",
     "Packages",
     "Say",
-    "Services",
     "Stage",
     "Step",
     "Swap",
+    "Turn",
+    "fetch_release",
+    "history",
     "recover",
     "run_step",
-    "run_steps",
     "update_lists",
 ]

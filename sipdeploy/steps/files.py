@@ -1,29 +1,32 @@
-"""The candidate on the host: staged and judged beside the live files, then swapped in."""
+"""The candidate on the host: staged and judged beside the live files, then made live."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from sipdeploy.candidate import archive
-from sipdeploy.diagnostics import Diagnostic, Source, Span
-from sipdeploy.errors import HostFailed
+from sipdeploy.errors import HostFailed, SipdeployError
 from sipdeploy.facts import STATE
-from sipdeploy.hosts import Host, OnLine
+from sipdeploy.hosts import Host, OnLine, host_failed
 from sipdeploy.plan import Plan
-from sipdeploy.service import Verdict
+from sipdeploy.steps import validate, verify
 from sipdeploy.steps.runner import ask, count
+from sipdeploy.steps.turn import AUDIT_LOG, Turn, raise_if_refused, unlock
 
 RESTORE_SECONDS = 540  # 120 of them for the end of a command that was cut off
+SWAP_SECONDS = 420
+VERIFY_SECONDS = 20
+CONFIRM_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Puts the candidate beside the live files and has the host's own daemons judge it."""
+    """Takes the lock and puts the candidate beside the live files, for the daemons to judge."""
 
-    has_undo: ClassVar[bool] = False
+    has_undo: ClassVar[bool] = True
+    turn: Turn
     plan: Plan
-    checks: Mapping[str, tuple[str, ...]]
-    judges: Mapping[str, Callable[[str], Sequence[Verdict]]]
+    release: bytes
     state: str = STATE
 
     @property
@@ -35,89 +38,99 @@ class Stage:
     def run(self, host: Host, on_line: OnLine) -> None:
         """One exchange; HostFailed points into the file that a daemon rejects."""
         del on_line
-        words = ("stage", self.state, self.plan.desired.domain)
-        data = archive(self.plan, self.checks)
-        found = ask(host, words, ("SD521", "the candidate cannot be staged"), data=data)
-        rejected = [
-            (service, body)
-            for service, body in _checked(found)
-            if body.partition("\n")[0].strip() != "0"
-        ]
-        if rejected:
-            problems = [p for service, body in rejected for p in self._told(host, service, body)]
-            raise HostFailed(problems, sources=self._sources(host))
+        checks = validate.checks(self.plan)
+        words = ("stage", self.state, self.plan.desired.domain, *self.turn.words)
+        data = archive(self.plan, checks, self.release)
+        problem = ("SD521", "the candidate cannot be staged")
+        found = ask(host, words, problem, data=data, timeout_seconds=300)
+        raise_if_refused(host, found)
+        problems = validate.problems(host.name, self.plan, checks, found, state=self.state)
+        if problems:
+            raise HostFailed(problems, sources=validate.sources(host.name, self.plan))
 
     def undo(self, host: Host) -> None:
         """Nothing live has changed; the candidate goes with the lock."""
-
-    def _told(self, host: Host, service: str, body: str) -> Iterator[Diagnostic]:
-        status, _, said = body.partition("\n")
-        verdicts = self.judges[service](said)
-        for verdict in verdicts:
-            yield self._diagnostic(host, service, verdict)
-        if not verdicts:
-            yield Diagnostic(
-                code="SD401",
-                severity="error",
-                message=f"{service} on `{host.name}` rejects the candidate (status {status})",
-                notes=tuple(said.strip().splitlines()[-5:]),
-                help=f"`sipdeploy render --host {host.name}` writes the files for a look",
-            )
-
-    def _diagnostic(self, host: Host, service: str, verdict: Verdict) -> Diagnostic:
-        path = verdict.path.removeprefix(f"{self.state}/candidate/tree")
-        template = next((f.template for f in self.plan.desired.files if f.path == path), "")
-        origin = f"rendered from {template}; " if template else ""
-        return Diagnostic(
-            code="SD401",
-            severity="error",
-            message=f"{service} rejects the candidate configuration",
-            span=Span(path=f"{host.name}:{path}", line=verdict.line, column=verdict.column),
-            label=verdict.text,
-            notes=(f"{origin}nothing live on {host.name} was changed",),
-            help=f"`sipdeploy render --host {host.name}` writes the file for a look",
-        )
-
-    def _sources(self, host: Host) -> dict[str, Source]:
-        return {
-            f"{host.name}:{file.path}": Source(lines=file.content.decode().splitlines())
-            for file in self.plan.desired.files
-            if not file.sensitive
-        }
-
-
-def _checked(found: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name, body in found.items():
-        if name.startswith("check "):
-            yield name.removeprefix("check "), body
+        unlock(host, self.turn, self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swap:
-    """Makes the candidate live. Its undo puts files back, and then services as they were."""
+    """Makes the candidate live, in one exchange which goes on by itself when we are gone.
+
+    The host arms its own way back, keeps what was there, replaces files by renames, has the
+    services take them in, and waits until they answer. Its undo puts back files, then services.
+    """
 
     has_undo: ClassVar[bool] = True
+    turn: Turn
     plan: Plan
+    timeout_seconds: int = CONFIRM_SECONDS
     state: str = STATE
+    log: str = AUDIT_LOG
+    verify_seconds: int = VERIFY_SECONDS
 
     @property
     def title(self) -> str:
-        """`swap 3 files`."""
-        files = [change for change in self.plan.changes if change.kind != "directory"]
-        return f"swap {count(len(files), 'file')}"
+        """What is shown until the host says at which part it is."""
+        return "keep what is there"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Each file by one rename; what was there is kept first."""
-        del on_line
-        ask(host, ("swap", self.state), ("SD522", "the files cannot be replaced"))
+        """HostFailed tells what could not be done, or what does not answer afterwards."""
+        words = ("swap", self.state, self.turn.holder, str(self.timeout_seconds))
+        found = ask(
+            host,
+            (*words, str(self.verify_seconds), self.log),
+            ("SD522", "the files cannot be replaced"),
+            on_line=on_line,
+            timeout_seconds=SWAP_SECONDS,
+        )
+        if "failed" in found:
+            raise self._failed(host, found)
+        problems = verify.problems(host.name, found, self.verify_seconds)
+        if problems:
+            raise HostFailed(problems)
+
+    def _failed(self, host: Host, found: Mapping[str, str]) -> HostFailed:
+        command, _, said = found["failed"].partition("\n")
+        lines = (*said.splitlines()[-5:], *found.get("journal", "").splitlines()[-10:])
+        return host_failed(
+            "SD523",
+            f"`{command}` failed on `{host.name}`",
+            notes=tuple(line for line in lines if line.strip()),
+            help_=verify.where_to_look(host.name),
+        )
 
     def undo(self, host: Host) -> None:
-        """The host's own script does it from what `run` kept, and tells what it could not."""
-        words = ("restore", self.state)
-        problem = ("SD525", "not everything could be put back", tells_why(host))
-        ask(host, words, problem, timeout_seconds=RESTORE_SECONDS)
+        """The host's own script does it from what `run` kept, and tells what it could not.
+
+        A host that is away undoes the run itself: then this says by when.
+        """
+        words = ("restore", self.state, "apply", self.turn.holder, self.log)
+        problem = ("SD525", "not everything could be put back", tells_why(host.name))
+        try:
+            found = ask(host, words, problem, timeout_seconds=RESTORE_SECONDS)
+        except HostFailed as failure:
+            raise self._by_itself(host.name, failure) from failure
+        if "confirmed" in found:
+            raise host_failed(
+                "SD525",
+                f"`{host.name}` had already confirmed: the new release stays",
+                help_=f"`sipdeploy plan {host.name}` shows whether anything is left to do",
+            )
+
+    def _by_itself(self, name: str, failure: HostFailed) -> SipdeployError:
+        codes = {problem.code for problem in failure.diagnostics}
+        if "SD525" in codes or not self.timeout_seconds:
+            return failure
+        return host_failed(
+            "SD525",
+            f"`{name}` cannot be reached to put the previous release back",
+            notes=tuple(problem.message for problem in failure.diagnostics),
+            help_=f"it does so by itself within {self.timeout_seconds} s of the swap; "
+            f"then `sipdeploy plan {name}` tells what happened",
+        )
 
 
-def tells_why(host: Host) -> str:
+def tells_why(name: str) -> str:
     """What to type after an undo that failed: often the old configuration does not start."""
-    return f"on `{host.name}`: `journalctl -b -u asterisk -u kamailio` tells why; then apply again"
+    return f"{verify.where_to_look(name)}; then apply again"

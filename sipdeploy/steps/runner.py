@@ -1,10 +1,7 @@
 """What a step is, and the runner that undoes the steps it began when one of them fails."""
 
-import contextlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -47,85 +44,108 @@ class Step(Protocol):
         ...
 
 
-def run_steps(
-    host: Host,
-    steps: Sequence[Step],
-    say: Say,
-    *,
-    on_begin: Callable[[Step], None] = lambda _: None,
-) -> None:
-    """Run the steps in order; on any failure undo what was begun, newest first.
+class Course:
+    """The steps that were begun on one host, so that they can be undone, newest first.
 
-    `on_begin` is told each step before it runs. Raises what the step raised, or RollbackFailed
-    when an undo failed too.
+    A course may stop between two steps, while other hosts are looked at, and go on later.
     """
-    begun: list[Step] = []
-    for step in steps:
-        begun.append(step)  # before it runs: a half-done step is undone too
-        on_begin(step)
-        try:
-            run_step(host, step.title, step.run, say)
-        except BaseException as failure:
-            with _uninterrupted():
-                problems = _undo(host, begun, say)
-            if problems:
-                first = failure.diagnostics if isinstance(failure, SipdeployError) else ()
-                raise RollbackFailed([*first, *problems]) from failure
-            raise
 
+    def __init__(self, host: Host, say: Say) -> None:
+        self.host = host
+        self._say = say
+        self._begun: list[Step] = []
+        self.is_undoing = False  # nothing may end what waits for the host then
 
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let no second Ctrl-C end an undo half-way. Only the main thread may and need do so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN: children inherit that
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+    def run(self, *steps: Step) -> None:
+        """Run the steps in order; on any failure undo all that was ever begun.
+
+        Raises what the step raised, or RollbackFailed when an undo failed too.
+        """
+        for step in steps:
+            self._begun.append(step)  # before it runs: a half-done step is undone too
+            try:
+                run_step(self.host, step.title, step.run, self._say)
+            except BaseException as failure:
+                problems = self._undone()
+                if problems:
+                    first = failure.diagnostics if isinstance(failure, SipdeployError) else ()
+                    raise RollbackFailed([*first, *problems]) from failure
+                raise
+
+    def undo(self) -> None:
+        """Undo all that was begun; RollbackFailed tells what could not be."""
+        problems = self._undone()
+        if problems:
+            raise RollbackFailed(problems)
+
+    def _undone(self) -> list[Diagnostic]:
+        """Undo the newest first, going on past failures; what failed is given back."""
+        problems: list[Diagnostic] = []
+        self.is_undoing = True
+        while self._begun:
+            step = self._begun.pop()
+
+            def act(host: Host, _: OnLine, step: Step = step) -> None:
+                step.undo(host)
+
+            try:
+                if step.has_undo:
+                    run_step(self.host, f"undo: {step.title}", act, self._say)
+            except SipdeployError as failure:
+                problems += failure.diagnostics
+        return problems
 
 
 def run_step(host: Host, title: str, act: Callable[[Host, OnLine], None], say: Say) -> None:
-    """Do one thing between its two events."""
-    began = time.monotonic()
-    say(Event(host=host.name, title=title, state="start"))
-
-    def on_line(text: str) -> None:
-        say(Event(host=host.name, title=title, state="line", text=text))
-
+    """Do one thing between its two events; a script may tell that it consists of several."""
+    parts = _Parts(host.name, title, say)
     try:
-        act(host, on_line)
+        act(host, parts.take)
     except BaseException:
-        seconds = time.monotonic() - began
-        say(Event(host=host.name, title=title, state="failed", seconds=seconds))
+        parts.end("failed")
         raise
-    say(Event(host=host.name, title=title, state="ok", seconds=time.monotonic() - began))
+    parts.end("ok")
 
 
-def _undo(host: Host, begun: Sequence[Step], say: Say) -> list[Diagnostic]:
-    """Undo the newest first, going on past failures; what failed is given back."""
-    problems: list[Diagnostic] = []
-    for step in reversed(begun):
+class _Parts:
+    """Makes events of what a script says while it runs: `step TITLE` begins its next part."""
 
-        def act(host: Host, _: OnLine, step: Step = step) -> None:
-            step.undo(host)
+    MARK = "\x1estep "
 
-        try:
-            if step.has_undo:
-                run_step(host, f"undo: {step.title}", act, say)
-        except SipdeployError as failure:
-            problems += failure.diagnostics
-    return problems
+    def __init__(self, host: str, title: str, say: Say) -> None:
+        self._host = host
+        self._say = say
+        self._has_parts = False
+        self._start(title)
+
+    def _start(self, title: str) -> None:
+        self._title = title
+        self._began = time.monotonic()
+        self._say(Event(host=self._host, title=title, state="start"))
+
+    def take(self, line: str) -> None:
+        """Take the next line of output."""
+        if line.startswith(self.MARK):
+            if self._has_parts:
+                self.end("ok")
+            self._has_parts = True
+            self._start(line.removeprefix(self.MARK))
+        elif not line.startswith("\x1e"):
+            self._say(Event(host=self._host, title=self._title, state="line", text=line))
+
+    def end(self, state: Literal["ok", "failed"]) -> None:
+        """End the present part."""
+        seconds = time.monotonic() - self._began
+        self._say(Event(host=self._host, title=self._title, state=state, seconds=seconds))
 
 
-def ask(
+def ask(  # noqa: PLR0913 - what a script is given, and how its failure is told
     host: Host,
     words: Sequence[str],
     problem: tuple[str, ...],
     *,
     data: bytes = b"",
+    on_line: OnLine | None = None,
     timeout_seconds: float = 120,
 ) -> dict[str, str]:
     """Run a script and give its sections.
@@ -133,7 +153,7 @@ def ask(
     `problem` is the code, message and, where there is one, help of the HostFailed that tells the
     script's last words.
     """
-    result = run_script(host, words, input=data, timeout_seconds=timeout_seconds)
+    result = run_script(host, words, input=data, on_line=on_line, timeout_seconds=timeout_seconds)
     if result.status == 0:
         return sections(result.text)
     said = result.stderr.decode(errors="replace").strip().splitlines()[-5:]

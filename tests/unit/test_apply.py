@@ -2,18 +2,21 @@
 
 import os
 import re
+import signal
 import socket
+import time
 
 import pytest
 from fakes import FakeHost
 from hosts_facts import FOLDER
 
-from sipdeploy import apply as apply_module
 from sipdeploy import preflight
-from sipdeploy.apply import Choices, Report, apply, stale_holder
+from sipdeploy.apply import Choices, Interrupted, Report, apply, holder, plan, rollback, visit
+from sipdeploy.apply.holder import own_holder, stale_holder
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles
 from sipdeploy.hosts import Result, host_failed
+from sipdeploy.plan import saved
 from sipdeploy.plan.desired import _packages
 from sipdeploy.site import load_site
 
@@ -43,11 +46,14 @@ def facts(name, **replace):
 # Whatever the services ask for is there, in the versions of sid.
 PACKAGES = "\n".join(
     f"{name}\t{'1:22.10.1-1' if name.startswith('asterisk') else '6.1.5-1'}\tinstalled"
-    for name in _packages("debian", "forky")
+    for name in _packages(site(), "debian", "forky")
 )
+PASSED = b"".join(b"\x1echeck %d\n0\n" % number for number in range(9))
 GOOD = {
     "lock": Result(status=0, stdout=b"\x1elocked\n"),
-    "check": Result(status=0, stdout=b"\x1eleft\n\n\x1echecked\n"),
+    "stage": Result(status=0, stdout=PASSED),
+    "swap": Result(status=0, stdout=b"\x1eswapped\n\x1eleft\n\x1everified\n"),
+    "look": Result(status=0, stdout=b"\x1eend\n"),
 }
 
 
@@ -57,22 +63,38 @@ def hosts(monkeypatch):
     made = {
         name: FakeHost(name, {**GOOD, "facts": facts("sid-applied")}) for name in ("sip1", "sip2")
     }
-    monkeypatch.setattr(apply_module, "connect", lambda name, _: made[name])
+    monkeypatch.setattr(visit, "connect", lambda name, _: made[name])
     monkeypatch.setattr(preflight, "problems", lambda *_, **__: [])
     return made
 
 
-def run(wanted=None, names=("sip1", "sip2")):
+def run(wanted=None, names=("sip1", "sip2"), **choices):
     events = []
-    reports = apply(wanted or site(), names, credentials={"1001": "0" * 32}, say=events.append)
+    reports = apply(
+        wanted or site(),
+        names,
+        credentials={"1001": "0" * 32},
+        say=events.append,
+        choices=Choices(**choices),
+    )
     return reports, events
+
+
+def test_a_new_firewall_is_confirmed_by_a_new_way_in(hosts):
+    hosts["sip1"].answers["facts"] = facts("sid-applied", chains="")
+    run(names=["sip1"])
+    assert scripts(hosts["sip1"]) == ["facts", "stage", "swap", "close", "confirm", "close"]
+
+
+def states(reports):
+    return [report.state for report in reports]
 
 
 def scripts(host):
     return [words[0] for words in host.asked]
 
 
-COURSE = ["facts", "lock", "stage", "swap", "services", "check", "confirm", "close"]
+COURSE = ["facts", "stage", "swap", "confirm", "close"]
 
 
 def test_hosts_are_brought_up_one_after_the_other(hosts):
@@ -82,7 +104,11 @@ def test_hosts_are_brought_up_one_after_the_other(hosts):
         ("sip2", "applied", 0),
     ]
     assert scripts(hosts["sip1"]) == scripts(hosts["sip2"]) == COURSE
-    assert [event.host for event in events] == sorted(event.host for event in events)
+    late = ("keep what is there", "confirm")
+    behind = [(e.host, e.title) for e in events if e.title in late and e.state != "line"]
+    assert [host for host, _ in behind] == ["sip1"] * 4 + ["sip2"] * 4
+    staged = [i for i, e in enumerate(events) if e.title.startswith("stage")]
+    assert max(staged) < min(i for i, e in enumerate(events) if e.title.startswith("keep"))
 
 
 def test_no_secret_is_in_a_command(hosts):
@@ -91,43 +117,175 @@ def test_no_secret_is_in_a_command(hosts):
     assert "0" * 32 not in words
 
 
+LEFT = Result(status=0, stdout=b"\x1eleft\nunit\tkamailio.service\t\t\t\t\n\x1everified\n")
+BROKEN = Result(status=0, stdout=b"\x1estaged\n")  # no verdict is no approval
+
+
 def test_the_first_failure_is_the_last_host(hosts):
-    hosts["sip1"].answers["check"] = Result(
-        status=0, stdout=b"\x1eleft\nunit\tkamailio.service\t\t\t\n"
-    )
+    hosts["sip1"].answers["swap"] = LEFT
     reports, _ = run()
     assert [(report.state, report.exit_code) for report in reports] == [
         ("rolled back", 4),
         ("unchanged", 0),
     ]
     assert scripts(hosts["sip1"])[-3:] == ["restore", "unlock", "close"]
-    assert hosts["sip2"].asked == []
+    assert scripts(hosts["sip2"]) == ["facts", "stage", "unlock", "close"]
+
+
+@pytest.mark.parametrize("bad", ["sip1", "sip2"])
+def test_a_candidate_that_is_rejected_anywhere_touches_nothing_anywhere(hosts, bad):
+    hosts[bad].answers["stage"] = BROKEN
+    reports, _ = run()
+    assert states(reports) == ["unchanged", "unchanged"]
+    for host in hosts.values():
+        assert scripts(host) == ["facts", "stage", "unlock", "close"]
+
+
+@pytest.mark.usefixtures("hosts")
+def test_all_or_nothing_confirms_nobody_before_the_last():
+    reports, events = run(all_or_nothing=True)
+    assert states(reports) == ["applied", "applied"]
+    titles = [event.title for event in events if event.state == "start"]
+    assert titles.index("confirm") > max(i for i, x in enumerate(titles) if x.startswith("keep"))
+
+
+def test_all_or_nothing_takes_back_those_that_were_done(hosts):
+    hosts["sip2"].answers["swap"] = LEFT
+    reports, _ = run(all_or_nothing=True)
+    assert states(reports) == ["rolled back", "rolled back"]
+    assert [report.exit_code for report in reports] == [0, 4]
+    assert scripts(hosts["sip1"])[-3:] == ["restore", "unlock", "close"]
+
+
+def test_without_it_those_that_were_done_stay(hosts):
+    hosts["sip2"].answers["swap"] = LEFT
+    assert states(run()[0]) == ["applied", "rolled back"]
+
+
+def test_a_late_confirmation_is_a_rollback(hosts):
+    hosts["sip1"].answers["confirm"] = Result(status=0, stdout=b"\x1elate\n")
+    (report,), _ = run(names=["sip1"])
+    assert (report.state, report.exit_code) == ("rolled back", 4)
+    assert {problem.code for problem in report.diagnostics} == {"SD528"}
+
+
+EDITED = "/etc/kamailio/kamailio.cfg\tkamailio\t" + "e" * 64
+
+
+def test_an_edit_on_the_host_stops_an_apply(hosts):
+    hosts["sip1"].answers["facts"] = facts("sid-applied", managed=EDITED)
+    reports, _ = run()
+    assert (states(reports), reports[0].exit_code) == (["unchanged", "unchanged"], 4)
+    (problem,) = reports[0].diagnostics
+    assert problem.code == "SD526"
+    assert "/etc/kamailio/local.cfg" in problem.help
+    assert "stage" not in scripts(hosts["sip2"])
+
+
+def test_an_edit_is_overwritten_where_that_is_wanted(hosts):
+    hosts["sip1"].answers["facts"] = facts("sid-applied", managed=EDITED)
+    (report,), _ = run(names=["sip1"], overwrites=True)
+    assert report.state == "applied"
+    assert [(p.code, p.severity) for p in report.diagnostics] == [("SD526", "warning")]
+
+
+def test_a_plan_that_nobody_agrees_to_is_not_begun(hosts):
+    seen = {}
+    reports, _ = run(agree=lambda plans: bool(seen.update(plans)))
+    assert seen.keys() == {"sip1", "sip2"}
+    assert states(reports) == ["unchanged", "unchanged"]
+    assert scripts(hosts["sip1"]) == ["facts", "look", "close"]
+
+
+def test_a_plan_locks_and_changes_nothing(hosts):
+    planned = plan(site(), ["sip1", "sip2"], credentials={}, say=[].append)
+    assert [row.host for row in planned] == ["sip1", "sip2"]
+    assert not any(row.plan.is_empty for row in planned)
+    assert scripts(hosts["sip1"]) == ["facts", "look", "close"]
+
+
+def test_a_saved_plan_is_carried_out_only_while_it_is_the_plan(hosts):
+    (planned,) = plan(site(), ["sip1"], credentials={"1001": "0" * 32}, say=[].append)
+    kept = saved.load(saved.dump({"sip1": planned.plan}), "plan.json")
+    assert states(run(names=["sip1"], saved=kept)[0]) == ["applied"]
+    hosts["sip1"].answers["facts"] = facts("sid-applied", release="9")
+    (report,), _ = run(names=["sip1"], saved=kept)
+    assert (report.state, report.exit_code) == ("unchanged", 1)
+    assert report.diagnostics[0].code == "SD529"
+
+
+def test_a_rollback_needs_an_earlier_release(hosts):
+    hosts["sip1"].answers["history"] = Result(status=0, stdout=b"\x1ecurrent\n1\n\x1eend\n")
+    (report,) = rollback(site(), "sip1", None, say=[].append)
+    assert report.diagnostics[0].code == "SD530"
+    assert "stage" not in scripts(hosts["sip1"])
+
+
+def test_what_the_host_did_by_itself_is_told(hosts):
+    hosts["sip1"].answers["facts"] = facts("sid-applied", outcome="1795385210\ttimer\tbob@desk")
+    (report,), _ = run(names=["sip1"])
+    (problem,) = report.diagnostics
+    assert (problem.code, problem.severity) == ("SD527", "warning")
+    assert "nobody confirmed it in time" in problem.message
+
+
+def test_the_lock_is_waited_for(hosts, monkeypatch):
+    busy, free = facts("sid-applied", lock="bob@desk"), facts("sid-applied")
+    answers = iter([busy, busy, free])
+    host = hosts["sip1"]
+    ask = host.run
+
+    def run_it(argv, **kwargs):
+        if "sipdeploy-facts" in argv:
+            host.answers["facts"] = next(answers, free)
+        return ask(argv, **kwargs)
+
+    monkeypatch.setattr(host, "run", run_it)
+    monkeypatch.setattr(visit.threading.Event, "wait", lambda *_: False)
+    (report,), _ = run(names=["sip1"], lock_wait_seconds=60)
+    assert report.state == "applied"
+    assert scripts(host)[:4] == ["facts", "facts", "facts", "stage"]
+
+
+def test_a_broken_lock_is_taken_over(hosts):
+    hosts["sip1"].answers["facts"] = facts("sid-applied", lock="bob@desk")
+    run(names=["sip1"], breaks_lock=True)
+    (stage,) = (words for words in hosts["sip1"].asked if words[0] == "stage")
+    assert stage[-1] == "bob@desk"
 
 
 def test_an_undo_that_fails_leaves_the_state_unknown(hosts):
-    hosts["sip1"].answers["services"] = Result(status=1)
+    hosts["sip1"].answers["swap"] = Result(status=1)
     hosts["sip1"].answers["restore"] = Result(status=1, stderr=b"/etc/x could not be put back\n")
     (report,), _ = run(names=["sip1"])
     assert (report.state, report.exit_code) == ("unknown", 5)
-    assert {problem.code for problem in report.diagnostics} == {"SD523", "SD525"}
+    assert {problem.code for problem in report.diagnostics} == {"SD522", "SD525"}
     assert scripts(hosts["sip1"])[-2:] == ["unlock", "close"]
 
 
 def test_a_lock_that_is_taken_leaves_the_host_unchanged(hosts):
-    hosts["sip1"].answers["lock"] = Result(status=0, stdout=b"\x1ebusy\nbob@desk\n")
+    hosts["sip1"].answers["stage"] = Result(status=0, stdout=b"\x1ebusy\nbob@desk\n")
     (report,), _ = run(names=["sip1"])
     assert (report.state, report.exit_code) == ("unchanged", 4)
     assert "is locked by bob@desk" in report.diagnostics[0].message
 
 
-def test_an_interrupt_is_undone_and_passed_on(hosts, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
+def test_an_interrupt_is_undone_and_told(hosts, monkeypatch):
+    ask = hosts["sip1"].run
 
-    monkeypatch.setattr(apply_module.steps.Services, "run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    def interrupted(argv, **kwargs):
+        result = ask(argv, **kwargs)
+        if "sipdeploy-swap" in argv:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(1.5)  # until the main thread has taken note
+        return result
+
+    monkeypatch.setattr(hosts["sip1"], "run", interrupted)
+    with pytest.raises(Interrupted) as ended:
         run()
-    assert scripts(hosts["sip1"])[-3:] == ["restore", "unlock", "close"]
+    assert states(ended.value.reports) == ["rolled back", "unchanged"]
+    assert [x for x in scripts(hosts["sip1"]) if x != "close"][-2:] == ["restore", "unlock"]
+    assert "swap" not in scripts(hosts["sip2"])
 
 
 @pytest.mark.usefixtures("hosts")
@@ -135,11 +293,11 @@ def test_a_host_that_cannot_be_reached_is_reported(monkeypatch):
     def unreachable(name, _):
         raise host_failed("SD501", f"{name} is away")
 
-    monkeypatch.setattr(apply_module, "connect", unreachable)
+    monkeypatch.setattr(visit, "connect", unreachable)
     reports, events = run()
     assert [report.state for report in reports] == ["unchanged", "unchanged"]
-    assert (reports[0].exit_code, reports[1].exit_code) == (4, 0)
-    assert [event.state for event in events] == ["start", "failed"]
+    assert (reports[0].exit_code, reports[1].exit_code) == (4, 4)
+    assert sorted(event.state for event in events) == ["failed", "failed", "start", "start"]
 
 
 def test_errors_of_preflight_stop_before_anything(hosts, monkeypatch):
@@ -186,17 +344,17 @@ def test_an_unfinished_apply_of_somebody_alive_is_left_alone(hosts):
     alive = f"a@elsewhere (pid {os.getpid()}, since now, run 1)"
     hosts["sip1"].answers["facts"] = facts("sid-applied", abandoned="yes", lock=alive)
     run(names=["sip1"])
-    assert scripts(hosts["sip1"])[:2] == ["facts", "lock"]
+    assert scripts(hosts["sip1"])[:2] == ["facts", "stage"]
 
 
 def test_only_a_dead_process_of_this_machine_is_stale():
-    here, me = socket.gethostname(), apply_module._holder()  # noqa: SLF001
+    here, me = socket.gethostname(), own_holder()
     assert stale_holder(me) == ""
     dead = me.replace(f"(pid {os.getpid()},", "(pid 4194305,")
     assert stale_holder(dead) == dead
     _, _, machine = dead.rstrip(")").rpartition("machine ")
     boot, _, namespace = machine.partition("/")
-    for holder in (
+    for other in (
         me.replace(f"(pid {os.getpid()},", "(pid 1,"),
         dead.replace(boot, "another-boot"),  # two machines may have one name
         dead.replace(namespace, "4026530000"),  # and two containers one machine
@@ -205,14 +363,14 @@ def test_only_a_dead_process_of_this_machine_is_stale():
         "nonsense",
         "",
     ):
-        assert stale_holder(holder) == ""
+        assert stale_holder(other) == ""
 
 
 def test_without_proc_nobody_is_known_to_be_dead(monkeypatch):
-    me = apply_module._holder()  # noqa: SLF001
-    monkeypatch.setattr(apply_module.Path, "read_text", lambda *_: open("/no/such"))  # noqa: PTH123, SIM115
+    me = own_holder()
+    monkeypatch.setattr(holder.Path, "read_text", lambda *_: open("/no/such"))  # noqa: PTH123, SIM115
     assert stale_holder(me) == ""
-    mine = apply_module._holder()  # noqa: SLF001
+    mine = own_holder()
     assert mine.endswith("machine unknown)")
     assert stale_holder(mine.replace(str(os.getpid()), "4194305")) == ""
 
@@ -221,8 +379,8 @@ def test_a_user_without_a_name_goes_by_the_number(monkeypatch):
     def nameless():
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(apply_module.getpass, "getuser", nameless)
-    assert apply_module._holder().startswith(f"{os.getuid()}@")  # noqa: SLF001
+    monkeypatch.setattr(holder.getpass, "getuser", nameless)
+    assert own_holder().startswith(f"{os.getuid()}@")
 
 
 def test_letsencrypt_is_refused_before_a_host_is_touched(hosts):

@@ -31,6 +31,7 @@ def test_a_bare_host():
 
 
 def test_a_host_after_apply():
+    key_path = "/etc/kamailio/kamailio.cfg"
     found = recorded("sid-applied")
     assert found.version("kamailio").startswith("6.1.5")
     assert facts.upstream(found.version("asterisk")).startswith("22.10")
@@ -39,7 +40,10 @@ def test_a_host_after_apply():
     key = found.files["/etc/kamailio/tls/server.key"]
     assert (key.mode, key.owner, len(key.digest)) == (0o640, "root:kamailio", 64)
     assert found.directories["/etc/kamailio/tls"].mode == 0o750
-    assert found.managed["/etc/asterisk/pjsip.conf"] == "asterisk"
+    assert found.managed["/etc/asterisk/pjsip.conf"].service == "asterisk"
+    assert found.managed[key_path].digest == found.files[key_path].digest
+    assert (found.release, found.outcome, found.has_timer) == (1, None, False)
+    assert (found.has_firewall_table, found.closing_chains, found.ssh_ports) == (True, (), (22,))
     assert found.certificate.key_matches
     assert found.certificate.covers("sip.example.test")
     assert not found.certificate.covers("example.test")

@@ -5,11 +5,11 @@ from hosts_facts import recorded
 
 from sipdeploy import certificates
 from sipdeploy.candidate import archive, table
-from sipdeploy.facts import PathFact
+from sipdeploy.facts import Managed, PathFact
 from sipdeploy.plan import NO_UNIT, make_plan
 from sipdeploy.plan.desired import Desired, made_files
 from sipdeploy.render import ManagedFile
-from sipdeploy.service import Directory
+from sipdeploy.service import Check, Directory
 from sipdeploy.site import load_site
 
 RELOAD = ("kamcmd", "tls.reload")
@@ -67,7 +67,10 @@ def as_is(wanted, **changes):
         f.path: PathFact(mode=f.mode, owner=f.owner, digest=hashlib.sha256(f.content).hexdigest())
         for f in wanted.files
     }
-    managed = {f.path: f.service for f in wanted.files}
+    managed = {
+        f.path: Managed(service=f.service, digest=hashlib.sha256(f.content).hexdigest())
+        for f in wanted.files
+    }
     return dataclasses.replace(base, **{"files": {**made, **files}, "managed": managed, **changes})
 
 
@@ -112,7 +115,9 @@ def test_equal_reloads_are_done_once():
 
 def test_a_mode_is_changed_without_touching_the_service():
     wanted = desired((PJSIP, CFG, dataclasses.replace(TLS, mode=0o600), UNIT))
-    assert plan(wanted, as_is(desired())).lines() == ("~ /etc/kamailio/tls.cfg (mode and owner)",)
+    assert plan(wanted, as_is(desired())).lines() == (
+        "~ /etc/kamailio/tls.cfg (0640 root:kamailio -> 0600 root:kamailio)",
+    )
 
 
 def test_a_stopped_service_is_started_and_not_reloaded():
@@ -138,7 +143,8 @@ def test_only_files_that_were_managed_are_removed():
         old: facts.files[CFG.path],
         "/etc/kamailio/own.cfg": facts.files[CFG.path],
     }
-    managed = {**facts.managed, old: "kamailio", "/etc/kamailio/gone.cfg": "kamailio"}
+    written = Managed(service="kamailio")
+    managed = {**facts.managed, old: written, "/etc/kamailio/gone.cfg": written}
     found = plan(desired(), dataclasses.replace(facts, files=files, managed=managed))
     assert found.lines() == (f"- {old} (restart kamailio)", "! restart kamailio.service")
 
@@ -178,8 +184,8 @@ def test_own_certificates_are_not_made_by_the_host():
 
 def test_the_archive_is_the_same_for_the_same_plan():
     found = plan(desired(), as_is(desired()))
-    checks = {"kamailio": ("kamailio", "-c")}
-    assert archive(found, checks) == archive(found, checks)
+    checks = (Check(service="kamailio", title="t", script="check_kamailio"),)
+    assert archive(found, checks, b"{}") == archive(found, checks, b"{}")
 
 
 def test_a_table_refuses_what_would_not_come_back():
@@ -190,3 +196,69 @@ def test_a_table_refuses_what_would_not_come_back():
         except ValueError:
             continue
         raise AssertionError(word)
+
+
+def edited(path, **changes):
+    """Facts of a host where somebody has edited a file since the last apply."""
+    facts = as_is(desired())
+    files = {**facts.files, path: dataclasses.replace(facts.files[path], digest="e" * 64)}
+    return dataclasses.replace(facts, files=files, **changes)
+
+
+def test_an_edit_on_the_host_is_drift():
+    found = plan(desired(), edited(TLS.path))
+    assert [change.path for change in found.drift] == [TLS.path]
+    assert "~ /etc/kamailio/tls.cfg (edited on the host) (reload kamailio)" in found.lines()
+
+
+def test_what_an_older_apply_wrote_without_noting_it_is_no_drift():
+    managed = {path: Managed(service="kamailio") for path in as_is(desired()).managed}
+    assert plan(desired(), edited(TLS.path, managed=managed)).drift == ()
+
+
+def test_an_edit_that_the_inventory_has_taken_up_is_no_drift():
+    taken = (PJSIP, CFG, dataclasses.replace(TLS, content=b"edited"), UNIT)
+    facts = edited(TLS.path)
+    digest = hashlib.sha256(b"edited").hexdigest()
+    files = {**facts.files, TLS.path: dataclasses.replace(facts.files[TLS.path], digest=digest)}
+    assert plan(desired(taken), dataclasses.replace(facts, files=files)).is_empty
+
+
+def test_a_file_deleted_by_hand_comes_back_and_stops_nothing():
+    facts = as_is(desired())
+    files = {path: fact for path, fact in facts.files.items() if path != TLS.path}
+    found = plan(desired(), dataclasses.replace(facts, files=files))
+    assert (found.drift, found.changes[0].kind) == ((), "create")
+
+
+def test_the_fingerprint_tells_every_other_plan():
+    first = plan(desired(), edited(TLS.path))
+    assert first.fingerprint() == plan(desired(), edited(TLS.path)).fingerprint()
+    others = [
+        plan(desired(), as_is(desired())),
+        plan(desired(), edited(CFG.path)),
+        plan(desired(), edited(TLS.path, release=7)),
+        plan(
+            desired((PJSIP, CFG, dataclasses.replace(TLS, content=b"other"), UNIT)),
+            edited(TLS.path),
+        ),
+    ]
+    assert len({first.fingerprint(), *(other.fingerprint() for other in others)}) == 5
+
+
+NFT = file("/etc/sipdeploy/firewall.nft", service="firewall", reload=("nft", "-f", "x"))
+WITH_FIREWALL = {"firewall": "sipdeploy-firewall.service", **desired().units}
+
+
+def test_a_firewall_that_somebody_flushed_is_loaded_again():
+    wanted = desired((*FILES, NFT), units=WITH_FIREWALL)
+    assert plan(wanted, as_is(wanted)).is_empty
+    found = plan(wanted, as_is(wanted, has_firewall_table=False))
+    assert found.lines() == ("! restart sipdeploy-firewall.service",)
+
+
+def test_a_service_that_the_site_has_no_more_is_stopped():
+    before = desired((*FILES, NFT), units=WITH_FIREWALL)
+    found = plan(desired(), as_is(before))
+    assert [unit.action for unit in found.units] == ["none", "none", "stop"]
+    assert "! stop sipdeploy-firewall.service" in found.lines()

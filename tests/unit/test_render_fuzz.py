@@ -192,7 +192,7 @@ def same_asterisk(path: str, one: str, other: str, number: str) -> None:
             assert callerid(value_there)[1] == number
         elif key == "outbound_proxy":
             assert value_there == f"sip:127.0.0.1:5062;lr;number={number}"
-        elif path.endswith("voicemail.conf"):
+        elif path.endswith("voicemail_users.conf"):
             assert value_there.startswith("-,")
             assert not re.search(r"[,|\"<>;]", value_there[2:])
         elif key == "[":
@@ -347,7 +347,9 @@ services: {{'{service}': {{kind: echo}}}}
     assert tables(files)["users"] == [(number, "voicemail=1;contacts=5")]
     if user.name:
         assert quoted_string(tables(files)["names"][0][1]) == user.name
-    ids = [v for k, v in asterisk(files.text()["/etc/asterisk/pjsip.conf"]) if k == "callerid"]
+    ids = [
+        v for k, v in asterisk(files.text()["/etc/asterisk/pjsip_users.conf"]) if k == "callerid"
+    ]
     assert [callerid(value)[1] for value in ids] == [number]
     assert all(len(callerid(value)[0].encode()) < 80 for value in ids)
     same_asterisk(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sipdeploy.service import LOOPBACK, parse_version
-from sipdeploy.services import asterisk, file_set, kamailio
+from sipdeploy.services import SERVICES, asterisk, file_set, kamailio
 from sipdeploy.site import Versions, load_site
 
 SAMPLES = Path(__file__).parent.parent / "golden" / "kamailio-c"
@@ -87,7 +87,10 @@ def test_settings_stand_only_where_kamailio_knows_them(version, mode):
 )
 def test_digest_is_written_as_this_asterisk_reads_it(version, line):
     site = inventory(more="authentication: asterisk")
-    text = text_of(tree(site, of=("6.1", version)), "/etc/asterisk/pjsip.conf")
+    files = tree(site, of=("6.1", version))
+    text = "".join(
+        text_of(files, f"/etc/asterisk/{n}") for n in ("pjsip.conf", "pjsip_users.conf")
+    )
     assert line in text.splitlines()
     assert ("auth_type=digest" in text) == ("password_digest" in line)
 
@@ -126,7 +129,10 @@ def test_no_password_and_no_time_is_in_the_tree(mode):
 
 
 def test_hashes_are_only_where_they_are_used_and_in_sensitive_files():
-    for mode, place in (("kamailio", kamailio.DATABASE), ("asterisk", "/etc/asterisk/pjsip.conf")):
+    for mode, place in (
+        ("kamailio", kamailio.DATABASE),
+        ("asterisk", "/etc/asterisk/pjsip_users.conf"),
+    ):
         files = tree(inventory(more=f"authentication: {mode}"))
         holders = [f for f in files.files if b"aaaaaaaa" in f.content]
         assert [file.path for file in holders] == [place]
@@ -137,11 +143,12 @@ def test_every_file_has_an_owner_a_service_and_a_place_of_its_own():
     files = tree(inventory()).files
     paths = [file.path for file in files]
     assert paths == sorted(set(paths))
-    directories = {d.path for m in (kamailio, asterisk) for d in m.DIRECTORIES}
+    directories = {d.path for m in SERVICES.values() for d in m.DIRECTORIES}
+    directories.add("/etc/systemd/system")
     assert {str(Path(path).parent) for path in paths} <= directories
     for file in files:
         assert file.owner in {"root:root", "root:kamailio", "root:asterisk"}
-        assert file.service in {"kamailio", "asterisk"}
+        assert file.service in SERVICES
         assert file.mode & 0o027 == 0 or file.owner == "root:root"
         assert file.content.endswith(b"\n") or file.path == kamailio.DATABASE
 
@@ -218,12 +225,13 @@ def test_ice_offers_the_public_address_alone(mapped):
 
 
 def test_packages():
-    both = [m.packages("debian", "bullseye") for m in (kamailio, asterisk)]
+    site = inventory()
+    both = [m.packages(site, "debian", "bullseye") for m in (kamailio, asterisk)]
     for names in both:
         assert list(names) == sorted(set(names))
     assert "kamailio-tls-modules" in both[0]
     assert "asterisk-voicemail" in both[1]
-    assert "asterisk-voicemail" not in asterisk.packages("debian", "sid")
+    assert "asterisk-voicemail" not in asterisk.packages(site, "debian", "sid")
 
 
 # --- sizes ---------------------------------------------------------------------------------------
@@ -411,7 +419,24 @@ def test_a_warning_alone_is_no_verdict():
     assert kamailio.parse_check(" 0(1) WARNING: <core> [core/cfg.y:1]: warn_at(): x\nok") == []
 
 
-def test_checks_look_at_the_staged_tree():
-    assert kamailio.check("/stage")[-1] == "/stage/etc/kamailio/kamailio.cfg"
-    assert asterisk.check("/stage") is None
-    assert asterisk.parse_check("anything") == []
+def test_a_daemon_is_started_on_trial_unless_only_users_change():
+    code = {"/etc/kamailio/kamailio.cfg", "/etc/asterisk/rtp.conf"}
+    data = {file.path for file in tree(inventory()).files if file.is_data}
+    assert data == {kamailio.DATABASE, *(f"/etc/asterisk/{name}" for name in asterisk.DATA)}
+    for module, script in ((kamailio, "trial_kamailio"), (asterisk, "trial_asterisk")):
+        assert module.checks(data) == ()
+        assert script in [check.script for check in module.checks(code | data)]
+
+
+def test_complaints_of_asterisk_are_placed_where_they_name_a_line():
+    said = """\
+[Nov 23 01:22:27] ERROR[2300] config_options.c: Could not find option suitable for category \
+'trunk' named 'wrong' at line 61 of pjsip.conf
+[Nov 23 01:22:27] WARNING[2325] pbx_config.c: users.conf is deprecated
+[Nov 23 01:22:27] WARNING[2325] pbx_config.c: No such label at line 7 of extensions.conf
+[Nov 23 01:22:27] ERROR[2300][C-00000001] res_x.c: it is broken
+"""
+    placed, warned, bare = asterisk.parse_check(said)
+    assert (placed.path, placed.line) == ("/etc/asterisk/pjsip.conf", 61)
+    assert (warned.path, warned.line) == ("/etc/asterisk/extensions.conf", 7)
+    assert (bare.path, bare.line, bare.text) == ("", 0, "it is broken")

@@ -4,7 +4,7 @@ import fcntl
 import grp
 import os
 import pwd
-import signal
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -14,14 +14,18 @@ from fakes import BreakingHost, FakeHost
 from hosts_facts import recorded
 
 from sipdeploy import steps
+from sipdeploy.candidate import titles
 from sipdeploy.diagnostics import has_errors
 from sipdeploy.errors import HostFailed, RollbackFailed
-from sipdeploy.hosts import LocalHost, Result
+from sipdeploy.facts import Managed
+from sipdeploy.hosts import LocalHost, Result, run_script
 from sipdeploy.plan import make_plan
 from sipdeploy.plan.desired import Desired, MadeFile
+from sipdeploy.release import Signature, dump
 from sipdeploy.render import ManagedFile
-from sipdeploy.service import Directory, Port, Verdict
-from sipdeploy.steps import Check, Confirm, Lock, Packages, Services, Stage, Swap, run_steps
+from sipdeploy.service import Check, Directory, Verdict
+from sipdeploy.services import SERVICES
+from sipdeploy.steps import Confirm, Course, Lock, Packages, Stage, Swap, Turn, validate
 from sipdeploy.steps.packages import complaints
 
 ME = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
@@ -96,31 +100,39 @@ class World:
             ),
             directories=(Directory(path=str(self.live / "folder"), mode=0o755, owner=ME),),
             packages=(),
-            units={"s": "s.service"},
+            units={},
         )
         gone = str(self.live / "gone")
         bare = recorded("bookworm-bare")
         facts = recorded(
             "bookworm-bare",
             files={gone: recorded("sid-applied").files["/etc/kamailio/kamailio.cfg"]},
-            managed={gone: "s"},
+            managed={gone: Managed(service="s")},
             units=bare.units,
         )
         return make_plan(desired, facts, 0)
 
     def steps(self, *more, holder="me"):
+        """Without the host's own timer: this machine is not to undo what a test has left."""
+        turn = Turn(holder=holder, purpose="apply sip1")
+        signature = Signature(who="me", when="now", purpose="apply sip1", what=("+ a",))
+        release = dump(self.plan.desired, signature)
+        log = str(self.folder / "audit.log")
+        policy = str(self.folder / "policy-rc.d")
+        swap = Swap(
+            turn=turn,
+            plan=self.plan,
+            timeout_seconds=0,
+            verify_seconds=1,
+            state=self.state,
+            log=log,
+        )
         return (
-            Lock(holder=holder, serial="", state=self.state),
-            Stage(plan=self.plan, checks={}, judges={}, state=self.state),
-            Swap(plan=self.plan, state=self.state),
+            Lock(turn=turn, state=self.state),
+            Stage(turn=turn, plan=self.plan, release=release, state=self.state),
+            swap,
             *more,
-            Confirm(
-                holder=holder,
-                audit=("+ a", "~ b"),
-                state=self.state,
-                log=str(self.folder / "audit.log"),
-                policy=str(self.folder / "policy-rc.d"),
-            ),
+            Confirm(turn=turn, audit=("+ a", "~ b"), state=self.state, log=log, policy=policy),
         )
 
     def tree(self):
@@ -156,6 +168,14 @@ def world(tmp_path):
     return World(tmp_path)
 
 
+UNDONE = {"serial"}  # facts from before an undo are old
+AFTER = {"confirmed", "managed", "original", "release", "releases", "serial"}
+
+
+def run_steps(host, made, say):
+    Course(host, say).run(*made)
+
+
 @pytest.fixture
 def say():
     return [].append
@@ -164,8 +184,8 @@ def say():
 def test_all_steps_together_make_the_candidate_live(world, host, say):
     run_steps(host, world.steps(), say)
     assert world.is_applied
-    assert world.state_files == {"managed", "original", "previous", "serial"}
-    assert (world.folder / "audit.log").read_text().endswith("Z me: + a; ~ b\n")
+    assert world.state_files == AFTER
+    assert (world.folder / "audit.log").read_text().endswith("Z me: apply sip1: + a; ~ b\n")
     assert not [p for p in world.live.rglob("*") if "sipdeploy-new" in p.name]
 
 
@@ -200,7 +220,7 @@ def test_a_failure_behind_the_swap_brings_every_byte_back(world, host, say):
     with pytest.raises(HostFailed):
         run_steps(host, world.steps(Failing()), say)
     assert world.tree() == world.before
-    assert world.state_files == set()
+    assert world.state_files == UNDONE
 
 
 def test_an_undo_is_safe_twice_and_without_a_run(world, host, say):
@@ -223,7 +243,7 @@ def test_a_connection_lost_at_any_call_leaves_all_or_nothing(world, host, say, a
         with pytest.raises(HostFailed):
             run_steps(breaking, world.steps(), say)
         assert world.tree() == world.before
-        assert world.state_files == set()
+        assert world.state_files <= UNDONE
 
 
 @pytest.mark.parametrize("is_done", [False, True])
@@ -233,12 +253,12 @@ def test_what_a_vanished_host_was_left_with_is_recovered(world, host, say, at, i
     with pytest.raises(RollbackFailed) as failed:
         run_steps(breaking, world.steps(), say)
     assert has_errors(failed.value.diagnostics)
-    steps.recover(host, "me", world.state)
+    steps.recover(host, "me", world.state, str(world.folder / "audit.log"))
     if at == 4 and is_done:
         assert world.is_applied
     else:
         assert world.tree() == world.before
-        assert world.state_files == set()
+        assert world.state_files <= UNDONE
 
 
 def test_a_swap_that_stops_in_the_middle_is_undone(world, host, say):
@@ -267,8 +287,8 @@ def test_an_old_configuration_that_does_not_start_blocks_no_later_apply(world, h
     assert "does not start with its former configuration" in failed.value.diagnostics[0].notes[-1]
     assert "journalctl -b -u asterisk -u kamailio" in failed.value.diagnostics[0].help
     assert world.tree() == world.before
-    steps.recover(host, "me", world.state)
-    assert world.state_files == set()
+    steps.recover(host, "me", world.state, str(world.folder / "audit.log"))
+    assert world.state_files == UNDONE
 
 
 def test_a_directory_that_somebody_put_a_file_into_stays(world, host, say):
@@ -288,8 +308,8 @@ def test_a_recovery_that_fails_leaves_no_lock(world, host, say):
     saved = world.folder / "state/undo/tree" / str(world.live / "old").lstrip("/")
     saved.unlink()
     with pytest.raises(RollbackFailed):
-        steps.recover(host, "me", world.state)
-    assert world.state_files == {"undo"}
+        steps.recover(host, "me", world.state, str(world.folder / "audit.log"))
+    assert world.state_files == {"serial", "undo"}
 
 
 def test_an_undo_waits_for_a_command_that_lives_on(world, host, say):
@@ -309,45 +329,87 @@ def test_an_undo_waits_for_a_command_that_lives_on(world, host, say):
 
 
 def test_no_daemon_inherits_the_turn(world, host, say):
-    begin(world, host, say)
+    lock, stage, swap, _ = world.steps()
+    lock.run(host, say)
+    stage.run(host, say)
     folder = Path(world.state)
     seen = world.folder / "seen"
     command = f"sh\t-c\tls -l /proc/self/fd >{seen}\n"
-    (folder / "candidate/units").write_text("")
     (folder / "candidate/reloads").write_text(command)
-    Services(plan=world.plan, state=world.state).run(host, say)
+    swap.run(host, say)
     assert "/fd" in seen.read_text()
     assert f"{world.state}\n" not in seen.read_text()
     seen.unlink()
-    (folder / "undo/units").write_text("s.service\tactive\tenabled\treload\n")
-    (folder / "undo/reloads").write_text(command)
-    Swap(plan=world.plan, state=world.state).undo(host)
+    swap.undo(host)
     assert f"{world.state}\n" not in seen.read_text()
-
-
-def test_a_second_interrupt_does_not_end_the_undo(world, host, say):
-    class Interrupted(Failing):
-        def run(self, _host, _on_line):
-            raise KeyboardInterrupt
-
-        def undo(self, _host):
-            signal.raise_signal(signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        run_steps(host, world.steps(Interrupted()), say)
-    assert world.tree() == world.before
-    assert world.state_files == set()
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_confirmation_that_comes_twice_keeps_the_previous_release(world, host, say):
     _, confirm = begin(world, host, say)
     confirm.run(host, say)
-    previous = Path(world.state) / "previous/index"
-    index = previous.read_text()
+    assert (Path(world.state) / "release").read_text() == "1\n"
     confirm.run(host, say)
-    assert previous.read_text() == index
+    assert (Path(world.state) / "release").read_text() == "1\n"
+
+
+def test_a_confirmation_that_comes_too_late_is_told(world, host, say):
+    swap, confirm = begin(world, host, say)
+    swap.undo(host)
+    with pytest.raises(HostFailed, match="put the previous release back by itself") as failed:
+        confirm.run(host, say)
+    assert failed.value.diagnostics[0].code == "SD528"
+    assert world.tree() == world.before
+
+
+def test_what_has_been_confirmed_is_not_undone(world, host, say):
+    """A confirmation whose answer was lost, after its point of no return."""
+    swap, confirm = begin(world, host, say)
+    kept = world.folder / "undo"
+    shutil.copytree(f"{world.state}/undo", kept, symlinks=True)
+    confirm.run(host, say)
+    shutil.copytree(kept, f"{world.state}/undo", symlinks=True)
+    with pytest.raises(HostFailed, match="had already confirmed"):
+        swap.undo(host)
+    assert world.is_applied
+    assert world.state_files == AFTER
+
+
+def test_a_release_comes_back_as_it_was(world, host, say):
+    run_steps(host, world.steps(), say)
+    assert steps.fetch_release(host, 1, world.state) == world.plan.desired
+    (header,) = steps.history(host, world.state)
+    assert (header.number, header.who, header.purpose) == (1, "me", "apply sip1")
+    assert header.is_current
+    kept = {p.name for p in Path(f"{world.state}/releases/1").rglob("*") if p.is_file()}
+    assert "server.key" not in kept
+    with pytest.raises(HostFailed, match="keeps no release 2"):
+        steps.fetch_release(host, 2, world.state)
+
+
+def test_five_releases_are_kept(world, host, say):
+    for number in range(7):
+        (Path(world.state) / "serial").unlink(missing_ok=True)
+        run_steps(host, world.steps(holder=f"run {number}"), say)
+    numbers = [header.number for header in steps.history(host, world.state)]
+    assert numbers == [3, 4, 5, 6, 7]
+
+
+def test_the_timer_of_an_earlier_run_undoes_no_later_one(world, host, say):
+    begin(world, host, say)
+    script = ("restore", world.state, "timer", "another", str(world.folder / "audit.log"))
+    assert run_script(host, script).status == 0
+    assert world.is_applied
+
+
+def test_the_hosts_own_timer_undoes_tells_and_unlocks(world, host, say):
+    begin(world, host, say)
+    script = ("restore", world.state, "timer", "me", str(world.folder / "audit.log"))
+    assert run_script(host, script).status == 0
+    assert world.tree() == world.before
+    when, how, holder = (Path(world.state) / "outcome").read_text().strip().split("\t")
+    assert (when.isdigit(), how, holder) == (True, "timer", "me")
+    assert not (Path(world.state) / "lock").exists()
+    assert "rolled back (timer): me" in (world.folder / "audit.log").read_text()
 
 
 def test_files_from_before_sipdeploy_are_kept_for_good(world, host, say):
@@ -363,8 +425,6 @@ def test_files_from_before_sipdeploy_are_kept_for_good(world, host, say):
     run_steps(host, world.steps(), say)
     assert (original / "old").read_text() == "old"
     assert {p.name for p in original.rglob("*")} == names
-    kept = Path(f"{world.state}/previous/tree{world.live}/old")
-    assert kept.read_text() == "by hand"
 
 
 def test_what_sipdeploy_wrote_is_no_original(world, host, say):
@@ -400,11 +460,18 @@ def test_what_cannot_be_put_back_is_told(world, host, say):
     assert world.tree()["gone"] == world.before["gone"]
 
 
+def lock_of(world, holder, **turn):
+    return Lock(turn=Turn(holder=holder, purpose="apply sip1", **turn), state=world.state)
+
+
 def test_the_lock_is_had_by_one(world, host, say):
-    first, second = (Lock(holder=name, serial="", state=world.state) for name in ("a", "b"))
+    first, second = lock_of(world, "a"), lock_of(world, "b")
     first.run(host, say)
-    with pytest.raises(HostFailed, match="is locked by a"):
+    first.run(host, say)
+    with pytest.raises(HostFailed, match="is locked by a") as failed:
         second.run(host, say)
+    assert failed.value.diagnostics[0].notes == ("for `apply sip1`, for 0 s",)
+    assert "--lock-wait" in failed.value.diagnostics[0].help
     second.undo(host)
     with pytest.raises(HostFailed, match="is locked by a"):
         second.run(host, say)
@@ -413,15 +480,15 @@ def test_the_lock_is_had_by_one(world, host, say):
 
 
 def test_the_lock_of_the_dead_is_taken_over(world, host, say):
-    Lock(holder="dead", serial="", state=world.state).run(host, say)
-    Lock(holder="me", serial="", stale_holder="dead", state=world.state).run(host, say)
+    lock_of(world, "dead").run(host, say)
+    lock_of(world, "me", breaks="dead").run(host, say)
     assert (world.folder / "state/lock/holder").read_text() == "me\n"
 
 
 def test_old_facts_get_no_lock(world, host, say):
     run_steps(host, world.steps(), say)
     with pytest.raises(HostFailed, match="changed `sip1` in the meantime"):
-        Lock(holder="me", serial="", state=world.state).run(host, say)
+        lock_of(world, "me").run(host, say)
     assert "lock" not in world.state_files
 
 
@@ -434,9 +501,9 @@ def test_an_unknown_owner_is_told_before_anything(world, host, say, monkeypatch)
 
 def test_titles_count_what_they_do(world):
     _, stage, swap, _ = world.steps()
-    assert (stage.title, swap.title) == ("stage and validate 7 files", "swap 8 files")
+    assert (stage.title, swap.title) == ("stage and validate 7 files", "keep what is there")
     assert Packages(names=("a",)).title == "install 1 package"
-    assert Services(plan=world.plan).title == "start s"
+    assert titles(world.plan)["swap"] == "swap 8 files"
 
 
 def events(host, made):
@@ -447,7 +514,7 @@ def events(host, made):
 
 
 def test_every_step_is_told_as_it_begins_and_ends():
-    made = (Lock(holder="me", serial=""), Failing())
+    made = (Lock(turn=Turn(holder="me", purpose="p")), Failing())
     answers = {name: Result(status=0, stdout=b"\x1elocked\n") for name in ("lock", "unlock")}
     assert events(FakeHost(answers=answers), made) == [
         ("lock", "start"),
@@ -496,66 +563,73 @@ def test_the_lines_of_apt_that_matter_are_told(say):
         steps.update_lists(host, say)
 
 
-def test_a_daemon_that_rejects_points_into_the_file(world, say):
+def test_the_parts_of_a_swap_are_told_as_they_begin(world, host):
+    seen = []
+    run_steps(host, world.steps(), seen.append)
+    told = [(event.title, event.state) for event in seen]
+    parts = ["keep what is there", "arm the rollback timer", "swap 8 files"]
+    starts = [title for title, state in told if state == "start"]
+    assert [title for title in starts if title in parts] == parts
+    assert ("swap 8 files", "ok") in told
+
+
+def test_a_daemon_that_rejects_points_into_the_file(world, say, monkeypatch):
     path = str(world.live / "old")
-    out = b"\x1echeck s\n255\nbad\n\x1echeck t\n1\nodd\n\x1estaged\n"
+    out = b"\x1echeck 0\n1\nbad\n\x1echeck 1\n7\nodd\n\x1estaged\n"
     host = FakeHost(answers={"stage": Result(status=0, stdout=out)})
-    stage = Stage(
-        plan=world.plan,
-        checks={"s": ("s", "-c"), "t": ("t",)},
-        judges={
-            "s": lambda text: [
-                Verdict(path=f"/st/candidate/tree{path}", line=1, column=2, text=text.strip())
-            ],
-            "t": lambda _: [],
-        },
-        state="/st",
-    )
+    wanted = [
+        Check(service=name, title=f"a trial of {name}", script="check_firewall")
+        for name in ("asterisk", "kamailio")
+    ]
+    monkeypatch.setattr(validate, "checks", lambda _: wanted)
+    verdict = Verdict(path=path, line=1, column=2, text="bad")
+    monkeypatch.setattr(SERVICES["asterisk"], "parse_check", lambda _: [verdict])
     with pytest.raises(HostFailed) as failed:
-        stage.run(host, say)
-    first, second = failed.value.diagnostics
+        world.steps()[1].run(host, say)
+    first, second = sorted(failed.value.diagnostics, key=lambda problem: not problem.span)
     assert str(first.span) == f"sip1:{path}:1:2"
     assert first.label == "bad"
     assert failed.value.sources[first.span.path].lines == ["new"]
-    assert "t on `sip1` rejects the candidate (status 1)" in second.message
-    assert second.notes == ("odd",)
+    assert "a trial of kamailio fails on `sip1` with the candidate (status 7)" in second.message
+    assert second.notes == ("odd", "nothing live on sip1 was changed")
 
 
-def test_a_command_that_fails_tells_the_units_last_words(world, say):
-    out = b"\x1efailed\nsystemctl restart s\nJob failed.\n\x1ejournal\nno port left\n"
-    host = FakeHost(answers={"services": Result(status=0, stdout=out)})
+def test_a_check_without_an_answer_is_no_approval(world, say, monkeypatch):
+    host = FakeHost(answers={"stage": Result(status=0, stdout=b"\x1estaged\n")})
+    wanted = [Check(service="kamailio", title="a trial", script="check_firewall")]
+    monkeypatch.setattr(validate, "checks", lambda _: wanted)
+    with pytest.raises(HostFailed, match="a trial fails"):
+        world.steps()[1].run(host, say)
+
+
+def swapped(world, out):
+    host = FakeHost(answers={"swap": Result(status=0, stdout=out)})
     with pytest.raises(HostFailed) as failed:
-        Services(plan=world.plan).run(host, say)
-    problem = failed.value.diagnostics[0]
+        world.steps()[2].run(host, [].append)
+    return failed.value.diagnostics
+
+
+def test_a_command_that_fails_tells_the_units_last_words(world):
+    out = b"\x1efailed\nsystemctl restart s\nJob failed.\n\x1ejournal\nno port left\n"
+    (problem,) = swapped(world, out)
     assert (problem.code, problem.notes) == ("SD523", ("Job failed.", "no port left"))
 
 
-PORT = Port(protocol="tcp", address="0.0.0.0", number=8443, process="kamailio", key="ports.wss")
-CHECK = Check(domain="sip.example.test", units=("s.service",), ports=(PORT,))
-
-
-def test_what_does_not_answer_is_told_once(say):
+def test_what_does_not_answer_is_told_once(world):
     out = (
-        b"\x1eleft\nunit\ts.service\t\t\t\nport\ttcp\t0.0.0.0\t8443\tkamailio\n"
-        b"https\t127.0.0.1\t8443\tsip.example.test\t/healthz\n\x1ejournal s.service\nno memory\n"
+        b"\x1eleft\nunit\ts.service\t\t\t\t\nport\ttcp\t0.0.0.0\t8443\tkamailio\t\n"
+        b"wss\t127.0.0.1\t8443\tsip.example.test\t/x\tdoes not speak TLS\n"
+        b"\x1ejournal s.service\nno memory\n\x1everified\n"
     )
-    host = FakeHost(answers={"check": Result(status=0, stdout=out)})
-    with pytest.raises(HostFailed) as failed:
-        CHECK.run(host, say)
-    unit, port = sorted(failed.value.diagnostics, key=lambda problem: -len(problem.notes))
+    unit, port = sorted(swapped(world, out), key=lambda problem: -len(problem.notes))
     assert unit.notes == ("s.service: no memory",)
-    assert "kamailio does not listen on tcp port 8443 on `sip1` within 20 s" in port.message
-    assert host.inputs[0] == (
-        b"unit\ts.service\nport\ttcp\t0.0.0.0\t8443\tkamailio\n"
-        b"https\t127.0.0.1\t8443\tsip.example.test\t/healthz\n"
-    )
+    assert "kamailio does not listen on tcp port 8443 on `sip1` within 1 s" in port.message
 
 
-def test_a_port_that_speaks_no_https_is_told(say):
-    out = b"\x1eleft\nhttps\t127.0.0.1\t8443\tsip.example.test\t/healthz\n"
-    host = FakeHost(answers={"check": Result(status=0, stdout=out)})
-    with pytest.raises(HostFailed, match=r"https://127\.0\.0\.1:8443/healthz does not answer"):
-        CHECK.run(host, say)
+def test_a_websocket_that_does_not_answer_is_told(world):
+    out = b"\x1eleft\nwss\t127.0.0.1\t8443\td\t/x\tdoes not answer a REGISTER\n\x1everified\n"
+    (problem,) = swapped(world, out)
+    assert problem.message.startswith("wss://127.0.0.1:8443 does not answer a REGISTER on `sip1`")
 
 
 def test_a_full_disk_is_told_as_such(world, say):

@@ -1,95 +1,26 @@
-"""The command line: each command parses, calls, prints, and gives an exit code.
-
-Knows no rules and no files of its own; the only module that exits.
-"""
+"""Commands that work on files alone: init, lint, render, completion. They reach no host."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 from click.shell_completion import get_completion_class
 
-from sipdeploy import __version__, inventory, lint, site, tree
-from sipdeploy import apply as application
 from sipdeploy import init as beginning
+from sipdeploy import inventory, lint, site, tree
+from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics import Diagnostic, Format, Source, has_errors
 from sipdeploy.document import read
-from sipdeploy.errors import InvalidFiles, WrongUsage
-from sipdeploy.output import Output
+from sipdeploy.errors import WrongUsage
 
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 _FIRST = beginning.Answers()
 _FORMATS = click.Choice(list(get_args(Format)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """What every command gets: which inventory, and where to say things."""
-
-    inventory: Path
-    output: Output
-
-
-class Commands(click.Group):
-    """A group that knows what a misspelt command was meant to be."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an unknown one is answered with the nearest."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as failure:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=2, cutoff=0.6)
-            if len(near) != 1 or "Did you mean" in failure.message:
-                raise
-            advice = f"{failure.message} Did you mean '{near[0]}'?"
-            raise click.UsageError(advice, ctx) from failure
-
-
-@click.group(cls=Commands, context_settings=_CONTEXT)
-@click.option(
-    "-i",
-    "--inventory",
-    "path",
-    default="inventory.yaml",
-    show_default=True,
-    envvar="SIPDEPLOY_INVENTORY",
-    show_envvar=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The inventory to work with.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and problems.")
-@click.version_option(__version__, prog_name="sipdeploy")
-@click.pass_context
-def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
-    """One YAML file becomes a running, proven WebRTC calling system.
-
-    \b
-    A first site:
-      sipdeploy init pbx && cd pbx
-      sipdeploy lint
-      sipdeploy render
-
-    \b
-    Exit codes:
-      0  fine                         3    a bug in sipdeploy
-      1  problems in your files       4    apply failed, nothing is left changed
-      2  wrong usage                  5    apply failed, and so did the way back
-                                      130  interrupted
-
-    Shell completion: see `sipdeploy completion --help`.
-    """  # noqa: D301  # click wants the character itself
-    ctx.obj = Session(inventory=path, output=Output(quiet=quiet, verbose=verbose))
-
-
-@cli.command("init")
+@click.command("init")
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--domain", default=_FIRST.domain, show_default=True, help="SIP domain of the site.")
 @click.option("--email", default=_FIRST.email, show_default=True, help="ACME account.")
@@ -119,7 +50,7 @@ def init_command(session: Session, /, directory: Path, **answers: str) -> None:
     )
 
 
-@cli.command("lint")
+@click.command("lint")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--format", "form", type=_FORMATS, help="How to show them. [default: full; on GitHub: github]"
@@ -179,20 +110,9 @@ def _lint(path: Path) -> tuple[list[Diagnostic], dict[str, Source]]:
     return problems, {str(path): site.source(document)}
 
 
-def _host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete names of hosts from the inventory; silent when it cannot be read."""
-    del parameter
-    path = (ctx.parent and ctx.parent.params.get("path")) or Path("inventory.yaml")
-    try:
-        names = inventory.load(Path(path)).site.hosts
-    except InvalidFiles:
-        return []
-    return [name for name in names if name.startswith(incomplete)]
-
-
-@cli.command("render")
+@click.command("render")
 @click.option(
-    "--host", "hosts", multiple=True, shell_complete=_host_names, help="Only this one; repeatable."
+    "--host", "hosts", multiple=True, shell_complete=host_names, help="Only this one; repeatable."
 )
 @click.option(
     "-o",
@@ -229,48 +149,7 @@ def render_command(session: Session, hosts: tuple[str, ...], directory: Path, fo
     return 1 if has_errors(problems) else 0
 
 
-@cli.command("apply")
-@click.argument("hosts", nargs=-1, shell_complete=_host_names)
-@click.option("--yes", "is_agreed", is_flag=True, help="Do not ask.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
-@click.pass_obj
-def apply_command(session: Session, hosts: tuple[str, ...], form: str, *, is_agreed: bool) -> int:
-    """Bring HOSTS, or all of the inventory, to what it says.
-
-    Each host is checked first, what is to come is shown, and nothing live changes before the
-    host's own daemons have accepted it. When a step fails, those before it are undone. A second
-    apply changes, reloads and restarts nothing.
-
-    \b
-    Examples:
-      sipdeploy apply sip1
-      sipdeploy apply --yes                   all hosts, without asking
-      sipdeploy apply sip1 --yes --format json
-    """  # noqa: D301  # click wants the character itself
-    if not is_agreed:
-        session.output.require_somebody()
-    loaded = inventory.load(session.inventory)
-    names = inventory.chosen_hosts(loaded, hosts)
-    credentials, problems = inventory.credentials(loaded)
-    session.output.problems(problems, loaded.sources)
-    with session.output.steps() as say:
-        reports = application.apply(
-            loaded.site,
-            names,
-            credentials=credentials,
-            say=say,
-            choices=application.Choices(
-                folder=loaded.directory, agree=None if is_agreed else session.output.agree
-            ),
-        )
-    for report in reports:
-        session.output.problems(report.diagnostics, report.sources)
-    shape = application.as_json if form == "json" else application.as_text
-    session.output.result(shape(reports))
-    return max(report.exit_code for report in reports)
-
-
-@cli.command("completion")
+@click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_obj
 def completion_command(session: Session, shell: str) -> None:
@@ -283,5 +162,7 @@ def completion_command(session: Session, shell: str) -> None:
       sipdeploy completion fish > ~/.config/fish/completions/sipdeploy.fish
     """  # noqa: D301  # click wants the character itself
     script: Any = get_completion_class(shell)
-    source = script(cli, {}, "sipdeploy", "_SIPDEPLOY_COMPLETE").source()
+    source = script(
+        click.get_current_context().find_root().command, {}, "sipdeploy", "_SIPDEPLOY_COMPLETE"
+    ).source()
     session.output.result(source)

@@ -1,0 +1,100 @@
+"""The command line: each command parses, calls, prints, and gives an exit code.
+
+Knows no rules and no files of its own. A command is imported when it is called: most need little
+of what the others do, and starting is most of what a no-op apply takes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+
+import click
+
+from sipdeploy import __version__
+from sipdeploy.cli.session import Session
+from sipdeploy.output import Output
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
+# Command -> the module that has it as `NAME_command`, in the order of the help.
+_COMMANDS = {
+    "init": "site",
+    "lint": "site",
+    "render": "site",
+    "plan": "hosts",
+    "apply": "hosts",
+    "rollback": "hosts",
+    "history": "hosts",
+    "completion": "site",
+}
+
+
+class Commands(click.Group):
+    """A group that loads a command when it is needed, and knows what a misspelt one was to be."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give all names."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command, or give None where there is none."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"sipdeploy.cli.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is answered with the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as failure:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=2, cutoff=0.6)
+            if len(near) != 1 or "Did you mean" in failure.message:
+                raise
+            advice = f"{failure.message} Did you mean '{near[0]}'?"
+            raise click.UsageError(advice, ctx) from failure
+
+
+@click.group(cls=Commands, context_settings=_CONTEXT)
+@click.option(
+    "-i",
+    "--inventory",
+    "path",
+    default="inventory.yaml",
+    show_default=True,
+    envvar="SIPDEPLOY_INVENTORY",
+    show_envvar=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The inventory to work with.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and problems.")
+@click.version_option(__version__, prog_name="sipdeploy")
+@click.pass_context
+def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
+    """One YAML file becomes a running, proven WebRTC calling system.
+
+    \b
+    A first site:
+      sipdeploy init pbx && cd pbx
+      sipdeploy lint
+      sipdeploy plan
+      sipdeploy apply
+
+    \b
+    Exit codes:
+      0  fine                         3    a bug in sipdeploy
+      1  problems in your files, or   4    apply failed, nothing is left changed
+         changes with plan --check    5    apply failed, and so did the way back
+      2  wrong usage                  130  interrupted, after undo
+
+    Shell completion: see `sipdeploy completion --help`.
+    """  # noqa: D301  # click wants the character itself
+    ctx.obj = Session(inventory=path, output=Output(quiet=quiet, verbose=verbose))

@@ -1,0 +1,35 @@
+"""What every command gets, and what commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sipdeploy.errors import InvalidFiles
+
+if TYPE_CHECKING:
+    import click
+
+    from sipdeploy.output import Output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Which inventory, and where to say things."""
+
+    inventory: Path
+    output: Output
+
+
+def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete names of hosts from the inventory; silent when it cannot be read."""
+    from sipdeploy import inventory  # noqa: PLC0415 - completion alone reads it here
+
+    del parameter
+    path = (ctx.parent and ctx.parent.params.get("path")) or Path("inventory.yaml")
+    try:
+        names = inventory.load(Path(path)).site.hosts
+    except InvalidFiles:
+        return []
+    return [name for name in names if name.startswith(incomplete)]

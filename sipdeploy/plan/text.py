@@ -1,0 +1,180 @@
+"""A plan for people and machines: changes, differences, and what they cost right now. Pure.
+
+Never shows a secret: values of passwords are hidden in differences, keys are not diffed at all.
+"""
+
+import difflib
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from sipdeploy.diagnostics import HIDDEN
+from sipdeploy.plan import Change, Plan
+from sipdeploy.plan.look import Look
+from sipdeploy.service import local_place
+
+MOST_LINES = 60
+MOST_COMPARED = 4000
+SECRET = re.compile(r"(?m)^(\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")
+HASH = re.compile(r"\b[0-9a-f]{32}\b")
+SECRET_TABLES = ("credentials",)
+
+
+def as_text(name: str, plan: Plan, look: Look, *, diffs: bool) -> str:
+    """The plan of one host, one line for each thing, differences below their file."""
+    if plan.is_empty:
+        return f"{name}\n  no changes"
+    lines = [name]
+    shown = {str(change): change for change in plan.changes}
+    for line in plan.lines():
+        lines.append(f"  {line}")
+        change = shown.get(line)
+        if change and diffs:
+            lines += (f"      {row}" for row in difference(change, plan, look))
+    lines += (f"  = {cost}" for cost in costs(plan, look))
+    lines.append(f"  {_total(plan)}")
+    return "\n".join(lines)
+
+
+def as_data(name: str, plan: Plan, look: Look) -> dict[str, Any]:
+    """The plan of one host for machines."""
+    return {
+        "host": name,
+        "release": plan.release,
+        "is_empty": plan.is_empty,
+        "fingerprint": plan.fingerprint(),
+        "packages": [{"name": n, "version": v} for n, v in plan.packages.items()],
+        "changes": [
+            {
+                "kind": change.kind,
+                "path": change.path,
+                "mode": f"{change.mode:04o}",
+                "owner": change.owner,
+                "service": change.service,
+                "effect": change.effect,
+                "is_sensitive": change.sensitive,
+                "is_drift": change.is_drift,
+                "diff": difference(change, plan, look),
+            }
+            for change in plan.changes
+        ],
+        "units": [
+            {"unit": u.unit, "action": u.action, "enable": not u.is_settled} for u in plan.units
+        ],
+        "costs": list(costs(plan, look)),
+    }
+
+
+def _total(plan: Plan) -> str:
+    files = sum(change.kind != "directory" for change in plan.changes)
+    counts = [(len(plan.packages), "package"), (files, "file")]
+    counts += [
+        (sum(unit.action == action for unit in plan.units), action)
+        for action in ("start", "restart", "reload", "stop")
+    ]
+    said = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts if n]
+    return ", ".join(said) or "units to enable"
+
+
+def costs(plan: Plan, look: Look) -> Iterator[str]:
+    """What each restart or reload does to the people who are connected right now."""
+    live = look.live
+    for unit in plan.units:
+        name = unit.unit.removesuffix(".service")
+        if not unit.was_active or unit.action == "none":
+            continue
+        if unit.action == "reload" or name == "sipdeploy-firewall":
+            yield f"{unit.action} {name}: nobody notices"
+        elif name == "kamailio":
+            yield (
+                f"{unit.action} kamailio: {_some(live.registrations, 'registration')} "
+                f"{_plural(live.registrations, 'reconnects', 'reconnect')}, "
+                f"{_some(live.calls, 'call')} {_plural(live.calls, 'goes', 'go')} on, "
+                f"{_some(live.ringing, 'call')} being set up "
+                f"{_plural(live.ringing, 'is', 'are')} lost"
+            )
+        elif name == "asterisk":
+            yield (
+                f"{unit.action} asterisk: {_some(live.channels, 'call')} with services "
+                f"{_plural(live.channels, 'is', 'are')} cut; calls between phones go on"
+            )
+
+
+def _some(number: int | None, noun: str) -> str:
+    if number is None:
+        return f"an unknown number of {noun}s"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _plural(number: int | None, one: str, many: str) -> str:
+    return one if number == 1 else many
+
+
+def difference(change: Change, plan: Plan, look: Look) -> list[str]:
+    """The unified difference of one file, without secrets; empty where there is none to show."""
+    present = look.present.get(change.path)
+    if present is None or change.kind not in ("update", "delete"):
+        return []
+    after = next((f.content for f in plan.desired.files if f.path == change.path), b"")
+    written = look.written.get(change.path)
+    rows: list[str] = []
+    if change.is_drift and written is not None:
+        rows = ["edited on the host since the last apply:", *_diff(written, present)]
+        place = local_place(change.path)
+        rows += [f"(to keep it, move it to {place})"] if place else []
+        rows.append("the inventory would make of it:")
+    return _cut([*rows, *_diff(present, after)])
+
+
+def _cut(rows: list[str]) -> list[str]:
+    left = len(rows) - MOST_LINES
+    return rows if left <= 0 else [*rows[:MOST_LINES], f"... and {left} lines more"]
+
+
+def _diff(before: bytes, after: bytes) -> list[str]:
+    old, new = _readable(before), _readable(after)
+    if max(len(old), len(new)) > MOST_COMPARED:
+        changed = _lines_of_one(old, new)
+    else:
+        changed = list(difflib.unified_diff(old, new, lineterm="", n=2))[2:]
+    return [_hide(row) for row in changed]
+
+
+def _lines_of_one(old: list[str], new: list[str]) -> list[str]:
+    """Lines that only one side has: a difference of 100,000 lines in a moment, without context."""
+    gone, come = set(old) - set(new), set(new) - set(old)
+    return [f"-{row}" for row in old if row in gone] + [f"+{row}" for row in new if row in come]
+
+
+def _readable(content: bytes) -> list[str]:
+    """Lines of a text, or rows of the tables that Kamailio reads; nothing of a key."""
+    if content.startswith(b"SQLite format 3\0"):
+        return _rows(content)
+    if b"PRIVATE KEY" in content:
+        return []
+    return [line.expandtabs(4) for line in content.decode(errors="replace").splitlines()]
+
+
+def _rows(content: bytes) -> list[str]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.deserialize(content)
+        query = "SELECT table_name FROM version ORDER BY table_name"
+        tables = [row[0] for row in connection.execute(query)]
+        return [
+            f"{table} {key} {value}"
+            for table in tables
+            if re.fullmatch(r"\w+", table)
+            for key, value in connection.execute(
+                f"SELECT key_name, key_value FROM {table} ORDER BY key_name"  # noqa: S608 - \w+
+            )
+        ]
+    except sqlite3.DatabaseError:
+        return ["(a damaged database)"]
+    finally:
+        connection.close()
+
+
+def _hide(row: str) -> str:
+    return HASH.sub(HIDDEN, SECRET.sub(rf"\1{HIDDEN}", row))

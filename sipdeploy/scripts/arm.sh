@@ -1,0 +1,41 @@
+# The host's own way back, which needs nobody. Sourced before `swap`, which calls `arm`.
+#
+# A transient timer undoes the run unless it is confirmed in time: whoever deploys may lose the
+# network, the power, or the way in. A unit undoes it after a power cut, before the daemons start.
+rollback=sipdeploy-rollback
+recover=/etc/systemd/system/sipdeploy-recover.service
+
+recover_unit() {
+    cat <<EOF
+[Unit]
+Description=sipdeploy: undo an apply that a power cut ended
+ConditionPathExists=$state/undo/index
+DefaultDependencies=no
+After=local-fs.target
+Before=sipdeploy-firewall.service asterisk.service kamailio.service
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh $state/restore $state boot '' $log
+
+[Install]
+WantedBy=multi-user.target
+EOF
+}
+# TIMEOUT: seconds; 0 arms nothing (there is no systemd to do so)
+arm() {
+    [ "$1" -gt 0 ] || return 0
+    cp "$candidate/restore" "$state/restore.new" && mv -fT "$state/restore.new" "$state/restore" &&
+        recover_unit >"$candidate/recover" || fail "$state/restore cannot be written"
+    if ! cmp -s "$candidate/recover" "$recover"; then
+        cp "$candidate/recover" "$recover.sipdeploy-new" && chmod 644 "$recover.sipdeploy-new" &&
+            mv -fT "$recover.sipdeploy-new" "$recover" || fail "$recover cannot be written"
+    fi
+    wants=/etc/systemd/system/multi-user.target.wants
+    mkdir -p "$wants" && ln -sf "$recover" "$wants/" || fail "$wants cannot be written"
+    disarm
+    systemd-run --quiet --on-active="$1" --timer-property=AccuracySec=500ms --unit=$rollback \
+        -- /bin/sh "$state/restore" "$state" timer "$holder" "$log" 9>&- || fail "the timer cannot be armed"
+}

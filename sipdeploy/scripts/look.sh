@@ -1,0 +1,20 @@
+# Shows what a plan would replace, and whom that would reach. Changes nothing.
+# STATE SERVICES; a path on each line of stdin. SERVICES are those that are asked.
+state=$1 services=$2
+release=$state/releases/$(cat "$state/release" 2>/dev/null)
+number=0
+while read -r path; do
+    for file in "$path" "$release/tree$path"; do
+        if [ -f "$file" ]; then section "file $number"; base64 <"$file"; fi
+        number=$((number + 1))
+    done
+done
+exec </dev/null 2>/dev/null
+case " $services " in *" kamailio "*)
+    section tables; timeout 5 kamcmd htable.stats
+    section contacts; timeout 5 kamcmd stats.get_statistics usrloc: ;;
+esac
+case " $services " in *" asterisk "*)
+    section channels; timeout 5 asterisk -rx "core show channels count" ;;
+esac
+section end

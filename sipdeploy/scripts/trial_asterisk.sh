@@ -1,0 +1,41 @@
+# Starts a second Asterisk with the candidate's configuration, in a network of its own and with folders
+# of its own, and gives what it complains of. Nothing of the one that runs is touched.
+work=$(mktemp -d /tmp/trial.XXXXXX) && mkdir "$work/db" "$work/run" "$work/log" "$work/spool" "$work/keys" || exit 1
+modules=$(sed -n 's/^astmoddir *=>* *//p' /etc/asterisk/asterisk.conf 2>/dev/null | head -n 1)
+cat >"$work/asterisk.conf" <<EOF
+[directories]
+astetcdir => $work/etc
+astmoddir => ${modules:-/usr/lib/$(uname -m)-linux-gnu/asterisk/modules}
+astvarlibdir => /var/lib/asterisk
+astdbdir => $work/db
+astkeydir => $work
+astdatadir => /usr/share/asterisk
+astagidir => /usr/share/asterisk/agi-bin
+astspooldir => $work/spool
+astrundir => $work/run
+astlogdir => $work/log
+EOF
+cp -a /etc/asterisk "$work/etc" && printf '[logfiles]\ntrial => warning,error\n' >"$work/etc/logger.conf" &&
+    chown -R asterisk: "$work" && chmod 755 "$work" || exit 1
+ip link set lo up
+asterisk -f -U asterisk -G asterisk -C "$work/asterisk.conf" >"$work/said" 2>&1 &
+main=$!
+ask() { timeout 20 asterisk -C "$work/asterisk.conf" -rx "$1" 2>/dev/null; }
+tries=0
+until [ -S "$work/run/asterisk.ctl" ] || [ "$tries" -ge 200 ] || ! kill -0 "$main" 2>/dev/null; do
+    tries=$((tries + 1)); sleep 0.05
+done
+verdict=1
+if ask "core waitfullybooted" | grep -q booted; then
+    verdict=0
+    wanted=$(cat /etc/asterisk/pjsip.conf /etc/asterisk/pjsip_users.conf | grep -cE '^\[(trunk\]\(webrtc\)|[0-9]+\]\(user\))')
+    found=$(ask "pjsip show endpoints" | sed -n 's/^Objects found: *//p')
+    if [ "${found:-0}" -lt "$wanted" ]; then
+        echo "[trial] ERROR[0]: trial.c:1 count: of $wanted endpoints in pjsip.conf only ${found:-0} were loaded"
+        verdict=1
+    fi
+fi
+grep ' ERROR\[' "$work/log/trial" >"$work/errors" && verdict=1
+kill -9 "$main" 2>/dev/null
+if [ "$verdict" != 0 ]; then cat "$work/log/trial"; tail -n 5 "$work/said"; fi
+exit "$verdict"

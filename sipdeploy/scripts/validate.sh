@@ -1,0 +1,47 @@
+# Lets the host's own daemons judge the candidate. Sourced before `stage`, which calls `validate`.
+#
+# Each check is a script of the candidate, run in a unit of its own. There the candidate stands where
+# it will stand, over what is in /etc beside it (systemd.exec(5), BindReadOnlyPaths), and the network
+# has nothing but loopback: a daemon that is started on trial finds all its ports free, reaches nobody
+# and is reached by nobody. All checks run at the same time.
+view() {
+    binds= view=$candidate/view
+    for service in kamailio asterisk sipdeploy; do
+        [ -d "$tree/etc/$service" ] || continue
+        mkdir -p "$view/$service" && chmod 755 "$view" "$view/$service" || return 1
+        if [ -d "/etc/$service" ]; then cp -a "/etc/$service/." "$view/$service/" || return 1; fi
+        cp -a "$tree/etc/$service/." "$view/$service/" || return 1
+        while IFS=$tab read -r kind mode owner path <&3; do
+            case $kind:$path in delete:/etc/$service/*) rm -f "$view/${path#/etc/}" ;; esac
+        done 3<"$candidate/changes"
+        find "$view" -type d -exec chmod a+rx {} + # what a swap makes of folders is in the plan
+        mkdir -p "/etc/$service" && binds="$binds $view/$service:/etc/$service"
+    done
+    unit=/etc/systemd/system/kamailio.service.d
+    if [ -d "$tree$unit" ] && [ -d "$unit" ]; then binds="$binds $tree$unit:$unit"; fi
+}
+judge() {
+    systemd-run --quiet --pipe --wait --collect -p RuntimeMaxSec=60 -p PrivateNetwork=yes \
+        -p PrivateTmp=yes -p TemporaryFileSystem=/run/kamailio -p "BindReadOnlyPaths=${binds# }" -- "$@"
+}
+validate() {
+    [ -s "$candidate/checks" ] || return 0
+    view || fail "$candidate cannot be written: is the disk full?"
+    number=0
+    while read -r line <&3; do
+        set -f; IFS=$tab; set -- $line; unset IFS; set +f
+        shift 2; script=$1; shift
+        {
+            judge sh "$candidate/scripts/$script" "$@" </dev/null >"$candidate/said.$number" 2>&1 3<&-
+            echo $? >"$candidate/status.$number"
+        } &
+        number=$((number + 1))
+    done 3<"$candidate/checks"
+    wait
+    count=0
+    while [ "$count" -lt "$number" ]; do
+        section "check $count"; cat "$candidate/status.$count" "$candidate/said.$count"
+        count=$((count + 1))
+    done
+    rm -rf "$view"
+}

@@ -1,0 +1,86 @@
+# Waits until units are active and ports answer; tells what still does not. Sourced before `swap`.
+has_port() {
+    printf '%s\n' "$sockets" | awk -v proto="$1" -v address="$2" -v port="$3" -v program="$4" '
+        $1 == proto && index($0, "((\"" program "\",") {
+            at = match($5, /:[0-9]+$/)
+            host = substr($5, 1, at - 1)
+            gsub(/[\[\]]/, "", host); sub(/%.*/, "", host)
+            wild = host == "*" || host == "0.0.0.0" || host == "::"
+            if (substr($5, at + 1) == port && (wild || host == address)) found = 1
+        }
+        END { exit !found }'
+}
+# Over one connection to the WebSocket port: it shows the certificate of the file, speaks WebSocket,
+# and SIP through it is answered. A REGISTER without credentials asks for nothing and is challenged,
+# in mode `asterisk` by Asterisk behind Kamailio. ADDRESS PORT DOMAIN FILE ORIGIN NUMBER
+register() {
+    printf '%s\r\n' "REGISTER sip:$3 SIP/2.0" "Via: SIP/2.0/WSS probe.invalid;branch=z9hG4bK$$" \
+        "Max-Forwards: 70" "From: <sip:$6@$3>;tag=$$" "To: <sip:$6@$3>" "Call-ID: $$@probe.invalid" \
+        "CSeq: 1 REGISTER" "Contact: <sip:$6@probe.invalid;transport=ws>" "Expires: 60" "Content-Length: 0" ""
+}
+octets() { for octet; do printf "\\$(printf %03o "$octet")"; done; }
+# A text frame as a client sends it (RFC 6455, section 5.2): masked, and the mask is all zeros.
+frame() {
+    length=$((${#1} + 1)) # of the last line end the shell has cut the line feed
+    octets 129 254 $((length / 256)) $((length % 256)) 0 0 0 0
+    printf '%s\n' "$1"
+}
+await() {
+    tries=0
+    until grep -aq "$1" "$candidate/answer"; do
+        tries=$((tries + 1)); [ "$tries" -lt 40 ] || return 1; sleep 0.03
+    done
+}
+talk() {
+    printf '%s\r\n' "GET /ws HTTP/1.1" "Host: $3" "Upgrade: websocket" "Connection: Upgrade" \
+        "Sec-WebSocket-Version: 13" "Sec-WebSocket-Key: c2lwZGVwbG95IHByb2JlIQ==" \
+        "Sec-WebSocket-Protocol: sip" ${5:+"Origin: $5"} ""
+    await '^HTTP/1.1 101 ' && frame "$(register "$@")" && await '^[^ ]*SIP/2.0 '
+}
+told=
+answers() {
+    : >"$candidate/answer"
+    talk "$@" | timeout 8 openssl s_client -connect "$1:$2" -servername "$3" >"$candidate/answer" 2>/dev/null
+    pem='/^-----BEGIN/,/^-----END/p; /^-----END/q'
+    if ! grep -q '^-----BEGIN' "$candidate/answer"; then told='does not speak TLS'
+    elif [ "$(sed -n "$pem" "$candidate/answer")" != "$(sed -n "$pem" "$4")" ]; then told="serves another certificate than $4"
+    elif ! grep -aq '^HTTP/1.1 101 ' "$candidate/answer"; then told='does not speak WebSocket'
+    elif ! grep -aq 'SIP/2.0 ' "$candidate/answer"; then told='does not answer a REGISTER'
+    else return 0; fi
+    return 1
+}
+is_up() {
+    [ "$(systemctl is-active "$1")" = active ] || return 1
+    case $2 in restart | start) [ "$(systemctl show -p NRestarts --value "$1")" -eq 0 ] ;; esac
+}
+holds() {
+    told=
+    case $1 in
+    unit) is_up "$2" "$3" ;;
+    port) has_port "$2" "$3" "$4" "$5" ;;
+    wss) answers "$2" "$3" "$4" "$5" "$6" "$7" ;;
+    esac
+}
+# What does not hold is tried again until the time is over: a daemon needs a moment.
+verify() {
+    step "$(title verify)"
+    end=$(($(date +%s) + $1))
+    while :; do
+        sockets=$(ss -H -tulnp)
+        : >"$candidate/left"
+        while IFS=$tab read -r kind a b c d e f <&3; do
+            if [ "$e" = - ]; then e=; fi
+            holds "$kind" "$a" "$b" "$c" "$d" "$e" "$f" ||
+                printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$kind" "$a" "$b" "$c" "$d" "$told"
+        done 3<"$candidate/probes" >"$candidate/left"
+        if [ ! -s "$candidate/left" ] || [ "$(date +%s)" -ge "$end" ]; then break; fi
+        sleep 0.2
+    done
+    section left; cat "$candidate/left"
+    if [ -s "$candidate/left" ]; then
+        for unit in $(awk -F "$tab" '$1 == "unit" { print $2 }' "$candidate/probes"); do
+            section "journal $unit"; journalctl -q -u "$unit" -n 15 --no-pager -o cat
+        done
+    fi
+    section verified
+}

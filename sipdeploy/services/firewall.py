@@ -1,0 +1,112 @@
+"""The firewall: open to phones, shut between the daemons; the rest of the host is not ours.
+
+A service as the others: files, a unit that loads them at boot, a reload.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from sipdeploy.render import ManagedFile, render
+from sipdeploy.service import Check, Deployment, Directory, Gate, Port, Verdict
+from sipdeploy.site import HostEntry, Site
+
+NAME = "firewall"
+UNIT = "sipdeploy-firewall.service"
+UNIT_PATH = f"/etc/systemd/system/{UNIT}"
+NFTABLES = "/etc/sipdeploy/firewall.nft"
+UFW = "/etc/sipdeploy/ufw.sh"
+DIRECTORIES = (Directory(path="/etc/sipdeploy", mode=0o755, owner="root:root"),)
+# Asterisk: manager interface, HTTP with ARI, and over TLS. Kamailio: binrpc of ctl, jsonrpcs.
+CONSOLES = (5038, 8088, 8089, 2046, 2049)
+RELOADS = {
+    "nftables": ("nft", "-f", NFTABLES),
+    "ufw": ("sh", UFW, "open"),
+}
+# `FILE:LINE:COLUMN-COLUMN: Error: text`
+COMPLAINT = re.compile(
+    r"^(?P<path>[^\s:]+):(?P<line>\d+):(?P<column>\d+)(?:-\d+)?: Error: (?P<text>.*)"
+)
+
+
+def gate(site: Site, *, is_ufw_active: bool, ssh_ports: tuple[int, ...], entry_port: int) -> Gate:
+    """What kind of firewall a host gets, and the ports that are never shut; none known: SSH's."""
+    kind = site.firewall
+    if kind == "auto":
+        kind = "ufw" if is_ufw_active else "nftables"
+    return Gate(firewall=kind, ssh_ports=ssh_ports or (entry_port,))
+
+
+def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
+    """The Debian packages; with `auto` nftables too, for who knows whether ufw is active."""
+    del os_id, codename
+    return {"none": (), "ufw": ("ufw",)}.get(site.firewall, ("nftables",))
+
+
+def files(deployment: Deployment) -> Iterator[ManagedFile]:
+    """The rules, and the unit that loads them; nothing where the firewall is not ours."""
+    kind = deployment.gate.firewall
+    if kind == "none":
+        return
+    values = _values(deployment)
+    rows = {
+        "nftables": (NFTABLES, "firewall/firewall.nft.j2", "firewall/nftables.service.j2"),
+        "ufw": (UFW, "firewall/ufw.sh.j2", "firewall/ufw.service.j2"),
+    }
+    path, rules, unit = rows[kind]
+    for place, template, reload in ((path, rules, RELOADS[kind]), (UNIT_PATH, unit, None)):
+        yield ManagedFile(
+            path=place,
+            content=render(template, values),
+            mode=0o644,
+            owner="root:root",
+            service=NAME,
+            reload=reload,
+            template=template,
+        )
+
+
+def _values(deployment: Deployment) -> Mapping[str, Any]:
+    ports = deployment.site.ports
+    public = {ports.wss, *deployment.gate.ssh_ports}
+    inner = (ports.asterisk, ports.kamailio, ports.registrar, *CONSOLES)
+    private = sorted({p for p in inner if p not in public} - set(_media(deployment)))
+    return {
+        "ssh_ports": tuple(str(port) for port in deployment.gate.ssh_ports),
+        "wss": ports.wss,
+        "rtp": {"start": ports.rtp.start, "end": ports.rtp.end},
+        "private": tuple(str(port) for port in private),
+    }
+
+
+def _media(deployment: Deployment) -> range:
+    rtp = deployment.site.ports.rtp
+    return range(rtp.start, rtp.end + 1)
+
+
+def listens(site: Site, host: HostEntry) -> Sequence[Port]:
+    """Nothing: it only lets others be heard."""
+    del site, host
+    return ()
+
+
+def checks(paths: Collection[str]) -> tuple[Check, ...]:
+    """The verdict of nft over its rules."""
+    if NFTABLES not in paths:
+        return ()
+    return (Check(service=NAME, title="`nft -c`", script="check_firewall"),)
+
+
+def parse_check(output: str) -> list[Verdict]:
+    """The complaints of nft."""
+    found = (COMPLAINT.match(line) for line in output.splitlines())
+    return [
+        Verdict(
+            path=match["path"],
+            line=int(match["line"]),
+            column=int(match["column"]),
+            text=match["text"],
+        )
+        for match in found
+        if match
+    ]
