@@ -213,8 +213,8 @@ class Visit:
     def _check_plan(self) -> None:
         """Refuse to lose an edit, and to do anything but what was agreed to."""
         plan, choices = self.plan, self._job.choices
-        if plan is None:
-            return
+        if plan is None or self._facts is None or self._is_held(self._facts):
+            return  # somebody is at work: the lock will say so
         if choices.saved is not None:
             problems = saved.differences(choices.saved, self.name, plan)
             if problems:

@@ -126,8 +126,8 @@ class Swap:
             "SD525",
             f"`{name}` cannot be reached to put the previous release back",
             notes=tuple(problem.message for problem in failure.diagnostics),
-            help_=f"it does so by itself within {self.timeout_seconds} s of the swap; "
-            f"then `sipdeploy plan {name}` tells what happened",
+            help_=f"unless it was confirmed, it does so by itself within {self.timeout_seconds} s "
+            f"of the swap; then `sipdeploy plan {name}` tells what happened",
         )
 
 

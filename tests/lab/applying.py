@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 
-from sipdeploy.apply import Report, apply
+from sipdeploy.apply import Choices, Report, apply
 from sipdeploy.site import Site, load_site
 from sipdeploy.steps import Event
 
@@ -48,13 +48,16 @@ class Events(list[Event]):
         return [event.title for event in self if event.state == "ok"]
 
 
-def run_apply(wanted: Site, say: Callable[[Event], None] | None = None) -> Report:
+def run_apply(
+    wanted: Site, say: Callable[[Event], None] | None = None, **choices: object
+) -> Report:
     credentials = {
         number: hashlib.md5(f"{number}:{wanted.domain}:secret".encode()).hexdigest()
         for number in wanted.users
     }
     heard = say if say is not None else Events()
-    (report,) = apply(wanted, ["sip1"], credentials=credentials, say=heard)
+    chosen = Choices(**choices)
+    (report,) = apply(wanted, ["sip1"], credentials=credentials, say=heard, choices=chosen)
     return report
 
 
@@ -75,3 +78,8 @@ def tree(host) -> list[str]:
         " -printf '%p %M %u:%g %l ' \\( -type f -exec sha256sum {} \\; -o -printf '\\n' \\) | sort"
     )
     return host.run(listing).stdout.splitlines()
+
+
+def live(host) -> list[str]:
+    """The same of /etc alone: what a rollback must bring back."""
+    return [line for line in tree(host) if line.startswith("etc/")]

@@ -3,7 +3,7 @@
 import pytest
 from applying import Events, codes, run_apply, site, site_on, tree, units
 
-from sipdeploy import apply as apply_module
+from sipdeploy.apply.connection import connect
 from sipdeploy.hosts import LocalHost
 from sipdeploy.ssh import SSHHost
 
@@ -46,9 +46,12 @@ def test_a_bare_host_becomes_a_running_one(host):
     assert host.run("systemctl is-enabled kamailio asterisk").stdout.split() == ["enabled"] * 2
     assert host.run("ls /usr/sbin/policy-rc.d").returncode != 0
     assert sorted(host.run("ls /var/lib/sipdeploy").stdout.split()) == [
+        "confirmed",
         "managed",
         "original",
-        "previous",
+        "release",
+        "releases",
+        "restore",
         "serial",
     ]
     assert "Alice" not in host.read("/var/log/sipdeploy.log").decode()
@@ -76,7 +79,10 @@ def test_a_new_name_is_reloaded_and_restarts_nothing(host, calls):
     assert codes(report) == []
     assert report.changes[-2:] == ("! reload asterisk.service", "! reload kamailio.service")
     assert units(host) == before
-    assert len(calls) <= 8
+    assert calls == [
+        "connect",
+        *(f"sipdeploy-{name}" for name in ("facts", "stage", "swap", "confirm")),
+    ]
     assert run_apply(wanted).changes == ()
 
 
@@ -93,12 +99,15 @@ def test_hand_edits_lost_owners_and_stopped_services_are_mended(host):
     run_apply(site_on(host))
     host.run("echo '; by hand' >> /etc/asterisk/rtp.conf; chmod 644 /etc/asterisk/pjsip.conf")
     host.run("systemctl disable --now kamailio")
-    report = run_apply(site_on(host))
+    refused = run_apply(site_on(host))
+    assert (refused.state, codes(refused)) == ("unchanged", ["SD526"])
+    report = run_apply(site_on(host), overwrites=True)
     assert report.changes == (
-        "~ /etc/asterisk/pjsip.conf (mode and owner)",
-        "~ /etc/asterisk/rtp.conf (reload asterisk)",
+        "~ /etc/asterisk/pjsip.conf (0644 root:asterisk -> 0640 root:asterisk)",
+        "~ /etc/asterisk/rtp.conf (edited on the host) (reload asterisk)",
         "! reload asterisk.service",
         "! start kamailio.service",
+        "! enable kamailio.service",
     )
     assert run_apply(site_on(host)).changes == ()
 
@@ -153,7 +162,7 @@ def test_a_proxy_command_is_run(host, lab, tmp_path):
 @pytest.mark.parametrize("login_name", ["root", "ops"])
 def test_big_input_and_output_pass_at_once(host, login_name):
     wanted = site({"address": host.address, "user": login_name})
-    connection = apply_module.connect("sip1", wanted.hosts["sip1"])
+    connection = connect("sip1", wanted.hosts["sip1"])
     data = bytes(range(256)) * 40_000
     try:
         result = connection.run(["tee", "/dev/stderr"], input=data)
@@ -164,7 +173,7 @@ def test_big_input_and_output_pass_at_once(host, login_name):
 
 def test_local_host_is_what_ssh_is(host):
     """The words of a command arrive unchanged, whatever they hold, both ways."""
-    remote = apply_module.connect("sip1", site_on(host).hosts["sip1"])
+    remote = connect("sip1", site_on(host).hosts["sip1"])
     words = ["printf", "%s|", "a b", "$HOME", "`x`", "'", '"', "\n", "*", "", "é", "-n", "!1"]
     try:
         for machine in (remote, LocalHost("here")):

@@ -1,0 +1,257 @@
+"""Faults at every call of the transaction: afterwards the host is whole, and the next apply works.
+
+The host serves the old or the new release, byte for byte, and its daemons have it loaded. Each
+outcome is a line of the figures at the end of a run.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+from applying import Events, codes, live, run_apply, site_on, units
+
+from sipdeploy.apply import visit
+from sipdeploy.hosts import host_failed
+
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
+
+OLD = "{1001: {name: Alice}, 1002: {name: Bob}}"
+NEW = "{1001: {name: Alicia}, 1002: {name: Bob}, 1009: {name: Nine}}"
+CALLS = ("facts", "stage", "swap", "confirm")
+SECONDS = 5  # until the host undoes by itself
+BOUND = SECONDS + 6
+
+
+@pytest.fixture(scope="module")
+def host(lab):
+    """A host on which a full disk can be had, and what both releases look like on it."""
+    machine = lab.boot("faults1")
+    machine.run("apt-get update -q && apt-get install -q -y mount", check=True)
+    machine.releases = {}
+    return machine
+
+
+def settle(host):
+    """Bring the host to the old release; learn the new one, the first time."""
+    assert run_apply(site_on(host, users=OLD), overwrites=True, breaks_lock=True).exit_code == 0
+    releases = host.releases
+    if not releases:
+        releases["old"] = live(host)
+        run_apply(site_on(host, users=NEW))
+        releases["new"] = live(host)
+        assert run_apply(site_on(host, users=OLD)).state == "applied"
+    assert live(host) == releases["old"]
+
+
+def serves(host):
+    """Which release the daemons have loaded: the table of one and the endpoints of the other."""
+    table = "1009" in host.run("kamcmd htable.dump names").stdout
+    shown = host.run("asterisk -rx 'pjsip show endpoint 1009'").stdout
+    endpoint = "Unable to find" not in shown and "1009" in shown
+    assert table == endpoint
+    return "new" if table else "old"
+
+
+def outcome(host):
+    """Old or new, in files and in what is loaded; no third."""
+    found = live(host)
+    which = next((name for name, tree in host.releases.items() if tree == found), "neither")
+    assert which == serves(host)
+    assert host.run("systemctl is-active kamailio asterisk").stdout.split() == ["active"] * 2
+    return which
+
+
+def wait_for_the_host(host):
+    """Until its own timer has done its work, bounded; nothing to wait for when none is armed."""
+    deadline = time.monotonic() + BOUND
+    while host.run("test -e /var/lib/sipdeploy/undo/index").returncode == 0:
+        assert time.monotonic() < deadline, "the host does not go back by itself"
+        time.sleep(0.2)
+
+
+def go_on(host, figure):
+    """After the fault: whole at once or by the host's own doing, and an apply that works."""
+    wait_for_the_host(host)
+    which = outcome(host)
+    report = run_apply(site_on(host, users=NEW), breaks_lock=True)
+    assert codes(report) == []
+    assert outcome(host) == "new"
+    told = sorted({problem.code for problem in report.diagnostics})
+    figure(f"{which}; the next apply: {report.state} {' '.join(told)}".strip())
+    return which
+
+
+@pytest.fixture
+def figure(record_property, request):
+    return lambda text: record_property("figure", f"{request.node.name}: {text}")
+
+
+class Wire:
+    """Stands between apply and the host: loses the connection at one call."""
+
+    def __init__(self, real, call, kind):
+        self.name = real.name
+        self._real = real
+        self._call = call
+        self._kind = kind
+        self._is_away = False
+
+    def run(self, argv, **options):
+        name = next((word for word in argv if word.startswith("sipdeploy-")), argv[0])
+        if self._is_away:
+            raise host_failed("SD506", "lost")
+        if name != f"sipdeploy-{self._call}":
+            return self._real.run(argv, **options)
+        self._is_away = self._kind == "away"
+        if self._kind == "before":
+            self._kind = "over"
+            raise host_failed("SD506", "lost")
+        result = self._real.run(argv, **options)
+        if self._kind in ("after", "away"):
+            self._kind = "over"
+            raise host_failed("SD506", "lost")
+        return result
+
+    def close(self):
+        self._real.close()
+
+
+@pytest.mark.parametrize("kind", ["before", "after", "away"])
+@pytest.mark.parametrize("call", CALLS)
+def test_the_connection_is_cut(host, monkeypatch, figure, call, kind):
+    settle(host)
+    connect = visit.connect
+    with monkeypatch.context() as patched:
+        patched.setattr(visit, "connect", lambda *words: Wire(connect(*words), call, kind))
+        report = run_apply(site_on(host, users=NEW), confirm_seconds=SECONDS)
+    if kind == "away" and call in ("swap", "confirm"):
+        assert (report.state, report.exit_code) == ("unknown", 5)
+        assert any("by itself within 5 s" in problem.help for problem in report.diagnostics)
+    if report.state in ("unchanged", "rolled back"):
+        assert outcome(host) == "old"
+    if report.state == "applied":
+        assert outcome(host) == "new"
+    go_on(host, figure)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_the_command_is_killed_on_the_host(host, figure, call):
+    """Its shell dies with SIGKILL in the middle, wherever that is."""
+    settle(host)
+    trap = f"until pkill -9 -f '[s]ipdeploy-{call} '; do :; done"
+    host.run(f'systemd-run --quiet --collect -p RuntimeMaxSec=20 --unit=trap sh -c "{trap}"')
+    report = run_apply(site_on(host, users=NEW), confirm_seconds=SECONDS)
+    host.run("systemctl stop trap")
+    # a confirmation is safe twice, and so is tried twice
+    assert (report.exit_code == 0) == (call == "confirm"), codes(report)
+    go_on(host, figure)
+
+
+POINTS = (
+    *("connect", "read facts", "stage and validate 23 files", "keep what is there"),
+    *("arm the rollback timer", "swap 3 files", "reload asterisk, kamailio"),
+    *("verify ports, certificate and SIP", "confirm"),
+)
+
+
+def die_at(wanted, point, ended):
+    def die(event):
+        if (event.title, event.state) == (point, "ok" if ended else "start"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_apply(wanted, Events(die), confirm_seconds=SECONDS)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["begins", "ended"])
+@pytest.mark.parametrize("point", POINTS)
+def test_the_process_is_killed(host, figure, point, ended):
+    """SIGKILL where a step begins, and where it has ended: nobody is left to undo anything."""
+    settle(host)
+    process = multiprocessing.get_context("spawn").Process(
+        target=die_at, args=(site_on(host, users=NEW), point, ended)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    go_on(host, figure)
+
+
+@contextlib.contextmanager
+def small(host, folder):
+    """A folder on a disk of its own that is full but for some KiB."""
+    copy = f"cp -a {folder} /root/copy && mount -t tmpfs -o size=4m,mode=755 none {folder}"
+    host.run(f"{copy} && cp -a /root/copy/. {folder}/", check=True)
+    try:
+        yield
+    finally:
+        back = f"rm -f {folder}/fill; rm -rf /root/copy; cp -a {folder} /root/copy"
+        host.run(f"{back}; umount {folder}; rm -rf {folder}/*; cp -a /root/copy/. {folder}/")
+        host.run("rm -rf /root/copy", check=True)
+
+
+@pytest.mark.parametrize("folder", ["/var/lib/sipdeploy", "/etc/kamailio", "/etc/asterisk"])
+@pytest.mark.parametrize("call", CALLS[1:])
+def test_the_disk_is_full(host, monkeypatch, figure, call, folder):
+    settle(host)
+    connect = visit.connect
+
+    class Filling(Wire):
+        def run(self, argv, **options):
+            if f"sipdeploy-{self._call}" in argv:
+                host.run(f"cat /dev/zero > {folder}/fill 2>/dev/null")
+            return self._real.run(argv, **options)
+
+    with small(host, folder):
+        with monkeypatch.context() as patched:
+            patched.setattr(visit, "connect", lambda *words: Filling(connect(*words), call, ""))
+            report = run_apply(site_on(host, users=NEW), confirm_seconds=SECONDS)
+        host.run(f"rm -f {folder}/fill", check=True)
+        if report.exit_code:
+            assert "make room" in " ".join(problem.help for problem in report.diagnostics)
+            assert report.state in ("unchanged", "rolled back")
+        go_on(host, figure)
+
+
+@pytest.mark.parametrize("point", POINTS[4:8])
+def test_the_power_goes_in_mid_swap(host, figure, point):
+    """Killed hard and booted: the old release is put back before the daemons start."""
+    settle(host)
+
+    def cut(event):
+        if (event.title, event.state) == (point, "start"):
+            host.kill()
+
+    report = run_apply(site_on(host, users=NEW), Events(cut), confirm_seconds=60)
+    assert report.state == "unknown"
+    host.start()
+    deadline = time.monotonic() + 20
+    while host.run("systemctl is-active kamailio asterisk").stdout.split() != ["active"] * 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert outcome(host) == "old"
+    which = go_on(host, figure)
+    assert which == "old"
+
+
+def test_a_confirmation_that_comes_too_late_is_a_rollback(host):
+    settle(host)
+
+    def dawdle(event):
+        if (event.title, event.state) == ("confirm", "start"):
+            time.sleep(SECONDS + 3)
+
+    report = run_apply(site_on(host, users=NEW), Events(dawdle), confirm_seconds=SECONDS)
+    assert (report.state, codes(report)) == ("rolled back", ["SD528"])
+    assert outcome(host) == "old"
+
+
+def test_nothing_is_left_armed_after_all(host):
+    settle(host)
+    before = units(host)
+    assert run_apply(site_on(host, users=OLD)).state == "unchanged"
+    assert units(host) == before
+    assert "sipdeploy-rollback" not in host.run("systemctl list-timers --all").stdout
+    assert host.run("ls /var/lib/sipdeploy/lock /var/lib/sipdeploy/undo").stdout == ""
