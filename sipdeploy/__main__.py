@@ -9,14 +9,18 @@ import sys
 import tempfile
 import traceback
 
-import click
+# Starting is most of what a no-op apply takes: no plugin of pydantic is looked for on disk, and
+# nothing is collected of what importing makes. Both before the first import.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+gc.disable()
 
-from sipdeploy import __version__
-from sipdeploy.cli import cli
-from sipdeploy.diagnostics import HIDDEN
-from sipdeploy.errors import SipdeployError
-from sipdeploy.output import Output
-from sipdeploy.secret import Secret
+import click  # noqa: E402
+
+from sipdeploy import __version__  # noqa: E402
+from sipdeploy.cli import cli  # noqa: E402
+from sipdeploy.diagnostics import HIDDEN  # noqa: E402
+from sipdeploy.errors import SipdeployError  # noqa: E402
+from sipdeploy.output import Output  # noqa: E402
 
 BUG = 3
 INTERRUPTED = 130
@@ -51,6 +55,8 @@ def _crash_log(failure: BaseException) -> str:
         f"sipdeploy {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"arguments: {sys.argv[1:]}\n\n{''.join(traceback.format_exception(failure))}"
     )
+    from sipdeploy.secret import Secret  # noqa: PLC0415 - heavy, and a crash is rare
+
     known = {each.reveal() for each in gc.get_objects() if isinstance(each, Secret)}
     for text in sorted(known, key=len, reverse=True):
         told = told.replace(text, HIDDEN)

@@ -9,10 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Self
 
 from sipdeploy import certificates, steps
-from sipdeploy.apply.connection import connect
 from sipdeploy.apply.holder import own_holder
 from sipdeploy.apply.reports import Interrupted, Planned, Report
 from sipdeploy.apply.visit import Choices, Job, Visit
+from sipdeploy.connection import connect
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles
 from sipdeploy.facts import Facts

@@ -10,18 +10,18 @@ from typing import Literal
 
 from sipdeploy import facts, preflight, release, steps
 from sipdeploy.apply import notices
-from sipdeploy.apply.connection import connect
 from sipdeploy.apply.holder import stale_holder
 from sipdeploy.apply.reports import Planned, Report, State
+from sipdeploy.connection import connect
 from sipdeploy.diagnostics import Diagnostic, Source, has_errors
 from sipdeploy.errors import HostFailed, InvalidFiles, RollbackFailed, SipdeployError
 from sipdeploy.facts import Facts, Query
-from sipdeploy.hosts import Host, OnLine, host_failed
+from sipdeploy.hosts import Host, host_failed
 from sipdeploy.plan import Plan, make_plan, saved
 from sipdeploy.plan.desired import Desired, make_query, packages, ports
 from sipdeploy.plan.look import Look, look
 from sipdeploy.services import firewall, kamailio
-from sipdeploy.site import Site
+from sipdeploy.site import HostEntry, Site
 from sipdeploy.steps import Course, Event, Say, Turn
 
 LISTS_STALE_SECONDS = 86_400
@@ -34,6 +34,7 @@ class Choices:
 
     `agree` is asked, with the plans of all hosts, before anything is done to one of them; `saved`
     are the only plans that may be carried out. `purpose` is what others read who find the lock.
+    `connect` opens a host, or gives one that is open already.
     """
 
     folder: Path = Path()
@@ -46,6 +47,7 @@ class Choices:
     confirm_seconds: int = 120
     parallel: int = 1
     all_or_nothing: bool = False
+    connect: Callable[[str, HostEntry], Host] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +231,7 @@ class Visit:
         began = time.monotonic()
         self._say("connect", "start", began)
         try:
-            host = connect(self.name, self._entry)
+            host = (self._job.choices.connect or connect)(self.name, self._entry)
         except BaseException:
             self._say("connect", "failed", began)
             raise
@@ -241,8 +243,8 @@ class Visit:
         seconds = time.monotonic() - began
         self._job.say(Event(host=self.name, title=title, state=state, seconds=seconds))
 
-    def _do(self, host: Host, title: str, act: Callable[[], object]) -> None:
-        steps.run_step(host, title, _acting(act), self._job.say)
+    def _do(self, host: Host, title: str, act: Callable[[], None]) -> None:
+        steps.run_step(host, title, lambda _, __: act(), self._job.say)
 
     def _read(self, host: Host) -> Facts:
         query: Query = make_query(self._job.site)
@@ -340,11 +342,3 @@ class Visit:
         audit = plan.lines()
         course.run(steps.Confirm(turn=self._turn, audit=audit, is_new_connection=is_shut))
         self._state = "applied"
-
-
-def _acting(act: Callable[[], object]) -> Callable[[Host, OnLine], None]:
-    def acting(host: Host, on_line: OnLine) -> None:
-        del host, on_line
-        act()
-
-    return acting

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import signal
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sipdeploy import apply as application
-from sipdeploy import inventory, runlog
-from sipdeploy.apply import Choices, Interrupted, Planned, Report, reports
+from sipdeploy import inventory
 from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.errors import InvalidFiles, WrongUsage
-from sipdeploy.plan import saved, text
+from sipdeploy.errors import WrongUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
+    from sipdeploy.connection import Ahead
     from sipdeploy.inventory import Inventory
-    from sipdeploy.steps import Event
 
-INTERRUPTED = 130
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to show it."
 )
@@ -104,33 +96,10 @@ def plan_command(
         raise WrongUsage([_usage(f"`{file}` does not end in .json", "name it `plan.json`")])
     loaded = inventory.load(session.inventory)
     names = inventory.chosen_hosts(loaded, hosts)
-    credentials = _credentials(session, loaded)
-    with session.output.steps() as say:
-        planned = application.plan(
-            loaded.site,
-            names,
-            credentials=credentials,
-            say=say,
-            choices=Choices(folder=loaded.directory),
-        )
-    for each in planned:
-        session.output.problems(each.diagnostics, each.sources)
-    session.output.result(_shown(planned, form, diffs=flags["diffs"]))
-    failed = max(each.exit_code for each in planned)
-    if failed:
-        return failed
-    plans = {each.host: each.plan for each in planned if each.plan is not None}
-    if file is not None:
-        runlog.write_private(file, saved.dump(plans))
-        session.output.progress(f"saved: `sipdeploy apply {file}` does just this, or refuses")
-    return int(flags["check"] and any(not plan.is_empty for plan in plans.values()))
+    with _ahead(loaded, names) as ahead:
+        from sipdeploy.cli import work  # noqa: PLC0415 - while the connections are opened
 
-
-def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
-    there = [(each.host, each.plan, each.look) for each in planned if each.plan is not None]
-    if form == "json":
-        return json.dumps({"hosts": [text.as_data(*row) for row in there]}, indent=2)
-    return "\n".join(text.as_text(*row, diffs=diffs) for row in there)
+        return work.plan(session, loaded, names, ahead, form=form, file=file, **flags)
 
 
 @click.command("apply")
@@ -166,43 +135,24 @@ def apply_command(
       sipdeploy apply plan.json               what `sipdeploy plan -o plan.json` has shown
       sipdeploy apply --yes --parallel 4 --all-or-nothing
     """  # noqa: D301  # click wants the character itself
-    agreed = _saved(hosts)
+    agreed = None
+    if len(hosts) == 1 and hosts[0].endswith(".json"):
+        from sipdeploy.cli import work  # noqa: PLC0415 - the file says which hosts
+
+        agreed = work.saved_plans(hosts)
     if not is_agreed and agreed is None:
         session.output.require_somebody()
     loaded = inventory.load(session.inventory)
     names = inventory.chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
-    credentials = _credentials(session, loaded)
-    choices = Choices(
-        folder=loaded.directory,
-        purpose=f"apply {' '.join(hosts)}".strip(),
-        saved=agreed,
-        agree=None if is_agreed or agreed is not None else session.output.agree,
-        **options,
-    )
+    options |= {
+        "purpose": f"apply {' '.join(hosts)}".strip(),
+        "saved": agreed,
+        "agree": None if is_agreed or agreed is not None else session.output.agree,
+    }
+    with _ahead(loaded, names) as ahead:
+        from sipdeploy.cli import work  # noqa: PLC0415 - while the connections are opened
 
-    def run(say: Callable[[Event], None]) -> tuple[Report, ...]:
-        return application.apply(
-            loaded.site, names, credentials=credentials, say=say, choices=choices
-        )
-
-    return _run(session, run, form, credentials.values())
-
-
-def _saved(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
-    """The plans in a file, where a file is named instead of hosts."""
-    if len(hosts) != 1 or not hosts[0].endswith(".json"):
-        return None
-    try:
-        content = Path(hosts[0]).read_text("utf-8")
-    except (OSError, ValueError) as unreadable:
-        problem = Diagnostic(
-            code="SD529",
-            severity="error",
-            message=f"the plan `{hosts[0]}` cannot be read: {unreadable}",
-            help=f"`sipdeploy plan -o {hosts[0]}` writes one",
-        )
-        raise InvalidFiles([problem]) from unreadable
-    return saved.load(content, hosts[0])
+        return work.apply(session, loaded, names, ahead, form=form, **options)
 
 
 @click.command("rollback")
@@ -236,17 +186,14 @@ def rollback_command(
         session.output.require_somebody()
     loaded = inventory.load(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
-    choices = Choices(
-        folder=loaded.directory,
-        purpose=f"rollback {name} {release or ''}".strip(),
-        agree=None if is_agreed else session.output.agree,
-        **options,
-    )
+    options |= {
+        "purpose": f"rollback {name} {release or ''}".strip(),
+        "agree": None if is_agreed else session.output.agree,
+    }
+    with _ahead(loaded, [name]) as ahead:
+        from sipdeploy.cli import work  # noqa: PLC0415 - while the connection is opened
 
-    def run(say: Callable[[Event], None]) -> tuple[Report, ...]:
-        return application.rollback(loaded.site, name, release, say=say, choices=choices)
-
-    return _run(session, run, form, ())
+        return work.rollback(session, loaded, name, ahead, form=form, release=release, **options)
 
 
 @click.command("history")
@@ -262,74 +209,16 @@ def history_command(session: Session, host: str, form: str) -> int:
     """  # noqa: D301  # click wants the character itself
     loaded = inventory.load(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
-    kept = application.history(loaded.site, name)
-    if form == "json":
-        session.output.result(json.dumps({"releases": [asdict(row) for row in kept]}, indent=2))
-        return 0
-    rows = [
-        f"{'*' if row.is_current else ' '} {row.number:>4}  {row.when}  {row.who:<24} "
-        f"{row.purpose}: {_summary(row.what)}"
-        for row in kept
-    ]
-    session.output.result("\n".join(rows) or "no release yet")
-    return 0
+    from sipdeploy.cli import work  # noqa: PLC0415 - as with the others
+
+    return work.history(session, loaded, name, form)
 
 
-def _summary(what: Sequence[str]) -> str:
-    first = ", ".join(what[:2])
-    return f"{first} and {len(what) - 2} more" if len(what) > 2 else first  # noqa: PLR2004
+def _ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
+    """Connections to be opened while all that is needed for the rest is imported."""
+    from sipdeploy.connection import Ahead  # noqa: PLC0415 - no other command needs Paramiko
 
-
-def _credentials(session: Session, loaded: Inventory) -> dict[str, str]:
-    credentials, problems = inventory.credentials(loaded)
-    session.output.problems(problems, loaded.sources)
-    return credentials
-
-
-def _run(
-    session: Session,
-    run: Callable[[Callable[[Event], None]], tuple[Report, ...]],
-    form: str,
-    secrets: Iterable[str],
-) -> int:
-    """Carry out a transaction, shown and logged; its exit code."""
-    code = 0
-    with runlog.RunLog(secrets) as log:
-        try:
-            with _terminable(), session.output.steps() as say:
-
-                def both(event: Event) -> None:
-                    log.event(event)
-                    say(event)
-
-                done = run(both)
-        except Interrupted as interrupted:
-            done, code = interrupted.reports, INTERRUPTED
-        for report in done:
-            session.output.problems(report.diagnostics, report.sources)
-            log.report(report)
-        shape = reports.as_json if form == "json" else reports.as_text
-        session.output.result(shape(done))
-        code = code or max(report.exit_code for report in done)
-        if code:
-            session.output.progress(f"everything that was done is in {log.path}")
-        else:
-            session.output.detail(f"log: {log.path}")
-    return code
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C: an undo comes first."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return Ahead((name, loaded.site.hosts[name]) for name in names)
 
 
 def _usage(message: str, advice: str) -> Diagnostic:

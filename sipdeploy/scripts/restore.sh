@@ -23,10 +23,20 @@ fi
 wait_or_not=
 if [ "$how" = boot ]; then wait_or_not=--no-block; fi
 
+# What was not swapped is left alone. Where a full disk has no room for both, the new one goes first.
+put_back_file() {
+    kept=$undo/tree$1
+    if [ ! -h "$1" ] && cmp -s "$kept" "$1" && [ "$(stat -c '%a %u %g' "$kept")" = "$(stat -c '%a %u %g' "$1")" ]; then
+        return 0
+    fi
+    mkdir -p "${1%/*}" && cp -a "$kept" "$1.sipdeploy-new" && mv -fT "$1.sipdeploy-new" "$1" && return 0
+    rm -f "$1.sipdeploy-new"
+    cp -a --remove-destination "$kept" "$1"
+}
 put_back() {
     rm -f "$2.sipdeploy-new"
     case $1 in
-    file) mkdir -p "${2%/*}" && cp -a "$undo/tree$2" "$2.sipdeploy-new" && mv -fT "$2.sipdeploy-new" "$2" ;;
+    file) put_back_file "$2" ;;
     directory) chown "$4" "$2" && chmod "$3" "$2" ;;
     # A directory that somebody has put a file into since then stays.
     absent) if [ -d "$2" ]; then rmdir "$2" 2>/dev/null || :; else rm -f "$2"; fi ;;

@@ -28,17 +28,19 @@ make_parents() {
     [ -d "$1" ] && return 0
     make_parents "${1%/*}" && mkdir -m 755 "$1"
 }
-put() {
-    cp -p "$candidate/tree$1" "$1.sipdeploy-new" && mv -fT "$1.sipdeploy-new" "$1" ||
-        { rm -f "$1.sipdeploy-new"; return 1; }
-}
-change() {
+# Puts a new file beside its place; what a swap then does needs no room.
+prepare() {
     make_parents "${4%/*}" || return 1
     case $1 in
-    directory) mkdir -p "$4" && chown "$3" "$4" && chmod "$2" "$4" ;;
-    mode) chown "$3" "$4" && chmod "$2" "$4" ;;
+    directory) mkdir -p "$4" ;;
+    create | update) cp -p "$candidate/tree$4" "$4.sipdeploy-new" ;;
+    esac
+}
+change() {
+    case $1 in
+    directory | mode) chown "$3" "$4" && chmod "$2" "$4" ;;
     delete) rm -f "$4" ;;
-    *) put "$4" ;;
+    *) mv -fT "$4.sipdeploy-new" "$4" ;;
     esac
 }
 
@@ -50,7 +52,10 @@ if [ -e "$candidate/daemon-reload" ]; then : >"$undo/daemon-reload"; fi
 while IFS=$tab read -r kind mode owner path <&3; do
     missing_parents "${path%/*}" && save "$path" || fail "$path could not be kept"
 done 3<"$candidate/changes"
-sync -f "$undo" && mv "$undo/entries" "$undo/index" || fail "$undo cannot be written"
+sync -f "$undo" && mv "$undo/entries" "$undo/index" && sync -f "$undo" || fail "$undo cannot be written"
+while IFS=$tab read -r kind mode owner path <&3; do
+    prepare "$kind" "$mode" "$owner" "$path" || fail "$path could not be written"
+done 3<"$candidate/changes"
 
 step "$(title arm)"
 arm "$timeout"

@@ -16,10 +16,14 @@ UNIT = "sipdeploy-firewall.service"
 UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 NFTABLES = "/etc/sipdeploy/firewall.nft"
 UFW = "/etc/sipdeploy/ufw.sh"
-DIRECTORIES = (Directory(path="/etc/sipdeploy", mode=0o755, owner="root:root"),)
+FLUSHER = "/etc/systemd/system/nftables.service.d"
+DIRECTORIES = (
+    Directory(path="/etc/sipdeploy", mode=0o755, owner="root:root"),
+    Directory(path=FLUSHER, mode=0o755, owner="root:root"),
+)
 # Asterisk: manager interface, HTTP with ARI, and over TLS. Kamailio: binrpc of ctl, jsonrpcs.
 CONSOLES = (5038, 8088, 8089, 2046, 2049)
-RELOADS = {
+RELOADS: Mapping[str, tuple[str, ...]] = {
     "nftables": ("nft", "-f", NFTABLES),
     "ufw": ("sh", UFW, "open"),
 }
@@ -49,12 +53,19 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
     if kind == "none":
         return
     values = _values(deployment)
-    rows = {
-        "nftables": (NFTABLES, "firewall/firewall.nft.j2", "firewall/nftables.service.j2"),
-        "ufw": (UFW, "firewall/ufw.sh.j2", "firewall/ufw.service.j2"),
+    nothing = ("true",)  # it counts when nftables.service runs again
+    rows: Mapping[str, Sequence[tuple[str, str, tuple[str, ...] | None]]] = {
+        "nftables": (
+            (NFTABLES, "firewall/firewall.nft.j2", RELOADS[kind]),
+            (UNIT_PATH, "firewall/nftables.service.j2", None),
+            (f"{FLUSHER}/sipdeploy.conf", "firewall/nftables.service.d.j2", nothing),
+        ),
+        "ufw": (
+            (UFW, "firewall/ufw.sh.j2", RELOADS[kind]),
+            (UNIT_PATH, "firewall/ufw.service.j2", None),
+        ),
     }
-    path, rules, unit = rows[kind]
-    for place, template, reload in ((path, rules, RELOADS[kind]), (UNIT_PATH, unit, None)):
+    for place, template, reload in rows[kind]:
         yield ManagedFile(
             path=place,
             content=render(template, values),

@@ -115,7 +115,6 @@ class _Parts:
     def __init__(self, host: str, title: str, say: Say) -> None:
         self._host = host
         self._say = say
-        self._has_parts = False
         self._start(title)
 
     def _start(self, title: str) -> None:
@@ -126,9 +125,7 @@ class _Parts:
     def take(self, line: str) -> None:
         """Take the next line of output."""
         if line.startswith(self.MARK):
-            if self._has_parts:
-                self.end("ok")
-            self._has_parts = True
+            self.end("ok")
             self._start(line.removeprefix(self.MARK))
         elif not line.startswith("\x1e"):
             self._say(Event(host=self._host, title=self._title, state="line", text=line))

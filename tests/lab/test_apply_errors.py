@@ -8,7 +8,7 @@ import pytest
 from applying import Events, codes, live, run_apply, site, site_on, units
 
 from sipdeploy import preflight, steps
-from sipdeploy.apply.connection import connect
+from sipdeploy.connection import connect
 from sipdeploy.errors import HostFailed
 from sipdeploy.services import kamailio
 

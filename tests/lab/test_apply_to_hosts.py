@@ -3,7 +3,7 @@
 import pytest
 from applying import Events, codes, run_apply, site, site_on, tree, units
 
-from sipdeploy.apply.connection import connect
+from sipdeploy.connection import connect
 from sipdeploy.hosts import LocalHost
 from sipdeploy.ssh import SSHHost
 

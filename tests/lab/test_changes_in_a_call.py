@@ -64,21 +64,6 @@ def new_certificate(system):
     return told
 
 
-def test_nobody_in_a_call_notices_what_changes(phones, system):  # noqa: F811 - a fixture
-    alice, bob = phones
-    call, incoming = talk(alice, bob)
-    before = starts(system), sockets(system)
-    assert len(before[1]) >= 2
-    for act in (new_user, new_service, new_mailbox, new_certificate):
-        told = act(system)
-        assert "restart" not in told.replace("(restart", ""), told
-        assert (starts(system), sockets(system)) == before, act.__name__
-        hear_each_other(call, incoming)
-    call.hang_up()
-    incoming.wait("ended")
-    assert bob.trace.received().requests("BYE")
-
-
 def test_a_change_of_routing_restarts_kamailio_and_the_call_goes_on(
     phones,  # noqa: F811 - a fixture
     system,
@@ -94,6 +79,22 @@ def test_a_change_of_routing_restarts_kamailio_and_the_call_goes_on(
     incoming.hang_up()
     call.wait("ended")
     assert alice.trace.received().requests("BYE")
+
+
+# Last of those with browsers: a new phone would not know the new certificate.
+def test_nobody_in_a_call_notices_what_changes(phones, system):  # noqa: F811 - a fixture
+    alice, bob = phones
+    call, incoming = talk(alice, bob)
+    before = starts(system), sockets(system)
+    assert len(before[1]) >= 2
+    for act in (new_user, new_service, new_mailbox, new_certificate):
+        told = act(system)
+        assert "restart" not in told.replace("(restart", ""), told
+        assert (starts(system), sockets(system)) == before, act.__name__
+        hear_each_other(call, incoming)
+    call.hang_up()
+    incoming.wait("ended")
+    assert bob.trace.received().requests("BYE")
 
 
 PHONES = 1000

@@ -100,8 +100,9 @@ def test_a_lock_out_is_undone_by_the_host_itself(host, monkeypatch):
         patched.setattr(firewall, "files", shut)
         began = time.monotonic()
         report = run_apply(site_on(host), confirm_seconds=8)
-    assert (report.state, report.exit_code) == ("unknown", 5)
-    assert any("by itself within 8 s" in problem.help for problem in report.diagnostics)
+    # either it is still shut out when it gives up, or it finds that the host has gone back
+    assert (report.state, report.exit_code) in (("unknown", 5), ("rolled back", 4))
+    assert set(codes(report)) <= {"SD506", "SD525", "SD528"}
     while not is_open(host, 22):
         assert time.monotonic() < began + 120
         time.sleep(0.2)
@@ -121,7 +122,8 @@ def test_without_it_nothing_is_left(host):
 def test_ufw_is_taken_where_it_is_active(host):
     host.run("apt-get install -q -y ufw", check=True)
     host.run("ufw allow 22/tcp && ufw allow 7777/tcp && ufw --force enable", check=True)
-    assert run_apply(site_on(host)).state == "applied"
+    report = run_apply(site_on(host))
+    assert report.state == "applied", report.diagnostics
     added = host.run("ufw show added").stdout
     assert "ufw allow 8443/tcp comment 'sipdeploy'" in added
     assert "ufw deny 5060 comment 'sipdeploy'" in added

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 OLD = "{1001: {name: Alice}, 1002: {name: Bob}}"
 NEW = "{1001: {name: Alicia}, 1002: {name: Bob}, 1009: {name: Nine}}"
 CALLS = ("facts", "stage", "swap", "confirm")
-SECONDS = 5  # until the host undoes by itself
+SECONDS = 3  # until the host undoes by itself
 BOUND = SECONDS + 6
 
 
@@ -129,7 +129,9 @@ def test_the_connection_is_cut(host, monkeypatch, figure, call, kind):
         report = run_apply(site_on(host, users=NEW), confirm_seconds=SECONDS)
     if kind == "away" and call in ("swap", "confirm"):
         assert (report.state, report.exit_code) == ("unknown", 5)
-        assert any("by itself within 5 s" in problem.help for problem in report.diagnostics)
+        assert any(
+            f"by itself within {SECONDS} s" in problem.help for problem in report.diagnostics
+        )
     if report.state in ("unchanged", "rolled back"):
         assert outcome(host) == "old"
     if report.state == "applied":
@@ -151,7 +153,7 @@ def test_the_command_is_killed_on_the_host(host, figure, call):
 
 
 POINTS = (
-    *("connect", "read facts", "stage and validate 23 files", "keep what is there"),
+    *("connect", "read facts", "stage and validate", "keep what is there"),
     *("arm the rollback timer", "swap 3 files", "reload asterisk, kamailio"),
     *("verify ports, certificate and SIP", "confirm"),
 )
@@ -159,7 +161,7 @@ POINTS = (
 
 def die_at(wanted, point, ended):
     def die(event):
-        if (event.title, event.state) == (point, "ok" if ended else "start"):
+        if event.title.startswith(point) and event.state == ("ok" if ended else "start"):
             os.kill(os.getpid(), signal.SIGKILL)
 
     run_apply(wanted, Events(die), confirm_seconds=SECONDS)

@@ -34,6 +34,7 @@ ORDER = [
     "ssh_target",
     "ssh_problems",
     "ssh",
+    "connection",
     "certificates",
     "facts",
     "plan",

@@ -1,0 +1,177 @@
+"""What the commands that reach hosts do, once it is known which. Imported late: it is heavy."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sipdeploy import apply as application
+from sipdeploy import inventory, runlog
+from sipdeploy.apply import Choices, Interrupted, Planned, Report, reports
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.errors import InvalidFiles
+from sipdeploy.plan import saved, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sipdeploy.cli.session import Session
+    from sipdeploy.connection import Ahead
+    from sipdeploy.inventory import Inventory
+    from sipdeploy.steps import Event
+
+INTERRUPTED = 130
+
+
+def plan(
+    session: Session, loaded: Inventory, names: Sequence[str], ahead: Ahead, **options: Any
+) -> int:
+    """Show, and save, what an apply would do; options are `form`, `diffs`, `check`, `file`."""
+    credentials = _credentials(session, loaded)
+    with session.output.steps() as say:
+        planned = application.plan(
+            loaded.site,
+            names,
+            credentials=credentials,
+            say=say,
+            choices=Choices(folder=loaded.directory, connect=ahead.take),
+        )
+    for each in planned:
+        session.output.problems(each.diagnostics, each.sources)
+    session.output.result(_shown(planned, options["form"], diffs=options["diffs"]))
+    failed = max(each.exit_code for each in planned)
+    if failed:
+        return failed
+    plans = {each.host: each.plan for each in planned if each.plan is not None}
+    file = options["file"]
+    if file is not None:
+        runlog.write_private(file, saved.dump(plans))
+        session.output.progress(f"saved: `sipdeploy apply {file}` does just this, or refuses")
+    return int(options["check"] and any(not plan.is_empty for plan in plans.values()))
+
+
+def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
+    there = [(each.host, each.plan, each.look) for each in planned if each.plan is not None]
+    if form == "json":
+        return json.dumps({"hosts": [text.as_data(*row) for row in there]}, indent=2)
+    return "\n".join(text.as_text(*row, diffs=diffs) for row in there)
+
+
+def apply(
+    session: Session, loaded: Inventory, names: Sequence[str], ahead: Ahead, **options: Any
+) -> int:
+    """Carry out a transaction on the named hosts; options are those of Choices, and `form`."""
+    form = options.pop("form")
+    credentials = _credentials(session, loaded)
+    choices = Choices(folder=loaded.directory, connect=ahead.take, **options)
+
+    def run(say: Callable[[Event], None]) -> tuple[Report, ...]:
+        return application.apply(
+            loaded.site, names, credentials=credentials, say=say, choices=choices
+        )
+
+    return _run(session, run, form, credentials.values())
+
+
+def saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
+    """The plans in a file, where a file is named instead of hosts."""
+    if len(hosts) != 1 or not hosts[0].endswith(".json"):
+        return None
+    try:
+        content = Path(hosts[0]).read_text("utf-8")
+    except (OSError, ValueError) as unreadable:
+        problem = Diagnostic(
+            code="SD529",
+            severity="error",
+            message=f"the plan `{hosts[0]}` cannot be read: {unreadable}",
+            help=f"`sipdeploy plan -o {hosts[0]}` writes one",
+        )
+        raise InvalidFiles([problem]) from unreadable
+    return saved.load(content, hosts[0])
+
+
+def rollback(session: Session, loaded: Inventory, name: str, ahead: Ahead, **options: Any) -> int:
+    """Bring a host back to a release; options as with `apply`, and `release`."""
+    form, release = options.pop("form"), options.pop("release")
+    choices = Choices(folder=loaded.directory, connect=ahead.take, **options)
+
+    def run(say: Callable[[Event], None]) -> tuple[Report, ...]:
+        return application.rollback(loaded.site, name, release, say=say, choices=choices)
+
+    return _run(session, run, form, ())
+
+
+def history(session: Session, loaded: Inventory, name: str, form: str) -> int:
+    """Show the releases of a host."""
+    kept = application.history(loaded.site, name)
+    if form == "json":
+        session.output.result(json.dumps({"releases": [asdict(row) for row in kept]}, indent=2))
+        return 0
+    rows = [
+        f"{'*' if row.is_current else ' '} {row.number:>4}  {row.when}  {row.who:<24} "
+        f"{row.purpose}: {_summary(row.what)}"
+        for row in kept
+    ]
+    session.output.result("\n".join(rows) or "no release yet")
+    return 0
+
+
+def _summary(what: Sequence[str]) -> str:
+    first = ", ".join(what[:2])
+    return f"{first} and {len(what) - 2} more" if len(what) > 2 else first  # noqa: PLR2004
+
+
+def _credentials(session: Session, loaded: Inventory) -> dict[str, str]:
+    credentials, problems = inventory.credentials(loaded)
+    session.output.problems(problems, loaded.sources)
+    return credentials
+
+
+def _run(
+    session: Session,
+    run: Callable[[Callable[[Event], None]], tuple[Report, ...]],
+    form: str,
+    secrets: Iterable[str],
+) -> int:
+    """Carry out a transaction, shown and logged; its exit code."""
+    code = 0
+    with runlog.RunLog(secrets) as log:
+        try:
+            with _terminable(), session.output.steps() as say:
+
+                def both(event: Event) -> None:
+                    log.event(event)
+                    say(event)
+
+                done = run(both)
+        except Interrupted as interrupted:
+            done, code = interrupted.reports, INTERRUPTED
+        for report in done:
+            session.output.problems(report.diagnostics, report.sources)
+            log.report(report)
+        shape = reports.as_json if form == "json" else reports.as_text
+        session.output.result(shape(done))
+        code = code or max(report.exit_code for report in done)
+        if code:
+            session.output.progress(f"everything that was done is in {log.path}")
+        else:
+            session.output.detail(f"log: {log.path}")
+    return code
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C: an undo comes first."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
