@@ -1,11 +1,14 @@
 """Apply on real hosts that are not as they should be: a clear error, and nothing lost."""
 
 import dataclasses
+import signal
 import subprocess
+import sys
 import threading
 
 import pytest
 from applying import Events, codes, live, run_apply, site, site_on, units
+from conftest import Deployer
 
 from sipdeploy import preflight, steps
 from sipdeploy.connection import connect
@@ -143,6 +146,31 @@ def test_a_full_disk_changes_nothing(installed):
     assert "make room" in text(report)
     assert left == ""
     assert (live(host), units(host)) == before
+
+
+def test_ctrl_c_undoes_and_tells(installed, lab, tmp_path):
+    """A real signal to a real process, while the host swaps."""
+    host = installed
+    run_apply(site_on(host))
+    deployer = Deployer(lab, tmp_path / "person")
+    deployer.write(name="sip1", address=host.address, mode="kamailio")
+    before = live(host)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sipdeploy", "apply", "--yes", "--overwrite"],
+        cwd=deployer.folder,
+        env=deployer.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if "arm the rollback timer" in line:
+            process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, seen
+    assert "rolled back" in process.stdout.read()
+    assert live(host) == before
 
 
 def test_two_applies_at_once_take_turns(installed):

@@ -2,14 +2,14 @@
 
 import os
 import re
-import signal
 import socket
-import time
+import threading
 
 import pytest
 from fakes import FakeHost
 from hosts_facts import FOLDER
 
+from sipdeploy import apply as apply_module
 from sipdeploy import preflight
 from sipdeploy.apply import Choices, Interrupted, Report, apply, holder, plan, rollback, visit
 from sipdeploy.apply.holder import own_holder, stale_holder
@@ -271,16 +271,24 @@ def test_a_lock_that_is_taken_leaves_the_host_unchanged(hosts):
 
 
 def test_an_interrupt_is_undone_and_told(hosts, monkeypatch):
-    ask = hosts["sip1"].run
+    """Ctrl-C while the first host swaps; a real signal is sent in tests/lab."""
+    at_swap, noted = threading.Event(), threading.Event()
+    ask, wait = hosts["sip1"].run, apply_module.wait
 
-    def interrupted(argv, **kwargs):
-        result = ask(argv, **kwargs)
+    def swapping(argv, **kwargs):
         if "sipdeploy-swap" in argv:
-            signal.raise_signal(signal.SIGINT)
-            time.sleep(1.5)  # until the main thread has taken note
-        return result
+            at_swap.set()
+            assert noted.wait(10)
+        return ask(argv, **kwargs)
 
-    monkeypatch.setattr(hosts["sip1"], "run", interrupted)
+    def interrupted(pending, **_):
+        if at_swap.is_set() and not noted.is_set():
+            noted.set()
+            raise KeyboardInterrupt
+        return wait(pending, timeout=0.05)
+
+    monkeypatch.setattr(hosts["sip1"], "run", swapping)
+    monkeypatch.setattr(apply_module, "wait", interrupted)
     with pytest.raises(Interrupted) as ended:
         run()
     assert states(ended.value.reports) == ["rolled back", "unchanged"]

@@ -1,0 +1,109 @@
+"""Many hosts in one run: all are validated before the first is touched; all or nothing."""
+
+import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from applying import Events, live, run_apply, site_on, units
+
+from sipdeploy.apply import Choices, apply
+from sipdeploy.site import load_site
+
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
+
+HOSTS = 32
+SITE = """\
+domain: sip.example.test
+email: ops@example.com
+hosts: {{{hosts}}}
+tls: {{provider: self-signed}}
+users: {{1001: {{name: {name}}}, 1002: {{name: Bob}}}}
+{more}
+"""
+
+
+@pytest.fixture(scope="module")
+def hosts(lab, tmp_path_factory):
+    """Hosts of one snapshot, on which everything is installed and nothing is applied."""
+    with pytest.MonkeyPatch.context() as patched:
+        home = tmp_path_factory.mktemp("many")
+        (home / ".ssh").mkdir()
+        (home / ".ssh/config").write_text(f"Include {lab.ssh_config}\n")
+        patched.setenv("HOME", str(home))
+        patched.delenv("SSH_AUTH_SOCK", raising=False)
+        first = lab.boot("many0")
+        assert run_apply(site_on(first)).state == "applied"
+    first.run("systemctl disable --now kamailio asterisk sipdeploy-firewall")
+    first.run("rm -rf /var/lib/sipdeploy /etc/kamailio /etc/sipdeploy", check=True)
+    lab.snapshot(first, "installed")
+    with ThreadPoolExecutor(4) as pool:
+        names = [f"many{number}" for number in range(1, HOSTS + 1)]
+        booted = list(pool.map(lambda name: lab.boot(name, base="installed"), names))
+    yield booted
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda host: host.kill(), booted))
+
+
+def run(hosts, name="Alice", more="", **choices):
+    entries = ", ".join(f"{host.name}: {{address: {host.address}}}" for host in hosts)
+    site, problems, _ = load_site(SITE.format(hosts=entries, name=name, more=more), "i.yaml")
+    assert site, problems
+    credentials = {
+        number: hashlib.md5(f"{number}:{site.domain}:secret".encode()).hexdigest()
+        for number in site.users
+    }
+    events = Events()
+    began = time.monotonic()
+    chosen = Choices(**choices)
+    reports = apply(site, list(site.hosts), credentials=credentials, say=events, choices=chosen)
+    return reports, events, time.monotonic() - began
+
+
+def states(reports):
+    return sorted({report.state for report in reports})
+
+
+def test_all_are_brought_up(hosts, record_property):
+    reports, events, seconds = run(hosts, parallel=4)
+    assert states(reports) == ["applied"], [r.diagnostics for r in reports if r.diagnostics]
+    titles = [event.title for event in events if event.state == "start"]
+    staged = max(i for i, title in enumerate(titles) if title.startswith("stage"))
+    assert staged < titles.index("keep what is there")
+    again, _, idle = run(hosts)
+    assert states(again) == ["unchanged"]
+    record_property(
+        "figure", f"{HOSTS} hosts brought up 4 at a time in {seconds:.0f} s; no-op {idle:.1f} s"
+    )
+
+
+def test_one_that_rejects_its_candidate_keeps_all_as_they_are(hosts):
+    bad = hosts[HOSTS // 2]
+    bad.write("/etc/asterisk/local/pjsip.conf", b"[x]\ntype=endpoint\nno_such_option=1\n")
+    before = [(live(host), units(host)) for host in hosts[:3]]
+    reports, _, _ = run(hosts, more="ports: {rtp: 10000-20001, registrar: 5064}")
+    assert states(reports) == ["unchanged"]
+    (failed,) = (report for report in reports if report.has_failed)
+    assert failed.host == bad.name
+    assert any(
+        "pjsip.conf" in str(problem.span) + str(problem.notes) for problem in failed.diagnostics
+    )
+    assert [(live(host), units(host)) for host in hosts[:3]] == before
+    assert all(host.run("ls /var/lib/sipdeploy/lock").returncode for host in hosts)
+    bad.run("rm /etc/asterisk/local/pjsip.conf")
+
+
+def test_all_or_nothing_takes_back_those_that_were_done(hosts):
+    bad = hosts[-1]
+    before = [live(host) for host in hosts]
+    refuse = "[Service]\nExecStartPost=/bin/false\n"
+    folder = "/etc/systemd/system/kamailio.service.d"
+    bad.write(f"{folder}/zz-refuse.conf", refuse.encode())
+    bad.run("systemctl daemon-reload", check=True)
+    reports, _, _ = run(hosts, more="ports: {registrar: 5064}", all_or_nothing=True, parallel=8)
+    assert bad.name in [report.host for report in reports if report.has_failed]
+    bad.run(f"rm {folder}/zz-refuse.conf; systemctl daemon-reload; systemctl restart kamailio")
+    assert [live(host) for host in hosts] == before
+    good = [report.state for report in reports if report.host != bad.name]
+    assert set(good) <= {"rolled back", "unchanged"}
+    assert good.count("rolled back") > HOSTS // 2

@@ -1,0 +1,198 @@
+"""Plan, drift, releases and locks through the command line, on a real host."""
+
+import asyncio
+import json
+import re
+import stat
+
+import pytest
+from applying import live, tree, units
+from conftest import Deployer
+from system import DOMAIN, password
+
+from lab.sip import Phone
+
+pytestmark = pytest.mark.lab
+
+HA1 = re.compile(r"\b[0-9a-f]{32}\b")
+
+
+@pytest.fixture(scope="module")
+def person(lab, tmp_path_factory):
+    """Somebody with an inventory and a bare host; the tests go on from each other."""
+    host = lab.boot("plan1")
+    deployer = Deployer(lab, tmp_path_factory.mktemp("plan"))
+    deployer.host = host
+    deployer.write(name="sip1", address=host.address, mode="kamailio")
+    return deployer
+
+
+def edit(person, before, after):
+    path = person.folder / "inventory.yaml"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
+def plan(person, *options):
+    done = person.run("plan", *options)
+    return done.returncode, done.stdout
+
+
+def test_a_plan_of_a_bare_host_changes_nothing(person):
+    before = person.host.run("find /etc -newer /etc/hostname | sort; ls /var/lib").stdout
+    code, told = plan(person, "--check")
+    assert code == 1
+    assert "+ package kamailio " in told
+    assert person.host.run("find /etc -newer /etc/hostname | sort; ls /var/lib").stdout == before
+
+
+def test_after_an_apply_there_is_nothing_to_do_and_nothing_is_done(person):
+    assert person.run("apply", "--yes").returncode == 0
+    assert plan(person, "--check") == (0, "sip1\n  no changes\n")
+    show = "find /etc /var/lib/sipdeploy -type f -printf '%p %T@ %s\\n' | sort"
+    before = tree(person.host), units(person.host), person.host.run(show).stdout
+    done = person.run("apply", "--yes")
+    assert "sip1  unchanged, 0 changes" in done.stdout
+    assert (tree(person.host), units(person.host), person.host.run(show).stdout) == before
+
+
+def test_a_new_user_is_shown_without_secrets(person):
+    edit(person, "  1006: {name: Dan}\n", "  1006: {name: Dan}\n  1007: {name: Sue}\n")
+    secrets = person.folder / "secrets.yaml"
+    secrets.write_text(secrets.read_text() + '  "1007": lab-only-1007-Zq8Kd2\n')
+    code, told = plan(person)
+    assert code == 0
+    for line in (
+        "+[1007](user)",
+        "+credentials 1007 [hidden]",
+        '+names 1007 "Sue"',
+        "= reload kamailio: nobody notices",
+        "3 files, 2 reloads",
+    ):
+        assert line in told, told
+    _, data = plan(person, "--format", "json")
+    (host,) = json.loads(data)["hosts"]
+    assert [change["path"].rpartition("/")[2] for change in host["changes"]] == [
+        "extensions_hints.conf",
+        "pjsip_users.conf",
+        "sipdeploy.db",
+    ]
+    assert person.run("apply", "--yes").returncode == 0
+    logs = list((person.folder / "home/.local/state/sipdeploy/logs").iterdir())
+    said = told + data + "".join(log.read_text() for log in logs)
+    assert not HA1.search(said)
+    assert password("1007") not in said
+    assert {stat.S_IMODE(log.stat().st_mode) for log in logs} == {0o600}
+
+
+def test_an_edit_on_the_host_is_shown_and_stops_an_apply(person):
+    host = person.host
+    host.run("echo '# by hand' >> /etc/kamailio/kamailio.cfg", check=True)
+    before = live(host), units(host)
+    code, told = plan(person, "--check")
+    assert code == 1
+    assert "edited on the host since the last apply:" in told
+    assert "+# by hand" in told
+    done = person.run("apply", "--yes")
+    assert (done.returncode, (live(host), units(host))) == (4, before)
+    assert "error[SD526]" in done.stderr
+    assert "/etc/kamailio/local.cfg" in done.stderr
+    assert person.run("apply", "--yes", "--overwrite").returncode == 0
+    assert b"by hand" not in host.read("/etc/kamailio/kamailio.cfg")
+
+
+def test_local_files_are_read_and_never_touched(person):
+    host = person.host
+    host.write("/etc/kamailio/local.cfg", b'route[LOCAL_REQUEST] {\n\txlog("local\\n");\n}\n')
+    host.write("/etc/asterisk/local/extensions.conf", b"[mine]\nexten => 1,1,Hangup()\n")
+    edit(person, "services:\n", "ports: {registrar: 5064}\nservices:\n")
+    assert person.run("apply", "--yes").returncode == 0
+    assert host.read("/etc/asterisk/local/extensions.conf").startswith(b"[mine]")
+    host.run("asterisk -rx 'dialplan reload'")
+    assert "mine" in host.run("asterisk -rx 'dialplan show mine'").stdout
+    assert plan(person, "--check")[0] == 0
+    host.write("/etc/kamailio/local.cfg", b"route[LOCAL_REQUEST] {\n\tno_such();\n}\n")
+    edit(person, "ports: {registrar: 5064}", "ports: {registrar: 5065}")
+    before = live(host), units(host)
+    done = person.run("apply", "--yes")
+    assert (done.returncode, (live(host), units(host))) == (4, before)
+    assert "/etc/kamailio/local.cfg:2" in done.stderr, done.stderr
+    host.run("rm /etc/kamailio/local.cfg")
+    assert person.run("apply", "--yes").returncode == 0
+
+
+def test_a_saved_plan_is_carried_out_or_refused(person):
+    edit(person, "{name: Sue}", "{name: Susan}")
+    assert person.run("plan", "-o", "plan.json").returncode == 0
+    assert not HA1.search((person.folder / "plan.json").read_text().replace("fingerprint", ""))
+    assert person.run("apply", "plan.json").returncode == 0
+    assert plan(person, "--check")[0] == 0
+    edit(person, "{name: Susan}", "{name: Sue}")
+    assert person.run("plan", "-o", "plan.json").returncode == 0
+    edit(person, "{name: Sue}", "{name: Anna}")
+    done = person.run("apply", "plan.json")
+    assert (done.returncode, "error[SD529]" in done.stderr) == (1, True)
+    edit(person, "{name: Anna}", "{name: Sue}")
+    person.host.run("chmod 600 /etc/kamailio/tls.cfg")
+    done = person.run("apply", "plan.json")
+    assert (done.returncode, "/etc/kamailio/tls.cfg" in done.stderr) == (1, True)
+    assert person.run("apply", "--yes").returncode == 0
+
+
+def test_a_restart_is_told_with_what_it_costs(person):
+    edit(person, "ports: {registrar: 5065}", "ports: {registrar: 5066}")
+    told = asyncio.run(asyncio.wait_for(planned_in_a_call(person), 60))
+    assert (
+        "= restart kamailio: 2 registrations reconnect, 1 call goes on,"
+        " 0 calls being set up are lost"
+    ) in told, told
+
+
+async def planned_in_a_call(person):
+    address = (person.host.address, 8443)
+    async with (
+        Phone("1001", password("1001"), domain=DOMAIN, address=address) as caller,
+        Phone("1004", password("1004"), domain=DOMAIN, address=address) as callee,
+    ):
+        for phone in (caller, callee):
+            await phone.connect()
+            assert (await phone.register()).status == 200
+        call = await caller.invite("1004")
+        answered = await (await callee.incoming(method="INVITE")).answer()
+        await call.answered()
+        await call.ack()
+        await answered.acknowledged()
+        told = await asyncio.to_thread(plan, person, "--no-diff")
+        assert (await call.bye()).status == 200
+        await asyncio.sleep(0.2)
+        after = person.host.run("kamcmd htable.stats").stdout
+        assert re.search(r"name: calls\s+slots: \d+\s+all: 0", after), after
+    return told[1]
+
+
+def test_a_release_comes_back(person):
+    assert person.run("apply", "--yes").returncode == 0
+    before = live(person.host)
+    edit(person, "{name: Sue}", "{name: Other}")
+    assert person.run("apply", "--yes").returncode == 0
+    assert live(person.host) != before
+    done = person.run("rollback", "sip1", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert live(person.host) == before
+    rows = json.loads(person.run("history", "sip1", "--format", "json").stdout)["releases"]
+    assert len(rows) == 5
+    assert (rows[-1]["is_current"], rows[-1]["purpose"]) == (True, "rollback sip1")
+    done = person.run("rollback", "sip1", "99", "--yes")
+    assert (done.returncode, "error[SD530]" in done.stderr) == (4, True)
+
+
+def test_a_lock_says_who_has_it_and_can_be_broken(person):
+    lock = "/var/lib/sipdeploy/lock"
+    made = f"mkdir {lock}; echo bob@desk > {lock}/holder; echo 'apply sip1' > {lock}/purpose"
+    person.host.run(made, check=True)
+    done = person.run("apply", "--yes", "--lock-wait", "1")
+    assert done.returncode == 4
+    for text in ("is locked by bob@desk", "for `apply sip1`, for ", "--break-lock"):
+        assert text in done.stderr
+    assert person.run("apply", "--yes", "--break-lock").returncode == 0
+    assert person.host.run(f"ls {lock}").returncode != 0
