@@ -33,6 +33,7 @@ __all__ = [
     "rollback",
 ]
 AT_ONCE = 32  # connections; what they do is waiting
+STAGED_AT_ONCE = 8  # daemons are started on trial, and packages are fetched from one archive
 Want = Callable[[Host, str, Facts], Desired]
 _DEFAULT = Choices()
 
@@ -184,7 +185,7 @@ class _Crew:
                 return
         at_work = [visit for visit in self.visits if visit.has_work]
         if not self.has_failed:
-            self.all(Visit.stage, at_work)
+            self.all(Visit.stage, at_work, STAGED_AT_ONCE)
         if not self.has_failed and choices.all_or_nothing:
             self.all(_unless_failed(self, Visit.swap), at_work, choices.parallel)
             if not self.has_failed:

@@ -10,12 +10,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import paramiko
+from sipdeploy.ssh import lazily
 
-from sipdeploy.errors import HostFailed
-from sipdeploy.hosts import CHUNK_BYTES, LineSplitter, OnLine, Result, check_sudo, host_failed
-from sipdeploy.ssh.transport import open_transport
-from sipdeploy.ssh_target import Target, Wish, config_lines, resolve
+lazily.load("invoke")  # before Paramiko, which would import it
+
+import paramiko  # noqa: E402
+
+from sipdeploy.errors import HostFailed  # noqa: E402
+from sipdeploy.hosts import (  # noqa: E402
+    CHUNK_BYTES,
+    LineSplitter,
+    OnLine,
+    Result,
+    check_sudo,
+    host_failed,
+)
+from sipdeploy.ssh.transport import open_transport  # noqa: E402
+from sipdeploy.ssh_target import Target, Wish, config_lines, resolve  # noqa: E402
 
 # Every failure is told by a diagnostic; Paramiko's own traceback on stderr would be a second one.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from applying import Events, live, run_apply, site_on, units
@@ -24,7 +25,17 @@ users: {{1001: {{name: {name}}}, 1002: {{name: Bob}}}}
 
 
 @pytest.fixture(scope="module")
-def hosts(lab, tmp_path_factory):
+def watches(lab):  # noqa: ARG001 - skipped where there is none
+    """A systemd takes six inotify instances, and the default of 128 is for the whole machine."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    before = limit.read_text()
+    limit.write_text(str(max(int(before), 16 * HOSTS + 128)))
+    yield
+    limit.write_text(before)
+
+
+@pytest.fixture(scope="module")
+def hosts(lab, tmp_path_factory, watches):  # noqa: ARG001 - before the hosts, and after them
     """Hosts of one snapshot, on which everything is installed and nothing is applied."""
     with pytest.MonkeyPatch.context() as patched:
         home = tmp_path_factory.mktemp("many")

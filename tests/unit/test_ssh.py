@@ -1,5 +1,7 @@
 import errno
 import socket
+import subprocess
+import sys
 
 import paramiko
 import pytest
@@ -156,3 +158,17 @@ def test_keys_that_cannot_be_used_are_listed(resolved, tmp_path, monkeypatch):
     assert tried[1] == f"{locked} (needs its passphrase)"
     problem = ssh_problems.refused("sip1", target, tried).diagnostics[0]
     assert f"ssh-add {locked}" in problem.help
+
+
+def test_a_match_exec_works_though_its_library_is_read_late():
+    """In a process of its own, in which nothing else has imported it."""
+    program = (
+        "import sys, sipdeploy.ssh, paramiko\n"
+        "assert 'asyncio' not in sys.modules\n"
+        "config = paramiko.SSHConfig.from_text('Match exec \"true\"\\n  User late\\n')\n"
+        "assert config.lookup('x')['user'] == 'late'\n"
+        "config = paramiko.SSHConfig.from_text('Match exec \"false\"\\n  User late\\n')\n"
+        "assert 'user' not in config.lookup('x')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
