@@ -35,7 +35,8 @@ test: lab-ready  ## everything; without root the lab's tests are skipped, and co
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/lab/test_many_hosts.py
+	$(BIN)/python -m pytest tests/lab/test_many_hosts.py  # 32 hosts want this machine for themselves
 
 format: $(STAMP) ## let ruff write
 	$(BIN)/ruff format --quiet .

@@ -1,7 +1,6 @@
 """What the two service modules share: the values they return and how a version is compared."""
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -76,24 +75,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One complaint of a daemon about a staged file; line 0 is none, an empty path is no file."""
+    """One complaint of a daemon about a staged file."""
 
     path: str
     line: int
     column: int
     text: str
-
-
-# What our own scripts say of the candidate (`complain` in validate.sh).
-_JUDGED = re.compile(r"^judge: (?P<path>[^:]*):(?P<line>\d+): (?P<text>.*)$", re.MULTILINE)
-
-
-def judged(output: str) -> list[Verdict]:
-    """The verdicts of the scripts themselves, beside those of the daemons that they ran."""
-    return [
-        Verdict(path=found["path"], line=int(found["line"]), column=1, text=found["text"])
-        for found in _JUDGED.finditer(output)
-    ]
 
 
 def parse_version(text: str) -> Version:

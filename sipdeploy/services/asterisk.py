@@ -12,7 +12,6 @@ from sipdeploy.service import (
     Directory,
     Port,
     Verdict,
-    judged,
     prefix_length,
 )
 from sipdeploy.site import HostEntry, Site
@@ -77,21 +76,7 @@ DATA = ("pjsip_users.conf", "extensions_hints.conf", "voicemail_users.conf")
 COMPLAINT = re.compile(
     r"(?P<level>ERROR|WARNING)\[\d+\](?:\[C-\w+\])?:? \S+\.c:(?: \w+:)? ?(?P<text>.*)"
 )
-# `at line 7 of rtp.conf`, `line 7 of /etc/asterisk/rtp.conf`, `at line 7 of` where the file is the
-# one that the next complaint names.
-AT_LINE = re.compile(
-    r",?(?: (?:at|in|on))? line (?P<line>\d+) of *(?P<quote>['\"]?)(?P<path>[\w./-]*)(?P=quote)!?$"
-    r"|,?(?: (?:at|in|on))? line (?P<early>\d+) of (?P<file>[\w./-]+)"
-)
-OBJECT = re.compile(
-    r"Could not create an object of type .* from configuration file '(?P<path>.*)'"
-)
-# They follow from what is wrong elsewhere, and are told when nothing else is.
-AFTERMATH = re.compile(
-    r"Could not create an object of type|declined to load|No previous pattern in the first entry"
-    r"|Can't use 'next' priority on the first entry|^the endpoint \S+ is not loaded"
-    r"|Some non-required modules failed to load"
-)
+AT_LINE = re.compile(r"line (?P<line>\d+) of (?P<quote>['\"]?)(?P<path>[\w./-]+)(?P=quote)")
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
@@ -186,45 +171,26 @@ def listens(site: Site, host: HostEntry) -> Sequence[Port]:
 
 def checks(paths: Collection[str]) -> tuple[Check, ...]:
     """A start on trial, unless all that changes are users: Asterisk can judge in no other way."""
-    folders = ("/etc/asterisk/", "/etc/systemd/system/asterisk.service.d/")
     data = {f"/etc/asterisk/{name}" for name in DATA}
-    if not any(path.startswith(folders) and path not in data for path in paths):
+    if not any(path.startswith("/etc/asterisk/") and path not in data for path in paths):
         return ()
     return (Check(service=NAME, title="a trial start of Asterisk", script="trial_asterisk"),)
 
 
 def parse_check(output: str) -> list[Verdict]:
-    """The complaints of Asterisk's log, and of the script that read it."""
-    said = [
-        (complaint["level"], complaint["text"].strip())
-        for complaint in map(COMPLAINT.search, output.splitlines())
-        if complaint
-    ]
-    found = [
-        *(_verdict(text, [t for _, t in said[n + 1 :]]) for n, (_, text) in _relevant(said)),
-        *judged(output),
-    ]
-    causes = [verdict for verdict in found if not AFTERMATH.search(verdict.text)]
-    return list(dict.fromkeys(causes or found))
-
-
-def _relevant(said: Sequence[tuple[str, str]]) -> Iterator[tuple[int, tuple[str, str]]]:
-    """All errors, and those warnings by which something was dropped: the others are of the trial."""
-    for number, (level, text) in enumerate(said):
-        dropped = "nable to register extension" in text or AT_LINE.search(text)
-        if level == "ERROR" or (dropped and "deprecated" not in text):
-            yield number, (level, text)
-
-
-def _verdict(text: str, later: Sequence[str]) -> Verdict:
-    place = AT_LINE.search(text)
-    if place is None:
-        return Verdict(path="", line=0, column=1, text=text)
-    path = place["path"] or place["file"]
-    if not path:
-        owner = next((found for found in map(OBJECT.search, later) if found), None)
-        path = owner["path"] if owner else "pjsip.conf"
-    if not path.startswith("/"):
-        path = f"/etc/asterisk/{path}"
-    rest = f"{text[: place.start()]}{text[place.end() :]}".strip()
-    return Verdict(path=path, line=int(place["line"] or place["early"]), column=1, text=rest)
+    """The complaints of Asterisk's log; those that name a file and a line are placed there."""
+    found: dict[tuple[str, int, str], Verdict] = {}
+    for line in output.splitlines():
+        complaint = COMPLAINT.search(line)
+        if complaint is None:
+            continue
+        text = complaint["text"].strip()
+        place = AT_LINE.search(text)
+        # Most warnings are about the trial itself; those about a line of ours never are.
+        if complaint["level"] == "WARNING" and place is None:
+            continue
+        path = f"/etc/asterisk/{place['path'].rpartition('/')[2]}" if place else ""
+        number = int(place["line"]) if place else 0
+        verdict = Verdict(path=path, line=number, column=1, text=text)
+        found.setdefault((path, number, text), verdict)
+    return list(found.values())

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sipdeploy.render import ManagedFile, display_name, render
-from sipdeploy.service import LOOPBACK, Check, Deployment, Directory, Port, Verdict, judged
+from sipdeploy.service import LOOPBACK, Check, Deployment, Directory, Port, Verdict
 from sipdeploy.site import HostEntry, Site
 
 NAME = "kamailio"
@@ -47,16 +47,7 @@ COMPLAINT = re.compile(
     r"column (?P<column>\d+)[^:]*: *(?P<text>.*)"
 )
 REASON = re.compile(r"(?:ERROR|CRITICAL): (?:<?\w+>? \[[^]]*\]: \w+\(\): )?(?P<text>.*)")
-# What a start says of places: `at cfg:F:N` closes a statement, `(N,C-M,D)` and `line: N col: C` are
-# exact but name no file, `at cfg line N` is an include that is not there.
-AT_PLACE = re.compile(r" *\b(?:at |cfg:|at cfg:)(?P<path>/[^\s:]+):(?P<line>\d+)")
-AT_COLUMN = re.compile(r" *(?:\((?P<line>\d+),(?P<column>\d+)-\d+,\d+\)|line: (\d+) col: (\d+))$")
 AT_LINE = re.compile(r"error at cfg line (\d+)")
-# They follow from what was said before them.
-AFTERMATH = re.compile(
-    r"bad config file|fixing failed|failure in cfg at|error while (?:initializing|submitting)"
-    r"|Error while initializing|receive_fd\(\)|invalid parameter value|error at cfg line"
-)
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
@@ -223,58 +214,29 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
 
     Neither when only the tables change.
     """
-    folders = ("/etc/kamailio/", "/etc/systemd/system/kamailio.service.d/")
-    if not any(path.startswith(folders) and path != DATABASE for path in paths):
+    if not any(path.startswith("/etc/kamailio/") and path != DATABASE for path in paths):
         return ()
     return (
         Check(service=NAME, title="`kamailio -c`", script="check_kamailio"),
-        Check(service=NAME, title="the check of the certificate", script="check_certificate"),
         Check(service=NAME, title="a trial start of Kamailio", script="trial_kamailio"),
     )
 
 
 def parse_check(output: str) -> list[Verdict]:
-    """The complaints of `kamailio -c` or of a start, on both outputs; one for each line at fault."""
+    """The complaints of `kamailio -c`, which come on both outputs; one for each line at fault."""
     found: dict[tuple[str, int], Verdict] = {}
     reasons: list[str] = []
     for line in output.splitlines():
         if complaint := COMPLAINT.search(line):
             _add(found, complaint, reasons)
             reasons = []
-        elif reason := REASON.search(line):
+        elif (reason := REASON.search(line)) and "bad config file" not in line:
             reasons.append(reason["text"].strip())
     if found:
         return list(found.values())
-    return judged(output) or _of_start(reasons)
-
-
-def _of_start(reasons: Sequence[str]) -> list[Verdict]:
-    """One verdict: a start ends with the first thing that it cannot do."""
-    causes = [text for text in reasons if not AFTERMATH.search(text)] or reasons[:1]
-    if not causes:
-        return []
-    said = "\n".join(reasons)
-    place, exact = AT_PLACE.search(said), re.search(AT_COLUMN.pattern, said, re.MULTILINE)
-    missing = AT_LINE.search(said)
-    path, line, column = place["path"] if place else CONFIGURATION, 0, 1
-    if exact:
-        line, column = (int(number) for number in exact.groups() if number)
-    elif place or missing:
-        line = int(place["line"] if place else missing[1] if missing else 0)
-    texts = (AT_COLUMN.sub("", AT_PLACE.sub("", text)).strip() for text in causes)
-    return [
-        Verdict(
-            path=path,
-            line=_counted_once(path, line),
-            column=column,
-            text="; ".join(dict.fromkeys(texts)),
-        )
-    ]
-
-
-def _counted_once(path: str, line: int) -> int:
-    """Kamailio counts the line of an `include_file` twice; ours is above all that can be wrong."""
-    return max(1, line - 1) if line and path.endswith(CONFIGURATION) else line
+    at_line = AT_LINE.search(output)
+    number = int(at_line[1]) if at_line else 1
+    return [Verdict(path=CONFIGURATION, line=number, column=1, text=text) for text in reasons]
 
 
 def _add(
@@ -282,7 +244,8 @@ def _add(
 ) -> None:
     """Enter a complaint with its reasons; older versions say several things of one place."""
     path = complaint["path"]
-    line = _counted_once(path, int(complaint["line"]))
+    # Kamailio counts the line of an `include_file` twice; ours stands above all that can be wrong.
+    line = max(1, int(complaint["line"]) - path.endswith(CONFIGURATION))
     before = found.get((path, line))
     texts = [before.text] if before else []
     texts += [text for text in (complaint["text"].strip(), *reasons) if text]
