@@ -119,6 +119,16 @@ class Host:
         """What the host has printed on its console since it was made."""
         return (self.disk.directory / "console").read_text("utf-8", errors="replace")
 
+    @property
+    def network(self) -> Network:
+        """The lab's network."""
+        return self._network
+
+    @property
+    def hardware_address(self) -> str:
+        """The MAC address of its interface."""
+        return self._network.hardware_address(self._octet)
+
     def start(self) -> None:
         """Boot; returns when logins are possible and every unit has started or failed."""
         if self.is_running:

@@ -63,7 +63,7 @@ class Network:
     def create(self) -> None:
         """Make the bridge and let its hosts out."""
         _ip(
-            f"link add {self.name} address {self._mac(1)} type bridge",
+            f"link add {self.name} address {self.hardware_address(1)} type bridge",
             f"addr add {self.address}/24 dev {self.name}",
             f"link set {self.name} up",
         )
@@ -73,7 +73,11 @@ class Network:
 
     def attach(self, host: str, octet: int) -> None:
         """Give a host a network namespace with one interface, plugged into the bridge."""
-        namespace, plug, mac = self.namespace(host), f"{self.name}-{octet}", self._mac(octet)
+        namespace, plug, mac = (
+            self.namespace(host),
+            f"{self.name}-{octet}",
+            self.hardware_address(octet),
+        )
         _ip(f"netns add {namespace}")
         _ip(
             f"link add {plug} type veth peer name eth0 address {mac} netns {namespace}",
@@ -118,7 +122,8 @@ class Network:
             if route["dst"] != "default"
         )
 
-    def _mac(self, octet: int) -> str:
+    def hardware_address(self, octet: int) -> str:
+        """Return the MAC address of the host with this last octet."""
         # One address, one MAC: neighbours remember it, over restarts and when a plug is pulled.
         return f"02:53:49:50:{self.number:02x}:{octet:02x}"
 
