@@ -86,7 +86,8 @@ class Machine:
 
     @property
     def units(self) -> dict[str, Any]:
-        return {name: m for name, m in SERVICES.items() if name == "kamailio" or self.has_asterisk}
+        daemons = ("asterisk", "kamailio") if self.has_asterisk else ("kamailio",)
+        return {name: SERVICES[name] for name in daemons}
 
     def run(self, command: str) -> str:
         return self.host.run(command, check=True).stdout
@@ -101,7 +102,7 @@ def prepare(lab, suite: str) -> Machine:
     host = lab.boot(f"versions-{suite}", suite=suite)
     host.write("/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", mode=0o755)
     modules = (kamailio, asterisk) if suite in WITH_ASTERISK else (kamailio,)
-    names = " ".join(name for m in modules for name in m.packages("debian", suite))
+    names = " ".join(name for m in modules for name in m.packages(None, "debian", suite))
     install = f"apt-get -qq -y --no-install-recommends install {names}"
     environment = "DEBIAN_FRONTEND=noninteractive"
     host.run(

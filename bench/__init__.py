@@ -1,0 +1,1 @@
+"""How long an apply takes, beside what somebody would use instead; `make bench`."""
