@@ -14,13 +14,19 @@ has_port() {
 # and SIP through it is answered. A REGISTER without credentials asks for nothing and is challenged,
 # in mode `asterisk` by Asterisk behind Kamailio. ADDRESS PORT DOMAIN FILE ORIGIN NUMBER
 register() {
-    printf '%s\r\n' "REGISTER sip:$3 SIP/2.0" "Via: SIP/2.0/WSS probe.invalid;branch=z9hG4bK$$" \
-        "Max-Forwards: 70" "From: <sip:$6@$3>;tag=$$" "To: <sip:$6@$3>" "Call-ID: $$@probe.invalid" \
+    # each attempt is one of its own: a proxy would send the answer of an equal one where that came from
+    once=$(date +%s%N)
+    printf '%s\r\n' "REGISTER sip:$3 SIP/2.0" "Via: SIP/2.0/WSS probe.invalid;branch=z9hG4bK$once" \
+        "Max-Forwards: 70" "From: <sip:$6@$3>;tag=$once" "To: <sip:$6@$3>" "Call-ID: $once@probe.invalid" \
         "CSeq: 1 REGISTER" "Contact: <sip:$6@probe.invalid;transport=ws>" "Expires: 60" "Content-Length: 0" ""
 }
 octets() { for octet; do printf "\\$(printf %03o "$octet")"; done; }
-# A text frame as a client sends it (RFC 6455, section 5.2): masked, and the mask is all zeros.
+# A text frame as a client sends it (RFC 6455, section 5.2): masked, and the mask is all zeros. In one
+# piece, so that it is one TLS record.
 frame() {
+    pieces "$1" >"$candidate/frame" && cat "$candidate/frame"
+}
+pieces() {
     length=$((${#1} + 1)) # of the last line end the shell has cut the line feed
     octets 129 254 $((length / 256)) $((length % 256)) 0 0 0 0
     printf '%s\n' "$1"

@@ -70,7 +70,9 @@ def system(request, lab, tmp_path_factory):
     deployer.write(name=host.name, address=host.address, mode=mode)
     began = time.monotonic()
     done = deployer.run("apply", host.name, "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
+    if done.returncode:
+        host.stop()
+        pytest.fail(done.stdout + done.stderr)
     yield System(
         mode=mode,
         host=host,

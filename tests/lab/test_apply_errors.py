@@ -155,21 +155,23 @@ def test_ctrl_c_undoes_and_tells(installed, lab, tmp_path):
     deployer = Deployer(lab, tmp_path / "person")
     deployer.write(name="sip1", address=host.address, mode="kamailio")
     before = live(host)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sipdeploy", "apply", "--yes", "--overwrite"],
+    argv = [sys.executable, "-m", "sipdeploy", "apply", "--yes", "--overwrite"]
+    seen = []
+    with subprocess.Popen(
+        argv,
         cwd=deployer.folder,
         env=deployer.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if "arm the rollback timer" in line:
-            process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130, seen
-    assert "rolled back" in process.stdout.read()
+    ) as process:
+        for line in process.stderr:
+            seen.append(line)
+            if "arm the rollback timer" in line:
+                process.send_signal(signal.SIGINT)
+        told = process.stdout.read()
+    assert process.returncode == 130, seen
+    assert "rolled back" in told
     assert live(host) == before
 
 

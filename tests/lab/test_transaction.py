@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 OLD = "{1001: {name: Alice}, 1002: {name: Bob}}"
 NEW = "{1001: {name: Alicia}, 1002: {name: Bob}, 1009: {name: Nine}}"
 CALLS = ("facts", "stage", "swap", "confirm")
-SECONDS = 3  # until the host undoes by itself
-BOUND = SECONDS + 6
+SECONDS = 6  # until the host undoes by itself
+BOUND = SECONDS + 30
 
 
 @pytest.fixture(scope="module")
