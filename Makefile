@@ -36,7 +36,7 @@ test: lab-ready  ## everything; without root the lab's tests are skipped, and co
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/lab/test_many_hosts.py
-	$(BIN)/python -m pytest tests/lab/test_many_hosts.py  # 32 hosts want this machine for themselves
+	$(BIN)/python -m pytest tests/lab/test_many_hosts.py  # many hosts want this machine for themselves
 
 bench: lab-ready ## an apply beside a bare SSH process, pyinfra and Ansible, at three distances
 	@test -d .bench-venv || { $(PYTHON) -m venv .bench-venv && .bench-venv/bin/pip install --quiet -r bench/requirements.txt; }
