@@ -1,14 +1,17 @@
 """Plan, drift, releases and locks through the command line, on a real host."""
 
 import asyncio
+import hashlib
 import json
 import re
 import stat
+import threading
+import time
 
 import pytest
 from applying import live, tree, units
 from conftest import Deployer
-from system import DOMAIN, password
+from system import DOMAIN, NUMBERS, password
 
 from lab.sip import Phone
 
@@ -38,29 +41,40 @@ def plan(person, *options):
     return done.returncode, done.stdout
 
 
+def written(host):
+    """Content, owner, mode and time of change of all of /etc and of what sipdeploy keeps."""
+    show = (
+        "find /etc /var/lib/sipdeploy /var/log/sipdeploy.log"
+        " -printf '%p %M %u:%g %T@ %C@ %l '"
+        " \\( -type f -exec sha256sum {} \\; -o -printf '\\n' \\) 2>/dev/null | sort; ls /var/lib"
+    )
+    return host.run(show).stdout.splitlines()
+
+
 def test_a_plan_of_a_bare_host_changes_nothing(person):
-    before = person.host.run("find /etc -newer /etc/hostname | sort; ls /var/lib").stdout
+    before = written(person.host)
     code, told = plan(person, "--check")
     assert code == 1
     assert "+ package kamailio " in told
-    assert person.host.run("find /etc -newer /etc/hostname | sort; ls /var/lib").stdout == before
+    assert written(person.host) == before
+    assert person.host.run("ls /var/lib/sipdeploy").returncode != 0
 
 
 def test_after_an_apply_there_is_nothing_to_do_and_nothing_is_done(person):
     assert person.run("apply", "--yes").returncode == 0
     assert plan(person, "--check") == (0, "sip1\n  no changes\n")
-    show = "find /etc /var/lib/sipdeploy -type f -printf '%p %T@ %s\\n' | sort"
-    before = tree(person.host), units(person.host), person.host.run(show).stdout
+    before = written(person.host), units(person.host)
     done = person.run("apply", "--yes")
     assert "sip1  unchanged, 0 changes" in done.stdout
-    assert (tree(person.host), units(person.host), person.host.run(show).stdout) == before
+    assert (written(person.host), units(person.host)) == before
 
 
 def test_a_new_user_is_shown_without_secrets(person):
     edit(person, "  1006: {name: Dan}\n", "  1006: {name: Dan}\n  1007: {name: Sue}\n")
     secrets = person.folder / "secrets.yaml"
     secrets.write_text(secrets.read_text() + '  "1007": lab-only-1007-Zq8Kd2\n')
-    code, told = plan(person)
+    seen = person.run("plan")
+    code, told = seen.returncode, seen.stdout
     assert code == 0
     for line in (
         "+[1007](user)",
@@ -77,11 +91,16 @@ def test_a_new_user_is_shown_without_secrets(person):
         "pjsip_users.conf",
         "sipdeploy.db",
     ]
-    assert person.run("apply", "--yes").returncode == 0
+    done = person.run("apply", "--yes")
+    assert done.returncode == 0
     logs = list((person.folder / "home/.local/state/sipdeploy/logs").iterdir())
-    said = told + data + "".join(log.read_text() for log in logs)
+    said = seen.stderr + told + data + done.stdout + done.stderr
+    said += "".join(log.read_text() for log in logs)
     assert not HA1.search(said)
-    assert password("1007") not in said
+    assert not [number for number in (*NUMBERS, "1007") if password(number) in said]
+    ha1 = hashlib.md5(f"1007:{DOMAIN}:{password('1007')}".encode()).hexdigest()
+    hosts_own = person.host.run("cat /etc/kamailio/sipdeploy.db | tr -d '\\0'").stdout
+    assert ha1 in hosts_own, "the very thing that was looked for is on the host"
     assert {stat.S_IMODE(log.stat().st_mode) for log in logs} == {0o600}
 
 
@@ -103,11 +122,15 @@ def test_an_edit_on_the_host_is_shown_and_stops_an_apply(person):
 
 def test_local_files_are_read_and_never_touched(person):
     host = person.host
-    host.write("/etc/kamailio/local.cfg", b'route[LOCAL_REQUEST] {\n\txlog("local\\n");\n}\n')
-    host.write("/etc/asterisk/local/extensions.conf", b"[mine]\nexten => 1,1,Hangup()\n")
+    mine = {
+        "/etc/kamailio/local.cfg": b'route[LOCAL_REQUEST] {\n\txlog("local\\n");\n}\n# by hand\n',
+        "/etc/asterisk/local/extensions.conf": b"[mine]\nexten => 1,1,Hangup()\n",
+    }
+    for path, content in mine.items():
+        host.write(path, content)
     edit(person, "services:\n", "ports: {registrar: 5064}\nservices:\n")
     assert person.run("apply", "--yes").returncode == 0
-    assert host.read("/etc/asterisk/local/extensions.conf").startswith(b"[mine]")
+    assert {path: host.read(path) for path in mine} == mine
     host.run("asterisk -rx 'dialplan reload'")
     assert "mine" in host.run("asterisk -rx 'dialplan show mine'").stdout
     assert plan(person, "--check")[0] == 0
@@ -130,12 +153,17 @@ def test_a_saved_plan_is_carried_out_or_refused(person):
     edit(person, "{name: Susan}", "{name: Sue}")
     assert person.run("plan", "-o", "plan.json").returncode == 0
     edit(person, "{name: Sue}", "{name: Anna}")
+    before = written(person.host), units(person.host)
     done = person.run("apply", "plan.json")
     assert (done.returncode, "error[SD529]" in done.stderr) == (1, True)
+    assert (written(person.host), units(person.host)) == before
     edit(person, "{name: Anna}", "{name: Sue}")
     person.host.run("chmod 600 /etc/kamailio/tls.cfg")
+    before = written(person.host), units(person.host)
     done = person.run("apply", "plan.json")
-    assert (done.returncode, "/etc/kamailio/tls.cfg" in done.stderr) == (1, True)
+    assert (done.returncode, "error[SD529]" in done.stderr) == (1, True)
+    assert "now also: ~ /etc/kamailio/tls.cfg" in done.stderr
+    assert (written(person.host), units(person.host)) == before
     assert person.run("apply", "--yes").returncode == 0
 
 
@@ -186,13 +214,34 @@ def test_a_release_comes_back(person):
     assert (done.returncode, "error[SD530]" in done.stderr) == (4, True)
 
 
+def lock(person):
+    """The lock of somebody who has been at work for five minutes."""
+    folder = "/var/lib/sipdeploy/lock"
+    made = f"mkdir {folder}; echo bob@desk > {folder}/holder; echo 'apply sip1' > {folder}/purpose"
+    person.host.run(f"{made}; touch -d '-310 seconds' {folder}", check=True)
+    return folder
+
+
 def test_a_lock_says_who_has_it_and_can_be_broken(person):
-    lock = "/var/lib/sipdeploy/lock"
-    made = f"mkdir {lock}; echo bob@desk > {lock}/holder; echo 'apply sip1' > {lock}/purpose"
-    person.host.run(made, check=True)
+    folder = lock(person)
+    before = tree(person.host), units(person.host)
     done = person.run("apply", "--yes", "--lock-wait", "1")
     assert done.returncode == 4
-    for text in ("is locked by bob@desk", "for `apply sip1`, for ", "--break-lock"):
-        assert text in done.stderr
+    for text in ("is locked by bob@desk", "for `apply sip1`, for 5 min", "--break-lock"):
+        assert text in done.stderr, done.stderr
+    assert (tree(person.host), units(person.host)) == before
     assert person.run("apply", "--yes", "--break-lock").returncode == 0
-    assert person.host.run(f"ls {lock}").returncode != 0
+    assert person.host.run(f"ls {folder}").returncode != 0
+
+
+def test_a_lock_is_waited_for(person):
+    folder = lock(person)
+    edit(person, "{name: Other}", "{name: Late}")
+    gone = threading.Timer(4, person.host.run, [f"rm -r {folder}"])
+    began = time.monotonic()
+    gone.start()
+    done = person.run("apply", "--yes", "--lock-wait", "60")
+    gone.join()
+    assert done.returncode == 0, done.stderr
+    assert 4 <= time.monotonic() - began < 40
+    assert b"Late" in person.host.read("/etc/kamailio/sipdeploy.db")
