@@ -61,11 +61,12 @@ class Deployer:
         )
 
 
-@pytest.fixture(scope="session", params=["kamailio", "asterisk"])
+@pytest.fixture(scope="module", params=["kamailio", "asterisk"])
 def system(request, lab, tmp_path_factory):
-    """A calling system that `sipdeploy apply` made of a bare host, for each mode."""
+    """A calling system that `sipdeploy apply` made of a bare host, for each file and mode."""
     mode = request.param
-    host = lab.boot(f"sip-{mode}", suite=os.environ.get("LAB_SUITE", "sid"))
+    file = request.module.__name__.removeprefix("test_").replace("_", "-")
+    host = lab.boot(f"{file}-{mode}", suite=os.environ.get("LAB_SUITE", "sid"))
     deployer = Deployer(lab, tmp_path_factory.mktemp(mode))
     deployer.write(name=host.name, address=host.address, mode=mode)
     began = time.monotonic()
