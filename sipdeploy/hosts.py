@@ -31,7 +31,9 @@ SUDO_REFUSALS = (
 PARTS = {
     "lock": ("common", "turn", "lock"),
     "stage": ("common", "turn", "validate", "stage"),
-    "swap": ("common", "arm", "services", "verify", "swap"),
+    "swap": ("common", "arm", "services", "sockets", "verify", "swap"),
+    "trial_asterisk": ("sockets", "trial_asterisk"),
+    "trial_kamailio": ("sockets", "trial_kamailio"),
 }
 SUDO_MISSING = ("sudo: not found", "sudo: command not found", "command not found: sudo")
 

@@ -1,5 +1,6 @@
 # Starts a second Asterisk with the candidate's configuration, in a network of its own and with folders
 # of its own, and gives what it complains of. Nothing of the one that runs is touched.
+candidate=${0%/scripts/*}
 work=$(mktemp -d /tmp/trial.XXXXXX) && mkdir "$work/db" "$work/run" "$work/log" "$work/spool" "$work/keys" || exit 1
 modules=$(sed -n 's/^astmoddir *=>* *//p' /etc/asterisk/asterisk.conf 2>/dev/null | head -n 1)
 cat >"$work/asterisk.conf" <<EOF
@@ -26,16 +27,31 @@ until [ -S "$work/run/asterisk.ctl" ] || [ "$tries" -ge 600 ] || ! kill -0 "$mai
     tries=$((tries + 1)); sleep 0.05
 done
 verdict=1
+complain() { echo "[trial] ERROR[0]: trial.c: $*" >>"$work/log/trial"; }
+# What a dialplan calls is looked up when a call comes that far; here, before anybody calls. Names of
+# applications are compared as Asterisk does, without regard to case.
+applications() {
+    ask "core show applications" | sed -n 's/^ *\([A-Za-z0-9_]*\): .*/\1/p' >"$work/applications"
+    ask "dialplan show" | tr -d '\r' |
+        sed -n 's/^ .* [0-9]*\. \([A-Za-z0-9_]*\)(.*\[\([^][]*\)\]$/\1 \2/p' >"$work/steps"
+    awk 'NR == FNR { known[tolower($1)]; next } !(tolower($1) in known)' "$work/applications" "$work/steps" |
+        while read -r name place; do
+            case $place in
+            *:*) complain "Asterisk has no application $name, at line ${place##*:} of '${place%:*}'" ;;
+            *) complain "Asterisk has no application $name, which its dialplan calls" ;;
+            esac
+        done
+}
 if ask "core waitfullybooted" | grep -q booted; then
     verdict=0
     wanted=$(cat /etc/asterisk/pjsip.conf /etc/asterisk/pjsip_users.conf | grep -cE '^\[(trunk\]\(webrtc\)|[0-9]+\]\(user\))')
     found=$(ask "pjsip show endpoints" | sed -n 's/^Objects found: *//p')
-    if [ "${found:-0}" -lt "$wanted" ]; then
-        echo "[trial] ERROR[0]: trial.c:1 count: of $wanted endpoints in pjsip.conf only ${found:-0} were loaded"
-        verdict=1
-    fi
+    [ "${found:-0}" -ge "$wanted" ] || complain "of $wanted endpoints in pjsip.conf only ${found:-0} were loaded"
+    deaf asterisk "$candidate/probes" | while read -r line; do complain "$line"; done
+    applications
 fi
-grep ' ERROR\[' "$work/log/trial" >"$work/errors" && verdict=1
+# Most warnings are about the trial itself; those about a line of a file never are.
+grep -qE ' ?ERROR\[|WARNING\[.* line [0-9]+ of ' "$work/log/trial" && verdict=1
 kill -9 "$main" 2>/dev/null
 if [ "$verdict" != 0 ]; then cat "$work/log/trial"; tail -n 5 "$work/said"; fi
 exit "$verdict"

@@ -1,6 +1,6 @@
 # Starts the candidate's Kamailio in a network of its own, and asks it. What its parser passes and a
 # start does not: a route or a table that is not there, a bad pattern, an address that cannot be.
-config=/etc/kamailio/kamailio.cfg
+config=/etc/kamailio/kamailio.cfg candidate=${0%/scripts/*}
 chown kamailio: /run/kamailio || exit 1 # a folder of this trial alone
 ip link set lo up
 for address in $(sed -n 's/^listen=tls:\[*\([0-9a-fA-F.:]*[0-9a-fA-F]\)\]*:[0-9]* .*/\1/p' "$config"); do
@@ -17,19 +17,40 @@ ulimit -n 65536 2>/dev/null
 # Shared memory for the tables, not for the connections: there will be one.
 setsid kamailio -f "$config" -DD -E -m 512 -M "${private:-64}" -u kamailio -g kamailio -P /run/kamailio/trial.pid >/tmp/said 2>&1 &
 main=$!
-verdict=1 tries=0
-while [ "$tries" -lt 600 ] && kill -0 "$main" 2>/dev/null; do
-    if kamcmd -s unix:/run/kamailio/kamailio_ctl core.uptime >/dev/null 2>&1; then
-        printf 'GET /healthz HTTP/1.1\r\nHost: trial\r\nConnection: close\r\n\r\n' |
-            timeout 5 openssl s_client -quiet -connect "$where:$port" 2>/tmp/tls | head -n 1 |
-            grep -q '^HTTP/1\.[01] 200' && verdict=0
-        break
-    fi
+ask() { kamcmd -s unix:/run/kamailio/kamailio_ctl "$1" >/dev/null 2>&1; }
+complain() { echo "trial: $*"; verdict=1; }
+# A table that nobody made is no error when Kamailio starts: what is read from it is nothing.
+tables() {
+    kamcmd -s unix:/run/kamailio/kamailio_ctl htable.listTables | sed -n 's/^[{[:space:]]*name: *//p' >/tmp/tables
+    awk 'NR == FNR { known[$1]; next }
+        {
+            text = $0; sub(/^[ \t]*#.*/, "", text); at = 0
+            while (match(text, /\$sht[a-z]*\([A-Za-z0-9_-]+=>/)) {
+                name = substr(text, RSTART, RLENGTH - 2); sub(/.*\(/, "", name)
+                if (!(name in known)) printf "%s:%d:%d: there is no table %s\n", FILENAME, FNR, at + RSTART, name
+                at += RSTART; text = substr(text, RSTART + 1)
+            }
+        }' /tmp/tables /etc/kamailio/*.cfg
+}
+page() {
+    printf 'GET /healthz HTTP/1.1\r\nHost: trial\r\nConnection: close\r\n\r\n' |
+        timeout 5 openssl s_client -quiet -connect "$where:$port" 2>/tmp/tls | head -n 1 |
+        grep -q '^HTTP/1\.[01] 200'
+}
+tries=0
+until ask core.uptime || [ "$tries" -ge 600 ] || ! kill -0 "$main" 2>/dev/null; do
     tries=$((tries + 1)); sleep 0.05
 done
-kill "$main" 2>/dev/null
-if [ "$verdict" != 0 ]; then
-    cat /tmp/said
-    if kill -0 "$main" 2>/dev/null; then echo "ERROR: trial [wss]: answer(): it starts, but does not answer on port $port"; tail -n 3 /tmp/tls; fi
+verdict=0
+if ask core.uptime; then
+    { tables; deaf kamailio "$candidate/probes"; } >/tmp/faults
+    while read -r line; do complain "$line"; done </tmp/faults
+    [ "$verdict" != 0 ] || page || complain "it starts, but does not answer on port $port: $(tail -n 1 /tmp/tls)"
+    # what it only says, and starts all the same
+    if grep -qE ' (ERROR|CRITICAL): ' /tmp/said; then verdict=1; fi
+else
+    verdict=1
 fi
+kill "$main" 2>/dev/null
+if [ "$verdict" != 0 ]; then cat /tmp/said; fi
 exit "$verdict"

@@ -22,7 +22,7 @@ view() {
 }
 judge() {
     systemd-run --quiet --pipe --wait --collect -p RuntimeMaxSec=90 -p PrivateNetwork=yes \
-        -p PrivateTmp=yes -p TemporaryFileSystem=/run/kamailio -p "BindReadOnlyPaths=${binds# }" -- "$@"
+        -p PrivateTmp=yes -p ProtectSystem=strict -p ProtectHome=yes -p TemporaryFileSystem=/run/kamailio -p "BindReadOnlyPaths=${binds# }" -- "$@"
 }
 validate() {
     [ -s "$candidate/checks" ] || return 0

@@ -1,15 +1,4 @@
 # Waits until units are active and ports answer; tells what still does not. Sourced before `swap`.
-has_port() {
-    printf '%s\n' "$sockets" | awk -v proto="$1" -v address="$2" -v port="$3" -v program="$4" '
-        $1 == proto && index($0, "((\"" program "\",") {
-            at = match($5, /:[0-9]+$/)
-            host = substr($5, 1, at - 1)
-            gsub(/[\[\]]/, "", host); sub(/%.*/, "", host)
-            wild = host == "*" || host == "0.0.0.0" || host == "::"
-            if (substr($5, at + 1) == port && (wild || host == address)) found = 1
-        }
-        END { exit !found }'
-}
 # Over one connection to the WebSocket port: it shows the certificate of the file, speaks WebSocket,
 # and SIP through it is answered. A REGISTER without credentials asks for nothing and is challenged,
 # in mode `asterisk` by Asterisk behind Kamailio. ADDRESS PORT DOMAIN FILE ORIGIN NUMBER

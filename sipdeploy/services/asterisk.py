@@ -77,6 +77,8 @@ COMPLAINT = re.compile(
     r"(?P<level>ERROR|WARNING)\[\d+\](?:\[C-\w+\])?:? \S+\.c:(?: \w+:)? ?(?P<text>.*)"
 )
 AT_LINE = re.compile(r"line (?P<line>\d+) of (?P<quote>['\"]?)(?P<path>[\w./-]+)(?P=quote)")
+# A trial has its files below a folder of its own; the log may name them by that.
+TRIAL = re.compile(r"^(/tmp/trial\.\w+/etc/|/etc/asterisk/)")
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
@@ -189,7 +191,7 @@ def parse_check(output: str) -> list[Verdict]:
         # Most warnings are about the trial itself; those about a line of ours never are.
         if complaint["level"] == "WARNING" and place is None:
             continue
-        path = f"/etc/asterisk/{place['path'].rpartition('/')[2]}" if place else ""
+        path = f"/etc/asterisk/{TRIAL.sub('', place['path'])}" if place else ""
         number = int(place["line"]) if place else 0
         verdict = Verdict(path=path, line=number, column=1, text=text)
         found.setdefault((path, number, text), verdict)

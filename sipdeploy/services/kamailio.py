@@ -48,6 +48,10 @@ COMPLAINT = re.compile(
 )
 REASON = re.compile(r"(?:ERROR|CRITICAL): (?:<?\w+>? \[[^]]*\]: \w+\(\): )?(?P<text>.*)")
 AT_LINE = re.compile(r"error at cfg line (\d+)")
+# What a trial start finds by asking, placed or not.
+ASKED = re.compile(
+    r"^trial: (?:(?P<path>/[^:]+):(?P<line>\d+):(?P<column>\d+): )?(?P<text>.*)$", re.MULTILINE
+)
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
@@ -223,7 +227,7 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
 
 
 def parse_check(output: str) -> list[Verdict]:
-    """The complaints of `kamailio -c`, which come on both outputs; one for each line at fault."""
+    """The complaints of `kamailio -c` and of a trial start; one for each line at fault."""
     found: dict[tuple[str, int], Verdict] = {}
     reasons: list[str] = []
     for line in output.splitlines():
@@ -232,11 +236,22 @@ def parse_check(output: str) -> list[Verdict]:
             reasons = []
         elif (reason := REASON.search(line)) and "bad config file" not in line:
             reasons.append(reason["text"].strip())
-    if found:
-        return list(found.values())
+    verdicts = [_asked(match) for match in ASKED.finditer(output)] + list(found.values())
+    if verdicts or not reasons:
+        return verdicts
     at_line = AT_LINE.search(output)
-    number = int(at_line[1]) if at_line else 1
-    return [Verdict(path=CONFIGURATION, line=number, column=1, text=text) for text in reasons]
+    number = int(at_line[1]) if at_line else 0  # a start fails at no line
+    text = "; ".join(dict.fromkeys(reasons))
+    return [Verdict(path=CONFIGURATION, line=number, column=1, text=text)]
+
+
+def _asked(match: re.Match[str]) -> Verdict:
+    return Verdict(
+        path=match["path"] or CONFIGURATION,
+        line=int(match["line"] or 0),
+        column=int(match["column"] or 1),
+        text=match["text"],
+    )
 
 
 def _add(

@@ -10,9 +10,7 @@ from sipdeploy.services import SERVICES
 
 def checks(plan: Plan) -> tuple[Check, ...]:
     """What is to be judged: nothing of a service of which only data changes, or not even that."""
-    paths = frozenset(
-        change.path for change in plan.changes if change.kind in ("create", "update", "delete")
-    )
+    paths = frozenset(change.path for change in plan.changes if change.kind != "directory")
     return tuple(check for service in SERVICES.values() for check in service.checks(paths))
 
 

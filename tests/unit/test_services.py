@@ -390,7 +390,8 @@ def test_complaints_of_the_real_kamailio_are_understood(version):
         assert what in verdicts[0].text, name
         if which and name != "brace":
             assert which in verdicts[0].text, name
-        assert all(verdict.text and verdict.line for verdict in verdicts)
+        assert all(verdict.text for verdict in verdicts)
+        assert all(verdict.line for verdict in verdicts) or name == "warn"
         places = [(verdict.path, verdict.line) for verdict in verdicts]
         if name not in {"include", "warn"}:  # these have no place, or only a line
             assert len(places) == len(set(places))
@@ -419,6 +420,14 @@ def test_a_warning_alone_is_no_verdict():
     assert kamailio.parse_check(" 0(1) WARNING: <core> [core/cfg.y:1]: warn_at(): x\nok") == []
 
 
+def test_what_a_trial_start_asked_for_is_placed_where_it_can_be():
+    placed, bare = kamailio.parse_check(
+        "trial: /etc/kamailio/kamailio.cfg:7:3: there is no table x\ntrial: it does not listen\n"
+    )
+    assert (placed.line, placed.column, placed.text) == (7, 3, "there is no table x")
+    assert (bare.line, bare.text) == (0, "it does not listen")
+
+
 def test_a_daemon_is_started_on_trial_unless_only_users_change():
     code = {"/etc/kamailio/kamailio.cfg", "/etc/asterisk/rtp.conf"}
     data = {file.path for file in tree(inventory()).files if file.is_data}
@@ -440,3 +449,7 @@ def test_complaints_of_asterisk_are_placed_where_they_name_a_line():
     assert (placed.path, placed.line) == ("/etc/asterisk/pjsip.conf", 61)
     assert (warned.path, warned.line) == ("/etc/asterisk/extensions.conf", 7)
     assert (bare.path, bare.line, bare.text) == ("", 0, "it is broken")
+    (local,) = asterisk.parse_check(
+        "[x] ERROR[0]: trial.c: no such thing, at line 2 of '/tmp/trial.a1/etc/local/extensions.conf'"
+    )
+    assert local.path == "/etc/asterisk/local/extensions.conf"
