@@ -450,6 +450,6 @@ def test_complaints_of_asterisk_are_placed_where_they_name_a_line():
     assert (warned.path, warned.line) == ("/etc/asterisk/extensions.conf", 7)
     assert (bare.path, bare.line, bare.text) == ("", 0, "it is broken")
     (local,) = asterisk.parse_check(
-        "[x] ERROR[0]: trial.c: no such thing, at line 2 of '/tmp/trial.a1/etc/local/extensions.conf'"
+        "[x] ERROR[0]: trial.c: no such thing, at line 2 of '/tmp/trial.a/etc/local/x.conf'"
     )
-    assert local.path == "/etc/asterisk/local/extensions.conf"
+    assert local.path == "/etc/asterisk/local/x.conf"
