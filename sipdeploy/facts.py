@@ -106,7 +106,8 @@ class Facts:
     has_abandoned_run: bool
     certificate: Certificate | None
     release: int = 0
-    lock_since: float | None = None
+    lock_purpose: str = ""
+    lock_seconds: float | None = None  # its age
     run_holder: str = ""
     outcome: Outcome | None = None
     has_timer: bool = False
@@ -177,7 +178,8 @@ def parse(found: Mapping[str, str], now: float) -> Facts:
         lock_holder=found["lock"].strip(),
         has_abandoned_run=bool(found["abandoned"].strip()),
         release=int(_number(found["release"].strip(), 0)),
-        lock_since=_moment(found["since"]),
+        lock_purpose=found["purpose"].strip(),
+        lock_seconds=_age(found["since"], clock),
         run_holder=found["runner"].strip(),
         outcome=_outcome(found["outcome"]),
         has_timer=bool(found["timer"].strip()),
@@ -283,9 +285,9 @@ def _unit(values: Mapping[str, str]) -> Unit:
     )
 
 
-def _moment(text: str) -> float | None:
-    seconds = _number(text.strip(), 0.0)
-    return seconds or None
+def _age(text: str, clock: float) -> float | None:
+    began = _number(text.strip(), 0.0)
+    return clock - began if began else None
 
 
 def _outcome(text: str) -> Outcome | None:

@@ -5,7 +5,10 @@ import datetime as dt
 from sipdeploy import facts
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Facts
+from sipdeploy.plan import Plan
 from sipdeploy.service import local_place
+from sipdeploy.services import firewall
+from sipdeploy.site import Ports
 
 
 def drift(name: str, path: str) -> Diagnostic:
@@ -62,3 +65,23 @@ def unfinished(name: str, found: Facts) -> Diagnostic:
         message=f"an apply to `{name}` is unfinished; {by_timer}",
         notes=(f"it is that of {found.run_holder}",) if found.run_holder else (),
     )
+
+
+def closed(name: str, plan: Plan, found: Facts, ports: Ports) -> tuple[Diagnostic, ...]:
+    """A firewall of somebody else that phones do not get through: an accept of ours is none of it.
+
+    Told while there is something to do; a second apply has nothing to say.
+    """
+    is_ours = any(file.path == firewall.UFW for file in plan.desired.files)
+    chains = () if is_ours else found.closing_chains
+    if plan.is_empty or not chains:
+        return ()
+    where = " and ".join(f"`{chain}`" for chain in chains)
+    rule = f"tcp dport {ports.wss} accept; udp dport {ports.rtp.start}-{ports.rtp.end} accept"
+    problem = Diagnostic(
+        code="SD518",
+        severity="warning",
+        message=f"another firewall on `{name}` drops what it does not know (chain {where})",
+        help=f"let phones through it too: `{rule}`",
+    )
+    return (problem,)

@@ -189,7 +189,10 @@ class Visit:
             if self._job.stop.wait(1.0):
                 return
             found = self._read(host)
-        if found.has_abandoned_run and not self._is_held(found):
+        if self._is_held(found):  # what would be planned is about to change
+            held = found.lock_holder, found.lock_purpose, found.lock_seconds
+            raise steps.locked(self.name, *held)
+        if found.has_abandoned_run:
             what = "undo an unfinished apply"
             self._do(host, what, lambda: steps.recover(host, found.lock_holder))
             self._warn(notices.undone(self.name, found))
@@ -211,12 +214,13 @@ class Visit:
         self._facts = found
         self._preflight(found)
         self.plan = make_plan(self._job.want(host, self.name, found), found, time.time())
+        self._warnings += notices.closed(self.name, self.plan, found, self._job.site.ports)
 
     def _check_plan(self) -> None:
         """Refuse to lose an edit, and to do anything but what was agreed to."""
         plan, choices = self.plan, self._job.choices
-        if plan is None or self._facts is None or self._is_held(self._facts):
-            return  # somebody is at work: the lock will say so
+        if plan is None:
+            return
         if choices.saved is not None:
             problems = saved.differences(choices.saved, self.name, plan)
             if problems:

@@ -43,6 +43,7 @@ section directories; stat -c '%a %U:%G %n' $directories
 section managed; cat "$state/managed"
 section serial; cat "$state/serial"
 section lock; cat "$state/lock/holder"
+section purpose; cat "$state/lock/purpose"
 section since; stat -c %Y "$state/lock"
 section release; cat "$state/release"
 section abandoned; if [ -e "$state/undo/index" ]; then echo yes; fi

@@ -57,6 +57,7 @@ while IFS=$tab read -r kind mode owner path <&3; do
     prepare "$kind" "$mode" "$owner" "$path" || fail "$path could not be written"
 done 3<"$candidate/changes"
 
+count_registrations
 step "$(title arm)"
 arm "$timeout"
 stop_units
@@ -68,3 +69,6 @@ if [ -s "$candidate/changes" ]; then sync -f "$undo"; fi
 section swapped
 services
 verify "$seconds"
+if [ ! -s "$candidate/left" ]; then await_registrations "$seconds"; fi
+section left; cat "$candidate/left"
+section verified

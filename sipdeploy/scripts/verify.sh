@@ -71,11 +71,36 @@ verify() {
         if [ ! -s "$candidate/left" ] || [ "$(date +%s)" -ge "$end" ]; then break; fi
         sleep 0.2
     done
-    section left; cat "$candidate/left"
     if [ -s "$candidate/left" ]; then
         for unit in $(awk -F "$tab" '$1 == "unit" { print $2 }' "$candidate/probes"); do
             section "journal $unit"; journalctl -q -u "$unit" -n 15 --no-pager -o cat
         done
     fi
-    section verified
+}
+# How many contacts are registered; a restart of Kamailio forgets them, and phones come back.
+registrations() {
+    timeout 5 kamcmd stats.get_statistics usrloc: 2>/dev/null | sed -n 's/.*location[-_]contacts = \([0-9]*\).*/\1/p'
+}
+count_registrations() {
+    before=0
+    if grep -q "^kamailio\.service${tab}active${tab}[a-z]*${tab}restart" "$candidate/units"; then
+        before=$(registrations)
+    fi
+    before=${before:-0}
+}
+# Waits until all are back, or nine in ten and no more come. That nobody comes back is a failure:
+# phones are shut out. One phone or two may have been switched off.
+await_registrations() {
+    [ "$before" -gt 0 ] || return 0
+    step "wait for $before registration$([ "$before" -eq 1 ] || echo s)"
+    waited=0 still=0 now=0
+    while :; do
+        last=$now now=$(registrations) now=${now:-0}
+        if [ "$now" -eq "$last" ]; then still=$((still + 1)); else still=0; fi
+        if [ "$now" -ge "$before" ] || [ "$waited" -ge $(($1 * 5)) ]; then break; fi
+        if [ $((now * 10)) -ge $((before * 9)) ] && [ "$still" -ge 15 ]; then break; fi
+        waited=$((waited + 1)); sleep 0.2
+    done
+    if [ "$now" -eq 0 ] && [ "$before" -ge 5 ]; then printf 'registrations\t%s\n' "$before" >>"$candidate/left"; fi
+    if [ "$now" -lt "$before" ]; then step "$now of $before registrations are back"; fi
 }

@@ -7,7 +7,7 @@ from sipdeploy.steps.files import Stage, Swap
 from sipdeploy.steps.packages import Packages, update_lists
 from sipdeploy.steps.releases import fetch_release, history
 from sipdeploy.steps.runner import Course, Event, Say, Step, run_step
-from sipdeploy.steps.turn import Confirm, Lock, Turn, recover
+from sipdeploy.steps.turn import Confirm, Lock, Turn, locked, recover
 
 __all__ = [
     "Confirm",
@@ -22,6 +22,7 @@ __all__ = [
     "Turn",
     "fetch_release",
     "history",
+    "locked",
     "recover",
     "run_step",
     "update_lists",

@@ -52,14 +52,12 @@ class Lock:
 def raise_if_refused(host: Host, found: Mapping[str, str]) -> None:
     """HostFailed when another has the lock, or was faster."""
     if "busy" in found:
-        who = found["busy"].strip() or "somebody"
-        purpose = found.get("busy-purpose", "").strip()
-        age = age_text(found.get("busy-seconds", "").strip())
-        raise host_failed(
-            "SD507",
-            f"`{host.name}` is locked by {who}",
-            notes=(f"for `{purpose}`{age}",) if purpose else (),
-            help_="wait for it with `--lock-wait 300`; if it is dead, `--break-lock`",
+        age = found.get("busy-seconds", "").strip()
+        raise locked(
+            host.name,
+            found["busy"].strip(),
+            found.get("busy-purpose", "").strip(),
+            float(age) if age.isdigit() else None,
         )
     if "changed" in found:
         raise host_failed(
@@ -69,11 +67,21 @@ def raise_if_refused(host: Host, found: Mapping[str, str]) -> None:
         )
 
 
-def age_text(seconds: str) -> str:
+def locked(name: str, holder: str, purpose: str, seconds: float | None) -> HostFailed:
+    """Who has the lock of a host, what for, and since how many seconds, where that is known."""
+    return host_failed(
+        "SD507",
+        f"`{name}` is locked by {holder or 'somebody'}",
+        notes=(f"for `{purpose}`{_age_text(seconds)}",) if purpose else (),
+        help_="wait for it with `--lock-wait 300`; if it is dead, `--break-lock`",
+    )
+
+
+def _age_text(seconds: float | None) -> str:
     """`, for 3 min`, or nothing where the age is not known."""
-    if not seconds.isdigit():
+    if seconds is None:
         return ""
-    number = int(seconds)
+    number = max(0, int(seconds))
     return f", for {number} s" if number < 120 else f", for {number // 60} min"  # noqa: PLR2004
 
 

@@ -45,6 +45,8 @@ def _told(
 def _what(row: Sequence[str]) -> str:
     if row[0] == "unit":
         return f"`{row[1]}` does not stay up"
+    if row[0] == "registrations":
+        return f"none of {row[1]} registered phones came back"
     if row[0] == "port":
         return f"{row[4]} does not listen on {row[1]} port {row[3]}"
     return f"wss://{row[1]}:{row[2]} {row[5]}"

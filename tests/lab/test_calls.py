@@ -60,7 +60,7 @@ def test_two_browsers_talk_and_either_hangs_up(phones):
     assert incoming.acknowledged
     call.hang_up()
     incoming.wait("ended")
-    back = bob.call("1001")
+    back = bob.call("1001").wait("ringing")
     incoming = alice.wait_incoming().answer()
     back.wait("answered")
     hear_each_other(incoming, back)
@@ -126,7 +126,7 @@ def test_sipjs_talks_to_jssip(browsers):
     call, incoming = talk(alice, bob)
     incoming.hang_up()
     call.wait("ended")
-    back = bob.call("1001")
+    back = bob.call("1001").wait("ringing")
     incoming = alice.wait_incoming().answer()
     back.wait("answered")
     hear_each_other(incoming, back)

@@ -119,6 +119,16 @@ def test_1000_sockets_come_back_after_a_restart(lab, tmp_path, record_property):
     host.stop()
 
 
+async def stay_away(host, deployer):
+    """The next restart: nobody comes back, so nobody was let in, and the old release returns."""
+    path = deployer.folder / "inventory.yaml"
+    path.write_text(path.read_text().replace("5064", "5065"))
+    failed = await asyncio.to_thread(deployer.run, "apply", host.name, "--yes")
+    assert failed.returncode == 4, failed.stderr
+    assert f"none of {PHONES} registered phones came back" in failed.stderr
+    assert ":5064 " in host.run("ss -Hlun").stdout
+
+
 async def restart(host, deployer, users):
     load = Load(address=(host.address, 8443), domain=DOMAIN, concurrency=100, workers=2)
     async with register_many(load, users) as fleet:
@@ -143,6 +153,8 @@ async def restart(host, deployer, users):
         applied = await applying
         assert applied.returncode == 0, applied.stderr
         assert await fleet.open_connections() == PHONES
+        assert f"wait for {PHONES} registrations" in applied.stderr
+        await stay_away(host, deployer)
     return (
         f"{PHONES} registered sockets, kamailio restarted by an apply: the last is back"
         f" {done - lost:.1f} s after they were lost"

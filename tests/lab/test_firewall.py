@@ -113,6 +113,22 @@ class Watch:
                 self.open_again_at = self.open_again_at or time.monotonic()
 
 
+def test_somebody_elses_firewall_is_told_of_while_there_is_something_to_do(host):
+    hook = "type filter hook input priority 10; policy drop; accept;"
+    rules = f"table inet strict {{ chain in {{ {hook} }}; }}"
+    host.run(["nft", rules], check=True)
+    try:
+        first = run_apply(site_on(host, users="{1001: {}, 1005: {}}"), overwrites=True)
+        second = run_apply(site_on(host, users="{1001: {}, 1005: {}}"))
+    finally:
+        host.run("nft delete table inet strict", check=True)
+    (told,) = (each for each in first.diagnostics if each.code == "SD518")
+    assert "`inet strict in`" in told.message
+    assert "tcp dport 8443 accept; udp dport 10000-20000 accept" in told.help
+    assert (second.state, second.diagnostics) == ("unchanged", ())
+    run_apply(site_on(host))
+
+
 def test_a_lock_out_is_undone_by_the_host_itself(host, monkeypatch, record_property):
     """The new rules drop SSH, also of connections that stand: nobody can confirm."""
     before = live(host)

@@ -349,10 +349,18 @@ def test_a_recovery_that_fails_leaves_the_state_unknown(hosts):
 
 
 def test_an_unfinished_apply_of_somebody_alive_is_left_alone(hosts):
+    """Also where there would be nothing to do: what was read is about to change."""
     alive = f"a@elsewhere (pid {os.getpid()}, since now, run 1)"
-    hosts["sip1"].answers["facts"] = facts("sid-applied", abandoned="yes", lock=alive)
-    run(names=["sip1"])
-    assert scripts(hosts["sip1"])[:2] == ["facts", "stage"]
+    held = facts(
+        "sid-applied", abandoned="yes", lock=alive, purpose="apply x", clock=900, since=650
+    )
+    hosts["sip1"].answers["facts"] = held
+    (report,), _ = run(names=["sip1"])
+    assert scripts(hosts["sip1"]) == ["facts", "close"]
+    (problem,) = report.diagnostics
+    assert (problem.code, report.state) == ("SD507", "unchanged")
+    assert alive in problem.message
+    assert problem.notes == ("for `apply x`, for 4 min",)
 
 
 def test_only_a_dead_process_of_this_machine_is_stale():
