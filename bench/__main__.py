@@ -43,7 +43,9 @@ class Desk:
         ssh = folder / "home" / ".ssh"
         ssh.mkdir(parents=True, mode=0o700)
         shutil.copy(lab.ssh_config, ssh / "config")
-        kept = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
+        # An installed program has its bytecode, the peers have; this checkout may keep it too.
+        left_out = ("SSH_AUTH_SOCK", "PYTHONDONTWRITEBYTECODE")
+        kept = {name: value for name, value in os.environ.items() if name not in left_out}
         self.environment = {**kept, "HOME": str(ssh.parent), "PYTHONPATH": str(HERE.parent)}
         # OpenSSH looks for its files in the home of the account, whatever HOME says.
         stays = "-o ControlMaster=auto -o ControlPersist=60s"

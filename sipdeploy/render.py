@@ -185,6 +185,12 @@ def environment() -> jinja2.Environment:
     return made
 
 
+def compile_templates() -> None:
+    """Compile all templates ahead of their need, as while a host is being asked."""
+    for name in environment().list_templates(extensions=["j2"]):
+        environment().get_template(name)
+
+
 def render(template: str, values: Mapping[str, Any]) -> bytes:
     """The bytes that `template` (a path below templates/) gives with `values`.
 

@@ -4,6 +4,7 @@ Order only: what is done is in the plan, how it is done in the steps. All hosts 
 validated before the first is touched.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Self
@@ -19,6 +20,7 @@ from sipdeploy.facts import Facts
 from sipdeploy.hosts import Host, host_failed
 from sipdeploy.plan.desired import Desired, desired
 from sipdeploy.release import Header
+from sipdeploy.render import compile_templates
 from sipdeploy.site import Site
 from sipdeploy.steps import Say
 
@@ -110,6 +112,8 @@ def plan(
 
 def _wanted(site: Site, credentials: Mapping[str, str], choices: Choices) -> Want:
     certificate = _certificate(site, choices)
+    # Most of what follows is waiting for hosts.
+    threading.Thread(target=compile_templates, daemon=True).start()
 
     def want(host: Host, name: str, found: Facts) -> Desired:
         del host

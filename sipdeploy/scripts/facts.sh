@@ -18,9 +18,10 @@ packages=$(printf '%s\n' "$choices" | awk -v id="$system" '
     END { $0 = found ? found : other; $1 = ""; print }')
 
 section packages
-dpkg-query -W -f='${Package}\t${Version}\t${db:Status-Status}\n' $packages
+found=$(dpkg-query -W -f='${Package}\t${Version}\t${db:Status-Status}\n' $packages)
+printf '%s\n' "$found"
 wanted=$(echo $packages | wc -w)
-present=$(dpkg-query -W -f='${db:Status-Status}\n' $packages | grep -cx installed)
+present=$(printf '%s\n' "$found" | grep -c "${tab}installed$")
 # Only a host that still lacks something is asked what costs time: its archive, and the DNS.
 if [ "$present" -lt "$wanted" ]; then
     section candidates; apt-cache policy $packages
@@ -32,6 +33,8 @@ section lists; ls /var/lib/apt/lists | grep -c Packages; stat -c %Y /var/lib/apt
 section units
 systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload $units
 
+# A file that is there; what is not there costs no process.
+show() { if [ -e "$1" ]; then cat "$1"; fi; }
 # Names with a backslash or a line break are none of ours and are passed over.
 files() {
     if [ -f "$state/managed" ]; then cut -f1 "$state/managed" | tr '\n' '\0'; fi
@@ -41,14 +44,14 @@ section digests; files | sort -zu | xargs -0 -r sha256sum
 section modes; files | sort -zu | xargs -0 -r stat -c '%a %U:%G %n'
 section directories; stat -c '%a %U:%G %n' $directories
 section managed; cat "$state/managed"
-section serial; cat "$state/serial"
-section lock; cat "$state/lock/holder"
-section purpose; cat "$state/lock/purpose"
-section since; stat -c %Y "$state/lock"
-section release; cat "$state/release"
+section serial; show "$state/serial"
+section lock; show "$state/lock/holder"
+section purpose; show "$state/lock/purpose"
+section since; if [ -e "$state/lock" ]; then stat -c %Y "$state/lock"; fi
+section release; show "$state/release"
 section abandoned; if [ -e "$state/undo/index" ]; then echo yes; fi
-section runner; cat "$state/undo/holder"
-section outcome; cat "$state/outcome"
+section runner; show "$state/undo/holder"
+section outcome; show "$state/outcome"
 section timer; if [ -e /run/systemd/transient/sipdeploy-rollback.timer ]; then echo yes; fi
 section connection; echo "${SSH_CONNECTION:-}"
 section ufw; grep -x ENABLED=yes /etc/ufw/ufw.conf
