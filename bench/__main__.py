@@ -1,4 +1,8 @@
-"""`python -m bench`: no-op and one-user applies at three distances; medians and ratios."""
+"""`python -m bench`: applies beside what a user would pick instead; medians and ratios.
+
+Three tables: a no-op apply and one user more, each at three distances; a no-op apply of 1, 4 and 8
+hosts. In each row all tools take turns, so that all see the same noise.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,30 +22,32 @@ from lab import Lab
 from lab.distance import distance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lab.hosts import Host
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / ".bench-venv" / "bin"
 ROUND_TRIPS = (0.0, 0.05, 0.1)  # seconds
+HOSTS = (1, 4, 8)
 RUNS = 5
 INVENTORY = """\
 domain: sip.example.test
 email: ops@example.test
-hosts: {{sip1: {{address: {address}}}}}
 tls: {{provider: self-signed}}
+hosts: {{{hosts}}}
 users:
   1001: {{name: Alice}}
 """
+Tools = dict[str, "Callable[[], None]"]
 
 
 class Desk:
     """A person's machine: an inventory, keys, and every tool with what it needs."""
 
-    def __init__(self, lab: Lab, host: Host, folder: Path) -> None:
+    def __init__(self, lab: Lab, hosts: Sequence[Host], folder: Path) -> None:
         self.folder = folder
-        self._lab, self._host, self._users = lab, host, 1001
+        self._lab, self._hosts, self._users = lab, hosts, 1001
         ssh = folder / "home" / ".ssh"
         ssh.mkdir(parents=True, mode=0o700)
         shutil.copy(lab.ssh_config, ssh / "config")
@@ -50,34 +58,48 @@ class Desk:
         # OpenSSH looks for its files in the home of the account, whatever HOME says.
         stays = "-o ControlMaster=auto -o ControlPersist=60s"
         self.environment["ANSIBLE_SSH_ARGS"] = f"-F {lab.ssh_config} {stays}"
-        (folder / "inventory.yaml").write_text(INVENTORY.format(address=host.address))
-        (folder / "hosts.ini").write_text(f"{host.address} ansible_user=root\n")
-        (folder / "inventory.py").write_text(
-            f'hosts = [("{host.address}", {{"ssh_user": "root", "tree": "rendered/sip1",'
-            f' "ssh_config_file": "{lab.ssh_config}"}})]\n'
-        )
+        self.environment["ANSIBLE_FORKS"] = str(max(HOSTS))
         shutil.copy(HERE / "peers" / "ansible.cfg", folder)
+        self.use(hosts)
         self.sipdeploy("init")
+        self._render()
+
+    def use(self, hosts: Sequence[Host]) -> None:
+        """Write the inventories of all tools for these hosts, which are equal."""
+        entries = ", ".join(f"{host.name}: {{address: {host.address}}}" for host in hosts)
+        users = [f"  {number}: {{name: Somebody}}\n" for number in range(1002, self._users + 1)]
+        text = INVENTORY.format(hosts=entries) + "".join(users)
+        (self.folder / "inventory.yaml").write_text(text)
+        rows = [f"{host.address} ansible_user=root\n" for host in hosts]
+        (self.folder / "hosts.ini").write_text("".join(rows))
+        named = {"ssh_user": "root", "ssh_config_file": str(self._lab.ssh_config)}
+        data = named | {"tree": f"rendered/{self._hosts[0].name}"}
+        (self.folder / "inventory.py").write_text(
+            f"hosts = {[(host.address, data) for host in hosts]!r}\n"
+        )
 
     def sipdeploy(self, *words: str) -> None:
         """Run sipdeploy."""
         self._run([sys.executable, "-m", "sipdeploy", *words])
 
     def bare(self) -> None:
-        """Connect and run `true`."""
+        """Connect and run `true`, on the first host."""
         files = (str(self._lab.known_hosts), str(self._lab.identity_file))
-        self._run([sys.executable, str(HERE / "bare.py"), self._host.address, *files])
+        self._run([sys.executable, str(HERE / "bare.py"), self._hosts[0].address, *files])
 
     def ansible(self) -> None:
         """Run the playbook."""
         playbook = str(HERE / "peers" / "playbook.yml")
-        tree = f"tree={self.folder}/rendered/sip1"
+        tree = f"tree={self.folder}/rendered/{self._hosts[0].name}"
         self._run([str(PEERS / "ansible-playbook"), "-i", "hosts.ini", "-e", tree, playbook])
 
     def pyinfra(self) -> None:
         """Run the deploy."""
-        deploy = str(HERE / "peers" / "deploy.py")
-        self._run([str(PEERS / "pyinfra"), "-y", "inventory.py", deploy])
+        self._pyinfra([str(PEERS / "pyinfra")])
+
+    def pyinfra_nodelay(self) -> None:
+        """Run the deploy with TCP_NODELAY."""
+        self._pyinfra([str(PEERS / "python"), str(HERE / "peers" / "nodelay.py")])
 
     def add_user(self) -> None:
         """One more in the inventory, with a password, rendered for the peers."""
@@ -85,8 +107,32 @@ class Desk:
         with (self.folder / "inventory.yaml").open("a") as stream:
             stream.write(f"  {self._users}: {{name: Somebody}}\n")
         self.sipdeploy("init")
+        self._render()
+
+    def tools(self) -> Tools:
+        """What is measured, by name; a peer that is not installed is left out, and it is said."""
+        found: Tools = {
+            "bare Paramiko": self.bare,
+            "sipdeploy": lambda: self.sipdeploy("apply", "--yes", "--overwrite"),
+        }
+        if not PEERS.exists():
+            sys.stdout.write("no peers: `make bench` installs them\n")
+            return found
+        return found | {
+            "pyinfra": self.pyinfra,
+            "pyinfra, nodelay": self.pyinfra_nodelay,
+            "Ansible": self.ansible,
+        }
+
+    def _pyinfra(self, start: Sequence[str]) -> None:
+        self._run([*start, "-y", "inventory.py", str(HERE / "peers" / "deploy.py")])
+
+    def _render(self) -> None:
         shutil.rmtree(self.folder / "rendered", ignore_errors=True)
         self.sipdeploy("render")
+        tree = self.folder / "rendered" / self._hosts[0].name
+        _pack(tree / "kamailio.tar", (tree / "etc/kamailio").glob("*.cfg"))
+        _pack(tree / "asterisk.tar", (tree / "etc/asterisk").glob("*.conf"))
 
     def _run(self, argv: Sequence[str]) -> None:
         done = subprocess.run(
@@ -104,6 +150,18 @@ class Desk:
             )
 
 
+def _pack(archive: Path, files: Iterable[Path]) -> None:
+    """Equal files make an equal archive, or Ansible would see a change in each."""
+
+    def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.mtime, info.mode = 0, 0o640
+        return info
+
+    with tarfile.open(archive, "w") as tar:
+        for file in sorted(files):
+            tar.add(file, file.name, filter=plain)
+
+
 def timed(act: Callable[[], None]) -> float:
     """Seconds of one run."""
     began = time.monotonic()
@@ -111,52 +169,51 @@ def timed(act: Callable[[], None]) -> float:
     return time.monotonic() - began
 
 
-def measure(
-    desk: Desk, tools: Mapping[str, Callable[[], None]], *, adds: bool
-) -> dict[str, float]:
-    """Medians of the tools, one run of each after the other, so that all see the same noise."""
+def measure(desk: Desk, tools: Tools, *, adds: bool) -> dict[str, float]:
+    """Medians of the tools, one run of each after the other."""
     times: dict[str, list[float]] = {name: [] for name in tools}
     for _ in range(RUNS):
         for name, act in tools.items():
-            if adds and name != "bare Paramiko":
+            if adds and act != desk.bare:
                 desk.add_user()
             times[name].append(timed(act))
     return {name: statistics.median(found) for name, found in times.items()}
 
 
 def main() -> None:
-    """Print a table for each job; nothing is kept."""
+    """Print the tables; nothing is kept."""
     with Lab() as lab, tempfile.TemporaryDirectory() as folder:
-        host = lab.boot("bench1")
-        desk = Desk(lab, host, Path(folder))
-        desk.add_user()
-        desk.sipdeploy("apply", "--yes")
-        tools: dict[str, Callable[[], None]] = {
-            "bare Paramiko": desk.bare,
-            "sipdeploy": lambda: desk.sipdeploy("apply", "--yes", "--overwrite"),
-        }
-        for name, act in (("pyinfra", desk.pyinfra), ("ansible-playbook", desk.ansible)):
-            if (PEERS / name).exists():
-                tools[name.removesuffix("-playbook")] = act
-                act()  # what it sets up once is not counted
-            else:
-                sys.stdout.write(f"{name} is not installed: left out\n")
-        for job, adds in (("no-op apply", False), ("one user added, applied", True)):
-            _table(desk, host, tools, (job, adds))
+        hosts = [lab.boot(f"bench{number}") for number in range(1, max(HOSTS) + 1)]
+        desk = Desk(lab, hosts, Path(folder))
+        desk.sipdeploy("apply", "--yes", "--parallel", "2")
+        tools = desk.tools()
+        for act in tools.values():
+            act()  # what a tool sets up once is not counted
+        many = {name: act for name, act in tools.items() if act != desk.bare}
+        _head("no-op apply, no distance", many)
+        for count in HOSTS:
+            desk.use(hosts[:count])
+            _row(f"{count} host{'s' if count > 1 else ''}", measure(desk, many, adds=False))
+        desk.use(hosts[:1])
+        with ExitStack() as stack:
+            for job, adds in (("no-op apply", False), ("one user added, applied", True)):
+                _head(job, tools)
+                for seconds in ROUND_TRIPS:
+                    stack.enter_context(distance(hosts[0], round_trip_seconds=seconds))
+                    _row(f"{seconds * 1000:.0f} ms", measure(desk, tools, adds=adds))
+                    stack.close()
 
 
-def _table(
-    desk: Desk, host: Host, tools: Mapping[str, Callable[[], None]], job: tuple[str, bool]
-) -> None:
-    sys.stdout.write(f"\n{job[0]}: median of {RUNS} runs, seconds (times the bare process)\n")
-    sys.stdout.write("round trip  " + "".join(f"{name:>20}" for name in tools) + "\n")
-    for seconds in ROUND_TRIPS:
-        with distance(host, round_trip_seconds=seconds):
-            found = measure(desk, tools, adds=job[1])
-        base = found["bare Paramiko"]
-        cells = "".join(f"{value:>12.2f} ({value / base:4.1f})" for value in found.values())
-        sys.stdout.write(f"{seconds * 1000:>7.0f} ms  {cells}\n")
-        sys.stdout.flush()
+def _head(job: str, tools: Mapping[str, object]) -> None:
+    note = f"{job}: median of {RUNS} runs, seconds (times the first column)"
+    sys.stdout.write(f"\n{note}\n{'':<8}" + "".join(f"{name:>20}" for name in tools) + "\n")
+
+
+def _row(name: str, found: Mapping[str, float]) -> None:
+    first = next(iter(found.values()))
+    cells = "".join(f"{value:>12.2f} ({value / first:5.1f})" for value in found.values())
+    sys.stdout.write(f"{name:<8}{cells}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -91,18 +91,6 @@ def token_list(values: Sequence[object]) -> Quoted:
     return Quoted(",".join(token(value) for value in values))
 
 
-def kamailio_string(value: object) -> Quoted:
-    """A double-quoted string of the Kamailio language.
-
-    `$` would start a pseudo-variable in many places, and has no business in our values.
-    """
-    text = str(value)
-    if BAD_CHARACTERS.search(text) or "$" in text:
-        raise UnquotableError(f"`{text!r}` cannot stand in a Kamailio string")
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return Quoted(f'"{escaped}"')
-
-
 def posix_pattern(values: Sequence[str]) -> Quoted:
     """A Kamailio string with the POSIX extended pattern that matches exactly these web origins.
 
@@ -113,14 +101,6 @@ def posix_pattern(values: Sequence[str]) -> Quoted:
             raise UnquotableError(f"`{value!r}` is not a web origin")
     choices = "|".join(re.sub(r"([].*+[])", r"[\1]", value) for value in values)
     return Quoted(f'"^({choices})$"')
-
-
-def asterisk_value(value: object) -> Quoted:
-    """A value of an Asterisk configuration file: `;` would begin a comment (config.c)."""
-    text = str(value)
-    if BAD_CHARACTERS.search(text):
-        raise UnquotableError(f"`{text!r}` cannot stand in an Asterisk value")
-    return Quoted(text.replace("\\", "\\\\").replace(";", "\\;"))
 
 
 def display_name(value: object) -> str:
@@ -149,9 +129,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "token": token,
     "token_list": token_list,
     "uri_host": uri_host,
-    "kamailio_string": kamailio_string,
     "posix_pattern": posix_pattern,
-    "asterisk_value": asterisk_value,
     "asterisk_name": asterisk_name,
 }
 

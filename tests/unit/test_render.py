@@ -50,17 +50,6 @@ def test_uri_host_refuses_what_is_no_host(bad):
         render.uri_host(bad)
 
 
-def test_kamailio_string_escapes_what_ends_it():
-    assert render.kamailio_string('a"b\\c') == r'"a\"b\\c"'
-    assert render.kamailio_string("{#!define} ;") == '"{#!define} ;"'
-
-
-@pytest.mark.parametrize("bad", ["$ru", "a$", *BREAKS])
-def test_kamailio_string_refuses_variables_and_breaks(bad):
-    with pytest.raises(UnquotableError):
-        render.kamailio_string(f"x{bad}x")
-
-
 ORIGINS = (
     "https://phone.example.org",
     "https://phone.example.org:8444",
@@ -87,13 +76,6 @@ def test_origin_pattern_matches_these_and_no_other():
 def test_origin_pattern_refuses_what_is_no_origin(bad):
     with pytest.raises(UnquotableError):
         render.posix_pattern(["https://fine.example.org", bad])
-
-
-def test_asterisk_value_escapes_comments_and_refuses_breaks():
-    assert render.asterisk_value(r"a;b\c") == r"a\;b\\c"
-    for bad in BREAKS:
-        with pytest.raises(UnquotableError):
-            render.asterisk_value(f"x{bad}x")
 
 
 def test_display_name_is_a_quoted_string_of_sip():
