@@ -70,13 +70,11 @@ class Desk:
         users = [f"  {number}: {{name: Somebody}}\n" for number in range(1002, self._users + 1)]
         text = INVENTORY.format(hosts=entries) + "".join(users)
         (self.folder / "inventory.yaml").write_text(text)
-        rows = [f"{host.address} ansible_user=root\n" for host in hosts]
+        rows = [f"{host.name} ansible_host={host.address} ansible_user=root\n" for host in hosts]
         (self.folder / "hosts.ini").write_text("".join(rows))
-        named = {"ssh_user": "root", "ssh_config_file": str(self._lab.ssh_config)}
-        data = named | {"tree": f"rendered/{self._hosts[0].name}"}
-        (self.folder / "inventory.py").write_text(
-            f"hosts = {[(host.address, data) for host in hosts]!r}\n"
-        )
+        login = {"ssh_user": "root", "ssh_config_file": str(self._lab.ssh_config)}
+        named = [(h.address, login | {"tree": f"rendered/{h.name}"}) for h in hosts]
+        (self.folder / "inventory.py").write_text(f"hosts = {named!r}\n")
 
     def sipdeploy(self, *words: str) -> None:
         """Run sipdeploy."""
@@ -90,7 +88,7 @@ class Desk:
     def ansible(self) -> None:
         """Run the playbook."""
         playbook = str(HERE / "peers" / "playbook.yml")
-        tree = f"tree={self.folder}/rendered/{self._hosts[0].name}"
+        tree = f"trees={self.folder}/rendered"
         self._run([str(PEERS / "ansible-playbook"), "-i", "hosts.ini", "-e", tree, playbook])
 
     def pyinfra(self) -> None:
@@ -130,9 +128,9 @@ class Desk:
     def _render(self) -> None:
         shutil.rmtree(self.folder / "rendered", ignore_errors=True)
         self.sipdeploy("render")
-        tree = self.folder / "rendered" / self._hosts[0].name
-        _pack(tree / "kamailio.tar", (tree / "etc/kamailio").glob("*.cfg"))
-        _pack(tree / "asterisk.tar", (tree / "etc/asterisk").glob("*.conf"))
+        for tree in (self.folder / "rendered").iterdir():
+            _pack(tree / "kamailio.tar", (tree / "etc/kamailio").glob("*.cfg"))
+            _pack(tree / "asterisk.tar", (tree / "etc/asterisk").glob("*.conf"))
 
     def _run(self, argv: Sequence[str]) -> None:
         done = subprocess.run(

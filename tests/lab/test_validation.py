@@ -4,10 +4,13 @@ Each fault is one that `kamailio -c` or a reload of Asterisk would pass or half 
 """
 
 import dataclasses
+import subprocess
 
 import pytest
-from applying import codes, live, run_apply, site_on, units
+from applying import codes, live, run_apply, site, site_on, units
 
+from sipdeploy import certificates
+from sipdeploy.models import Tls
 from sipdeploy.plan import desired
 from sipdeploy.services import asterisk, kamailio
 
@@ -187,3 +190,32 @@ def test_a_private_key_that_kamailio_may_not_read(host, monkeypatch):
     report = run_apply(site_on(host))
     assert set(codes(report)) == {"SD401"}, told(report)
     assert (live(host), units(host)) == host.before
+
+
+def make_pair(folder, name, domain):
+    """A key and a certificate for a domain."""
+    files = folder / f"{name}.crt", folder / f"{name}.key"
+    name_of = f"-subj /CN=x -addext subjectAltName=DNS:{domain}"
+    what = f"req -x509 -newkey rsa:2048 -nodes -days 90 {name_of}"
+    argv = ["openssl", *what.split(), "-out", files[0], "-keyout", files[1]]
+    subprocess.run(argv, check=True, capture_output=True)
+    return files[0].read_bytes(), files[1].read_bytes()
+
+
+def test_certificates_that_the_host_finds_wrong(host, monkeypatch, tmp_path):
+    """The files were checked here; the host checks what has arrived."""
+    good = make_pair(tmp_path, "good", "sip.example.test")
+    other = make_pair(tmp_path, "other", "else.example.test")
+    entry = {"address": host.address}
+    wanted = site(entry).model_copy(
+        update={"tls": Tls(provider="files", certificate="c", private_key="k")}
+    )
+    for pair, code, said in (
+        ((good[0], other[1]), "SD401", "key"),
+        (other, "SD521", "the certificate in the candidate is not for sip.example.test"),
+    ):
+        monkeypatch.setattr(certificates, "read_files", lambda *_, pair=pair: pair)
+        report = run_apply(wanted)
+        assert set(codes(report)) == {code}, told(report)
+        assert said in told(report)
+        assert (live(host), units(host)) == host.before
