@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from sipdeploy import facts
+from sipdeploy.answers import Outcome
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Facts
 from sipdeploy.plan import Plan
@@ -33,7 +33,7 @@ def overwritten(name: str, path: str) -> Diagnostic:
     )
 
 
-def by_itself(name: str, outcome: facts.Outcome) -> Diagnostic:
+def by_itself(name: str, outcome: Outcome) -> Diagnostic:
     """What the host has done while nobody was there."""
     why = {"timer": "nobody confirmed it in time", "boot": "the power went in the middle of it"}
     when = dt.datetime.fromtimestamp(outcome.when, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sipdeploy import certificates
-from sipdeploy.facts import Facts, PathFact, Unit
+from sipdeploy.answers import PathFact, Unit
+from sipdeploy.facts import Facts
 from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory

@@ -2,9 +2,10 @@ import pytest
 from fakes import FakeHost
 from hosts_facts import recorded
 
-from sipdeploy import facts
+from sipdeploy import answers, facts
+from sipdeploy.answers import Socket
 from sipdeploy.errors import HostFailed
-from sipdeploy.facts import Query, Socket
+from sipdeploy.facts import Query
 from sipdeploy.hosts import LocalHost, Result
 
 QUERY = Query(
@@ -70,7 +71,7 @@ def test_a_host_after_apply():
     ],
 )
 def test_sockets(line, socket):
-    found = facts._sockets(line)  # noqa: SLF001
+    found = answers.sockets(line)
     assert (found[0].proto, found[0].port, found[0].program) == (
         socket.proto,
         socket.port,
@@ -114,5 +115,5 @@ def test_a_file_whose_name_has_a_line_break_is_passed_over():
     text = (
         "640 root:kamailio /etc/kamailio/a\n640 root:root /etc/kamailio/b\nc d e\n\n9 9 x\nend\n"
     )
-    found = facts._modes(text)  # noqa: SLF001
+    found = answers.modes(text)
     assert found.keys() == {"/etc/kamailio/a", "/etc/kamailio/b"}

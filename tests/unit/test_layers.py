@@ -36,6 +36,7 @@ ORDER = [
     "ssh",
     "connection",
     "certificates",
+    "answers",
     "facts",
     "plan",
     "release",

@@ -4,8 +4,8 @@ import hashlib
 from hosts_facts import recorded
 
 from sipdeploy import certificates
+from sipdeploy.answers import Managed, PathFact
 from sipdeploy.candidate import archive, table
-from sipdeploy.facts import Managed, PathFact
 from sipdeploy.plan import NO_UNIT, make_plan
 from sipdeploy.plan.desired import Desired, made_files
 from sipdeploy.render import ManagedFile

@@ -2,7 +2,7 @@ import pytest
 from hosts_facts import recorded
 
 from sipdeploy import preflight
-from sipdeploy.facts import Socket
+from sipdeploy.answers import Socket
 from sipdeploy.plan.desired import ports
 from sipdeploy.site import load_site
 

@@ -14,10 +14,10 @@ from fakes import BreakingHost, FakeHost
 from hosts_facts import recorded
 
 from sipdeploy import steps
+from sipdeploy.answers import Managed
 from sipdeploy.candidate import titles
 from sipdeploy.diagnostics import has_errors
 from sipdeploy.errors import HostFailed, RollbackFailed
-from sipdeploy.facts import Managed
 from sipdeploy.hosts import LocalHost, Result, run_script
 from sipdeploy.plan import make_plan
 from sipdeploy.plan.desired import Desired, MadeFile
