@@ -14,7 +14,7 @@ from sipdeploy.site import load_site
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
-HOSTS = int(os.environ.get("LAB_HOSTS", "8"))  # 32 want more than two cores
+HOSTS = int(os.environ.get("LAB_HOSTS", "32"))
 SITE = """\
 domain: sip.example.test
 email: ops@example.com
