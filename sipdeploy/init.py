@@ -8,17 +8,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from dataclasses import dataclass
 from string import Template
 from typing import TYPE_CHECKING
 
-from sipdeploy import fields, inventory, passwords
-from sipdeploy.diagnostics import Diagnostic, has_errors
+from sipdeploy import fields, inventory
+from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles, WrongUsage
+from sipdeploy.files import replace_file
 from sipdeploy.paths import expanded
 from sipdeploy.render import template_directory
-from sipdeploy.tree import replace_file
+from sipdeploy.users import vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from sipdeploy.inventory import Inventory
 
-# Without letters and digits that look alike: 56 of them, so 24 characters are 139 bits.
-_ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-_LENGTH = 24
 _CI = ".github/workflows/sipdeploy.yml"
 _SCHEMA = "inventory.schema.json"
 _PLAIN = re.compile(r"(?!null$)[A-Za-z][A-Za-z0-9._@-]*")
@@ -42,11 +39,6 @@ class Answers:
     email: str = "ops@example.com"
     host: str = "sip1"
     address: str = "203.0.113.10"
-
-
-def new_password() -> str:
-    """Make a password of 139 random bits that can be read out and typed."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
 
 
 def init(directory: Path, answers: Answers) -> list[str]:
@@ -124,30 +116,19 @@ def _secrets(loaded: Inventory) -> list[str]:
     wanting = [number for number, user in users.items() if user.password is None]
     if not isinstance(place, str) or not wanting:
         return []
-    known = passwords.read_secrets(place, loaded.directory)
-    serious = [problem for problem in known.diagnostics if problem.code != "SD304"]
-    if has_errors(serious):
-        raise InvalidFiles(serious)
-    missing = {n: new_password() for n in wanting if n not in known.passwords}
-    if not missing:
+    known = vault.open_vault(loaded.site, loaded.directory)
+    missing = {n: vault.new_password() for n in wanting if n not in known.passwords}
+    if not missing or known.file is None:
         return []
-    path = loaded.directory / expanded(place)
-    old = path.read_text("utf-8") if known.found else _SECRETS_HEAD
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path.resolve(), passwords.with_added(old, missing).encode(), 0o600)
+    known.file.place.parent.mkdir(parents=True, exist_ok=True)
+    is_new = known.file.raw is None
+    replace_file(known.file.place, known.changed(missing).encode(), vault.MODE)
     made = (
         f"{len(missing)} passwords"
         if len(missing) > 1
         else f"a password for {next(iter(missing))}"
     )
-    return [f"{path}: {'added' if known.found else 'created with'} {made}"]
-
-
-_SECRETS_HEAD = """\
-# Passwords of the users, in clear text: mode 0600, never in git.
-# `sipdeploy init` adds those that are missing and changes none.
-users:
-"""
+    return [f"{known.file.path}: {'created with' if is_new else 'added'} {made}"]
 
 
 def _gitignore(loaded: Inventory) -> list[str]:

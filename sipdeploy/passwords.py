@@ -5,7 +5,6 @@ Reads files, the environment and commands that the inventory names. Never makes 
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import stat
@@ -164,8 +163,10 @@ def _file(path: Path) -> str:
         raise NoPasswordError(f"`{path}` is not UTF-8") from failure
 
 
-def run(command: str, directory: Path, *, seconds: float = COMMAND_SECONDS) -> str:
-    """Run a command without a shell and give what it prints, as text.
+def run(
+    command: str, directory: Path, *, given: str = "", seconds: float = COMMAND_SECONDS
+) -> str:
+    """Run a command without a shell and give what it prints, as text; `given` is its input.
 
     What it says on standard error belongs to the reason; what it prints never does.
     """
@@ -174,7 +175,7 @@ def run(command: str, directory: Path, *, seconds: float = COMMAND_SECONDS) -> s
         done = subprocess.run(  # noqa: S603  # the inventory's owner asked for this command
             shlex.split(command),
             cwd=directory,
-            stdin=subprocess.DEVNULL,
+            input=given.encode(),
             capture_output=True,
             timeout=seconds,
             check=False,
@@ -278,31 +279,3 @@ def _bad_secret(parsed: document.Document, place: document.Path) -> Diagnostic:
         span=parsed.key_span(place),
         help='write `users:` and below it, indented, lines such as `"1001": "password"`',
     )
-
-
-def with_added(text: str, added: Mapping[str, str]) -> str:
-    """Give the text of a secrets file with passwords added; the rest of it stays as it is.
-
-    `text` is one that `parse_secrets` takes. Only a mapping in braces is written anew.
-    """
-    parsed, _ = document.parse(text, "")
-    users = (parsed.data or {}).get("users") or {}
-    ends = [mark[5] for path, mark in parsed.marks.items() if path[:1] == ("users",) and path[1:]]
-    places = [mark for path, mark in parsed.marks.items() if len(path) == 2]  # noqa: PLR2004
-    key = parsed.marks.get(("users",))
-    if key and users and places[0][0] == key[0]:  # `users: {...}`
-        everything = "".join(_line(number, value) for number, value in {**users, **added}.items())
-        return f"users:\n{everything}"
-    indent = places[0][1] - 1 if places else 2
-    lines = text.splitlines(keepends=True)
-    after = max(ends) if ends else key[0] if key else len(lines)
-    if after and not lines[after - 1].endswith("\n"):
-        lines[after - 1] += "\n"
-    if key and not users:
-        lines[after - 1] = "users:\n"
-    new = [_line(number, value, indent) for number, value in added.items()]
-    return "".join([*lines[:after], *([] if key else ["users:\n"]), *new, *lines[after:]])
-
-
-def _line(number: str, password: str, indent: int = 2) -> str:
-    return f"{' ' * indent}{json.dumps(number)}: {json.dumps(password, ensure_ascii=False)}\n"

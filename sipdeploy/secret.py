@@ -86,11 +86,16 @@ class PasswordSource(BaseModel):
 
 
 class SecretsCommand(BaseModel):
-    """A command that prints what would stand in the secrets file."""
+    """A command that prints what would stand in the secrets file, and one that takes it back."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     command: str = Field(min_length=1, description="such as `sops -d secrets.enc.yaml`")
+    store: str | None = Field(
+        default=None,
+        min_length=1,
+        description="stores what it gets on standard input, for commands that change passwords",
+    )
 
 
 def ha1(number: str, domain: str, password: str) -> str:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING
 from sipdeploy import services
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles, WrongUsage
+from sipdeploy.files import replace_file
 from sipdeploy.lint_rendered import lint_rendered
 
 if TYPE_CHECKING:
@@ -142,20 +141,6 @@ def _inside(target: Path, root: Path) -> None:
     if not target.parent.resolve().is_relative_to(root.resolve()):
         message = f"`{target.parent}` is a link out of `{root}`"
         raise WrongUsage([_problem(message, "remove the link")])
-
-
-def replace_file(target: Path, content: bytes, mode: int) -> None:
-    """Put a file in place, whole or not at all; nobody else can read it on the way."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _remove(root: Path, paths: set[str]) -> None:

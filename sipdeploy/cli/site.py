@@ -15,6 +15,7 @@ from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics import Diagnostic, Format, Source, has_errors
 from sipdeploy.document import read
 from sipdeploy.errors import WrongUsage
+from sipdeploy.users import problems as users
 
 _FIRST = beginning.Answers()
 _FORMATS = click.Choice(list(get_args(Format)))
@@ -91,7 +92,7 @@ def lint_command(
 
 
 def _explanation(code: str) -> str:
-    manual = lint.explanations()
+    manual = {**lint.explanations(), **users.EXPLAIN}
     if code in manual:
         return f"{code}: {manual[code]}"
     message = f"there is no code `{code}`"

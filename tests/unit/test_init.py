@@ -9,9 +9,10 @@ import pytest
 
 from sipdeploy import inventory
 from sipdeploy.errors import InvalidFiles, WrongUsage
-from sipdeploy.init import Answers, _gitignore, init, new_password
+from sipdeploy.init import Answers, _gitignore, init
 from sipdeploy.lint import lint_inventory
 from sipdeploy.passwords import read_secrets
+from sipdeploy.users.vault import new_password
 
 
 def everything(directory):

@@ -8,7 +8,6 @@ from sipdeploy.passwords import (
     read_secrets,
     resolve_passwords,
     run,
-    with_added,
 )
 from sipdeploy.site import load_site
 
@@ -151,28 +150,3 @@ def test_a_bad_file_is_told_without_showing_it(text, code):
 
 def test_a_file_without_users_is_empty():
     assert parse_secrets("users:\n", "s").passwords == {}
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("users:\n", 'users:\n  "1": "x"\n'),
-        ("users: {}\n", 'users:\n  "1": "x"\n'),
-        (
-            "# head\nusers:\n  # Bob\n  2: b # here\n",
-            '# head\nusers:\n  # Bob\n  2: b # here\n  "1": "x"\n',
-        ),
-        ("users:\n    2: b", 'users:\n    2: b\n    "1": "x"\n'),
-        ("users: {2: b}\n", 'users:\n  "2": "b"\n  "1": "x"\n'),
-        ("users:\n  2: b\n\n# tail\n", 'users:\n  2: b\n  "1": "x"\n\n# tail\n'),
-        ("", 'users:\n  "1": "x"\n'),
-    ],
-)
-def test_adding_keeps_the_rest(before, after):
-    assert with_added(before, {"1": "x"}) == after
-    assert parse_secrets(after, "s").diagnostics == ()
-
-
-def test_what_is_added_reads_back_the_same():
-    text = with_added("users:\n", {"1": 'a"\\: #é'})
-    assert parse_secrets(text, "s").passwords["1"].reveal() == 'a"\\: #é'

@@ -77,13 +77,3 @@ def test_what_cannot_be_written_is_told(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InvalidFiles, match="cannot write"):
         tree.write(files(file("/etc/c")), "sip1", tmp_path / "out")
-
-
-def test_a_failure_leaves_the_old_content(tmp_path, monkeypatch):
-    target = tmp_path / "a"
-    target.write_text("old")
-    monkeypatch.setattr(tree.os, "fchmod", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
-    with pytest.raises(OSError, match="full"):
-        tree.replace_file(target, b"new", 0o600)
-    assert target.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]

@@ -1,0 +1,1 @@
+"""Users of a site: added, changed and removed, in the files that people edit by hand."""
