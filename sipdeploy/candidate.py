@@ -80,9 +80,10 @@ def titles(plan: Plan) -> dict[str, str]:
         "arm": "arm the rollback timer",
         "swap": f"swap {len(files)} file{'' if len(files) == 1 else 's'}",
         "reload": f"reload {named}",
+        "sessions": "end the sessions of who may no longer be connected",
         "verify": "verify ports, certificate and SIP",
     }
-    return found if named else {key: found[key] for key in ("arm", "swap", "verify")}
+    return found if named else {key: found[key] for key in found if key != "reload"}
 
 
 def _probes(plan: Plan) -> Iterator[tuple[str, ...]]:

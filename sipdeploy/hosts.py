@@ -31,7 +31,7 @@ SUDO_REFUSALS = (
 PARTS = {
     "lock": ("common", "turn", "lock"),
     "stage": ("common", "turn", "validate", "stage"),
-    "swap": ("common", "arm", "services", "sockets", "verify", "swap"),
+    "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
     "trial_asterisk": ("sockets", "trial_asterisk"),
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }

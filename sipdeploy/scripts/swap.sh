@@ -68,6 +68,7 @@ done 3<"$candidate/changes"
 if [ -s "$candidate/changes" ]; then sync -f "$undo"; fi
 section swapped
 services
+end_sessions
 verify "$seconds"
 if [ ! -s "$candidate/left" ]; then await_registrations "$seconds"; fi
 section left; cat "$candidate/left"

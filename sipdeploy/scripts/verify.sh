@@ -9,28 +9,8 @@ register() {
         "Max-Forwards: 70" "From: <sip:$6@$3>;tag=$once" "To: <sip:$6@$3>" "Call-ID: $once@probe.invalid" \
         "CSeq: 1 REGISTER" "Contact: <sip:$6@probe.invalid;transport=ws>" "Expires: 60" "Content-Length: 0" ""
 }
-octets() { for octet; do printf "\\$(printf %03o "$octet")"; done; }
-# A text frame as a client sends it (RFC 6455, section 5.2): masked, and the mask is all zeros. In one
-# piece, so that it is one TLS record.
-frame() {
-    pieces "$1" >"$candidate/frame" && cat "$candidate/frame"
-}
-pieces() {
-    length=$((${#1} + 1)) # of the last line end the shell has cut the line feed
-    octets 129 254 $((length / 256)) $((length % 256)) 0 0 0 0
-    printf '%s\n' "$1"
-}
-await() {
-    tries=0
-    until grep -aq "$1" "$candidate/answer"; do
-        tries=$((tries + 1)); [ "$tries" -lt 40 ] || return 1; sleep 0.03
-    done
-}
 talk() {
-    printf '%s\r\n' "GET /ws HTTP/1.1" "Host: $3" "Upgrade: websocket" "Connection: Upgrade" \
-        "Sec-WebSocket-Version: 13" "Sec-WebSocket-Key: c2lwZGVwbG95IHByb2JlIQ==" \
-        "Sec-WebSocket-Protocol: sip" ${5:+"Origin: $5"} ""
-    await '^HTTP/1.1 101 ' && frame "$(register "$@")" && await '^[^ ]*SIP/2.0 '
+    handshake "$3" "$5" && frame "$(register "$@")" && await '^[^ ]*SIP/2.0 '
 }
 told=
 answers() {

@@ -1,5 +1,6 @@
 """Kamailio: its files, its packages, its own judgement of a candidate."""
 
+import hashlib
 import math
 import re
 import sqlite3
@@ -15,6 +16,7 @@ UNIT = "kamailio.service"
 OWNER = "root:kamailio"
 CONFIGURATION = "/etc/kamailio/kamailio.cfg"
 DATABASE = "/etc/kamailio/sipdeploy.db"
+SUMS = "/etc/kamailio/credentials.sum"
 TABLES = ("credentials", "users", "names", "services")
 DIRECTORIES = (
     Directory(path="/etc/kamailio", mode=0o755, owner="root:root"),
@@ -117,17 +119,39 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
             reload=reload,
             template=template,
         )
-    yield ManagedFile(
-        path=DATABASE,
-        content=database(_tables(deployment)),
-        mode=0o640,
-        owner=OWNER,
-        service=NAME,
-        reload=RELOAD_TABLES,
-        sensitive=True,
-        template="(users and services)",
-        is_data=True,
+    yield from _data(deployment)
+
+
+def _data(deployment: Deployment) -> Iterator[ManagedFile]:
+    """What changes with users and services."""
+    sums = credential_sums(deployment.site.domain, deployment.credentials)
+    for path, content, mode, owner in (
+        (DATABASE, database(_tables(deployment)), 0o640, OWNER),
+        (SUMS, sums, 0o600, "root:root"),
+    ):
+        yield ManagedFile(
+            path=path,
+            content=content,
+            mode=mode,
+            owner=owner,
+            service=NAME,
+            reload=RELOAD_TABLES,
+            sensitive=True,
+            template="(users and services)",
+            is_data=True,
+        )
+
+
+def credential_sums(domain: str, credentials: Mapping[str, str]) -> bytes:
+    """Each number with a checksum of its credential, in the order of sort(1).
+
+    Where one of them was another before, a swap ends the sessions of the number.
+    """
+    rows = (
+        f"{number}@{domain} {hashlib.sha256(ha1.encode()).hexdigest()[:16]}\n"
+        for number, ha1 in credentials.items()
     )
+    return "".join(sorted(rows)).encode()
 
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
@@ -218,7 +242,9 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
 
     Neither when only the tables change.
     """
-    if not any(path.startswith("/etc/kamailio/") and path != DATABASE for path in paths):
+    if not any(
+        path.startswith("/etc/kamailio/") and path not in (DATABASE, SUMS) for path in paths
+    ):
         return ()
     return (
         Check(service=NAME, title="`kamailio -c`", script="check_kamailio"),

@@ -431,7 +431,8 @@ def test_what_a_trial_start_asked_for_is_placed_where_it_can_be():
 def test_a_daemon_is_started_on_trial_unless_only_users_change():
     code = {"/etc/kamailio/kamailio.cfg", "/etc/asterisk/rtp.conf"}
     data = {file.path for file in tree(inventory()).files if file.is_data}
-    assert data == {kamailio.DATABASE, *(f"/etc/asterisk/{name}" for name in asterisk.DATA)}
+    own = {f"/etc/asterisk/{name}" for name in asterisk.DATA}
+    assert data == {kamailio.DATABASE, kamailio.SUMS, *own}
     for module, script in ((kamailio, "trial_kamailio"), (asterisk, "trial_asterisk")):
         assert module.checks(data) == ()
         assert script in [check.script for check in module.checks(code | data)]

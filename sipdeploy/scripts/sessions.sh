@@ -1,0 +1,24 @@
+# Who may no longer be connected: numbers that are gone, or have another password. Sourced before `swap`.
+# A managed file has each number with a checksum of its credential; the one that was there before tells
+# who has changed, whatever the change came from: a command, an edit of the inventory, a rollback.
+sums=/etc/kamailio/credentials.sum
+ask_kamailio() { timeout 60 kamcmd 2>/dev/null; }
+contacts() { sed 's/^/ul.lookup location /' "$candidate/ended" | ask_kamailio; }
+end_sessions() {
+    if [ ! -f "$undo/tree$sums" ]; then return 0; fi
+    comm -23 "$undo/tree$sums" "$sums" | cut -d' ' -f1 >"$candidate/ended"
+    if [ ! -s "$candidate/ended" ]; then return 0; fi
+    step "$(title sessions)"
+    # In mode `asterisk` a connection speaks for its number for as long as this table says so.
+    contacts | awk '
+        $1 == "Received:" { sub(/^sip:/, "", $2); sub(/;.*/, "", $2); source = $2 }
+        $1 == "Tcpconn-Id:" {
+            print "htable.delete registered s:" source
+            if ($2 > 0) print "ws.close " $2
+        }' >"$candidate/closing"
+    { grep '^htable' "$candidate/closing"; sed 's/^/ul.rm location /' "$candidate/ended"; grep '^ws' "$candidate/closing"; } |
+        ask_kamailio >/dev/null
+    if contacts | grep -q 'Tcpconn-Id:'; then
+        give_up "kamcmd ul.rm" "somebody who may not is still registered" kamailio.service
+    fi
+}

@@ -1,0 +1,25 @@
+# Speaks SIP over a WebSocket, by way of openssl. Sourced before others.
+octets() { for octet; do printf "\\$(printf %03o "$octet")"; done; }
+# A text frame as a client sends it (RFC 6455, section 5.2): masked, and the mask is all zeros. In one
+# piece, so that it is one TLS record.
+frame() {
+    pieces "$1" >"$candidate/frame" && cat "$candidate/frame"
+}
+pieces() {
+    length=$((${#1} + 1)) # of the last line end the shell has cut the line feed
+    octets 129 254 $((length / 256)) $((length % 256)) 0 0 0 0
+    printf '%s\n' "$1"
+}
+await() {
+    tries=0
+    until grep -aq "$1" "$candidate/answer"; do
+        tries=$((tries + 1)); [ "$tries" -lt "${2:-40}" ] || return 1; sleep 0.03
+    done
+}
+# DOMAIN ORIGIN
+handshake() {
+    printf '%s\r\n' "GET /ws HTTP/1.1" "Host: $1" "Upgrade: websocket" "Connection: Upgrade" \
+        "Sec-WebSocket-Version: 13" "Sec-WebSocket-Key: c2lwZGVwbG95IHByb2JlIQ==" \
+        "Sec-WebSocket-Protocol: sip" ${2:+"Origin: $2"} ""
+    await '^HTTP/1.1 101 '
+}
