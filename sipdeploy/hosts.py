@@ -32,6 +32,7 @@ PARTS = {
     "lock": ("common", "turn", "lock"),
     "stage": ("common", "turn", "validate", "stage"),
     "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
+    "register": ("common", "websocket", "register"),
     "trial_asterisk": ("sockets", "trial_asterisk"),
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }

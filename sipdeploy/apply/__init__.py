@@ -10,9 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Self
 
 from sipdeploy import certificates, steps
+from sipdeploy.apply.choices import Choices, Job
 from sipdeploy.apply.holder import own_holder
 from sipdeploy.apply.reports import Interrupted, Planned, Report
-from sipdeploy.apply.visit import Choices, Job, Visit
+from sipdeploy.apply.visit import Visit
 from sipdeploy.connection import connect
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles
@@ -182,9 +183,10 @@ class _Crew:
         """Prepare all, stage all, and only then change them."""
         choices = self.job.choices
         self.all(Visit.prepare)
-        if not self.has_failed and choices.agree is not None:
-            self.all(Visit.see)
-            plans = {v.name: (v.plan, v.look) for v in self.visits if v.has_work and v.plan}
+        asked = [visit for visit in self.visits if visit.has_work and not visit.is_expected]
+        if not self.has_failed and choices.agree is not None and asked:
+            self.all(Visit.see, asked)
+            plans = {v.name: (v.plan, v.look) for v in asked if v.has_work and v.plan}
             if plans and not choices.agree(plans):
                 return
         at_work = [visit for visit in self.visits if visit.has_work]

@@ -1,15 +1,13 @@
 """One host from connection to confirmation, in phases between which other hosts are looked at."""
 
 import datetime as dt
-import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from sipdeploy import facts, preflight, release, steps
 from sipdeploy.apply import notices
+from sipdeploy.apply.choices import Job
 from sipdeploy.apply.holder import stale_holder
 from sipdeploy.apply.reports import Planned, Report, State
 from sipdeploy.connection import connect
@@ -18,49 +16,13 @@ from sipdeploy.errors import HostFailed, InvalidFiles, RollbackFailed, Sipdeploy
 from sipdeploy.facts import Facts, Query
 from sipdeploy.hosts import Host, host_failed
 from sipdeploy.plan import Plan, make_plan, saved
-from sipdeploy.plan.desired import Desired, make_query, packages, ports
+from sipdeploy.plan.desired import make_query, packages, ports
 from sipdeploy.plan.look import Look, look
 from sipdeploy.services import firewall, kamailio
-from sipdeploy.site import HostEntry, Site
-from sipdeploy.steps import Course, Event, Say, Turn
+from sipdeploy.steps import Course, Event, Turn
 
 LISTS_STALE_SECONDS = 86_400
 PER_FURTHER_HOST_SECONDS = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """How to go about it: `folder` is where relative paths of the inventory begin.
-
-    `agree` is asked, with the plans of all hosts, before anything is done to one of them; `saved`
-    are the only plans that may be carried out. `purpose` is what others read who find the lock.
-    `connect` opens a host, or gives one that is open already.
-    """
-
-    folder: Path = Path()
-    purpose: str = "apply"
-    agree: Callable[[Mapping[str, tuple[Plan, Look]]], bool] | None = None
-    saved: Mapping[str, Mapping[str, object]] | None = None
-    overwrites: bool = False
-    breaks_lock: bool = False
-    lock_wait_seconds: int = 0
-    confirm_seconds: int = 120
-    parallel: int = 1
-    all_or_nothing: bool = False
-    connect: Callable[[str, HostEntry], Host] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What does not change from host to host; `want` makes of facts what a host should be."""
-
-    site: Site
-    say: Say
-    holder: str
-    choices: Choices
-    want: Callable[[Host, str, Facts], Desired]
-    hosts: int = 1
-    stop: threading.Event = field(default_factory=threading.Event)
 
 
 class Visit:
@@ -84,6 +46,12 @@ class Visit:
     def has_work(self) -> bool:
         """Whether there is something to do, and nothing that speaks against it."""
         return self.failure is None and self.plan is not None and not self.plan.is_empty
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether its plan is one that nobody needs to be asked about."""
+        expects = self._job.choices.expects
+        return expects is not None and self.plan is not None and expects(self.plan)
 
     def prepare(self) -> None:
         """Connect, read facts, and plan; changes nothing but what a dead apply has left."""
@@ -337,6 +305,8 @@ class Visit:
         if self._job.choices.all_or_nothing:
             seconds += PER_FURTHER_HOST_SECONDS * (self._job.hosts - 1)
         course.run(steps.Swap(turn=self._turn, plan=plan, timeout_seconds=seconds))
+        if prove := self._job.choices.prove:
+            course.run(steps.Register(desired=plan.desired, credentials=prove))
 
     def _confirm(self) -> None:
         plan, course = self._begun

@@ -5,6 +5,7 @@ This file only gathers them.
 
 from sipdeploy.steps.files import Stage, Swap
 from sipdeploy.steps.packages import Packages, update_lists
+from sipdeploy.steps.register import Register
 from sipdeploy.steps.releases import fetch_release, history
 from sipdeploy.steps.runner import Course, Event, Say, Step, run_step
 from sipdeploy.steps.turn import Confirm, Lock, Turn, locked, recover
@@ -15,6 +16,7 @@ __all__ = [
     "Event",
     "Lock",
     "Packages",
+    "Register",
     "Say",
     "Stage",
     "Step",

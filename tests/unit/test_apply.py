@@ -241,7 +241,7 @@ def test_the_lock_is_waited_for(hosts, monkeypatch):
         return ask(argv, **kwargs)
 
     monkeypatch.setattr(host, "run", run_it)
-    monkeypatch.setattr(visit.threading.Event, "wait", lambda *_: False)
+    monkeypatch.setattr(threading.Event, "wait", lambda *_: False)
     (report,), _ = run(names=["sip1"], lock_wait_seconds=60)
     assert report.state == "applied"
     assert scripts(host)[:4] == ["facts", "facts", "facts", "stage"]
