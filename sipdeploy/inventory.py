@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sipdeploy.diagnostics import Sources
     from sipdeploy.document import Document
+    from sipdeploy.secret import Secret
     from sipdeploy.site import Site
 
 
@@ -58,12 +59,22 @@ def credentials(inventory: Inventory) -> tuple[dict[str, str], list[Diagnostic]]
 
     Raises InvalidFiles when a password is missing or cannot be fetched (SD23x, SD304).
     """
+    found, problems = _resolved(inventory)
+    return secret.credentials(inventory.site.domain, found), problems
+
+
+def secrets(inventory: Inventory) -> dict[str, Secret]:
+    """Give number to password for every user. Raises as `credentials`."""
+    return _resolved(inventory)[0]
+
+
+def _resolved(inventory: Inventory) -> tuple[dict[str, Secret], list[Diagnostic]]:
     found, problems = passwords.resolve_passwords(
         inventory.site, inventory.directory, inventory=inventory.document
     )
     if has_errors(problems):
         raise InvalidFiles(problems, sources=inventory.sources)
-    return secret.credentials(inventory.site.domain, found), problems
+    return found, problems
 
 
 def chosen_hosts(inventory: Inventory, names: Sequence[str]) -> list[str]:

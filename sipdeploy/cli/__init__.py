@@ -26,6 +26,11 @@ _COMMANDS = {
     "apply": "hosts",
     "rollback": "hosts",
     "history": "hosts",
+    "add-user": "users",
+    "remove-user": "users",
+    "set-password": "users",
+    "users": "people",
+    "secrets": "people",
     "completion": "site",
 }
 
@@ -44,7 +49,7 @@ class Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"sipdeploy.cli.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def resolve_command(

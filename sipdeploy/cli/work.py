@@ -64,7 +64,10 @@ def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
 def apply(
     session: Session, loaded: Inventory, names: Sequence[str], ahead: Ahead, **options: Any
 ) -> int:
-    """Carry out a transaction on the named hosts; options are those of Choices, and `form`."""
+    """Carry out a transaction on the named hosts; options are those of Choices, and `form`.
+
+    With an empty `form` what became of them is no result, and goes to standard error.
+    """
     form = options.pop("form")
     credentials = _credentials(session, loaded)
     choices = Choices(folder=loaded.directory, connect=ahead.take, **options)
@@ -153,8 +156,11 @@ def _run(
         for report in done:
             session.output.problems(report.diagnostics, report.sources)
             log.report(report)
-        shape = reports.as_json if form == "json" else reports.as_text
-        session.output.result(shape(done))
+        if form:
+            shape = reports.as_json if form == "json" else reports.as_text
+            session.output.result(shape(done))
+        else:  # the result is another one
+            session.output.progress(reports.as_text(done))
         code = code or max(report.exit_code for report in done)
         if code:
             session.output.progress(f"everything that was done is in {log.path}")

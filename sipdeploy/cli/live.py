@@ -1,0 +1,138 @@
+"""What changes of users do on hosts, and what hosts tell of users. Imported late: it is heavy."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from sipdeploy import secret
+from sipdeploy.cli import work
+from sipdeploy.connection import Ahead, connect
+from sipdeploy.errors import HostFailed
+from sipdeploy.facts import sections
+from sipdeploy.hosts import host_failed, run_script
+from sipdeploy.users import problems
+from sipdeploy.users.tables import Contact, Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sipdeploy.cli.session import Session
+    from sipdeploy.diagnostics import Diagnostic
+    from sipdeploy.hosts import Host
+    from sipdeploy.plan import Plan
+    from sipdeploy.plan.look import Look
+    from sipdeploy.site import Site
+    from sipdeploy.users.draft import Draft
+
+LOCK_WAIT_SECONDS = 120
+PROVEN_AT_MOST = 8
+ASK_SECONDS = 180
+
+
+def bring(
+    session: Session, done: Draft, names: Sequence[str], purpose: str, *, is_agreed: bool
+) -> int:
+    """Apply to the named hosts what was written; the exit code, and words for what is missing."""
+    agreement = _Agreement(session)
+    new = secret.credentials(done.after.site.domain, done.passwords)
+    options = {
+        "purpose": purpose,
+        "agree": None if is_agreed else agreement,
+        "expects": is_only_data,
+        "prove": {number: new[number] for number in _proven(list(new))},
+        "lock_wait_seconds": LOCK_WAIT_SECONDS,
+    }
+    with Ahead((name, done.after.site.hosts[name]) for name in names) as ahead:
+        code = work.apply(session, done.after, names, ahead, form="", **options)
+    if code or agreement.is_refused:
+        session.output.problems([*agreement.missing, problems.unfinished(done.path, names)])
+        return code or (HostFailed.exit_code if agreement.missing else 0)
+    return 0
+
+
+def is_only_data(plan: Plan) -> bool:
+    """Whether it is about users alone, and restarts nothing."""
+    data = {file.path for file in plan.desired.files if file.is_data}
+    return (
+        not plan.packages
+        and not plan.needs_daemon_reload
+        and all(change.path in data for change in plan.changes)
+        and all(unit.action in ("none", "reload") and unit.is_settled for unit in plan.units)
+    )
+
+
+def _proven(numbers: Sequence[str]) -> list[str]:
+    """Of many, some from the first to the last: each takes a tenth of a second."""
+    step = max(1, -(-len(numbers) // PROVEN_AT_MOST))
+    return list(numbers[::step])
+
+
+class _Agreement:
+    """Asks somebody about a plan that does more than users; where nobody is, it says no."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.is_refused = False
+        self.missing: list[Diagnostic] = []
+
+    def __call__(self, plans: Mapping[str, tuple[Plan, Look]]) -> bool:
+        if sys.stdin.isatty():
+            self.is_refused = not self._session.output.agree(plans)
+        else:
+            self.is_refused = True
+            self.missing = [problems.more_than_users(name) for name in plans]
+        return not self.is_refused
+
+
+def delete_boxes(site: Site, names: Sequence[str], numbers: Sequence[str]) -> None:
+    """Delete the mailboxes of users who are gone."""
+    for name in names if numbers else ():
+        host = connect(name, site.hosts[name])
+        try:
+            result = run_script(host, ("boxes", *numbers))
+        finally:
+            host.close()
+        if result.status:
+            notes = tuple(result.words.splitlines()[-3:])
+            raise host_failed("SD712", f"not every mailbox is deleted on `{name}`", notes=notes)
+
+
+def presences(site: Site, names: Sequence[str]) -> dict[str, Presence]:
+    """Who is registered on the named hosts, and how many messages wait there."""
+    contacts: dict[str, list[Contact]] = {}
+    messages: dict[str, int] = {}
+    for name in names:
+        host = connect(name, site.hosts[name])
+        try:
+            found = _ask(host, site)
+        finally:
+            host.close()
+        for number, contact in _contacts(name, found["contacts"]):
+            contacts.setdefault(number, []).append(contact)
+        for line in found.get("messages", "").splitlines():
+            box, _, count = line.partition("\t")
+            messages[box] = messages.get(box, 0) + int(count or 0)
+    return {
+        number: Presence(
+            contacts=tuple(contacts.get(number, ())), messages=messages.get(number, 0)
+        )
+        for number in site.users
+    }
+
+
+def _ask(host: Host, site: Site) -> Mapping[str, str]:
+    data = "".join(f"{number}@{site.domain}\n" for number in site.users).encode()
+    result = run_script(host, ("registrations",), input=data, timeout_seconds=ASK_SECONDS)
+    found = sections(result.text)
+    if "end" not in found:
+        raise host_failed("SD509", f"`{host.name}` does not tell who is registered")
+    return found
+
+
+def _contacts(name: str, text: str) -> Iterator[tuple[str, Contact]]:
+    for line in text.splitlines():
+        row = line.split("\t")
+        if len(row) == 4 and row[2].isdigit():  # noqa: PLR2004 - address, source, time, device
+            contact = Contact(host=name, source=row[1], registered=int(row[2]), device=row[3])
+            yield row[0].partition("@")[0], contact

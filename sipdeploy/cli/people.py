@@ -1,0 +1,145 @@
+"""Commands for all users at once: users, users import, users export, secrets rotate."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sipdeploy import document, files, inventory
+from sipdeploy.cli.changing import FORMAT, carry_out, changing
+from sipdeploy.cli.session import Session, host_names
+from sipdeploy.errors import InvalidFiles
+from sipdeploy.secret import Secret
+from sipdeploy.users import draft, problems, tables
+from sipdeploy.users.vault import new_password
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sipdeploy.users.draft import Draft
+
+
+@click.group("users", invoke_without_command=True)
+@click.option(
+    "--on",
+    "hosts",
+    multiple=True,
+    metavar="HOST",
+    shell_complete=host_names,
+    help="Ask HOST who is registered, and whose messages wait; repeatable.",
+)
+@FORMAT
+@click.pass_context
+def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> None:
+    """List the users; with --on, where each is registered from, since when, on which device.
+
+    \b
+    Examples:
+      sipdeploy users
+      sipdeploy users --on sip1 --format json
+      sipdeploy users import people.csv --apply sip1
+      sipdeploy users export > people.csv
+    """  # noqa: D301  # click wants the character itself
+    if ctx.invoked_subcommand is not None:
+        return
+    session: Session = ctx.obj
+    loaded = inventory.load(session.inventory)
+    present: Mapping[str, tables.Presence] = {}
+    if hosts:
+        names = inventory.chosen_hosts(loaded, hosts)
+        from sipdeploy.cli import live  # noqa: PLC0415 - only where a host is reached
+
+        present = live.presences(loaded.site, names)
+    show = tables.as_json if form == "json" else tables.as_text
+    session.output.result(show(loaded.site, present))
+
+
+@users_command.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@changing
+@click.pass_obj
+def import_command(session: Session, /, file: Path, **options: Any) -> int:
+    """Add all users of the CSV file FILE, or none of them.
+
+    Its first line names the columns: number, and of name, voicemail, max_contacts and password
+    those that it has. Who has no password gets a strong one.
+
+    \b
+    Example:
+      sipdeploy users import people.csv --dry-run
+    """  # noqa: D301  # click wants the character itself
+    text, unreadable = document.read(file)
+    if text is None:
+        raise InvalidFiles(unreadable)
+    rows = tables.read_csv(text, str(file))
+    users = {number: user for number, (user, _) in rows.items()}
+    passwords = {n: given or Secret(new_password()) for n, (_, given) in rows.items()}
+    work = partial(draft.add, users=users, passwords=passwords)
+    return carry_out(session, work, f"import of {len(rows)} users", **options)[1]
+
+
+@users_command.command("export")
+@click.option(
+    "--passwords",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write to FILE, mode 0600, with the passwords.",
+)
+@click.pass_obj
+def export_command(session: Session, file: Path | None) -> None:
+    """Print all users as CSV, as `users import` takes them, without their passwords.
+
+    \b
+    Examples:
+      sipdeploy users export > people.csv
+      sipdeploy users export --passwords people.csv
+    """  # noqa: D301  # click wants the character itself
+    loaded = inventory.load(session.inventory)
+    if file is None:
+        session.output.result(tables.as_csv(loaded.site).rstrip("\n"))
+        return
+    passwords = inventory.secrets(loaded)
+    try:
+        files.replace_file(file, tables.as_csv(loaded.site, passwords).encode(), 0o600)
+    except OSError as failure:
+        raise problems.not_written(failure) from failure
+    session.output.progress(f"{file}: {len(passwords)} users with their passwords")
+
+
+@click.group("secrets")
+def secrets_command() -> None:
+    """What is secret: the passwords of all users at once."""
+
+
+@secrets_command.command("rotate")
+@click.option(
+    "--grace",
+    "kept",
+    multiple=True,
+    metavar="NUMBER",
+    help="This one keeps its password for now; repeatable.",
+)
+@changing
+@click.pass_obj
+def rotate_command(session: Session, /, kept: tuple[str, ...], **options: Any) -> int:
+    """Give every user a new password, but those on the grace list; all of them or none.
+
+    With --apply their phones are disconnected, and come back with the new one only. `sipdeploy
+    users export --passwords FILE` tells the new ones.
+
+    \b
+    Examples:
+      sipdeploy secrets rotate --apply sip1
+      sipdeploy secrets rotate --grace 1001 --grace 1002
+    """  # noqa: D301  # click wants the character itself
+
+    def work(begun: Draft) -> Draft:
+        draft.require_known(begun, kept)
+        numbers = [number for number in begun.before.site.users if number not in kept]
+        return draft.set_passwords(begun, {n: Secret(new_password()) for n in numbers})
+
+    return carry_out(session, work, "new passwords", **options)[1]

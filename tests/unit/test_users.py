@@ -1,0 +1,453 @@
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import FakeHost
+
+from sipdeploy import files, hosts, inventory
+from sipdeploy.__main__ import main
+from sipdeploy.diagnostics import HIDDEN
+from sipdeploy.errors import HostFailed, InvalidFiles
+from sipdeploy.hosts import Result
+from sipdeploy.plan.desired import Probe
+from sipdeploy.secret import Secret
+from sipdeploy.service import Port
+from sipdeploy.site import User, load_site
+from sipdeploy.steps import Register
+from sipdeploy.users import draft, settings, tables
+
+HEAD = """\
+# our site
+domain: sip.example.com   # the name
+email: ops@example.com
+hosts: {sip1: {address: 203.0.113.10}}
+tls: {provider: self-signed}
+"""
+USERS = """\
+users:
+  1001: {name: Alice}  # the boss
+  1002: {name: Bob, voicemail: true}
+
+services:
+  6000: {kind: ivr-test}
+"""
+SECRETS = 'users:\n  "1001": first-Zq8Kd2\n  "1002": second-Zq8Kd2  # by hand\n'
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    Path("inventory.yaml").write_text(HEAD + USERS)
+    write_secrets(SECRETS)
+    return tmp_path
+
+
+def write_secrets(text):
+    path = Path("secrets.yaml")
+    path.write_text(text)
+    path.chmod(0o600)
+
+
+@pytest.fixture
+def run(capsys):
+    def start(*words):
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return start
+
+
+def passwords():
+    loaded = inventory.load(Path("inventory.yaml"))
+    return {number: secret.reveal() for number, secret in inventory.secrets(loaded).items()}
+
+
+def state():
+    return Path("inventory.yaml").read_bytes(), Path("secrets.yaml").read_bytes()
+
+
+def test_a_user_is_added_and_nothing_else_changes(run):
+    code, out, err = run("add-user", "1003", "--name", "Carol Smith", "--voicemail")
+    assert code == 0
+    assert err.startswith("inventory.yaml: add-user 1003\n")
+    new = "  1003: {name: Carol Smith, voicemail: true}\n"
+    assert Path("inventory.yaml").read_text() == HEAD + USERS.replace("\n\n", f"\n{new}\n")
+    password = passwords()["1003"]
+    assert Path("secrets.yaml").read_text() == SECRETS + f'  "1003": "{password}"\n'
+    assert stat.S_IMODE(Path("secrets.yaml").stat().st_mode) == 0o600
+    assert len(password) >= 24
+    assert out == (
+        "user       1003\n"
+        "name       Carol Smith\n"
+        "WebSocket  wss://sip.example.com:8443/ws\n"
+        "SIP URI    sip:1003@sip.example.com\n"
+        f"password   {password}\n"
+    )
+    assert password not in err
+    assert sorted(path.name for path in Path().iterdir()) == ["inventory.yaml", "secrets.yaml"]
+
+
+def test_a_given_password_is_not_shown():
+    command = [sys.executable, "-m", "sipdeploy", "add-user", "1003", "--password-stdin"]
+    done = subprocess.run(
+        [*command, "--format", "json"],
+        input="gi:ven # {pass}word\nmore\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "gi:ven" not in done.stdout + done.stderr
+    assert json.loads(done.stdout)["uri"] == "sip:1003@sip.example.com"
+    assert passwords()["1003"] == "gi:ven # {pass}word"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [("\n", "is empty"), ("a\x07b\n", "control character")]
+)
+def test_a_bad_password_is_refused(given, words):
+    before = state()
+    command = [sys.executable, "-m", "sipdeploy", "set-password", "1001", "--password-stdin"]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "SD708" in done.stderr
+    assert words in done.stderr
+    assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "codes"),
+    [
+        (["add-user", "1001"], ["SD701"]),
+        (["add-user", "6000"], ["SD216"]),
+        (["add-user", "12a"], ["SD208"]),
+        (["add-user", "1"], ["SD208"]),
+        (["add-user", "1003", "--name", "a\nb"], ["SD220"]),
+        (["add-user", "x", "--name", "a\nb"], ["SD208", "SD220"]),
+        (["remove-user", "1009", "1008"], ["SD702", "SD702"]),
+        (["set-password", "1011"], ["SD702"]),
+        (["remove-user", "1001", "--delete-voicemail"], ["SD002"]),
+        (["add-user", "1003", "--apply", "sip2"], ["SD501"]),
+        (["secrets", "rotate", "--grace", "1009"], ["SD702"]),
+    ],
+)
+def test_a_mistake_is_told_and_changes_nothing(run, words, codes):
+    before = state()
+    code, out, err = run(*words)
+    assert code in (1, 2)
+    assert out == ""
+    assert [line[6:11] for line in err.splitlines() if line.startswith("error[")] == codes
+    assert state() == before
+
+
+def test_a_dry_run_shows_the_change_without_passwords(run):
+    Path("inventory.yaml").write_text(HEAD + "users: {1001: {password: first-Zq8Kd2}}\n")
+    before = state()
+    code, out, err = run("add-user", "1003", "--name", "Carol", "--dry-run")
+    assert code == 0
+    assert f"-users: {{1001: {{password: {HIDDEN}}}}}" in out
+    assert f"+users: {{1001: {{password: {HIDDEN}}}, 1003: {{name: Carol}}}}" in out
+    assert err == "secrets.yaml: a new password\nnothing was written\n"
+    assert state() == before
+
+
+def test_users_go_with_what_is_theirs(run):
+    code, _, _ = run("remove-user", "1001", "1002")
+    assert code == 0
+    assert Path("inventory.yaml").read_text() == HEAD + USERS.replace(
+        "  1001: {name: Alice}  # the boss\n  1002: {name: Bob, voicemail: true}\n", ""
+    )
+    assert Path("secrets.yaml").read_text() == "users:\n"
+    assert run("add-user", "1001")[0] == 0
+
+
+def test_another_password_goes_where_the_present_one_is(run, monkeypatch):
+    monkeypatch.setenv("EVE", "eve-Zq8Kd2")
+    Path("dan").write_text("dan-Zq8Kd2\nkept\n")
+    users = (
+        "users:\n  1001: {}\n  1002: {password: 'own-Zq8Kd2'}  # c\n"
+        "  1003: {password: {file: dan}}\n  1004: {password: {env: EVE}}\n"
+    )
+    Path("inventory.yaml").write_text(HEAD + users)
+    before = passwords()
+    for number in ("1001", "1002", "1003"):
+        assert run("set-password", number)[0] == 0
+    after = passwords()
+    assert all(before[number] != after[number] for number in ("1001", "1002", "1003"))
+    assert Path("secrets.yaml").read_text() == SECRETS.replace(
+        "first-Zq8Kd2", f'"{after["1001"]}"'
+    )
+    text = Path("inventory.yaml").read_text()
+    assert text == HEAD + users.replace("'own-Zq8Kd2'", f'"{after["1002"]}"')
+    assert Path("dan").read_text() == f"{after['1003']}\nkept\n"
+    code, _, err = run("set-password", "1004")
+    assert code == 1
+    assert "SD706" in err
+    assert "variable `EVE`" in err
+
+
+def test_new_passwords_for_all_but_the_grace_list(run):
+    before = passwords()
+    code, out, _ = run("secrets", "rotate", "--grace", "1002")
+    assert (code, out) == (0, "")
+    after = passwords()
+    assert after["1001"] != before["1001"]
+    assert after["1002"] == before["1002"]
+    assert "# by hand" in Path("secrets.yaml").read_text()
+
+
+def test_import_is_all_or_none(run):
+    Path("a.csv").write_text(
+        "\ufeffnumber,name,voicemail,max_contacts,password\n"
+        '1003,"Smith, Carol",yes,,\n 1004 ,,,2,given-Zq8Kd2\n'
+    )
+    assert run("users", "import", "a.csv")[0] == 0
+    site = inventory.load(Path("inventory.yaml")).site
+    assert site.users["1003"] == User(name="Smith, Carol", voicemail=True)
+    assert site.users["1004"] == User(max_contacts=2)
+    assert passwords()["1004"] == "given-Zq8Kd2"
+    before = state()
+    Path("b.csv").write_text(
+        'number,name,password\n1005,,p\n1x,a\tb,hunter2\n1005,,\n1006\n1007,,"hunter2\n"\n'
+    )
+    code, _, err = run("users", "import", "b.csv")
+    assert code == 1
+    assert err.count("error[SD707]") == 5
+    assert "b.csv:3:1" in err
+    assert "hunter2" not in err
+    Path("c.csv").write_text("number\n1001\n6000\n1008\n")
+    code, _, err = run("users", "import", "c.csv")
+    assert "SD701" in err
+    assert "SD216" in err
+    assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name\nx\n", "no column `number`"),
+        ("number,nmae\n", "`nmae` is not"),
+        ('number\n"1', "CSV"),
+    ],
+)
+def test_what_is_no_table_of_users(run, text, words):
+    Path("a.csv").write_text(text)
+    code, _, err = run("users", "import", "a.csv")
+    assert code == 1
+    assert words in err
+
+
+def test_what_is_exported_is_imported_the_same(run):
+    _, out, _ = run("users", "export")
+    assert out == "number,name,voicemail,max_contacts\n1001,Alice,no,5\n1002,Bob,yes,5\n"
+    assert run("users", "export", "--passwords", "all.csv")[0] == 0
+    assert stat.S_IMODE(Path("all.csv").stat().st_mode) == 0o600
+    site, before = inventory.load(Path("inventory.yaml")).site, passwords()
+    run("remove-user", "1001", "1002")
+    assert run("users", "import", "all.csv")[0] == 0
+    assert inventory.load(Path("inventory.yaml")).site.users == site.users
+    assert passwords() == before
+
+
+def test_the_table_of_users():
+    site, _, _ = load_site(HEAD + USERS, "inventory.yaml")
+    assert tables.as_text(site, {}).splitlines()[1:] == [
+        "1001    Alice  -", "1002    Bob    yes",
+    ]  # fmt: skip
+    contacts = tuple(
+        tables.Contact(host="sip1", source=f"192.0.2.1:{port}", registered=0, device="a\x1b[2Jb")
+        for port in (1, 2)
+    )
+    text = tables.as_text(site, {"1002": tables.Presence(contacts=contacts, messages=3)})
+    assert text.splitlines()[2].split() == [
+        "1002", "Bob", "3", "1970-01-01", "00:00:00Z", "192.0.2.1:1", "on", "sip1", "a\ufffd[2Jb",
+    ]  # fmt: skip
+    assert text.splitlines()[3].split()[2:3] == ["192.0.2.1:2"]
+    told = json.loads(tables.as_json(site, {"1002": tables.Presence(messages=3)}))["users"]
+    assert [row["messages"] for row in told] == [None, 3]
+
+
+# --- the files -----------------------------------------------------------------------------------
+
+
+def test_two_at_once_both_end_up_in_the_files():
+    command = [sys.executable, "-m", "sipdeploy", "add-user"]
+    numbers = [str(1010 + index) for index in range(6)]
+    running = [subprocess.Popen([*command, n], stdout=subprocess.DEVNULL) for n in numbers]
+    assert [process.wait() for process in running] == [0] * 6
+    assert set(numbers) <= passwords().keys()
+
+
+def test_who_edits_the_file_meanwhile_loses_nothing():
+    begun = draft.add(draft.begin(Path("inventory.yaml")), {"1003": User()}, {"1003": Secret("x")})
+    Path("inventory.yaml").write_text(HEAD + USERS + "# more\n")
+    before = state()
+    with pytest.raises(InvalidFiles, match="SD704"):
+        begun.commit()
+    assert state() == before
+
+
+@pytest.mark.parametrize("name", ["secrets.yaml", "inventory.yaml"])
+def test_a_full_disk_leaves_both_files_as_they_were(monkeypatch, name):
+    begun = draft.add(draft.begin(Path("inventory.yaml")), {"1003": User()}, {"1003": Secret("x")})
+    before = state()
+    rename = files.Path.replace
+
+    def replace(self, target):
+        if target.name == name:
+            raise OSError(28, "No space left on device", str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(files.Path, "replace", replace)
+    with pytest.raises(InvalidFiles, match="SD705"):
+        begun.commit()
+    assert state() == before
+    assert {path.name for path in Path().iterdir()} == {"secrets.yaml", "inventory.yaml"}
+
+
+def test_a_secrets_file_in_git_gets_no_password(run):
+    for words in (["init", "-q"], ["add", "secrets.yaml"]):
+        subprocess.run(["git", *words], check=True)
+    before = state()
+    code, _, err = run("add-user", "1003")
+    assert code == 1
+    assert "SD306" in err
+    assert state() == before
+
+
+def test_a_secrets_file_that_everyone_reads_is_refused(run):
+    Path("secrets.yaml").chmod(0o644)
+    before = state()
+    code, _, err = run("add-user", "1003")
+    assert code == 1
+    assert "SD304" in err
+    assert state() == before
+
+
+def test_without_a_secrets_file_one_is_made(run):
+    Path("secrets.yaml").unlink()
+    Path("inventory.yaml").write_text(HEAD + "users: {}\n")
+    assert run("add-user", "1003")[0] == 0
+    assert stat.S_IMODE(Path("secrets.yaml").stat().st_mode) == 0o600
+    assert passwords().keys() == {"1003"}
+
+
+def test_a_store_takes_the_passwords(run):
+    """As with sops or age: one command prints the file, another one takes it."""
+    Path("secrets.yaml").rename("store")
+    command = "users: {}\nsecrets: {command: 'rev store', store: \"sh -c 'rev > store'\"}\n"
+    Path("inventory.yaml").write_text(HEAD + command)
+    Path("store").write_text("".join(f"{line[::-1]}\n" for line in ["users:", '  "1": one']))
+    assert run("add-user", "1003")[0] == 0
+    assert "1003" in passwords()
+    assert "3001" in Path("store").read_text()
+    assert run("set-password", "1003")[0] == 0
+    assert run("remove-user", "1003")[0] == 0
+    assert "3001" not in Path("store").read_text()
+
+
+def test_a_store_that_loses_passwords_is_noticed(run):
+    Path("inventory.yaml").write_text(
+        HEAD + "users: {}\nsecrets: {command: 'cat secrets.yaml', store: 'true'}\n"
+    )
+    before = state()
+    code, _, err = run("add-user", "1003")
+    assert code == 1
+    assert "does not give them back" in err
+    assert state() == before
+
+
+def test_a_command_without_a_store_takes_nothing(run):
+    Path("inventory.yaml").write_text(HEAD + "users: {}\nsecrets: {command: 'cat secrets.yaml'}\n")
+    before = state()
+    code, _, err = run("add-user", "1003")
+    assert code == 1
+    assert "SD706" in err
+    assert state() == before
+
+
+def test_an_inventory_that_cannot_be_edited_says_what_to_write(run):
+    Path("inventory.yaml").write_text(HEAD + "users:\n  ? 1001\n  : {}\n")
+    before = state()
+    code, _, err = run("add-user", "1003", "--name", "Carol")
+    assert code == 1
+    assert "SD703" in err
+    assert "`1003: {name: Carol}`" in err
+    assert state() == before
+
+
+def test_anchors_are_refused_before_anything_is_changed(run):
+    Path("inventory.yaml").write_text(HEAD + "users: {1001: &a {name: A}, 1002: *a}\n")
+    before = state()
+    code, _, err = run("add-user", "1003")
+    assert code == 1
+    assert "SD105" in err
+    assert state() == before
+
+
+def test_an_inventory_behind_a_link_stays_there(run):
+    Path("there").mkdir()
+    Path("inventory.yaml").rename("there/real.yaml")
+    Path("inventory.yaml").symlink_to("there/real.yaml")
+    assert run("add-user", "1003")[0] == 0
+    assert Path("inventory.yaml").is_symlink()
+    assert "1003" in Path("there/real.yaml").read_text()
+
+
+def test_a_host_that_is_away_is_told_and_the_files_have_the_change(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    inventory_ = (
+        HEAD.replace("203.0.113.10", "127.0.0.1, port: 1, public_address: 203.0.113.10") + USERS
+    )
+    Path("inventory.yaml").write_text(inventory_)
+    code, out, err = run("add-user", "1003", "--apply", "sip1")
+    assert code == 4, err
+    assert "`inventory.yaml` has the change, `sip1` has not" in err
+    assert "`sipdeploy apply sip1` completes it" in err
+    assert "1003" in passwords()
+    assert "password" in out
+
+
+# --- what is shown and proven --------------------------------------------------------------------
+
+
+def test_the_qr_code_is_drawn():
+    site, _, _ = load_site(HEAD + USERS, "inventory.yaml")
+    drawn = settings.qr(settings.settings(site, "1001", "secret"))
+    assert len(drawn.splitlines()) > 15
+    assert len({len(line) for line in drawn.splitlines()}) <= 2
+
+
+class Desired:
+    domain = "sip.example.com"
+    ports = (Port(protocol="tcp", address="0.0.0.0", number=8443, process="k", key="wss"),)
+    probe = Probe(domain=domain, origin="https://a.example")
+
+
+def test_a_proof_says_who_was_refused_and_tells_no_secret():
+    host = FakeHost(
+        answers={
+            "register": Result(status=0, stdout=b"\x1erefused\n1003\t401\t403\t\n\x1eproved\n")
+        }
+    )
+    step = Register(desired=Desired, credentials={"1003": "5ecre7", "1004": "5ecre8"})
+    with pytest.raises(HostFailed, match="`1003` cannot register") as caught:
+        step.run(host, lambda _: None)
+    (problem,) = caught.value.diagnostics
+    assert problem.notes == ("`1003`: REGISTER was answered with 401, 403, nothing",)
+    assert host.inputs == [b"1003 5ecre7\n1004 5ecre8\n"]
+    assert "5ecre7" not in repr(step) + str(host.asked)
+    assert step.title == "register as 1003 and 1 more"
+    assert host.asked[0][2:] == ("127.0.0.1", "8443", "sip.example.com", "https://a.example")
+
+
+def test_scripts_are_shell(tmp_path):
+    for name in ("swap", "register", "registrations", "boxes"):
+        path = tmp_path / name
+        path.write_bytes(hosts.script_text(name))
+        subprocess.run(["dash", "-n", str(path)], check=True)
