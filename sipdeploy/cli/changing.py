@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from sipdeploy.connection import Ahead
     from sipdeploy.users.draft import Draft
 
 FORMAT = click.option(
@@ -54,45 +55,53 @@ def changing(command: Callable[..., Any]) -> Callable[..., Any]:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Keep others from changing the users of this inventory."""
-    try:
-        with files.locked(path.resolve().parent):
-            yield
-    except files.BusyError as failure:
-        raise problems.busy(str(failure)) from failure
-    except FileNotFoundError as failure:
-        raise problems.not_written(failure) from failure
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(path.resolve().parent))
+        except files.BusyError as failure:
+            raise problems.busy(str(failure)) from failure
+        except OSError as failure:
+            raise problems.not_written(failure) from failure
+        yield
 
 
 def carry_out(
-    session: Session,
-    work: Callable[[Draft], Draft],
-    purpose: str,
-    *,
-    dry_run: bool,
-    **how: Any,
+    session: Session, work: Callable[[Draft], Draft], purpose: str, **how: Any
 ) -> tuple[Draft, int]:
     """Work a change out, write it, and bring it to the hosts; what it is, and the exit code."""
     with _alone(session.inventory):
-        done = work(draft.begin(session.inventory))
-        names = chosen(done, how["hosts"])
-        if dry_run:
-            session.output.result(done.differences())
-            session.output.progress(done.told)
-            session.output.progress("nothing was written")
+        begun = draft.begin(session.inventory)
+        names = inventory.chosen_hosts(begun.before, how["hosts"]) if how["hosts"] else []
+        if not names or how["dry_run"]:
+            done = work(begun)
+            _write(session, done, purpose, dry_run=how["dry_run"])
             return done, 0
-        done.commit()
-        session.output.progress(f"{session.inventory}: {purpose}")
-        if not names:
-            session.output.progress("`sipdeploy apply` brings it to the hosts")
-            return done, 0
-        from sipdeploy.cli import live  # noqa: PLC0415 - only where a host is reached
+        with _ahead(begun, names) as ahead:
+            from sipdeploy.cli import live  # noqa: PLC0415 - while the connections are opened
 
-        return done, live.bring(session, done, names, purpose, is_agreed=how["is_agreed"])
+            inventory.credentials(begun.before)  # what an apply will need has to be at hand
+            done = work(begun)
+            done.commit()
+            session.output.progress(f"{session.inventory}: {purpose}")
+            return done, live.bring(
+                session, done, (names, ahead), purpose, is_agreed=how["is_agreed"]
+            )
 
 
-def chosen(done: Draft, hosts: Sequence[str]) -> list[str]:
-    """The hosts to go to, once it is sure that every other password is at hand."""
-    if hosts:
-        inventory.credentials(done.before)
-        return inventory.chosen_hosts(done.after, hosts)
-    return []
+def _write(session: Session, done: Draft, purpose: str, *, dry_run: bool) -> None:
+    """Write a change, or show it; no host is asked for."""
+    if dry_run:
+        session.output.result(done.differences())
+        session.output.progress(done.told)
+        session.output.progress("nothing was written")
+        return
+    done.commit()
+    session.output.progress(f"{session.inventory}: {purpose}")
+    session.output.progress("`sipdeploy apply` brings it to the hosts")
+
+
+def _ahead(begun: Draft, names: Sequence[str]) -> Ahead:
+    """Connections to be opened while the change is worked out."""
+    from sipdeploy.connection import Ahead  # noqa: PLC0415 - only where a host is reached
+
+    return Ahead((name, begun.before.site.hosts[name]) for name in names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sipdeploy import secret
 from sipdeploy.cli import work
-from sipdeploy.connection import Ahead, connect
+from sipdeploy.connection import connect
 from sipdeploy.errors import HostFailed
 from sipdeploy.facts import sections
 from sipdeploy.hosts import host_failed, run_script
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sipdeploy.cli.session import Session
+    from sipdeploy.connection import Ahead
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.hosts import Host
     from sipdeploy.plan import Plan
@@ -31,9 +32,15 @@ ASK_SECONDS = 180
 
 
 def bring(
-    session: Session, done: Draft, names: Sequence[str], purpose: str, *, is_agreed: bool
+    session: Session,
+    done: Draft,
+    hosts: tuple[Sequence[str], Ahead],
+    purpose: str,
+    *,
+    is_agreed: bool,
 ) -> int:
     """Apply to the named hosts what was written; the exit code, and words for what is missing."""
+    names, ahead = hosts
     agreement = _Agreement(session)
     new = secret.credentials(done.after.site.domain, done.passwords)
     options = {
@@ -43,8 +50,7 @@ def bring(
         "prove": {number: new[number] for number in _proven(list(new))},
         "lock_wait_seconds": LOCK_WAIT_SECONDS,
     }
-    with Ahead((name, done.after.site.hosts[name]) for name in names) as ahead:
-        code = work.apply(session, done.after, names, ahead, form="", **options)
+    code = work.apply(session, done.after, names, ahead, form="", **options)
     if code or agreement.is_refused:
         session.output.problems([*agreement.missing, problems.unfinished(done.path, names)])
         return code or (HostFailed.exit_code if agreement.missing else 0)
