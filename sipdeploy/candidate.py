@@ -80,7 +80,7 @@ def titles(plan: Plan) -> dict[str, str]:
         "arm": "arm the rollback timer",
         "swap": f"swap {len(files)} file{'' if len(files) == 1 else 's'}",
         "reload": f"reload {named}",
-        "sessions": "end the sessions of who may no longer be connected",
+        "sessions": "end old sessions",
         "verify": "verify ports, certificate and SIP",
     }
     return found if named else {key: found[key] for key in found if key != "reload"}

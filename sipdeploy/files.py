@@ -11,7 +11,7 @@ import fcntl
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ class TextFile:
     """
 
     path: Path
-    raw: bytes | None
+    raw: bytes | None = field(repr=False)  # may be full of passwords
     mode: int
 
     @property

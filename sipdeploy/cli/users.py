@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sipdeploy import fields
-from sipdeploy.cli.changing import FORMAT, carry_out, changing, chosen
+from sipdeploy import fields, inventory
+from sipdeploy.cli.changing import FORMAT, carry_out, changing
 from sipdeploy.errors import WrongUsage
 from sipdeploy.secret import Secret
 from sipdeploy.site import User
@@ -109,7 +109,8 @@ def remove_user_command(
     if delete_voicemail and not code and not options["dry_run"]:
         from sipdeploy.cli import live  # noqa: PLC0415 - only where a host is reached
 
-        live.delete_boxes(done.after.site, chosen(done, options["hosts"]), gone)
+        names = inventory.chosen_hosts(done.after, options["hosts"])
+        live.delete_boxes(done.after.site, names, gone)
     return code
 
 

@@ -38,8 +38,8 @@ class Draft:
     before: Inventory
     after: Inventory
     vault: Vault
-    vault_text: str
-    others: tuple[tuple[TextFile, str], ...] = ()
+    vault_text: str = field(repr=False)
+    others: tuple[tuple[TextFile, str], ...] = field(default=(), repr=False)
     passwords: Mapping[str, Secret] = field(default_factory=dict)
     drops: bool = False  # passwords are taken out of the vault: after the inventory, then
 

@@ -6,11 +6,11 @@ A file, or a command that prints one with another that takes it (sops, age, a va
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sipdeploy import document, files, passwords
-from sipdeploy.diagnostics import Diagnostic, has_errors
+from sipdeploy.diagnostics import HIDDEN, Diagnostic, has_errors
 from sipdeploy.errors import InvalidFiles
 from sipdeploy.paths import expanded
 from sipdeploy.secret import SecretsCommand
@@ -47,7 +47,7 @@ class Vault:
     """The passwords of a site as text. `file` is None where a command prints them."""
 
     name: str
-    text: str
+    text: str = field(repr=False)
     passwords: Mapping[str, Secret]
     directory: Path
     file: TextFile | None = None
@@ -85,11 +85,20 @@ class Vault:
             passwords.run(self.command.store, self.directory, given=text)
             kept = passwords.run(self.command.command, self.directory)
         except passwords.NoPasswordError as failure:
-            raise InvalidFiles([told("SD231", f"the `secrets` store: {failure}")]) from failure
+            reason = _without(str(failure), text)  # programs quote what they do not understand
+            raise InvalidFiles([told("SD231", f"the `secrets` store: {reason}")]) from None
         if _passwords(kept) != _passwords(text):
             message = "the `secrets` store took the passwords, and does not give them back"
             advice = "`secrets.command` is to print what `secrets.store` got on standard input"
             raise InvalidFiles([told("SD231", message, advice)])
+
+
+def _without(words: str, text: str) -> str:
+    """Hide every password of a text in what a program said."""
+    known = sorted((each.reveal() for each in _passwords(text).values()), key=len, reverse=True)
+    for password in known:
+        words = words.replace(password, HIDDEN)
+    return words
 
 
 def _passwords(text: str) -> Mapping[str, Secret]:

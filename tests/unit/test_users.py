@@ -13,8 +13,10 @@ from sipdeploy.diagnostics import HIDDEN
 from sipdeploy.errors import HostFailed, InvalidFiles
 from sipdeploy.hosts import Result
 from sipdeploy.plan.desired import Probe
+from sipdeploy.plan.text import _diff
 from sipdeploy.secret import Secret
 from sipdeploy.service import Port
+from sipdeploy.services import kamailio
 from sipdeploy.site import User, load_site
 from sipdeploy.steps import Register
 from sipdeploy.users import draft, settings, tables
@@ -362,6 +364,37 @@ def test_a_store_that_loses_passwords_is_noticed(run):
     assert state() == before
 
 
+def test_what_a_store_complains_of_is_told_without_passwords(run):
+    Path("inventory.yaml").write_text(
+        HEAD
+        + "users: {}\nsecrets: {command: 'cat secrets.yaml', store: \"sh -c 'cat >&2; false'\"}\n"
+    )
+    code, out, err = run("add-user", "1003")
+    assert code == 1
+    assert "1003" in err
+    assert err.count(HIDDEN) == 3
+    assert "Zq8Kd2" not in out + err
+
+
+def test_nothing_that_holds_passwords_prints_them():
+    begun = draft.begin(Path("inventory.yaml"))
+    begun = draft.add(begun, {"1003": User()}, {"1003": Secret("third-Zq8Kd2")})
+    assert "1003" in repr(begun)
+    assert "Zq8Kd2" not in repr(begun)
+    assert "Zq8Kd2" not in repr(begun.vault)
+
+
+def test_a_crash_is_told_without_the_new_password(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(draft.Draft, "commit", lambda self: 1 / len(self.vault_text[:0]))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, out, err = run("add-user", "1003")
+    assert (code, out) == (3, "")
+    (log,) = tmp_path.glob("sipdeploy-*.log")
+    text = log.read_text()
+    assert "ZeroDivisionError" in text
+    assert "Zq8Kd2" not in text + err
+
+
 def test_a_command_without_a_store_takes_nothing(run):
     Path("inventory.yaml").write_text(HEAD + "users: {}\nsecrets: {command: 'cat secrets.yaml'}\n")
     before = state()
@@ -444,6 +477,16 @@ def test_a_proof_says_who_was_refused_and_tells_no_secret():
     assert "5ecre7" not in repr(step) + str(host.asked)
     assert step.title == "register as 1003 and 1 more"
     assert host.asked[0][2:] == ("127.0.0.1", "8443", "sip.example.com", "https://a.example")
+
+
+def test_a_plan_shows_whose_password_changes_and_no_checksum():
+    before, after = ({"1001": each * 32, "1002": "c" * 32} for each in "ab")
+    rows = _diff(*(kamailio.credential_sums("a.example", each) for each in (before, after)))
+    assert rows[-3:] == [
+        f"-1001@a.example {HIDDEN}",
+        f"+1001@a.example {HIDDEN}",
+        f" 1002@a.example {HIDDEN}",
+    ]
 
 
 def test_scripts_are_shell(tmp_path):

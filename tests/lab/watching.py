@@ -1,0 +1,79 @@
+"""Looks for secrets where they must not be: in the arguments of processes, in logs, in files."""
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+
+
+class Arguments:
+    """Reads /proc/*/cmdline of this machine, hosts of the lab included, over and over.
+
+    `secrets` may grow while it looks.
+    """
+
+    def __init__(self) -> None:
+        self.secrets: set[str] = set()
+        self.found: set[str] = set()
+        self.rounds = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        """New processes at once, for most live but a moment; all others every second."""
+        seen: set[str] = set()
+        last = 0.0
+        while not self._stop.wait(0.01):
+            present = {name for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - quick
+            is_whole = time.monotonic() - last > 1
+            last = time.monotonic() if is_whole else last
+            for number in present if is_whole else present - seen:
+                self._read(number)
+            seen = present
+            self.rounds += is_whole
+
+    def _read(self, number: str) -> None:
+        with contextlib.suppress(OSError):
+            line = Path("/proc", number, "cmdline").read_bytes()
+            if any(secret.encode() in line for secret in list(self.secrets)):
+                self.found.add(line.replace(b"\0", b" ").decode(errors="replace")[:200])
+
+    def next_round(self) -> None:
+        """Wait until everything that runs now was looked at."""
+        before = self.rounds
+        while self.rounds < before + 2:
+            time.sleep(0.1)
+
+
+def on_host(host, secrets, places: str, *, only_readable: bool = False) -> list[str]:
+    """The files of a host that hold one of the secrets; with `only_readable`, by everyone."""
+    readable = "-perm -o=r" if only_readable else ""
+    patterns = "".join(f"{secret}\n" for secret in secrets)
+    command = (
+        "cat >/run/lab-patterns; chmod 600 /run/lab-patterns;"
+        f" find {places} -xdev -type f {readable} ! -name lab-patterns -print0"
+        " | xargs -0 -r grep -alF -f /run/lab-patterns; rm -f /run/lab-patterns"
+    )
+    return host.run(command, input_bytes=patterns.encode()).stdout.split()
+
+
+def in_journal(host, secrets) -> list[str]:
+    """The lines of the journal that hold one of the secrets."""
+    lines = host.run("journalctl --no-pager -o cat").stdout.splitlines()
+    return [line for line in lines if any(secret in line for secret in secrets)]
+
+
+def in_folder(folder: Path, secrets, besides=()) -> list[str]:
+    """The files below a folder of this machine that hold one of the secrets."""
+    wanted = [secret.encode() for secret in secrets]
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in besides)
+    return [str(path) for path in files if any(each in path.read_bytes() for each in wanted)]
