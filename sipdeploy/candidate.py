@@ -5,9 +5,10 @@ import io
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 
-from sipdeploy import certificates
+from sipdeploy import certificates, service
 from sipdeploy.hosts import script_text
 from sipdeploy.plan import Plan
+from sipdeploy.render import ManagedFile
 from sipdeploy.service import Check, Port
 
 Rows = Iterable[Iterable[str]]
@@ -27,9 +28,21 @@ def archive(plan: Plan, checks: Sequence[Check], release: bytes) -> bytes:
         for script in ("restore", *sorted({check.script for check in checks})):
             name = script if script == "restore" else f"scripts/{script}"
             _add(tar, name, script_text(script), mode=0o700, owner="root:root")
-        for file in plan.desired.files:
-            _add(tar, f"tree{file.path}", file.content, mode=file.mode, owner=file.owner)
+        _add_files(tar, plan.desired.files)
     return buffer.getvalue()
+
+
+def tree(files: Iterable[ManagedFile]) -> bytes:
+    """A tar.gz of files alone: `tree/...` is the host's /."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
+        _add_files(tar, files)
+    return buffer.getvalue()
+
+
+def _add_files(tar: tarfile.TarFile, files: Iterable[ManagedFile]) -> None:
+    for file in files:
+        _add(tar, f"tree{file.path}", file.content, mode=file.mode, owner=file.owner)
 
 
 def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
@@ -102,9 +115,9 @@ def _probes(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 
 def reachable(port: Port) -> str:
-    """An address of the host itself at which the port must answer."""
-    local = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - read, not bound
-    return local.get(port.address, f"[{port.address}]" if ":" in port.address else port.address)
+    """An address of the host itself at which the port must answer, as URLs have it."""
+    address = service.reachable(port.address)
+    return f"[{address}]" if ":" in address else address
 
 
 def table(rows: Rows) -> bytes:

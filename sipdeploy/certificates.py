@@ -4,13 +4,14 @@ The only user of `cryptography`, which Paramiko brings along.
 """
 
 import datetime as dt
+import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles
@@ -24,12 +25,14 @@ RENEW_BEFORE = dt.timedelta(days=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """The facts of a certificate and the key beside it."""
+    """The facts of a certificate and the key beside it; fingerprint: SHA-256 in hex."""
 
     names: tuple[str, ...]
     not_before: dt.datetime
     not_after: dt.datetime
     key_matches: bool
+    issuer: str = ""
+    fingerprint: str = ""
 
     def covers(self, domain: str) -> bool:
         """Whether a browser accepts it for the domain (RFC 6125: a `*` stands for one label)."""
@@ -49,6 +52,8 @@ def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
         key_matches=own == _public_spki(public_key),
+        issuer=leaf.issuer.rfc4514_string(),
+        fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
     )
 
 
@@ -74,6 +79,44 @@ def _public_spki(pem: bytes) -> bytes | None:
         return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What a site brings along for its certificate: files beside the inventory, checked."""
+
+    pair: tuple[bytes, bytes] | None = None
+    acme_root: bytes | None = None
+    dns_credentials: bytes | None = field(default=None, repr=False)
+
+
+def read_material(site: Site, folder: Path) -> Material:
+    """Read what `tls` names (relative to folder); InvalidFiles with all that is wrong."""
+    if site.tls.provider == "files":
+        return Material(pair=read_files(site, folder))
+    if site.tls.provider == "self-signed":
+        return Material()
+    problems: list[Diagnostic] = []
+    contents: dict[str, bytes | None] = {}
+    for key in ("ca_bundle", "dns_credentials"):
+        name = getattr(site.tls, key)
+        contents[key] = _read(folder / expanded(name)) if name else None
+        if name and contents[key] is None:
+            problems += _missing((key,), (name,), (None,))
+    root = contents["ca_bundle"]
+    if root is not None and not _is_pem(root):
+        mend = f"`openssl x509 -in {site.tls.ca_bundle} -noout -text` shows what it is"
+        problems.append(_error("SD602", f"`{site.tls.ca_bundle}` is no certificate in PEM", mend))
+    if problems:
+        raise InvalidFiles(problems)
+    return Material(acme_root=root, dns_credentials=contents["dns_credentials"])
+
+
+def _is_pem(content: bytes) -> bool:
+    try:
+        return bool(x509.load_pem_x509_certificates(content))
+    except ValueError:
+        return False
+
+
 def read_files(site: Site, folder: Path) -> tuple[bytes, bytes]:
     """The certificate and key of provider `files` (relative to folder), checked.
 
@@ -81,7 +124,7 @@ def read_files(site: Site, folder: Path) -> tuple[bytes, bytes]:
     """
     named = (site.tls.certificate or "", site.tls.private_key or "")
     certificate, key = (_read(folder / expanded(name)) for name in named)
-    problems = list(_missing(named, (certificate, key)))
+    problems = list(_missing(("certificate", "private_key"), named, (certificate, key)))
     if certificate is not None and key is not None:
         now = dt.datetime.now(dt.UTC)
         problems = list(_faults(named, (certificate, key), site.domain, now))
@@ -97,8 +140,10 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _missing(names: Iterable[str], contents: Iterable[bytes | None]) -> Iterator[Diagnostic]:
-    for key, name, content in zip(("certificate", "private_key"), names, contents, strict=True):
+def _missing(
+    keys: Iterable[str], names: Iterable[str], contents: Iterable[bytes | None]
+) -> Iterator[Diagnostic]:
+    for key, name, content in zip(keys, names, contents, strict=True):
         if content is None:
             yield _error(
                 "SD602", f"`tls.{key}` names `{name}`, which cannot be read", f"`ls -l {name}`"
@@ -127,6 +172,11 @@ def _faults(
         there = ", ".join(found.names) or "no name"
         mend = f"order one for `{domain}`, or correct `domain`"
         yield _error("SD604", f"`{names[0]}` is for {there}, not for `{domain}`", mend)
+    for number in _out_of_order(contents[0]):
+        mend = "put the certificate first, then the one that signed it, and so on"
+        yield _error(
+            "SD606", f"certificate {number} in `{names[0]}` did not sign the one before it", mend
+        )
     if now > found.not_after:
         yield _error("SD605", f"`{names[0]}` expired on {found.not_after:%Y-%m-%d}", "renew it")
     elif now < found.not_before:
@@ -134,6 +184,16 @@ def _faults(
         yield _error(
             "SD605", f"`{names[0]}` is valid only from {when}", "check this machine's clock"
         )
+
+
+def _out_of_order(chain: bytes) -> Iterator[int]:
+    """The places, from 2, of certificates that are not the issuer of the one before them."""
+    certificates = x509.load_pem_x509_certificates(chain)
+    for number, (one, above) in enumerate(itertools.pairwise(certificates), 2):
+        try:
+            one.verify_directly_issued_by(above)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            yield number
 
 
 def _public_half(key: bytes) -> bytes | None:

@@ -97,6 +97,11 @@ def _same_family(host: HostEntry) -> bool:
 _PROVIDER_KEYS: Mapping[str, str] = {
     "server": "letsencrypt",
     "ca_bundle": "letsencrypt",
+    "challenge": "letsencrypt",
+    "webroot": "letsencrypt",
+    "dns_plugin": "letsencrypt",
+    "dns_credentials": "letsencrypt",
+    "dns_wait": "letsencrypt",
     "certificate": "files",
     "private_key": "files",
 }
@@ -104,13 +109,14 @@ _PROVIDER_KEYS: Mapping[str, str] = {
 
 def _provider_keys(site: Site) -> Iterator[Found]:
     for key, provider in _PROVIDER_KEYS.items():
-        value, mine = getattr(site.tls, key), provider == site.tls.provider
-        if value is None and mine and provider == "files":
+        is_set = key in site.tls.model_fields_set and getattr(site.tls, key) is not None
+        mine = provider == site.tls.provider
+        if not is_set and mine and provider == "files":
             message = f"`tls.{key}` is missing"
             advice = f"add `{key}: FILE` (PEM)"
             fault = Invalid("SD217", message, "`files` needs it", advice=advice)
             yield ("tls", "provider"), "value", fault
-        elif value is not None and not mine:
+        elif is_set and not mine:
             message = f"`tls.{key}` belongs to the provider `{provider}`"
             advice = f"delete it, or write `provider: {provider}`"
             label = f"the provider here is `{site.tls.provider}`"
@@ -120,6 +126,32 @@ def _provider_keys(site: Site) -> Iterator[Found]:
         yield ("tls", "ca_bundle"), "key", fault
 
 
+_CHALLENGE_KEYS: Mapping[str, str] = {
+    "webroot": "http-01",
+    "dns_plugin": "dns-01",
+    "dns_credentials": "dns-01",
+    "dns_wait": "dns-01",
+}
+
+
+def _challenge_keys(site: Site) -> Iterator[Found]:
+    """What belongs to the one way to prove a domain means nothing to the other."""
+    tls = site.tls
+    if tls.provider != "letsencrypt":
+        return
+    for key, challenge in _CHALLENGE_KEYS.items():
+        if key in tls.model_fields_set and challenge != tls.challenge:
+            message = f"`tls.{key}` belongs to `challenge: {challenge}`"
+            advice = f"delete it, or write `challenge: {challenge}`"
+            label = f"the challenge here is `{tls.challenge}`"
+            yield ("tls", key), "key", Invalid("SD218", message, label, advice=advice)
+    if tls.challenge == "dns-01" and tls.dns_plugin is None:
+        message = "`tls.dns_plugin` is missing"
+        advice = "add the plugin of your DNS provider, such as `dns_plugin: rfc2136`"
+        fault = Invalid("SD217", message, "`dns-01` needs it", advice=advice)
+        yield ("tls", "challenge"), "value", fault
+
+
 CHECKS: tuple[Callable[[Site], Iterator[Found]], ...] = (
     _port_clashes,
     _ssh_ports,
@@ -127,4 +159,5 @@ CHECKS: tuple[Callable[[Site], Iterator[Found]], ...] = (
     _shared_addresses,
     _media_addresses,
     _provider_keys,
+    _challenge_keys,
 )

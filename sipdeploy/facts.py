@@ -6,9 +6,10 @@ Changes nothing on the host; needs no more there than a Debian base system.
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sipdeploy import answers, certificates
+from sipdeploy import acme, answers, certificates
+from sipdeploy.acme import Lineage
 from sipdeploy.answers import Managed, Outcome, PathFact, Socket, Unit
 from sipdeploy.certificates import Certificate
 from sipdeploy.hosts import Host, host_failed, run_script
@@ -26,6 +27,7 @@ class Query:
     units: tuple[str, ...]
     trees: tuple[str, ...]
     directories: tuple[str, ...]
+    lineage: str = ""  # of certbot, where it is to have one
     state: str = STATE
 
 
@@ -65,6 +67,8 @@ class Facts:
     has_firewall_table: bool = False
     closing_chains: tuple[str, ...] = ()  # `table/chain` of others that drop what they do not know
     ssh_ports: tuple[int, ...] = ()
+    lineage: Lineage | None = None
+    records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # DNS, by `TYPE NAME`
 
     def version(self, package: str) -> str | None:
         """The version that is installed, or else would be; None: neither."""
@@ -83,7 +87,8 @@ def read(host: Host, query: Query) -> Facts:
     lists = (query.units, query.trees, query.directories)
     words = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
     began = time.time()
-    result = run_script(host, ("facts", *words, certificates.PATH, certificates.KEY_PATH))
+    paths = (certificates.PATH, certificates.KEY_PATH, query.lineage)
+    result = run_script(host, ("facts", *words, *paths))
     found = sections(result.text)
     if "end" not in found:
         raise host_failed(
@@ -144,4 +149,6 @@ def parse(found: Mapping[str, str], now: float) -> Facts:
         closing_chains=answers.closing_chains(found["chains"]),
         ssh_ports=answers.ssh_ports(found["sockets"], found["connection"]),
         certificate=certificates.parse(found["certificate"].encode(), found["key"].encode()),
+        lineage=acme.held(found),
+        records=acme.records(found.get("dns", "")),
     )

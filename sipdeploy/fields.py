@@ -27,6 +27,8 @@ _USER_NUMBER = re.compile(r"[0-9]{2,15}", re.ASCII)
 _SERVICE_NUMBER = re.compile(r"[0-9*]{1,15}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _RANGE = re.compile(r"([0-9]{1,5})\s*-\s*([0-9]{1,5})", re.ASCII)
+_FOLDER = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", re.ASCII)
+_PLUGIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 _YES = frozenset({"true", "yes", "on"})
 _NO = frozenset({"false", "no", "off"})
 _NAME_LENGTH = 80
@@ -321,7 +323,28 @@ def url(value: Any) -> str:
     return text
 
 
+def folder(value: Any) -> str:
+    """Take the absolute path of a folder of a host; it lands in command lines and unit files."""
+    text = line(value)
+    if not _FOLDER.fullmatch(text) or ".." in text.split("/"):
+        raise Invalid("SD226", f"`{text}` is not the path of a folder", advice=_FOLDER_ADVICE)
+    return text
+
+
+_FOLDER_ADVICE = "begin with `/`; letters, digits and `._-` between the slashes"
+
+
+def dns_plugin(value: Any) -> str:
+    """Take the name of a DNS plugin of certbot, without `dns-` before it."""
+    text = _text(value)
+    if not _PLUGIN.fullmatch(text):
+        advice = "write the last word of its package: `rfc2136` of `python3-certbot-dns-rfc2136`"
+        raise Invalid("SD226", f"`{text}` is not the name of a DNS plugin", advice=advice)
+    return text
+
+
 Provider = Literal["letsencrypt", "files", "self-signed"]
+Challenge = Literal["http-01", "dns-01"]
 Authentication = Literal["kamailio", "asterisk"]
 Firewall = Literal["auto", "nftables", "ufw", "none"]
 Kind = Literal["ivr-test", "voicemail", "echo"]

@@ -30,6 +30,8 @@ SUDO_REFUSALS = (
 # Some scripts are made of parts that others have too, or that are read better by themselves.
 PARTS = {
     "lock": ("common", "turn", "lock"),
+    "issue": ("common", "issue_keep", "issue"),
+    "unissue": ("common", "issue_keep", "unissue"),
     "stage": ("common", "turn", "validate", "stage"),
     "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
     "register": ("common", "websocket", "register"),

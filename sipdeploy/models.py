@@ -116,6 +116,23 @@ class Tls(_Part):
     ca_bundle: Line | None = Field(
         default=None, description="letsencrypt: root of that ACME server"
     )
+    challenge: Annotated[fields.Challenge, BeforeValidator(fields.choice("http-01", "dns-01"))] = (
+        Field(default="http-01", description="letsencrypt: how the domain is proved")
+    )
+    webroot: Annotated[str, BeforeValidator(fields.folder)] | None = Field(
+        default=None,
+        description="http-01: folder of the host that something serves on port 80; "
+        "default: certbot answers there itself",
+    )
+    dns_plugin: Annotated[str, BeforeValidator(fields.dns_plugin)] | None = Field(
+        default=None, description="dns-01: plugin of certbot, such as `rfc2136` or `cloudflare`"
+    )
+    dns_credentials: Line | None = Field(
+        default=None, description="dns-01: the plugin's file of credentials, as its manual has it"
+    )
+    dns_wait: Annotated[int, BeforeValidator(fields.whole(0, 3600))] = Field(
+        default=60, description="dns-01: seconds until all name servers have the record"
+    )
     certificate: Line | None = Field(
         default=None, description="files: PEM, server first, then chain"
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sipdeploy.acme import Order
 from sipdeploy.plan.desired import Desired, MadeFile, Probe
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory, Port
@@ -90,6 +91,7 @@ def load(archive: bytes) -> Desired:
             units=data["units"],
             ports=tuple(Port(**row) for row in data["ports"]),
             probe=Probe(**data["probe"]) if data["probe"] else None,
+            order=Order(**data["order"]) if data.get("order") else None,
         )
     except (KeyError, TypeError, tarfile.TarError) as wrong:
         raise ValueError(f"the release is damaged: {wrong}") from wrong

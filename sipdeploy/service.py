@@ -83,6 +83,12 @@ class Verdict:
     text: str
 
 
+def reachable(address: str) -> str:
+    """An address of the host itself at which a socket that is bound to `address` answers."""
+    local = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
+    return local.get(address, address)
+
+
 def parse_version(text: str) -> Version:
     """`6.1` -> (6, 1, 999): what is not said counts as the newest. `5.6.3` -> (5, 6, 3)."""
     numbers = tuple(int(part) for part in text.split(".")[:3])

@@ -49,6 +49,7 @@ EXPLAIN: Mapping[str, str] = {
     "SD223": "Names of hosts and logins go into paths and commands, so they are kept simple.",
     "SD224": "Two entries name one machine; the second would undo the first.",
     "SD225": "An ACME directory is an https URL.",
+    "SD226": "A folder of a host is an absolute path; a DNS plugin of certbot is one word.",
 }
 _PARTS: Mapping[str, str] = {"hosts": "a host", "users": "a user", "services": "a service"}
 

@@ -15,8 +15,6 @@ from sipdeploy.apply.holder import own_holder
 from sipdeploy.apply.reports import Interrupted, Planned, Report
 from sipdeploy.apply.visit import Visit
 from sipdeploy.connection import connect
-from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.errors import InvalidFiles
 from sipdeploy.facts import Facts
 from sipdeploy.hosts import Host, host_failed
 from sipdeploy.plan.desired import Desired, desired
@@ -112,30 +110,15 @@ def plan(
 
 
 def _wanted(site: Site, credentials: Mapping[str, str], choices: Choices) -> Want:
-    certificate = _certificate(site, choices)
+    material = certificates.read_material(site, choices.folder)
     # Most of what follows is waiting for hosts.
     threading.Thread(target=compile_templates, daemon=True).start()
 
     def want(host: Host, name: str, found: Facts) -> Desired:
         del host
-        return desired(site, name, found, credentials, certificate)
+        return desired(site, name, found, credentials, material)
 
     return want
-
-
-def _certificate(site: Site, choices: Choices) -> tuple[bytes, bytes] | None:
-    if site.tls.provider == "files":
-        return certificates.read_files(site, choices.folder)
-    if site.tls.provider == "letsencrypt":
-        problem = Diagnostic(
-            code="SD601",
-            severity="error",
-            message="certificates from `letsencrypt` are not in this release",
-            help="set `tls: {provider: self-signed}`, or "
-            "`tls: {provider: files, certificate: FILE, private_key: FILE}`",
-        )
-        raise InvalidFiles([problem])
-    return None
 
 
 def _carry_out(

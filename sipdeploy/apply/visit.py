@@ -264,9 +264,10 @@ class Visit:
 
     def _stage(self) -> None:
         plan, course = self._begun
-        if plan.packages:
-            names = tuple(plan.packages)
-            course.run(steps.Lock(turn=self._turn), steps.Packages(names=names))
+        packages = [steps.Packages(names=tuple(plan.packages))] if plan.packages else []
+        issues = [steps.Issue(turn=self._turn, plan=plan, order=o) for o in (plan.order,) if o]
+        if packages or issues:
+            course.run(steps.Lock(turn=self._turn), *packages, *issues)
         course.run(steps.Stage(turn=self._turn, plan=plan, release=self._release(plan)))
 
     @property

@@ -6,16 +6,17 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from sipdeploy import certificates
+from sipdeploy.acme import Order
 from sipdeploy.answers import PathFact, Unit
 from sipdeploy.facts import Facts
 from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory
-from sipdeploy.services import SERVICES, firewall
+from sipdeploy.services import SERVICES, certbot, firewall
 
 Kind = Literal["create", "update", "mode", "delete", "directory"]
 Effect = Literal["none", "reload", "restart"]
@@ -92,16 +93,19 @@ class Plan:
     needs_daemon_reload: bool
     drift: tuple[Change, ...] = ()
     release: int = 0
+    order: Order | None = None  # to be carried out first: certbot has nothing that will do
 
     @property
     def is_empty(self) -> bool:
         """Whether the host is already what it should be."""
         touched = any(unit.action != "none" or not unit.is_settled for unit in self.units)
-        return not (self.packages or self.changes or touched or self.needs_daemon_reload)
+        needs_work = self.packages or self.order or self.changes or self.needs_daemon_reload
+        return not (needs_work or touched)
 
     def lines(self) -> tuple[str, ...]:
         """The plan for people, one line for each thing."""
         packages = (f"+ package {name} {version}" for name, version in self.packages.items())
+        wanted = (f"+ certificate for {o.domain} from {o.server}" for o in (self.order,) if o)
         changes = (str(change) for change in self.changes)
         units = (f"! {unit.action} {unit.unit}" for unit in self.units if unit.action != "none")
         enabled = (
@@ -109,7 +113,7 @@ class Plan:
             for unit in self.units
             if unit.action != "stop" and not unit.was_enabled
         )
-        return (*packages, *changes, *units, *enabled)
+        return (*packages, *wanted, *changes, *units, *enabled)
 
     def fingerprint(self) -> str:
         """Equal when the same would be done to the same: SHA-256 over everything but contents."""
@@ -119,11 +123,13 @@ class Plan:
         )
         units = ((u.unit, u.action, u.was_active, u.was_enabled) for u in self.units)
         data = [sorted(self.packages.items()), [*changes], [*units], [*self.reloads], self.release]
+        data += [asdict(self.order)] if self.order else []
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
 def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
     """Desired minus facts; `now` (seconds since 1970) decides whether a certificate is too old."""
+    order = _order(desired, facts, now)
     to_make = _to_make(desired, facts, now)
     changes = tuple(_changes(desired, facts, to_make))
     actions = {
@@ -148,7 +154,14 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
         needs_daemon_reload=_needs_daemon_reload(desired, facts, changes),
         drift=tuple(change for change in changes if change.is_drift),
         release=facts.release,
+        order=order,
     )
+
+
+def _order(desired: Desired, facts: Facts, now: float) -> Order | None:
+    """What is to be asked of the ACME server; None where certbot holds what will do."""
+    held, wanted = facts.lineage, desired.order
+    return None if wanted is None or (held and held.answers(wanted, now)) else wanted
 
 
 def _is_firewall_gone(desired: Desired, facts: Facts) -> bool:
@@ -159,6 +172,11 @@ def _is_firewall_gone(desired: Desired, facts: Facts) -> bool:
 
 def _to_make(desired: Desired, facts: Facts, now: float) -> frozenset[str]:
     """What the host must make: what is missing, and a certificate that will not do any more."""
+    missing = {made.path for made in desired.made if made.path not in facts.files}
+    pair = {made.path for made in desired.made if made.recipe != "dialog-key"}
+    if desired.order:
+        is_copied = _is_held(facts) and _order(desired, facts, now) is None
+        return frozenset(missing if is_copied else missing | pair)
     found = facts.certificate
     left = certificates.RENEW_BEFORE.total_seconds()
     is_good = (
@@ -167,9 +185,14 @@ def _to_make(desired: Desired, facts: Facts, now: float) -> frozenset[str]:
         and found.covers(desired.domain)
         and found.not_after.timestamp() - now > left
     )
-    missing = {made.path for made in desired.made if made.path not in facts.files}
-    pair = {made.path for made in desired.made if made.recipe != "dialog-key"}
     return frozenset(missing if is_good else missing | pair)
+
+
+def _is_held(facts: Facts) -> bool:
+    """Whether Kamailio's files are those that certbot holds."""
+    live, held = facts.certificate, facts.lineage
+    is_pair = live is not None and live.key_matches
+    return is_pair and held is not None and _digest(facts, certificates.PATH) == held.digest
 
 
 def _changes(desired: Desired, facts: Facts, to_make: frozenset[str]) -> Iterator[Change]:
@@ -226,7 +249,7 @@ def _kind(file: ManagedFile | MadeFile, facts: Facts, *, is_same: bool) -> Kind 
 def _change(kind: Kind, file: ManagedFile | MadeFile, facts: Facts, *, after: str = "") -> Change:
     effect: Effect = "none"
     if kind != "mode":
-        effect = "restart" if file.reload is None else "reload"
+        effect = "restart" if file.reload is None else "reload" if file.reload else "none"
     return Change(
         kind=kind,
         path=file.path,
@@ -253,7 +276,7 @@ def _deletions(desired: Desired, facts: Facts) -> Iterator[Change]:
             mode=facts.files[path].mode,
             owner=facts.files[path].owner,
             service=facts.managed[path].service,
-            effect="restart",
+            effect="none" if facts.managed[path].service == certbot.NAME else "restart",
             before=facts.files[path].digest,
             is_drift=_is_edited(facts, path),
         )
@@ -281,7 +304,8 @@ def _units(desired: Desired, facts: Facts, actions: Mapping[str, Action]) -> Ite
     written = {managed.service for managed in facts.managed.values()}
     for name, module in SERVICES.items():
         unit = facts.units.get(module.UNIT, NO_UNIT)
-        if name not in desired.units and name in written and (unit.is_active or unit.is_enabled):
+        is_left = name in written and name not in desired.units and name != certbot.NAME
+        if is_left and (unit.is_active or unit.is_enabled):  # certbot's may serve others too
             yield UnitChange(
                 unit=module.UNIT,
                 action="stop",

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sipdeploy import certificates
+from sipdeploy import acme, certificates
+from sipdeploy.acme import Order
+from sipdeploy.certificates import Material
 from sipdeploy.facts import Facts, Query, upstream
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory, Port
-from sipdeploy.services import SERVICES, file_set, firewall
+from sipdeploy.services import SERVICES, certbot, file_set, firewall
 from sipdeploy.site import HostEntry, Site, Versions
 
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
@@ -24,7 +26,8 @@ TREES = ("/etc/kamailio", "/etc/asterisk")
 class MadeFile:
     """A file that the host makes for itself, and that never leaves it: a key, or what hangs on it.
 
-    `recipe` is a word of the script `stage`: certificate, key (made with it), dialog-key.
+    `recipe` is a word of the script `stage`: certificate, key (made with it), dialog-key, or a
+    path that certbot keeps, to be copied.
     """
 
     path: str
@@ -56,6 +59,7 @@ class Desired:
     units: Mapping[str, str]
     ports: tuple[Port, ...] = ()
     probe: Probe | None = None
+    order: Order | None = None
 
 
 def make_query(site: Site) -> Query:
@@ -69,8 +73,9 @@ def make_query(site: Site) -> Query:
         domain=site.domain,
         packages={**differing, "other": other},
         units=tuple(service.UNIT for service in SERVICES.values()),
-        trees=(*TREES, "/etc/sipdeploy", *drop_ins),
-        directories=folders,
+        trees=(*TREES, "/etc/sipdeploy", certbot.HOOKS, *dict.fromkeys(drop_ins)),
+        directories=tuple(dict.fromkeys(folders)),
+        lineage=acme.lineage(site.domain) if site.tls.provider == "letsencrypt" else "",
     )
 
 
@@ -94,7 +99,7 @@ def desired(
     name: str,
     found: Facts,
     credentials: Mapping[str, str],
-    certificate: tuple[bytes, bytes] | None,
+    material: Material,
 ) -> Desired:
     """What a host should be, rendered for the daemons that it has or will get."""
     # Past the model's check: a host's own version has more digits than the inventory's.
@@ -109,27 +114,32 @@ def desired(
         entry_port=site.hosts[name].port,
     )
     files = file_set(site, name, versions=versions, credentials=credentials, gate=gate).files
-    if certificate:
-        files = (*files, *certificate_files(certificate, files))
+    if material.pair:
+        files = (*files, *certificate_files(material.pair, files))
+    files = (*files, *certbot.material(material.acme_root, material.dns_credentials))
     owners = {file.service for file in files}
+    chosen = {key: service for key, service in SERVICES.items() if key in owners}
     return Desired(
         domain=site.domain,
         files=files,
         made=made_files(site, files),
-        directories=tuple(d for service in SERVICES.values() for d in service.DIRECTORIES),
+        directories=tuple(
+            dict.fromkeys(d for service in chosen.values() for d in service.DIRECTORIES)
+        ),
         packages=packages(site, found),
-        units={key: service.UNIT for key, service in SERVICES.items() if key in owners},
+        units={key: service.UNIT for key, service in chosen.items()},
         ports=ports(site, site.hosts[name]),
         probe=Probe(
             domain=site.domain,
             origin=next(iter(site.origins), ""),
             number=next(iter(site.users), ""),
         ),
+        order=acme.order(site),
     )
 
 
 def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ...]:
-    """The files that the host makes: the dialog key, and a self-signed certificate where asked."""
+    """The files that the host makes: the dialog key, and its certificate unless that is yours."""
     dialog = MadeFile(
         path=DIALOG_KEY,
         mode=0o640,
@@ -138,13 +148,15 @@ def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ..
         service="kamailio",
         reload=None,
     )
-    if site.tls.provider != "self-signed":
-        return (dialog,)
+    held = f"{acme.LINEAGES}/{acme.lineage(site.domain)}"
+    recipes = {
+        "files": (),
+        "self-signed": ("certificate", "key"),
+        "letsencrypt": (f"{held}/fullchain.pem", f"{held}/privkey.pem"),
+    }
     reload = _tls_reload(files)
-    pair = (
-        (certificates.PATH, 0o644, "certificate"),
-        (certificates.KEY_PATH, 0o640, "key"),
-    )
+    paths = ((certificates.PATH, 0o644), (certificates.KEY_PATH, 0o640))
+    pair = zip(paths, recipes[site.tls.provider], strict=False)
     return (
         dialog,
         *(
@@ -156,7 +168,7 @@ def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ..
                 service="kamailio",
                 reload=reload,
             )
-            for path, mode, recipe in pair
+            for (path, mode), recipe in pair
         ),
     )
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sipdeploy import acme
 from sipdeploy.facts import STATE, sections
 from sipdeploy.hosts import Host, host_failed, run_script
 from sipdeploy.plan import Plan
@@ -64,7 +65,7 @@ def look(host: Host, plan: Plan, state: str = STATE) -> Look:
 
 def _is_key(path: str) -> bool:
     """Private keys stay where they are, also when somebody wants to see what changes."""
-    return path.endswith((".key", "dialog-key.cfg"))
+    return path.endswith((".key", "dialog-key.cfg", acme.CREDENTIALS))
 
 
 def _numbered(paths: list[str], contents: Mapping[str, bytes], offset: int) -> Mapping[str, bytes]:

@@ -43,31 +43,14 @@ def self_signed(subject: Subject) -> Iterator[Finding]:
     Bad:
         tls: {provider: self-signed}
     Good:
-        tls: {provider: files, certificate: server.crt, private_key: server.key}
+        tls: {provider: letsencrypt}
     """
     if subject.site.tls.provider == "self-signed":
         yield Finding(
             message="browsers do not trust a self-signed certificate",
             span=subject.value(("tls", "provider")),
             label="fit for trials",
-            help="for real phones write `provider: files`",
-        )
-
-
-@rule("SD309", "warning")
-def letsencrypt(subject: Subject) -> Iterator[Finding]:
-    """Let's Encrypt: `apply` of this version cannot fetch certificates yet, and refuses.
-
-    Bad:
-        tls: {provider: letsencrypt}
-    Good:
-        tls: {provider: self-signed}
-    """
-    if subject.site.tls.provider == "letsencrypt":
-        yield Finding(
-            message="this version of sipdeploy cannot fetch certificates from Let's Encrypt yet",
-            span=subject.value(("tls", "provider")),
-            help="write `tls: {provider: self-signed}`, or `files` with certificate and key",
+            help="for real phones write `provider: letsencrypt`, or `files`",
         )
 
 

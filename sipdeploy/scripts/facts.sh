@@ -1,8 +1,8 @@
 # Reads everything that a plan is made from, and changes nothing.
-# STATE DOMAIN PACKAGES UNITS TREES DIRECTORIES CERTIFICATE KEY; lists are separated by spaces.
+# STATE DOMAIN PACKAGES UNITS TREES DIRECTORIES CERTIFICATE KEY LINEAGE; lists are separated by spaces.
 # PACKAGES has a line for each `ID/CODENAME` of os-release that differs, and one for `other`.
 # Every apply begins with this: it starts few processes.
-state=$1 domain=$2 choices=$3 units=$4 trees=$5 directories=$6 certificate=$7 key=$8
+state=$1 domain=$2 choices=$3 units=$4 trees=$5 directories=$6 certificate=$7 key=$8 lineage=$9
 exec </dev/null 2>/dev/null
 
 # The first line of a file that is there.
@@ -74,4 +74,10 @@ section ufw; if [ -e /etc/ufw/ufw.conf ]; then grep -x ENABLED=yes /etc/ufw/ufw.
 section chains; nft list chains
 section certificate; cat "$certificate"
 section key; openssl pkey -in "$key" -pubout
+if [ -n "$lineage" ]; then
+    held=/etc/letsencrypt/live/$lineage
+    section lineage; cat "$held/fullchain.pem"
+    section lineage-key; openssl pkey -in "$held/privkey.pem" -pubout
+    section renewal; cat "/etc/letsencrypt/renewal/$lineage.conf"
+fi
 section end

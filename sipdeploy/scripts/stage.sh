@@ -42,11 +42,15 @@ while IFS=$tab read -r what mode owner path <&3; do
     certificate) make_certificate "$tree$path" "$tree${path%.crt}.key" ;;
     key) [ -s "$tree$path" ] ;;
     dialog-key) make_dialog_key "$tree$path" ;;
+    /*) cp -L "$what" "$tree$path" ;;
     esac >"$candidate/said" 2>&1 || fail "$path could not be made: $(tail -n 3 "$candidate/said")"
     chown "$owner" "$tree$path" && chmod "$mode" "$tree$path" || fail "$path: owner $owner, mode $mode"
 done 3<"$candidate/generated"
 
-certificate=$tree/etc/kamailio/tls/server.crt
+certificate=$tree/etc/kamailio/tls/server.crt key=$tree/etc/kamailio/tls/server.key
+if [ -e "$certificate" ] && [ "$(openssl x509 -in "$certificate" -noout -pubkey)" != "$(openssl pkey -in "$key" -pubout)" ]; then
+    fail "the key in the candidate is not that of its certificate"
+fi
 if [ -e "$certificate" ] && ! openssl x509 -in "$certificate" -noout -checkhost "$domain" | grep -q 'does match'; then
     fail "the certificate in the candidate is not for $domain"
 fi

@@ -26,7 +26,7 @@ answers() {
 }
 is_up() {
     [ "$(systemctl is-active "$1")" = active ] || return 1
-    case $2 in restart | start) [ "$(systemctl show -p NRestarts --value "$1")" -eq 0 ] ;; esac
+    case $2 in restart | start) [ "$(systemctl show -p NRestarts --value "$1")" = 0 ] || [ "${1##*.}" = timer ] ;; esac
 }
 holds() {
     told=

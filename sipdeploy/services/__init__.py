@@ -9,13 +9,13 @@ from types import ModuleType
 
 from sipdeploy.render import FileSet
 from sipdeploy.service import Deployment, Gate, parse_version
-from sipdeploy.services import asterisk, firewall, kamailio
+from sipdeploy.services import asterisk, certbot, firewall, kamailio
 from sipdeploy.site import Site, Versions
 
 # In the order in which they start: behind a shut door, and Kamailio sends nobody to an Asterisk
-# that is not there yet.
+# that is not there yet. certbot's timer comes last: what it fetches is for the others.
 SERVICES: Mapping[str, ModuleType] = {
-    module.NAME: module for module in (firewall, asterisk, kamailio)
+    module.NAME: module for module in (firewall, asterisk, kamailio, certbot)
 }
 
 

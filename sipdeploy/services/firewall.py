@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from sipdeploy import acme
 from sipdeploy.render import ManagedFile, render
 from sipdeploy.service import Check, Deployment, Directory, Gate, Port, Verdict
 from sipdeploy.site import HostEntry, Site
@@ -78,7 +79,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
 
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
-    ports = deployment.site.ports
+    ports, order = deployment.site.ports, acme.order(deployment.site)
     public = {ports.wss, *deployment.gate.ssh_ports}
     inner = (ports.asterisk, ports.kamailio, ports.registrar, *CONSOLES)
     private = sorted({p for p in inner if p not in public} - set(_media(deployment)))
@@ -86,6 +87,7 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         "ssh_ports": tuple(str(port) for port in deployment.gate.ssh_ports),
         "wss": ports.wss,
         "rtp": {"start": ports.rtp.start, "end": ports.rtp.end},
+        "is_standalone": order is not None and order.is_standalone,
         "private": tuple(str(port) for port in private),
     }
 

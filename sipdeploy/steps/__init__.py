@@ -3,6 +3,7 @@
 This file only gathers them.
 """
 
+from sipdeploy.steps.certificate import Issue
 from sipdeploy.steps.files import Stage, Swap
 from sipdeploy.steps.packages import Packages, update_lists
 from sipdeploy.steps.register import Register
@@ -14,6 +15,7 @@ __all__ = [
     "Confirm",
     "Course",
     "Event",
+    "Issue",
     "Lock",
     "Packages",
     "Register",

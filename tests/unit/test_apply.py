@@ -399,11 +399,30 @@ def test_a_user_without_a_name_goes_by_the_number(monkeypatch):
     assert own_holder().startswith(f"{os.getuid()}@")
 
 
-def test_letsencrypt_is_refused_before_a_host_is_touched(hosts):
-    with pytest.raises(InvalidFiles) as failed:
-        run(site(TEXT.replace("self-signed", "letsencrypt")))
-    assert failed.value.diagnostics[0].code == "SD601"
-    assert hosts["sip1"].asked == []
+ACME = TEXT.replace("self-signed", "letsencrypt")
+
+
+def test_a_certificate_is_had_before_anything_is_staged(hosts):
+    for host in hosts.values():
+        host.answers["issue"] = Result(status=0, stdout=b"\x1eissued\n")
+    reports, _ = run(site(ACME))
+    assert states(reports) == ["applied", "applied"]
+    asked = scripts(hosts["sip1"])
+    assert asked[asked.index("lock") :][:4] == ["lock", "packages", "issue", "stage"]
+
+
+def test_a_refusal_leaves_every_host_as_it_was(hosts):
+    said = b"\x1erefused\nurn:ietf:params:acme:error:rateLimited :: too many certificates\n"
+    hosts["sip1"].answers["issue"] = Result(status=0, stdout=said)
+    hosts["sip2"].answers["issue"] = Result(status=0, stdout=b"\x1eissued\n")
+    reports, _ = run(site(ACME))
+    assert states(reports) == ["unchanged", "unchanged"]
+    (problem,) = reports[0].diagnostics
+    assert (problem.code, reports[0].exit_code) == ("SD610", 4)
+    assert "rate limit" in problem.message
+    assert "self-signed" not in str(problem)
+    assert "stage" not in scripts(hosts["sip1"])
+    assert scripts(hosts["sip2"])[-3:] == ["unissue", "unlock", "close"]
 
 
 @pytest.mark.usefixtures("hosts")

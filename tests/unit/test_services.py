@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sipdeploy.service import LOOPBACK, parse_version
-from sipdeploy.services import SERVICES, asterisk, file_set, kamailio
+from sipdeploy.services import SERVICES, asterisk, certbot, file_set, kamailio
 from sipdeploy.site import Versions, load_site
 
 SAMPLES = Path(__file__).parent.parent / "golden" / "kamailio-c"
@@ -144,7 +144,8 @@ def test_every_file_has_an_owner_a_service_and_a_place_of_its_own():
     paths = [file.path for file in files]
     assert paths == sorted(set(paths))
     directories = {d.path for m in SERVICES.values() for d in m.DIRECTORIES}
-    directories.add("/etc/systemd/system")
+    directories |= {"/etc/systemd/system"}
+    directories |= {f"{certbot.HOOKS}/{hook}" for hook in ("pre", "post", "deploy")}  # certbot's
     assert {str(Path(path).parent) for path in paths} <= directories
     for file in files:
         assert file.owner in {"root:root", "root:kamailio", "root:asterisk"}

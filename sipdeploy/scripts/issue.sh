@@ -1,0 +1,37 @@
+# Has certbot fetch a certificate; nothing that is live changes. STATE HOLDER LINEAGE ROOT ARGUMENT...
+# ROOT is not empty where the ACME server has a root of its own; the files that certbot needs come as a
+# tar on stdin, tree/... is the host's /.
+state=$1 holder=$2 lineage=$3 root=$4
+shift 4
+issue=$state/issue
+take_turn "$state"
+[ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ] || fail "the lock was taken away in the meantime"
+take_back all # of a run that was cut off
+mkdir -p "$issue/tree" && tar -xzpmf - -C "$issue" || fail "$issue cannot be written"
+exec </dev/null
+(cd "$issue/tree" && find . -type f) | sed 's/^\.//' >"$issue/files"
+for path in $(cat "$issue/files") "/etc/letsencrypt/renewal/$lineage.conf" "/etc/letsencrypt/live/$lineage" "/etc/letsencrypt/archive/$lineage"; do
+    save_path "$path" || fail "$path could not be kept: is the disk full?"
+done
+sync -f "$issue" && mv "$issue/entries" "$issue/index" && sync -f "$issue" || fail "$issue cannot be written"
+while read -r path <&3; do
+    mkdir -p "${path%/*}" && chmod 755 "${path%/*}" && cp -p "$issue/tree$path" "$path.sipdeploy-new" &&
+        mv -fT "$path.sipdeploy-new" "$path" || fail "$path could not be written"
+done 3<"$issue/files"
+
+script=/etc/sipdeploy/certificate.sh
+if [ -n "$root" ]; then
+    sh "$script" roots || fail "the roots cannot be written"
+    REQUESTS_CA_BUNDLE=/run/sipdeploy-acme-roots.pem
+    export REQUESTS_CA_BUNDLE
+fi
+# Whatever ends this, port 80 is shut; when nothing can, it shuts by itself.
+trap 'sh "$script" close' EXIT
+trap 'exit 130' HUP INT TERM PIPE
+sh "$script" open
+{ certbot "$@" 2>&1 9>&-; echo $? >"$issue/status"; } | tee "$issue/said"
+if [ "$(cat "$issue/status")" = 0 ]; then section issued; exit 0; fi
+cp "$issue/said" "$state/issue.said"
+take_back all
+section refused; cat "$state/issue.said"
+rm -f "$state/issue.said"

@@ -1,0 +1,24 @@
+# What an issue replaces is kept first, so that a failure leaves everything as it was. Sourced before
+# `issue` and `unissue`. $issue holds the files that certbot needs, and what stood in their place.
+forget() { rm -rf "$issue"; }
+save_path() {
+    if [ -e "$1" ] || [ -h "$1" ]; then
+        mkdir -p "$issue/kept${1%/*}" && cp -a "$1" "$issue/kept$1" && echo "there $1"
+    else
+        echo "absent $1"
+    fi >>"$issue/entries"
+}
+# A lineage that did not fail is kept where there was none before: it costs nothing, and a server
+# counts how many it has issued. HOW: all, or but-the-lineage
+take_back() {
+    [ -e "$issue/index" ] || { forget; return 0; }
+    bad=
+    while read -r was path <&3; do
+        case $1:$was:$path in but-the-lineage:absent:/etc/letsencrypt/*) continue ;; esac
+        rm -rf "$path.sipdeploy-new"
+        if [ "$was" = absent ]; then rm -rf "$path"; continue; fi
+        cp -a "$issue/kept$path" "$path.sipdeploy-new" && rm -rf "$path" && mv -T "$path.sipdeploy-new" "$path" || bad="$bad $path"
+    done 3<"$issue/index"
+    [ -z "$bad" ] || fail "not put back:$bad"
+    forget
+}

@@ -1,0 +1,7 @@
+# Takes an issue back. STATE
+state=$1
+issue=$state/issue
+[ -d "$state" ] || exit 0
+take_turn "$state"
+take_back but-the-lineage
+section unissued

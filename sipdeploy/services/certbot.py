@@ -1,0 +1,106 @@
+"""certbot: the certificate of Let's Encrypt, and of any other ACME server, renewed by itself.
+
+Its own timer renews. What we add are hooks, which end in one script: that opens port 80 for the
+challenge, and makes Kamailio serve what certbot has fetched.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from sipdeploy import acme
+from sipdeploy.render import ManagedFile, render
+from sipdeploy.service import Check, Deployment, Directory, Port, Verdict, reachable
+from sipdeploy.services import kamailio
+from sipdeploy.site import HostEntry, Site
+
+NAME = "certbot"
+UNIT = "certbot.timer"
+HOOKS = "/etc/letsencrypt/renewal-hooks"
+DIRECTORIES = (
+    Directory(path="/etc/sipdeploy", mode=0o755, owner="root:root"),
+    Directory(path="/etc/systemd/system/certbot.service.d", mode=0o755, owner="root:root"),
+    Directory(path="/etc/systemd/system/kamailio.service.d", mode=0o755, owner="root:root"),
+)
+NOTHING: tuple[str, ...] = ()  # each of these files counts when it is next used
+
+
+def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
+    """The Debian packages, the same wherever certbot is packaged."""
+    del os_id, codename
+    if site.tls.provider != "letsencrypt":
+        return ()
+    plugin = f"python3-certbot-dns-{site.tls.dns_plugin}"
+    return ("certbot", plugin) if site.tls.challenge == "dns-01" else ("certbot",)
+
+
+def files(deployment: Deployment) -> Iterator[ManagedFile]:
+    """The script, the hooks that call it, and what lies in the units' way."""
+    order = acme.order(deployment.site)
+    if order is None:
+        return
+    values = {
+        "domain": order.domain,
+        "lineage": acme.lineage(order.domain),
+        "firewall": deployment.gate.firewall,
+        "ports": tuple(
+            {"host": reachable(port.address), "number": port.number}
+            for port in kamailio.listens(deployment.site, deployment.host)
+            if port.protocol == "tcp"
+        ),
+        "has_root": order.has_root,
+    }
+    hooks = ("pre", "post", "deploy") if order.is_standalone else ("deploy",)
+    units = "/etc/systemd/system"
+    rows = [
+        (acme.SCRIPT, "certbot/certificate.sh.j2", 0o755),
+        *((f"{HOOKS}/{hook}/sipdeploy", f"certbot/{hook}.sh.j2", 0o755) for hook in hooks),
+        (f"{units}/certbot.service.d/sipdeploy.conf", "certbot/certbot.service.d.j2", 0o644),
+        (
+            f"{units}/kamailio.service.d/sipdeploy-certificate.conf",
+            "certbot/kamailio.service.d.j2",
+            0o644,
+        ),
+    ]
+    for path, template, mode in rows:
+        yield ManagedFile(
+            path=path,
+            content=render(template, values),
+            mode=mode,
+            owner="root:root",
+            service=NAME,
+            reload=NOTHING,
+            template=template,
+        )
+
+
+def material(root: bytes | None, credentials: bytes | None) -> Iterator[ManagedFile]:
+    """What the site brings along: the root of its ACME server, the credentials of a DNS plugin."""
+    for path, content, mode in ((acme.ROOT, root, 0o644), (acme.CREDENTIALS, credentials, 0o600)):
+        if content is not None:
+            yield ManagedFile(
+                path=path,
+                content=content,
+                mode=mode,
+                owner="root:root",
+                service=NAME,
+                reload=NOTHING,
+                sensitive=path == acme.CREDENTIALS,
+                template="(tls)",
+            )
+
+
+def listens(site: Site, host: HostEntry) -> Sequence[Port]:
+    """Nothing that stays."""
+    del site, host
+    return ()
+
+
+def checks(paths: Collection[str]) -> tuple[Check, ...]:
+    """Nothing: what it fetches is judged with Kamailio."""
+    del paths
+    return ()
+
+
+def parse_check(output: str) -> list[Verdict]:
+    """Nothing is checked."""
+    del output
+    return []
