@@ -48,7 +48,6 @@ acme A {address}
 """
 _UNIT = """\
 [Service]
-Environment=PEBBLE_VA_NOSLEEP=1
 {environment}
 ExecStart=/usr/bin/pebble -config /etc/pebble/{name}.json -dnsserver 127.0.0.1:53
 """
@@ -134,7 +133,8 @@ class Authority:
             blocked=", ".join(f'"{domain}"' for domain in blocked),
             seconds=seconds,
         )
-        environment = "\n".join(f"Environment={fault}" for fault in faults)
+        told = faults or ("PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0")
+        environment = "\n".join(f"Environment={fault}" for fault in told)
         unit = _UNIT.format(name=name, environment=environment)
         self.host.write(f"/etc/pebble/{name}.json", configuration.encode())
         self.host.write(f"/etc/systemd/system/{name}.service", unit.encode())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -17,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.async_api import Error as PlaywrightError
 
+from lab.machine import run
 from lab.phones.build import build
 from lab.phones.call import Call
 from lab.phones.driver import shared_driver
@@ -61,15 +63,17 @@ class Browser:
     two tones show who hears whom.
 
     `resolve` maps names to addresses; `spki` lists the pins (see `spki_pin`) of certificates to
-    trust although no authority signed them: without it such a server is refused. `origin` is
-    where the page comes from as far as a server can see; it must be https or localhost.
+    trust although no authority signed them: without it such a server is refused. `roots` are
+    authorities (PEM) that a person has told it to trust. `origin` is where the page comes from
+    as far as a server can see; it must be https or localhost.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a person sets up in a browser
         self,
         resolve: Mapping[str, str] | None = None,
         *,
         spki: Iterable[str] = (),
+        roots: Iterable[str] = (),
         tone_hz: int = 440,
         origin: str = "http://localhost",
         arguments: Iterable[str] = (),
@@ -78,6 +82,7 @@ class Browser:
         self.phones: list[Phone] = []
         self._resolve = dict(resolve or {})
         self._spki = list(spki)
+        self._roots = list(roots)
         self._origin = origin
         self._more_arguments = list(arguments)
         self._closing = contextlib.ExitStack()
@@ -88,7 +93,7 @@ class Browser:
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="phones-")))
             write_tone(folder / "tone.wav", self.tone_hz)
             self._driver = opened.enter_context(shared_driver())
-            self._chromium = self._launch(folder / "tone.wav")
+            self._chromium = self._launch(folder)
             opened.callback(self._close_chromium)
             self._script = script.read_text()
             self._closing = opened.pop_all()
@@ -120,12 +125,27 @@ class Browser:
             raise NotSeen(f"{number} was not registered: {status}\n{phone.dump()}")
         return phone
 
-    def _launch(self, tone: Path) -> Chromium:
+    def _launch(self, folder: Path) -> Chromium:
         # Playwright gives it a user data folder, without which Chromium ignores the pins.
         work = self._driver.playwright.chromium.launch(
-            executable_path=CHROMIUM, args=self._arguments(tone)
+            executable_path=CHROMIUM,
+            args=self._arguments(folder / "tone.wav"),
+            env={**os.environ, **({"HOME": str(folder)} if self._trust(folder) else {})},
         )
         return self._driver.run(work, _LAUNCH_SECONDS)
+
+    def _trust(self, home: Path) -> bool:
+        """Enter the roots where Chromium looks for those of a person (NSS, below HOME)."""
+        database = home / ".pki" / "nssdb"
+        if self._roots:
+            database.mkdir(parents=True)
+            run("certutil", "-N", "--empty-password", "-d", f"sql:{database}")
+        for number, root in enumerate(self._roots):
+            file = home / f"root{number}.pem"
+            file.write_text(root)
+            name = ("-n", file.stem, "-t", "C,,", "-i", file)
+            run("certutil", "-A", "-d", f"sql:{database}", *name)
+        return bool(self._roots)
 
     def _close_chromium(self) -> None:
         self._driver.run(self._chromium.close(), _LAUNCH_SECONDS)

@@ -25,6 +25,7 @@ LAB_TOOLS = {
 }
 TEST_TOOLS = {
     "chromium": "chromium",
+    "libnss3-tools": "certutil",
     "nodejs": "node",
     "npm": "npm",
 }

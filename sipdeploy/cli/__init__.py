@@ -31,6 +31,7 @@ _COMMANDS = {
     "set-password": "users",
     "users": "people",
     "secrets": "people",
+    "cert": "hosts",
     "completion": "site",
 }
 

@@ -214,6 +214,45 @@ def history_command(session: Session, host: str, form: str) -> int:
     return work.history(session, loaded, name, form)
 
 
+@click.command("cert")
+@click.argument("host", shell_complete=host_names)
+@click.option("--renew", "is_renewal", is_flag=True, help="Have it renewed now.")
+@click.option("--test", "is_test", is_flag=True, help="Rehearse a renewal; nothing is kept of it.")
+@click.option(
+    "--days",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Exit with 1 when fewer are left.",
+)
+@_FORMAT
+@click.pass_obj
+def cert_command(session: Session, /, host: str, form: str, **options: Any) -> int:
+    """Show which certificate HOST serves on each port, and how its renewal stands.
+
+    Exits with 1 when something is amiss: a port that serves another one than the file, too few
+    days left, a renewal that failed. certbot on the host renews by itself; `--renew` does not wait
+    for that, and `--test` asks the test server of Let's Encrypt, which counts nothing.
+
+    \b
+    Examples:
+      sipdeploy cert sip1 --days 20
+      sipdeploy cert sip1 --test && sipdeploy cert sip1 --renew
+    """  # noqa: D301  # click wants the character itself
+    if options["is_renewal"] and options["is_test"]:
+        raise WrongUsage([_usage("`--renew` and `--test` exclude each other", "choose one")])
+    loaded = inventory.load(session.inventory)
+    (name,) = inventory.chosen_hosts(loaded, [host])
+    if loaded.site.tls.provider != "letsencrypt" and (options["is_renewal"] or options["is_test"]):
+        message = f"certbot renews nothing with `tls.provider: {loaded.site.tls.provider}`"
+        raise WrongUsage([_usage(message, "`sipdeploy apply` brings a new certificate to hosts")])
+    with _ahead(loaded, [name]) as ahead:
+        from sipdeploy.cli import work  # noqa: PLC0415 - while the connection is opened
+
+        return work.cert(session, loaded, name, ahead, form=form, **options)
+
+
 def _ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
     """Connections to be opened while all that is needed for the rest is imported."""
     from sipdeploy.connection import Ahead  # noqa: PLC0415 - no other command needs Paramiko

@@ -9,12 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sipdeploy import acme, inventory, runlog, serving
 from sipdeploy import apply as application
-from sipdeploy import inventory, runlog
 from sipdeploy.apply import Choices, Interrupted, Planned, Report, reports
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles
 from sipdeploy.plan import saved, text
+from sipdeploy.steps import run_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -121,6 +122,33 @@ def history(session: Session, loaded: Inventory, name: str, form: str) -> int:
     ]
     session.output.result("\n".join(rows) or "no release yet")
     return 0
+
+
+def cert(session: Session, loaded: Inventory, name: str, ahead: Ahead, **options: Any) -> int:
+    """Show what a host serves; options are `form`, `days`, `is_renewal`, `is_test`."""
+    site = loaded.site
+    order = acme.order(site)
+    host = ahead.take(name, site.hosts[name])
+    try:
+        if order is not None and (options["is_renewal"] or options["is_test"]):
+            word = "rehearse a renewal" if options["is_test"] else "renew"
+            with session.output.steps() as say:
+                run_step(
+                    host,
+                    f"{word} by {order.server}",
+                    lambda machine, _: serving.renew(machine, order, is_test=options["is_test"]),
+                    say,
+                )
+        found = serving.read(host, site)
+    finally:
+        host.close()
+    told = serving.problems(found, options["days"])
+    session.output.problems(told)
+    if options["form"] == "json":
+        session.output.result(json.dumps(serving.as_data(found, told), indent=2))
+    else:
+        session.output.result(serving.as_text(found))
+    return int(bool(told))
 
 
 def _summary(what: Sequence[str]) -> str:

@@ -46,6 +46,7 @@ ORDER = [
     "candidate",
     "preflight",
     "steps",
+    "serving",
     "apply",
     "tree",
     "init",

@@ -19,7 +19,7 @@ live=/etc/kamailio/tls/server
 state=/var/lib/sipdeploy
 result=$state/certificate.result
 
-tell() { logger -t sipdeploy -p "daemon.$1" -- "$2"; printf 'sipdeploy: %s\n' "$2" >&2; }
+tell() { logger -t sipdeploy -p "daemon.$1" -- "$2"; printf 'sipdeploy: %s\n' "$2"; }
 # How it ended, for `sipdeploy cert`: when, how, why. An old result must not stand for one that cannot be written.
 record() {
 	printf '%s\t%s\t%s\n' "$(date +%s)" "$1" "$2" >"$result.new" && mv -fT "$result.new" "$result" || rm -f "$result" "$result.new"
@@ -27,7 +27,7 @@ record() {
 fail() {
 	rm -f "$live.crt.sipdeploy-new" "$live.key.sipdeploy-new"
 	record failed "$1"
-	tell err "the certificate of $domain: $1; what was served before goes on being served"
+	tell err "the certificate of $domain: $1; what was served before goes on being served" >&2
 	exit 1
 }
 fingerprint() { openssl x509 -noout -fingerprint -sha256 2>/dev/null | sed 's/.*=//'; }

@@ -1,0 +1,19 @@
+# Tells which certificate each port serves, which one lies on the disk, and how its renewal stands.
+# Changes nothing. STATE DOMAIN CERTIFICATE KEY PORTS LINEAGE; LINEAGE is empty where certbot has none.
+state=$1 domain=$2 certificate=$3 key=$4 ports=$5 lineage=$6
+exec </dev/null 2>/dev/null
+section clock; date +%s
+for port in $ports; do
+    section "served $port"; timeout 8 openssl s_client -connect "$port" -servername "$domain" | openssl x509
+done
+section certificate; cat "$certificate"
+section key; openssl pkey -in "$key" -pubout
+if [ -n "$lineage" ]; then
+    section lineage; cat "/etc/letsencrypt/live/$lineage/fullchain.pem"
+    section next
+    when=$(systemctl show certbot.timer -p NextElapseUSecRealtime --value)
+    if [ -n "$when" ]; then date -d "$when" +%s; fi
+    section result; cat "$state/certificate.result"
+    section unit; systemctl is-failed certbot.service
+fi
+section end

@@ -1,0 +1,19 @@
+# Has certbot renew now, or rehearse it; the hooks do the rest. HOW LINEAGE SERVER; HOW: renew, test
+how=$1 lineage=$2 server=$3
+script=/etc/sipdeploy/certificate.sh
+exec </dev/null
+[ -x "$script" ] && [ -s "/etc/letsencrypt/renewal/$lineage.conf" ] || fail "there is no certificate of certbot for this domain here"
+if [ -e /etc/sipdeploy/acme-root.pem ]; then
+    "$script" roots || fail "the roots cannot be written"
+    REQUESTS_CA_BUNDLE=/run/sipdeploy-acme-roots.pem
+    export REQUESTS_CA_BUNDLE
+fi
+trap '"$script" close' EXIT
+trap 'exit 130' HUP INT TERM PIPE
+case $how in
+renew) set -- --force-renewal ;;
+test) set -- --dry-run ${server:+--server "$server"} ;;
+esac
+said=$(certbot renew --cert-name "$lineage" --no-random-sleep-on-renew "$@" 2>&1)
+if [ $? = 0 ]; then section done; else section refused; fi
+printf '%s\n' "$said"

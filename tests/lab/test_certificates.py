@@ -1,0 +1,82 @@
+"""Certificates from an ACME server: pebble, BIND, certbot and a browser, all of them real.
+
+In the order in which a site lives through it: from bare to trusted, renewed, renewed in vain.
+"""
+
+import pytest
+from trusted import DOMAIN, HELD, LIVE, is_open, password, trusted_host
+
+from lab.browser import Browser
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def site(lab, tmp_path_factory):
+    """A bare host at which the domain points."""
+    return trusted_host(lab, tmp_path_factory.mktemp("site"), "trusted1")
+
+
+def register(site):
+    """A browser that trusts the authority's root, and whose certificate errors count."""
+    root = site.authority.root(site.directory)
+    with Browser({DOMAIN: site.host.address}, roots=[root]) as browser:
+        browser.phone("1001", password=password("1001")).close()
+
+
+def test_a_bare_host_gets_a_certificate_that_browsers_trust(site):
+    assert not is_open(site.host, 80)
+    site.write()
+    told = site.apply()
+    assert f"get a certificate for {DOMAIN}" in told
+    assert site.is_shut()
+    assert site.served() == site.on_disk() == site.on_disk(f"{HELD}/fullchain.pem")
+    register(site)
+    with (
+        pytest.raises(Exception, match=r"registered|connect"),
+        Browser({DOMAIN: site.host.address}) as doubter,
+    ):
+        doubter.phone("1001", password=password("1001"))
+
+
+def test_a_second_apply_changes_nothing_and_the_key_is_the_hosts_alone(site):
+    before = site.on_disk()
+    assert "unchanged" in site.apply()
+    assert site.on_disk() == before
+    shown = site.host.run(f"stat -c '%a %U:%G' {LIVE}.key {HELD}/../../archive").stdout.split("\n")
+    assert shown[:2] == ["640 root:kamailio", "700 root:root"]
+    secret = site.host.read(f"{LIVE}.key").decode().splitlines()[1]
+    logs = "".join(file.read_text() for file in site.deployer.folder.rglob("*.log"))
+    assert logs
+    assert secret not in logs
+    assert secret not in site.host.run("journalctl --no-pager").stdout
+
+
+def test_certbots_own_timer_renews_and_every_port_serves_the_new_one(site):
+    before, packets = site.on_disk(), site.challenged()
+    assert site.renew() == "success"
+    assert site.on_disk() != before
+    assert site.served() == site.on_disk() == site.on_disk(f"{HELD}/fullchain.pem")
+    assert site.challenged() > packets, "port 80 was open for the challenge"
+    assert site.is_shut()
+    found = site.cert("--days", "80")
+    assert found["last_hook"]["has_failed"] is False
+    assert found["next_check"]
+    assert set(found["served"].values()) == {site.on_disk()}
+    register(site)
+    site.sleep_out()
+    assert "unchanged" in site.apply()
+
+
+def test_a_limit_of_days_is_an_exit_code(site):
+    found = site.cert("--days", "100", status=1)
+    assert "100 are wanted" in found["problems"][0]
+
+
+def test_a_rehearsal_keeps_nothing_and_a_forced_renewal_is_served(site):
+    before = site.on_disk()
+    site.cert("--test")
+    assert site.on_disk() == before
+    site.cert("--renew")
+    assert site.served() == site.on_disk() != before
+    assert site.is_shut()

@@ -1,0 +1,166 @@
+"""Renewals that fail: the old certificate goes on being served, it is told, and port 80 is shut.
+
+Then what stood in the way is taken away, and the next run of certbot's timer makes it good.
+"""
+
+import contextlib
+import json
+
+import pytest
+from trusted import DOMAIN, HELD, LIVE, trusted_host
+
+pytestmark = pytest.mark.lab
+
+HOOK = "/etc/letsencrypt/renewal-hooks/deploy/00-fault"
+PAIR = f"sha256sum {LIVE}.crt {LIVE}.key; stat -c '%a %U:%G' {LIVE}.crt {LIVE}.key"
+
+
+@pytest.fixture(scope="module")
+def site(lab, tmp_path_factory):
+    site = trusted_host(lab, tmp_path_factory.mktemp("site"), "faults1")
+    site.host.run("apt-get update -q && apt-get install -q -y mount", check=True)
+    site.write()
+    site.apply()
+    return site
+
+
+@contextlib.contextmanager
+def before_our_hook(site, script):
+    """A hook that certbot runs just before ours."""
+    site.host.write(HOOK, f"#!/bin/sh\n{script}\n".encode(), mode=0o755)
+    try:
+        yield
+    finally:
+        site.host.run(f"rm -f {HOOK}")
+
+
+def fails(site, why, *, is_up=True):
+    """A renewal ends with the old pair in place and served, and says why, loudly."""
+    pair, served = site.host.run(PAIR).stdout, site.served()
+    assert site.renew() == "exit-code"
+    assert site.host.run(PAIR).stdout == pair
+    assert site.host.run(f"ls -A {LIVE[:-6]}").stdout.split() == ["server.crt", "server.key"]
+    assert site.served() == (served if is_up else "")
+    assert site.is_shut()
+    assert why in site.host.run("journalctl -t sipdeploy -p err -o cat --no-pager").stdout
+    done = site.deployer.run("cert", "sip1", "--format", "json")
+    assert done.returncode == 1
+    assert why in " ".join(json.loads(done.stdout)["problems"])
+    assert "traceback" not in done.stderr.lower()
+
+
+def heals(site):
+    """The next run of certbot's service serves what it holds, without asking for a new one."""
+    held = site.on_disk(f"{HELD}/fullchain.pem")
+    assert held != site.on_disk()
+    site.sleep_out()
+    site.host.run("systemctl start certbot.service", check=True)
+    assert site.served() == site.on_disk() == held
+    site.cert()
+
+
+def test_a_key_that_is_not_the_certificates(site):
+    key = "$RENEWED_LINEAGE/privkey.pem"
+    spoil = f"cp {key} /root/right.key; openssl ecparam -name prime256v1 -genkey -noout > {key}"
+    with before_our_hook(site, spoil):
+        fails(site, "is not that of the certificate")
+    site.host.run(f"cat /root/right.key > {HELD}/privkey.pem", check=True)
+    heals(site)
+
+
+@contextlib.contextmanager
+def full(host, folder):
+    """A folder on a small disk of its own, which certbot's run finds full."""
+    copy = f"cp -a {folder} /root/copy && mount -t tmpfs -o size=1m,mode=755 none {folder}"
+    host.run(f"{copy} && cp -a /root/copy/. {folder}/", check=True)
+    host.run(f"cat /dev/zero > {folder}/fill 2>/dev/null")
+    try:
+        yield
+    finally:
+        back = f"rm -rf {folder}/fill /root/copy; cp -a {folder} /root/copy"
+        host.run(f"{back}; umount {folder}; cp -a /root/copy/. {folder}/; rm -rf /root/copy")
+
+
+def test_a_full_disk(site):
+    with full(site.host, "/etc/kamailio"):
+        pair = site.host.run(PAIR).stdout
+        served = site.served()
+        assert site.renew() == "exit-code"
+        assert (site.host.run(PAIR).stdout, site.served()) == (pair, served)
+        found = site.cert(status=1)
+        assert "is the disk full?" in found["problems"][0]
+    assert site.is_shut()
+    heals(site)
+
+
+def test_a_dead_kamailio(site):
+    with before_our_hook(site, "systemctl stop kamailio"):
+        old = site.served()
+        fails(site, "kamcmd tls.reload", is_up=False)
+    site.host.run("systemctl start kamailio", check=True)
+    assert site.served() == old
+    heals(site)
+
+
+def test_a_reload_that_is_refused_although_kamcmd_ends_with_0(site):
+    with before_our_hook(site, "echo nonsense >> /etc/kamailio/tls.cfg"):
+        fails(site, "error: 500")
+    site.host.run("sed -i '/^nonsense/d' /etc/kamailio/tls.cfg", check=True)
+    heals(site)
+
+
+def test_a_challenge_that_is_not_met(site):
+    site.authority.point(DOMAIN, f"A {site.authority.host.address}")
+    served = site.served()
+    assert site.renew() == "exit-code"
+    assert site.served() == site.on_disk() == served
+    assert site.is_shut()
+    found = site.cert(status=1)
+    assert found["problems"] == ["the last run of certbot on `sip1` failed"]
+    site.authority.point(DOMAIN, f"A {site.host.address}")
+    assert site.renew() == "success"
+    assert site.served() == site.on_disk() != served
+    site.sleep_out()
+
+
+def test_the_power_goes_between_the_two_renames(site):
+    """What lies on the disk then: a new key, the old certificate, and both of the old beside."""
+    site.host.run(f"cd {LIVE[:-6]} && cp -p server.crt server.crt.sipdeploy-old", check=True)
+    site.host.run(f"cd {LIVE[:-6]} && cp -p server.key server.key.sipdeploy-old", check=True)
+    site.host.run(f"openssl ecparam -name prime256v1 -genkey -noout > {LIVE}.key", check=True)
+    served = site.served()
+    site.host.kill()
+    site.host.start()
+    assert site.host.run("systemctl is-active kamailio").stdout.strip() == "active"
+    assert site.served() == site.on_disk() == served
+    site.cert()
+
+
+def test_a_server_of_bad_nonces_and_a_slow_one(site):
+    """Certbot asks again; where that is in vain, it is told and nothing has changed."""
+    served = site.served()
+    site.write(directory=site.authority.serve("PEBBLE_WFE_NONCEREJECT=100"))
+    told = site.apply(status=4)
+    assert "bad nonces" in told
+    assert "sip1  unchanged" in told
+    assert site.served() == site.on_disk() == served
+    assert site.is_shut()
+    site.write(
+        directory=site.authority.serve("PEBBLE_WFE_NONCEREJECT=15", "PEBBLE_VA_SLEEPTIME=8")
+    )
+    site.apply()
+    assert site.served() == site.on_disk() != served
+    assert site.is_shut()
+
+
+def test_a_server_that_rejects_the_domain(site):
+    served = site.served()
+    renewal = site.host.read(f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf")
+    site.write(directory=site.authority.serve(blocked=(DOMAIN,)))
+    told = site.apply(status=4)
+    assert "SD610" in told
+    assert "by its policy" in told
+    assert site.served() == site.on_disk() == served
+    assert site.host.read(f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf") == renewal
+    assert site.is_shut()
+    assert site.renew() == "success", "it is renewed by the former server"

@@ -1,0 +1,137 @@
+"""A host whose certificate comes from an ACME server, as the tests of certificates share it."""
+
+import json
+import re
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from conftest import Deployer
+from system import DOMAIN, password, passwords
+
+from lab.acme import Authority, Directory
+
+NUMBERS = ("1001", "1002", "1004")
+INVENTORY = """\
+domain: {domain}
+email: ops@example.com
+hosts: {{sip1: {{address: {address}}}}}
+tls: {{{tls}}}
+users: {{1001: {{name: Alice}}, 1002: {{name: Bob, voicemail: yes}}, 1004: {{}}{users}}}
+services: {{6000: {{kind: ivr-test}}}}
+{more}
+"""
+LIVE = "/etc/kamailio/tls/server"
+HELD = f"/etc/letsencrypt/live/sipdeploy-{DOMAIN}"
+
+
+@dataclass
+class Trusted:
+    """The host, its authority and name server, and who deploys it."""
+
+    host: Any
+    authority: Authority
+    directory: Directory
+    deployer: Deployer
+
+    def write(self, tls="", *, provider="letsencrypt", users=(), more="", directory=None):
+        """The inventory, with further settings of `tls`."""
+        words = [f"provider: {provider}"]
+        if provider == "letsencrypt":
+            server = (directory or self.directory).url
+            words += [f'server: "{server}"', "ca_bundle: acme-root.pem"]
+        words += [tls] if tls else []
+        text = INVENTORY.format(
+            domain=DOMAIN,
+            address=self.host.address,
+            tls=", ".join(words),
+            users="".join(f", {number}: {{}}" for number, _ in users),
+            more=more,
+        )
+        folder = self.deployer.folder
+        (folder / "inventory.yaml").write_text(text)
+        (folder / "acme-root.pem").write_text(self.authority.server_root)
+        secrets = "".join(f'  "{number}": {secret}\n' for number, secret in users)
+        (folder / "secrets.yaml").touch(mode=0o600)
+        (folder / "secrets.yaml").write_text(passwords() + secrets)
+
+    def apply(self, *words, status=0):
+        """Apply as a person would; its output."""
+        done = self.deployer.run("apply", "sip1", "--yes", *words)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def cert(self, *words, status=0):
+        """`sipdeploy cert`, for machines."""
+        done = self.deployer.run("cert", "sip1", "--format", "json", *words)
+        assert done.returncode == status, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def renew(self):
+        """A renewal as certbot's timer begins it, but that it is due; what the unit became."""
+        renewal = f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf"
+        due = f"sed -i '/renew_before_expiry/d; 1i renew_before_expiry = 1000 days' {renewal}"
+        self.host.run(due, check=True)
+        self.host.run("systemctl start certbot.service")
+        return self.host.run("systemctl show -p Result --value certbot.service").stdout.strip()
+
+    def sleep_out(self):
+        """No renewal is due any more."""
+        renewal = f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf"
+        self.host.run(f"sed -i '/renew_before_expiry/d' {renewal}; systemctl reset-failed")
+
+    def served(self, port=8443):
+        """The fingerprint that is served from outside, SHA-256 in hex."""
+        return fingerprint(self.host, f"openssl s_client -connect 127.0.0.1:{port} </dev/null")
+
+    def on_disk(self, path=f"{LIVE}.crt"):
+        return fingerprint(self.host, f"cat {path}")
+
+    def is_shut(self):
+        """Whether port 80 is shut from outside although somebody listens on it."""
+        self.host.run(
+            "systemd-run --quiet --collect --unit=on80 python3 -m http.server 80", check=True
+        )
+        end = time.monotonic() + 10
+        while ":80 " not in self.host.run("ss -Htln").stdout:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        try:
+            return not is_open(self.host, 80)
+        finally:
+            self.host.run("systemctl stop on80")
+
+    def challenged(self):
+        """How many packets of challenges the firewall has let in."""
+        rules = self.host.run("nft list chain inet sipdeploy input").stdout
+        found = re.search(r"dport @challenge counter packets (\d+)", rules)
+        return int(found[1]) if found else 0
+
+
+def fingerprint(host, command):
+    shown = host.run(f"{command} 2>/dev/null | openssl x509 -noout -fingerprint -sha256").stdout
+    return shown.strip().partition("=")[2].replace(":", "").lower()
+
+
+def is_open(host, port):
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host.address, port)) == 0
+
+
+def trusted_host(lab, folder, name):
+    """A bare host, and an authority of its own; nothing is applied yet."""
+    authority = Authority(lab.boot(f"{name}-ca"))
+    host = lab.boot(name)
+    authority.point(DOMAIN, f"A {host.address}")
+    authority.is_asked_by(host)
+    return Trusted(
+        host=host,
+        authority=authority,
+        directory=authority.serve(),
+        deployer=Deployer(lab, folder),
+    )
+
+
+__all__ = ["DOMAIN", "HELD", "LIVE", "Trusted", "is_open", "password", "trusted_host"]
