@@ -32,6 +32,7 @@ class Certificate:
     not_after: dt.datetime
     key_matches: bool
     issuer: str = ""
+    is_self_signed: bool = False
     fingerprint: str = ""
 
     def covers(self, domain: str) -> bool:
@@ -53,6 +54,7 @@ def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
         not_after=leaf.not_valid_after_utc,
         key_matches=own == _public_spki(public_key),
         issuer=leaf.issuer.rfc4514_string(),
+        is_self_signed=leaf.issuer == leaf.subject,
         fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
     )
 

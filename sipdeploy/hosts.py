@@ -29,6 +29,7 @@ SUDO_REFUSALS = (
 )
 # Some scripts are made of parts that others have too, or that are read better by themselves.
 PARTS = {
+    "facts": ("common", "dns", "facts"),
     "lock": ("common", "turn", "lock"),
     "issue": ("common", "issue_keep", "issue"),
     "unissue": ("common", "issue_keep", "unissue"),

@@ -6,6 +6,7 @@ Tells all problems at once; knows which systems and versions this release suppor
 import re
 from collections.abc import Iterable, Iterator
 
+from sipdeploy import preflight_acme
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.fields import ASTERISK_VERSIONS, KAMAILIO_VERSIONS
@@ -39,7 +40,8 @@ def problems(
         *clock(name, facts),
         *taken_ports(name, facts, ports),
         *addresses(name, host, facts),
-        *resolution(name, host, facts, site.domain),
+        *(() if facts.records else resolution(name, host, facts, site.domain)),
+        *preflight_acme.problems(site, name, facts),
     ]
 
 

@@ -181,6 +181,7 @@ def _to_make(desired: Desired, facts: Facts, now: float) -> frozenset[str]:
     left = certificates.RENEW_BEFORE.total_seconds()
     is_good = (
         found is not None
+        and found.is_self_signed
         and found.key_matches
         and found.covers(desired.domain)
         and found.not_after.timestamp() - now > left

@@ -79,5 +79,7 @@ if [ -n "$lineage" ]; then
     section lineage; cat "$held/fullchain.pem"
     section lineage-key; openssl pkey -in "$held/privkey.pem" -pubout
     section renewal; cat "/etc/letsencrypt/renewal/$lineage.conf"
+    # who asks an ACME server soon, or has never done so, should be found where it looks
+    openssl x509 -in "$held/fullchain.pem" -noout -checkend 864000 >/dev/null || { section dns; ask_dns "$domain"; }
 fi
 section end

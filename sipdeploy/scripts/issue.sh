@@ -31,7 +31,8 @@ trap 'exit 130' HUP INT TERM PIPE
 sh "$script" open
 { certbot "$@" 2>&1 9>&-; echo $? >"$issue/status"; } | tee "$issue/said"
 if [ "$(cat "$issue/status")" = 0 ]; then section issued; exit 0; fi
-cp "$issue/said" "$state/issue.said"
+said=$(cat "$issue/said")
 take_back all
-section refused; cat "$state/issue.said"
-rm -f "$state/issue.said"
+section refused; printf '%s\n' "$said"
+# The type of the error (RFC 8555, section 6.7) stands in certbot's log alone.
+grep -ohE 'urn:ietf:params:acme:error:[A-Za-z]+' /var/log/letsencrypt/letsencrypt.log | tail -n 1

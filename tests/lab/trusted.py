@@ -71,7 +71,8 @@ class Trusted:
     def renew(self):
         """A renewal as certbot's timer begins it, but that it is due; what the unit became."""
         renewal = f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf"
-        due = f"sed -i '/renew_before_expiry/d; 1i renew_before_expiry = 1000 days' {renewal}"
+        sooner = f"sed -i '1i renew_before_expiry = 1000 days' {renewal}"
+        due = f"sed -i '/renew_before_expiry/d' {renewal} && {sooner}"
         self.host.run(due, check=True)
         self.host.run("systemctl start certbot.service")
         return self.host.run("systemctl show -p Result --value certbot.service").stdout.strip()
@@ -90,17 +91,20 @@ class Trusted:
 
     def is_shut(self):
         """Whether port 80 is shut from outside although somebody listens on it."""
-        self.host.run(
-            "systemd-run --quiet --collect --unit=on80 python3 -m http.server 80", check=True
-        )
-        end = time.monotonic() + 10
-        while ":80 " not in self.host.run("ss -Htln").stdout:
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        self.listen()
         try:
             return not is_open(self.host, 80)
         finally:
-            self.host.run("systemctl stop on80")
+            self.host.run("systemctl stop web")
+
+    def listen(self, folder="/srv"):
+        """A web server on port 80, the unit `web`."""
+        server = f"python3 -m http.server 80 -d {folder}"
+        self.host.run(f"systemd-run --quiet --collect --unit=web {server}", check=True)
+        end = time.monotonic() + 20
+        while ":80 " not in self.host.run("ss -Htln").stdout:
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
     def challenged(self):
         """How many packets of challenges the firewall has let in."""

@@ -103,3 +103,30 @@ def test_an_algorithm_that_the_library_has_not_is_told(told, monkeypatch, name):
 
 def test_a_certificate_without_names_covers_nothing():
     assert certificates.parse(b"", b"") is None
+
+
+def test_a_chain_stands_in_order(told):
+    certificate, key, _ = pair()
+    stranger, *_ = pair("ca.example.test")
+    assert told(certificate, key) == []
+    assert told(certificate + stranger, key) == ["SD606"]
+
+
+def test_what_an_acme_server_needs_is_looked_for_beside_the_inventory(tmp_path):
+    text = TEXT.replace(
+        "files, certificate: c.pem, private_key: k.pem",
+        "letsencrypt, server: https://a.example/dir, ca_bundle: r.pem, challenge: dns-01, "
+        "dns_plugin: rfc2136, dns_credentials: dns.ini",
+    )
+    site = load_site(text, "inventory.yaml")[0]
+    with pytest.raises(InvalidFiles) as failed:
+        certificates.read_material(site, tmp_path)
+    assert [problem.code for problem in failed.value.diagnostics] == ["SD602", "SD602"]
+    (tmp_path / "r.pem").write_bytes(pair()[0])
+    (tmp_path / "dns.ini").write_text("secret = sesame")
+    material = certificates.read_material(site, tmp_path)
+    assert material.dns_credentials == b"secret = sesame"
+    assert "sesame" not in repr(material)
+    (tmp_path / "r.pem").write_text("no certificate")
+    with pytest.raises(InvalidFiles):
+        certificates.read_material(site, tmp_path)

@@ -44,6 +44,7 @@ ORDER = [
     "plan",
     "release",
     "candidate",
+    "preflight_acme",
     "preflight",
     "steps",
     "serving",

@@ -1,0 +1,108 @@
+"""A renewal while people are connected: nobody notices. And what a scanner thinks of the port."""
+
+import asyncio
+import json
+import re
+import time
+
+import pytest
+from test_calls import HIGH, LOW, hear_each_other, talk
+from trusted import DOMAIN, password, trusted_host
+
+from lab.browser import Browser
+from lab.load import Load, register_many
+
+pytestmark = pytest.mark.lab
+
+PHONES = 1000
+RELOADS = 30
+USERS = [(str(20000 + index), password(str(index))) for index in range(PHONES)]
+
+
+@pytest.fixture(scope="module")
+def site(lab, tmp_path_factory):
+    site = trusted_host(lab, tmp_path_factory.mktemp("site"), "inuse1")
+    site.write(users=USERS)
+    site.apply()
+    return site
+
+
+def sockets(site):
+    """The connections of phones: address and port of each."""
+    listing = site.host.run("ss -Htn state established sport = :8443").stdout
+    return sorted(line.split()[3] for line in listing.splitlines())
+
+
+def test_a_renewal_with_1000_sockets_and_a_call(site, record_property):
+    record_property("figure", asyncio.run(asyncio.wait_for(renewal(site), 280)))
+
+
+async def renewal(site):
+    root = site.authority.root(site.directory)
+    resolve = {DOMAIN: site.host.address}
+    load = Load(address=(site.host.address, 8443), domain=DOMAIN, concurrency=100, workers=2)
+    async with register_many(load, USERS) as fleet:
+        assert fleet.result.failed == ()
+        with (
+            Browser(resolve, roots=[root], tone_hz=LOW) as low,
+            Browser(resolve, roots=[root], tone_hz=HIGH) as high,
+        ):
+            alice = low.phone("1001", password=password("1001"))
+            bob = high.phone("1004", password=password("1004"))
+            call, incoming = talk(alice, bob)
+            before, served = sockets(site), site.served()
+            assert len(before) == PHONES + 2
+            began = time.monotonic()
+            assert site.renew() == "success"
+            took = time.monotonic() - began
+            hear_each_other(call, incoming)
+            assert site.served() == site.on_disk() != served
+            assert sockets(site) == before, "not one was lost"
+            assert await fleet.open_connections() == PHONES
+            carol = low.phone("1002", password=password("1002"))
+            carol.close()
+            incoming.hang_up()
+            call.wait("ended")
+            assert alice.trace.received().requests("BYE")
+    site.sleep_out()
+    return f"{PHONES} sockets and a call, renewed in {took:.1f} s: 0 lost, audio goes on"
+
+
+def shared_memory(site):
+    told = site.host.run("kamcmd core.shmmem k").stdout
+    return int(re.search(r"real_used: (\d+)", told)[1])
+
+
+def test_30_reloads_do_not_grow_the_shared_memory(site, record_property):
+    """Kamailio 5.6 and 6.0 take half a MiB each time (kamailio#3823)."""
+    site.host.run("kamcmd tls.reload", check=True)
+    used = [shared_memory(site)]
+    for _ in range(RELOADS):
+        told = site.host.run("kamcmd tls.reload", check=True).stdout
+        assert "error" not in told.lower()
+        assert site.served() == site.on_disk()
+        used.append(shared_memory(site))
+    record_property(
+        "figure", f"{RELOADS} reloads: {used[0]} KiB of shared memory, {used[-1]} after"
+    )
+    assert used[-1] - used[0] < RELOADS * 100
+
+
+def test_a_scanner_finds_nothing(site, record_property):
+    """testssl.sh, with the authority's root trusted: the best grade, and no finding at all."""
+    scanner = site.authority.host
+    scanner.run(
+        "apt-get install -q -y --no-install-recommends testssl.sh bsdextrautils procps",
+        check=True,
+    )
+    scanner.write("/root/root.pem", site.authority.root(site.directory).encode())
+    words = "--quiet --color 0 --warnings off --add-ca /root/root.pem --jsonfile /root/found.json"
+    target = f"--ip {site.host.address} {DOMAIN}:8443"
+    scanner.run(f"rm -f /root/found.json; testssl {words} {target}")
+    found = json.loads(scanner.read("/root/found.json"))
+    rows = {row["id"]: row for row in found}
+    bad = [row for row in found if row["severity"] in ("LOW", "MEDIUM", "HIGH", "CRITICAL")]
+    assert rows["overall_grade"]["finding"] == "A", bad
+    assert not bad
+    assert all(rows[old]["finding"] == "not offered" for old in ("SSLv3", "TLS1", "TLS1_1"))
+    record_property("figure", f"testssl.sh: grade {rows['overall_grade']['finding']}")

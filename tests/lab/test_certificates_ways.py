@@ -1,0 +1,169 @@
+"""Every way to a certificate, from each to the next without a gap, and what stands in the way."""
+
+import subprocess
+import threading
+import time
+
+import pytest
+from trusted import DOMAIN, HELD, LIVE, trusted_host
+
+pytestmark = pytest.mark.lab
+
+SELF = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=mine -days 60"
+
+
+@pytest.fixture(scope="module")
+def site(lab, tmp_path_factory):
+    return trusted_host(lab, tmp_path_factory.mktemp("site"), "ways1")
+
+
+class Watch:
+    """Asks what is served, again and again; a context. `gaps` are answers without one."""
+
+    def __init__(self, site):
+        self.gaps, self.seen = 0, []
+        self._site = site
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure):
+        self._end.set()
+        self._thread.join()
+
+    def _look(self):
+        while not self._end.wait(0.1):
+            found = self._site.served()
+            self.gaps += not found
+            if found and found not in self.seen:
+                self.seen.append(found)
+
+
+def test_preflight_says_what_stands_in_the_way(site):
+    """On a bare host, before anything is asked of the server."""
+    site.write()
+    site.authority.point(DOMAIN, "A 192.0.2.7", f"A {site.host.address}", "AAAA 2001:db8::7")
+    told = site.apply(status=4)
+    assert "SD612" in told
+    assert "`192.0.2.7`, `2001:db8::7`" in told
+    assert "correct the A and AAAA record" in told
+    site.authority.point(DOMAIN)
+    assert "has no address in the DNS" in site.apply(status=4)
+    site.authority.point(DOMAIN, f"A {site.host.address}")
+    taker = "import socket, time; s = socket.create_server(('', 80)); time.sleep(900)"
+    unit = ["systemd-run", "--quiet", "--collect", "--unit=web", "python3", "-c", taker]
+    site.host.run(unit, check=True)
+    while ":80 " not in site.host.run("ss -Htln").stdout:
+        time.sleep(0.1)
+    told = site.apply(status=4)
+    assert "SD613" in told
+    assert "`python3`" in told
+    site.host.run("systemctl stop web", check=True)
+    assert site.host.run("ls /etc/sipdeploy /var/lib/sipdeploy").stdout == ""
+
+
+def test_a_caa_record_forbids_letsencrypt(site):
+    site.authority.point(DOMAIN, f"A {site.host.address}", 'CAA 0 issue "other.example"')
+    site.write()
+    inventory = site.deployer.folder / "inventory.yaml"
+    text = inventory.read_text().replace(f'server: "{site.directory.url}", ', "")
+    inventory.write_text(text.replace(", ca_bundle: acme-root.pem", ""))
+    told = site.apply(status=4)
+    assert "SD615" in told
+    assert "`other.example`" in told
+    site.authority.point(DOMAIN, f"A {site.host.address}")
+
+
+def test_the_dns_proves_the_domain(site):
+    """rfc2136: BIND takes the record, and nothing is asked of port 80."""
+    credentials = f"""\
+dns_rfc2136_server = {site.authority.host.address}
+dns_rfc2136_name = acme-updates
+dns_rfc2136_secret = {site.authority.tsig_secret}
+dns_rfc2136_algorithm = HMAC-SHA256
+"""
+    (site.deployer.folder / "dns.ini").write_text(credentials)
+    (site.deployer.folder / "dns.ini").chmod(0o600)
+    words = ("challenge: dns-01", "dns_plugin: rfc2136", "dns_credentials: dns.ini", "dns_wait: 1")
+    site.write(", ".join(words))
+    told = site.apply()
+    assert site.served() == site.on_disk() == site.on_disk(f"{HELD}/fullchain.pem")
+    mode = site.host.run("stat -c '%a %U:%G' /etc/sipdeploy/dns.ini").stdout
+    assert mode == "600 root:root\n"
+    logs = "".join(file.read_text() for file in site.deployer.folder.rglob("*.log"))
+    assert site.authority.tsig_secret not in told + logs
+    assert site.renew() == "success"
+    assert site.served() == site.on_disk() == site.on_disk(f"{HELD}/fullchain.pem")
+    assert site.challenged() == 0
+    site.sleep_out()
+    (site.deployer.folder / "dns.ini").write_text(credentials + "# another\n")
+    shown = site.deployer.run("plan", "sip1").stdout
+    assert "/etc/sipdeploy/dns.ini" in shown
+    assert site.authority.tsig_secret not in shown
+
+
+def own_pair(site, name, *, domain=DOMAIN):
+    names = f"-addext subjectAltName=DNS:{domain} -keyout {name}.key -out {name}.crt"
+    subprocess.run(
+        [*SELF.split(), *names.split()], cwd=site.deployer.folder, check=True, capture_output=True
+    )
+    return f"certificate: {name}.crt, private_key: {name}.key"
+
+
+def test_from_each_provider_to_the_next_without_a_gap(site, record_property):
+    own = own_pair(site, "own")
+    starts = site.host.run("systemctl show -p ExecMainStartTimestampMonotonic kamailio").stdout
+    with Watch(site) as watch:
+        for provider, more in (
+            ("self-signed", ""),
+            ("letsencrypt", ""),
+            ("files", own),
+            ("letsencrypt", ""),
+            ("files", own),
+            ("self-signed", ""),
+        ):
+            site.write(more, provider=provider)
+            site.apply()
+            assert site.served() == site.on_disk(), provider
+            assert "unchanged" in site.apply(), provider
+    assert watch.gaps == 0
+    assert len(watch.seen) == 4, "one from the DNS test, self-signed, from port 80, ours"
+    after = site.host.run("systemctl show -p ExecMainStartTimestampMonotonic kamailio").stdout
+    assert after == starts, "kamailio was never restarted"
+    record_property("figure", f"6 changes of provider: {len(watch.seen)} certificates, no gap")
+
+
+def test_what_is_wrong_with_files_of_ones_own(site):
+    served = site.served()
+    other = own_pair(site, "other", domain="other.example.test")
+    site.write(other, provider="files")
+    assert "SD604" in site.apply(status=1)
+    site.write("certificate: own.crt, private_key: other.key", provider="files")
+    assert "SD603" in site.apply(status=1)
+    folder = site.deployer.folder
+    (folder / "chain.crt").write_bytes(
+        (folder / "own.crt").read_bytes() + (folder / "other.crt").read_bytes()
+    )
+    site.write("certificate: chain.crt, private_key: own.key", provider="files")
+    assert "SD606" in site.apply(status=1)
+    assert site.served() == served
+
+
+def test_a_web_server_gives_the_answer(site):
+    """webroot: something else has port 80 and keeps it."""
+    site.write("webroot: /srv/www")
+    site.host.run("mkdir -p /srv/www", check=True)
+    site.listen("/srv/www")
+    site.apply()
+    assert site.served() == site.on_disk() == site.on_disk(f"{HELD}/fullchain.pem")
+    before = site.served()
+    assert site.renew() == "success"
+    assert site.served() == site.on_disk() != before
+    assert site.host.run("systemctl is-active web").stdout.strip() == "active"
+    site.host.run("systemctl stop web")
+    site.sleep_out()
+    site.cert()
+    assert site.host.run(f"ls -A {LIVE[:-6]}").stdout.split() == ["server.crt", "server.key"]
