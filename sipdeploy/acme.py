@@ -13,6 +13,7 @@ from sipdeploy.certificates import Certificate, parse
 from sipdeploy.site import Site
 
 LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+LETSENCRYPT_HOSTS = ".api.letsencrypt.org/directory"  # the staging server too
 CAA_NAME = "letsencrypt.org"  # as a CAA record names it (RFC 8659; letsencrypt.org/docs/caa)
 SCRIPT = "/etc/sipdeploy/certificate.sh"
 ROOT = "/etc/sipdeploy/acme-root.pem"

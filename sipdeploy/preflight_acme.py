@@ -85,7 +85,7 @@ def _others(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
 
 def _caa(order: Order, records: Mapping[str, tuple[str, ...]]) -> Iterator[Diagnostic]:
     """The nearest CAA records above the domain name the authority (RFC 8659, section 3)."""
-    if order.server != acme.LETSENCRYPT:
+    if not order.server.endswith(acme.LETSENCRYPT_HOSTS):
         return  # what another server calls itself, it alone knows
     name = order.domain
     while name and not records.get(f"CAA {name}"):

@@ -44,6 +44,8 @@ if [ "$(cat "$state/confirmed" 2>/dev/null)" != "$holder" ]; then
         rm -rf "$state/releases/$old"
     done
 fi
+# A new pair is live: how an earlier renewal failed to make one so does not count any more.
+if cut -f4 "$candidate/changes" 2>/dev/null | grep -qxF /etc/kamailio/tls/server.crt; then rm -f "$state/certificate.result"; fi
 date +%s.%N >"$state/serial"
 disarm
 # From here on the new release is what a power cut leaves.

@@ -16,6 +16,12 @@ pytestmark = pytest.mark.lab
 
 PHONES = 1000
 RELOADS = 30
+# Of the lab's authority, which names no revocation list; of the lab's DNS; of the scanner itself;
+# and of web pages, of which there are none here (`Sia` is Kamailio's word for who has asked).
+NOT_TLS = {
+    *("cert_revocation", "DNS_CAArecord", "engine_problem"),
+    *("security_headers", "HSTS", "ipv4_in_header"),
+}
 USERS = [(str(20000 + index), password(str(index))) for index in range(PHONES)]
 
 
@@ -89,7 +95,7 @@ def test_30_reloads_do_not_grow_the_shared_memory(site, record_property):
 
 
 def test_a_scanner_finds_nothing(site, record_property):
-    """testssl.sh, with the authority's root trusted: the best grade, and no finding at all."""
+    """testssl.sh, with the authority's root trusted: its best grade, and no finding of ours."""
     scanner = site.authority.host
     scanner.run(
         "apt-get install -q -y --no-install-recommends testssl.sh bsdextrautils procps",
@@ -101,8 +107,13 @@ def test_a_scanner_finds_nothing(site, record_property):
     scanner.run(f"rm -f /root/found.json; testssl {words} {target}")
     found = json.loads(scanner.read("/root/found.json"))
     rows = {row["id"]: row for row in found}
-    bad = [row for row in found if row["severity"] in ("LOW", "MEDIUM", "HIGH", "CRITICAL")]
-    assert rows["overall_grade"]["finding"] == "A", bad
-    assert not bad
+    grade = rows["overall_grade"]["finding"]
+    bad = {
+        row["id"]: row["finding"]
+        for row in found
+        if row["severity"] in ("WARN", "LOW", "MEDIUM", "HIGH", "CRITICAL", "FATAL")
+    }
+    record_property("figure", f"testssl.sh: grade {grade}, findings {sorted(bad)}")
+    assert grade == "A+"
+    assert bad.keys() <= NOT_TLS, bad
     assert all(rows[old]["finding"] == "not offered" for old in ("SSLv3", "TLS1", "TLS1_1"))
-    record_property("figure", f"testssl.sh: grade {rows['overall_grade']['finding']}")

@@ -77,6 +77,22 @@ def test_a_caa_record_forbids_letsencrypt(site):
     site.authority.point(DOMAIN, f"A {site.host.address}")
 
 
+def test_what_was_had_is_kept_when_a_later_step_fails(site):
+    """All else is as it was; the next apply has it, and asks for no other."""
+    site.host.write("/etc/kamailio/local.cfg", b"nonsense\n")
+    site.write()
+    told = site.apply(status=4)
+    assert f"get a certificate for {DOMAIN}" in told
+    assert "SD401" in told
+    assert site.host.run("ls -A /etc/sipdeploy").stdout == ""
+    assert site.host.run("ls -A /var/lib/sipdeploy").stdout == ""
+    held = site.on_disk(f"{HELD}/fullchain.pem")
+    site.host.run("rm /etc/kamailio/local.cfg", check=True)
+    told = site.apply()
+    assert "get a certificate" not in told
+    assert site.served() == held
+
+
 def test_the_dns_proves_the_domain(site):
     """rfc2136: BIND takes the record, and nothing is asked of port 80."""
     credentials = f"""\
@@ -167,3 +183,23 @@ def test_a_web_server_gives_the_answer(site):
     site.sleep_out()
     site.cert()
     assert site.host.run(f"ls -A {LIVE[:-6]}").stdout.split() == ["server.crt", "server.key"]
+
+
+def test_ufw_opens_port_80_for_the_challenge_only(site):
+    site.host.run("apt-get install -q -y ufw", check=True)
+    site.host.run("ufw allow 22/tcp && ufw --force enable", check=True)
+    site.write()
+    site.apply()
+    assert site.on_disk() == site.served()
+    added = site.host.run("ufw show added").stdout
+    assert "80/tcp" not in added
+    before = site.served()
+    assert site.renew() == "success"
+    assert site.served() != before
+    assert site.is_shut()
+    assert site.host.run("ufw show added").stdout == added
+    assert "sipdeploy-challenge" not in site.host.run("systemctl list-timers --all").stdout
+    # what an administrator has opened stays open
+    site.host.run("ufw allow 80/tcp comment mine", check=True)
+    assert site.renew() == "success"
+    assert "ufw allow 80/tcp comment 'mine'" in site.host.run("ufw show added").stdout

@@ -1,6 +1,7 @@
 """A host whose certificate comes from an ACME server, as the tests of certificates share it."""
 
 import json
+import os
 import re
 import socket
 import time
@@ -127,7 +128,7 @@ def is_open(host, port):
 def trusted_host(lab, folder, name):
     """A bare host, and an authority of its own; nothing is applied yet."""
     authority = Authority(lab.boot(f"{name}-ca"))
-    host = lab.boot(name)
+    host = lab.boot(name, suite=os.environ.get("LAB_SUITE", "sid"))
     authority.point(DOMAIN, f"A {host.address}")
     authority.is_asked_by(host)
     return Trusted(
