@@ -64,6 +64,7 @@ ACCEPTED = {
         r"protocol/port mismatch \(forced udp:127\.0\.0\.1:5063, to ws:",
         # websocket, tm: the answer to a guesser whose connection has just been closed
         r"encode_and_send_ws_frame\(\): sending WebSocket frame$",
+        r"encode_and_send_ws_frame\(\): TCP/TLS connection get failed$",
         r"ws_frame_transmit\(\): sending message$",
         r"msg_send_buffer\(\): TCP/TLS connection for WebSocket could not be found$",
     ),
