@@ -132,11 +132,11 @@ def _secrets(loaded: Inventory) -> list[str]:
 
 
 def _gitignore(loaded: Inventory) -> list[str]:
-    """Have git ignore the secrets file and the rendered trees."""
-    place = loaded.site.secrets
+    """Have git ignore the secrets file, the credentials of the DNS, and the rendered trees."""
+    places = (loaded.site.secrets, loaded.site.tls.dns_credentials)
     path = loaded.directory / ".gitignore"
     old = path.read_text("utf-8") if path.exists() else ""
-    wanted = _inside(place) if isinstance(place, str) else []
+    wanted = [name for place in places if isinstance(place, str) for name in _inside(place)]
     present = {line.strip().lstrip("/").rstrip("/") for line in old.splitlines()}
     missing = [name for name in (*wanted, "rendered") if name not in present]
     if not missing:

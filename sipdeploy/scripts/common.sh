@@ -20,6 +20,13 @@ take_turn() {
 systemctl() { command systemctl "$@" 9>&-; }
 # Tells that a part of a script begins; an empty title tells nothing.
 step() { if [ -n "$1" ]; then printf '\036step %s\n' "$1"; fi; }
+# Removes the lock in $state if HOLDER has it; never another's.
+drop_lock() {
+    gone=$state/.unlocked.$$
+    [ "$(cat "$state/lock/holder" 2>/dev/null)" = "$1" ] && mv -T "$state/lock" "$gone" 2>/dev/null || return 0
+    [ "$(cat "$gone/holder")" = "$1" ] || mv -T "$gone" "$state/lock"
+    rm -rf "$state"/.unlocked.*
+}
 # Stops the host's timer, if one is armed; harmless where there is none.
 disarm() {
     if [ -e /run/systemd/transient/sipdeploy-rollback.timer ]; then systemctl stop sipdeploy-rollback.timer; fi

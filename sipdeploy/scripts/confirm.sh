@@ -55,5 +55,5 @@ sed "s/^/$(date -u +%Y-%m-%dT%H:%M:%SZ) /" >>"$log"
 rm -rf "$candidate" "$state/issue"
 # An installation that a power cut ended may have left this, and no daemon would start by itself.
 if grep -qsF "$no_daemons" "$policy"; then rm -f "$policy"; fi
-if [ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ]; then rm -rf "$state/lock"; fi
+drop_lock "$holder"
 section confirmed

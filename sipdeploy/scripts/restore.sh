@@ -16,7 +16,7 @@ if [ "$how" = apply ]; then disarm; fi
 # Cut off behind its point of no return, a confirmation is ended, not undone.
 if [ "$(cat "$state/confirmed" 2>/dev/null)" = "$holder" ]; then
     rm -f "$undo/index" && rm -rf "$undo" "$state/candidate"
-    if [ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ]; then rm -rf "$state/lock"; fi
+    drop_lock "$holder"
     section confirmed; exit 0
 fi
 # While the machine boots, a unit that waits for us must not be waited for.
@@ -92,7 +92,7 @@ sync -f "$state"
 now=$(date +%s)
 if [ "$how" != apply ]; then
     printf '%s\t%s\t%s\n' "$now" "$how" "$holder" >"$state/outcome"
-    if [ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ]; then rm -rf "$state/lock"; fi
+    drop_lock "$holder"
 fi
 printf '%s rolled back (%s): %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$how" "$holder" >>"$log"
 # With every file back the run is over, also when the old configuration does not start: the next

@@ -2,5 +2,6 @@
 state=$1 holder=$2
 if [ "$(cat "$state/lock/holder" 2>/dev/null)" != "$holder" ]; then section unlocked; exit 0; fi
 rm -rf "$state/candidate"
-rm -rf "$state/lock" || fail "$state/lock cannot be removed"
+drop_lock "$holder"
+[ ! -d "$state/lock" ] || [ "$(cat "$state/lock/holder")" != "$holder" ] || fail "$state/lock cannot be removed"
 section unlocked

@@ -13,8 +13,9 @@ from system import INVENTORY, System, passwords
 from lab import Lab, why_not
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab():
+    """A lab for each file: its hosts go with it, and take watches and memory along."""
     if reason := why_not():
         pytest.skip(reason)
     with Lab() as running:

@@ -81,7 +81,7 @@ def test_a_new_user_is_shown_without_secrets(person):
         "+credentials 1007 [hidden]",
         '+names 1007 "Sue"',
         "= reload kamailio: nobody notices",
-        "3 files, 2 reloads",
+        "4 files, 2 reloads",
     ):
         assert line in told, told
     _, data = plan(person, "--format", "json")

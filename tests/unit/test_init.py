@@ -97,6 +97,15 @@ def test_git_ignores_the_secrets_however_they_are_written(tmp_path, place, line)
     assert lines == ([line] if line else []) + ["/rendered/"]
 
 
+def test_the_credentials_of_the_dns_are_ignored_too(tmp_path):
+    init(tmp_path, Answers())
+    loaded = inventory.load(tmp_path / "inventory.yaml")
+    tls = loaded.site.tls.model_copy(update={"dns_credentials": "dns.ini"})
+    site = loaded.site.model_copy(update={"tls": tls})
+    _gitignore(dataclasses.replace(loaded, site=site))
+    assert "/dns.ini" in (tmp_path / ".gitignore").read_text().splitlines()
+
+
 def test_a_gitignore_that_is_there_is_added_to(tmp_path):
     (tmp_path / ".gitignore").write_text("*.pyc\nsecrets.yaml")
     init(tmp_path, Answers())

@@ -88,6 +88,12 @@ def inner(path: Path) -> set[str]:
     return {name if name in ORDER else "__init__" for name in names} - {layer(path)}
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """Pytest cannot collect two of one name, and says so only when it runs both."""
+    names = [path.name for path in Path(__file__).parent.parent.rglob("test_*.py")]
+    assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_imports_only_from_those_above_it(path):
     assert layer(path) in ORDER, "enter the module into ORDER"

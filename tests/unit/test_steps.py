@@ -479,6 +479,16 @@ def test_the_lock_is_had_by_one(world, host, say):
     second.run(host, say)
 
 
+def test_what_was_cut_off_while_it_locked_is_in_nobodys_way(world, host, say):
+    state = world.folder / "state"
+    for name in (".locking.1", ".unlocked.1"):
+        (state / name).mkdir(parents=True)
+        (state / name / "holder").write_text("dead\n")
+    lock_of(world, "me").run(host, say)
+    lock_of(world, "me").undo(host)
+    assert not [*state.glob(".*locked.*"), *state.glob(".locking.*"), *state.glob("lock")]
+
+
 def test_the_lock_of_the_dead_is_taken_over(world, host, say):
     lock_of(world, "dead").run(host, say)
     lock_of(world, "me", breaks="dead").run(host, say)
