@@ -89,6 +89,7 @@ def test_a_new_user_is_shown_without_secrets(person):
     assert [change["path"].rpartition("/")[2] for change in host["changes"]] == [
         "extensions_hints.conf",
         "pjsip_users.conf",
+        "credentials.sum",
         "sipdeploy.db",
     ]
     done = person.run("apply", "--yes")

@@ -154,7 +154,7 @@ def test_the_command_is_killed_on_the_host(host, figure, call):
 
 POINTS = (
     *("connect", "read facts", "stage and validate", "keep what is there"),
-    *("arm the rollback timer", "swap 3 files", "reload asterisk, kamailio"),
+    *("arm the rollback timer", "swap 4 files", "reload asterisk, kamailio"),
     *("verify ports, certificate and SIP", "confirm"),
 )
 
