@@ -40,6 +40,7 @@ _FORBIDDEN = re.compile(
     "[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _DEEPEST = 32  # an inventory has 4; deeper ones would take quadratic time
+_TOO_DEEP = f"lists and mappings stand more than {_DEEPEST} deep in each other"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TEXT_TAG = "tag:yaml.org,2002:str"
 # What libyaml says, and the edit that mends it.
@@ -138,6 +139,8 @@ def _syntax_error(failure: yaml.MarkedYAMLError, text: str, path: str) -> Diagno
     indent = lines[line] if line < len(lines) else ""
     stop = len(indent) - len(indent.lstrip())
     span = Span(path=path, line=line + 1, column=column + 1)
+    if "nesting depth" in problem:  # libyaml has read ahead, and has a limit of its own
+        return _error("SD109", _TOO_DEEP, span)
     if "\t" in indent[: max(stop, column + 1)] and "token" in problem:
         return _error("SD103", "a tab stands where YAML wants spaces", span, "indent with spaces")
     begun = failure.context_mark
@@ -306,8 +309,7 @@ class _Builder:
         self._extras(event)
         if len(self._stack) >= _DEEPEST:
             self.is_too_deep = True
-            message = f"lists and mappings stand more than {_DEEPEST} deep in each other"
-            self.problem("SD109", message, self._span(event))
+            self.problem("SD109", _TOO_DEEP, self._span(event))
         start = event.start_mark
         path: Path = ()
         frame = self._stack[-1] if self._stack else None
