@@ -29,10 +29,15 @@ fi
 trap 'sh "$script" close' EXIT
 trap 'exit 130' HUP INT TERM PIPE
 sh "$script" open
-{ certbot "$@" 2>&1 9>&-; echo $? >"$issue/status"; } | tee "$issue/said"
-if [ "$(cat "$issue/status")" = 0 ]; then section issued; exit 0; fi
+# The type of the error (RFC 8555, section 6.7) stands in certbot's log alone, which each run begins anew.
+kind() { grep -ohE 'urn:ietf:params:acme:error:[A-Za-z]+' /var/log/letsencrypt/letsencrypt.log | tail -n 1; }
+# A nonce that is out of date is no verdict (RFC 8555, section 6.5); certbot makes up for one in a row.
+for try in 1 2 3; do
+    { certbot "$@" 2>&1 9>&-; echo $? >"$issue/status"; } | tee "$issue/said"
+    if [ "$(cat "$issue/status")" = 0 ]; then section issued; exit 0; fi
+    case $(kind) in *:badNonce) ;; *) break ;; esac
+done
 said=$(cat "$issue/said")
 take_back all
 section refused; printf '%s\n' "$said"
-# The type of the error (RFC 8555, section 6.7) stands in certbot's log alone.
-grep -ohE 'urn:ietf:params:acme:error:[A-Za-z]+' /var/log/letsencrypt/letsencrypt.log | tail -n 1
+kind
