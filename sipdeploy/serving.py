@@ -7,12 +7,12 @@ from typing import Any
 
 from sipdeploy import acme, certificates
 from sipdeploy.acme import Order
+from sipdeploy.candidate import reachable
 from sipdeploy.certificates import Certificate
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import STATE
 from sipdeploy.hosts import Host
-from sipdeploy.service import reachable
-from sipdeploy.services import SERVICES
+from sipdeploy.plan.desired import ports
 from sipdeploy.site import Site
 from sipdeploy.steps.certificate import refused
 from sipdeploy.steps.runner import ask
@@ -64,13 +64,9 @@ def read(host: Host, site: Site) -> Serving:
 
 def _ports(name: str, site: Site) -> Iterator[str]:
     """Every port that speaks TLS, as openssl takes it."""
-    for service in SERVICES.values():
-        for port in service.listens(site, site.hosts[name]):
-            if port.protocol == "tcp":
-                address = reachable(port.address)
-                yield (
-                    f"[{address}]:{port.number}" if ":" in address else f"{address}:{port.number}"
-                )
+    for port in ports(site, site.hosts[name]):
+        if port.protocol == "tcp":
+            yield f"{reachable(port)}:{port.number}"
 
 
 def parse(name: str, site: Site, found: Mapping[str, str]) -> Serving:

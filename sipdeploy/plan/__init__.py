@@ -130,7 +130,7 @@ class Plan:
 def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
     """Desired minus facts; `now` (seconds since 1970) decides whether a certificate is too old."""
     order = _order(desired, facts, now)
-    to_make = _to_make(desired, facts, now)
+    to_make = _to_make(desired, facts, order, now)
     changes = tuple(_changes(desired, facts, to_make))
     actions = {
         service: _action(service, facts.units.get(unit, NO_UNIT), changes)
@@ -170,13 +170,12 @@ def _is_firewall_gone(desired: Desired, facts: Facts) -> bool:
     return has_table and not facts.has_firewall_table
 
 
-def _to_make(desired: Desired, facts: Facts, now: float) -> frozenset[str]:
+def _to_make(desired: Desired, facts: Facts, order: Order | None, now: float) -> frozenset[str]:
     """What the host must make: what is missing, and a certificate that will not do any more."""
     missing = {made.path for made in desired.made if made.path not in facts.files}
     pair = {made.path for made in desired.made if made.recipe != "dialog-key"}
     if desired.order:
-        is_copied = _is_held(facts) and _order(desired, facts, now) is None
-        return frozenset(missing if is_copied else missing | pair)
+        return frozenset(missing if order is None and _is_held(facts) else missing | pair)
     found = facts.certificate
     left = certificates.RENEW_BEFORE.total_seconds()
     is_good = (
