@@ -14,6 +14,8 @@ from typing import Any
 
 import jinja2
 
+from sipdeploy.paths import cache_folder
+
 BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 TOKEN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._:*/+-]*\Z")
 NAME_BYTES = 79
@@ -149,8 +151,14 @@ def template_directory() -> Path:
 
 @cache
 def environment() -> jinja2.Environment:
-    """The one Jinja environment; undefined names are errors."""
+    """The one Jinja environment; undefined names are errors.
+
+    What it compiles is kept for the next run (a template is known by its content), and loaded only
+    from a folder that nobody else can write to: it is code.
+    """
+    kept = cache_folder("templates")
     made = jinja2.Environment(
+        bytecode_cache=jinja2.FileSystemBytecodeCache(str(kept)) if kept else None,
         loader=jinja2.FileSystemLoader(template_directory()),
         undefined=jinja2.StrictUndefined,
         finalize=only_quoted,

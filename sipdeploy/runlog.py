@@ -14,16 +14,15 @@ from typing import Self
 
 from sipdeploy.apply.reports import Report
 from sipdeploy.diagnostics import HIDDEN, full
+from sipdeploy.paths import own_folder
 from sipdeploy.steps import Event
 
 KEPT = 50
 
 
 def folder() -> Path:
-    """Where logs are kept (XDG Base Directory Specification, XDG_STATE_HOME)."""
-    given = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path.home() / ".local" / "state"
-    return base / "sipdeploy" / "logs"
+    """Where logs are kept."""
+    return own_folder("XDG_STATE_HOME", ".local/state", "logs")
 
 
 def write_private(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sipdeploy import certificates, known_hosts, passwords
 from sipdeploy.errors import InvalidFiles
 from sipdeploy.lint import lint_inventory
-from sipdeploy.paths import expanded
+from sipdeploy.paths import cache_folder, expanded
 from sipdeploy.site import load_site
 from sipdeploy.ssh_target import config_lines
 
@@ -44,3 +44,14 @@ def test_files_of_ssh_that_nobody_has_are_passed_over(tmp_path):
     assert known_hosts.read(["~no-such-user/known_hosts"]) == ()
     (tmp_path / "config").write_text("Include ~no-such-user/config\nPort 22\n")
     assert config_lines([str(tmp_path / "config")]) == ["Host *", "Port 22"]
+
+
+def test_a_cache_is_ours_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = cache_folder("templates")
+    assert folder == tmp_path / "sipdeploy" / "templates"
+    assert folder.stat().st_mode & 0o077 == 0
+    folder.chmod(0o777)
+    assert cache_folder("templates") is None, "others could have written what we would run"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    assert cache_folder("templates") is None

@@ -134,6 +134,25 @@ def test_quoted_text_that_was_changed_is_quoted_no_longer(more):
         printed("{{ (value | token) " + more + " }}", value="a")
 
 
+def test_templates_are_compiled_once_and_again_when_they_change(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    monkeypatch.setattr(render, "template_directory", lambda: folder)
+    compiled = []
+    really = jinja2.Environment.compile
+    monkeypatch.setattr(
+        jinja2.Environment,
+        "compile",
+        lambda self, *rest, **named: compiled.append(rest[0]) or really(self, *rest, **named),
+    )
+    for text in ("one", "one", "two", "two"):
+        (folder / "a.j2").write_text(text)
+        made = render.environment.__wrapped__()
+        assert made.get_template("a.j2").render() == text
+    assert compiled == ["one", "two"]
+
+
 def test_an_unknown_name_is_an_error_and_not_nothing():
     with pytest.raises(jinja2.UndefinedError):
         printed("{% if nothing.such %}{% endif %}")
