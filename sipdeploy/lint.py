@@ -141,17 +141,10 @@ def _unused(code: str, span: Span) -> Diagnostic:
     )
 
 
-EXPLAIN: Mapping[str, str] = {
-    "SD001": "The command was asked for what does not exist.",
-    "SD002": "The command would ask, and nobody is at a terminal to answer.",
-    "SD420": "`render` writes only into directories that are new, empty, or made by itself.",
-}
-
-
 def explanations() -> Mapping[str, str]:
-    """Give the manual of every code that this part of sipdeploy can tell."""
+    """Give the manual of every code that lint itself can tell."""
     own = {"SD301": inspect.cleandoc(suppressed.__doc__ or "")}
     rules = {code: inspect.getdoc(each.check) or "" for code, each in RULES.items()}
-    parts = (EXPLAIN, documents.EXPLAIN, verdicts.EXPLAIN, passwords.EXPLAIN, own, rules)
+    parts = (documents.EXPLAIN, verdicts.EXPLAIN, passwords.EXPLAIN, own, rules)
     merged = {code: text for part in parts for code, text in part.items()}
     return dict(sorted({**merged, **lint_rendered.explanations()}.items()))

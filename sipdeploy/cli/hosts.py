@@ -59,7 +59,7 @@ def _transaction(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command("plan")
+@click.command("plan", short_help="Show what `apply` would do, and what it costs right now.")
 @click.argument("hosts", nargs=-1, shell_complete=host_names)
 @click.option("--check", is_flag=True, help="Exit with 1 when there are changes.")
 @click.option("--diff/--no-diff", "diffs", default=True, help="Show what changes inside files.")
@@ -155,7 +155,7 @@ def apply_command(
         return work.apply(session, loaded, names, ahead, form=form, **options)
 
 
-@click.command("rollback")
+@click.command("rollback", short_help="Bring HOST back to a release that it keeps.")
 @click.argument("host", shell_complete=host_names)
 @click.argument("release", required=False, type=click.IntRange(min=1))
 @_YES
@@ -196,7 +196,7 @@ def rollback_command(
         return work.rollback(session, loaded, name, ahead, form=form, release=release, **options)
 
 
-@click.command("history")
+@click.command("history", short_help="Show the releases that HOST keeps.")
 @click.argument("host", shell_complete=host_names)
 @_FORMAT
 @click.pass_obj
@@ -214,7 +214,7 @@ def history_command(session: Session, host: str, form: str) -> int:
     return work.history(session, loaded, name, form)
 
 
-@click.command("cert")
+@click.command("cert", short_help="Show the certificate of each port, and how renewal stands.")
 @click.argument("host", shell_complete=host_names)
 @click.option("--renew", "is_renewal", is_flag=True, help="Have it renewed now.")
 @click.option("--test", "is_test", is_flag=True, help="Rehearse a renewal; nothing is kept of it.")

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from sipdeploy.users.draft import Draft
 
 
-@click.group("users", invoke_without_command=True)
+@click.group(
+    "users", short_help="List the users; import and export them.", invoke_without_command=True
+)
 @click.option(
     "--on",
     "hosts",
@@ -110,7 +112,7 @@ def export_command(session: Session, file: Path | None) -> None:
     session.output.progress(f"{file}: {len(passwords)} users with their passwords")
 
 
-@click.group("secrets")
+@click.group("secrets", short_help="Give all users new passwords.")
 def secrets_command() -> None:
     """What is secret: the passwords of all users at once."""
 

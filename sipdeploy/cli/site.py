@@ -10,7 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from sipdeploy import init as beginning
-from sipdeploy import inventory, lint, site, tree
+from sipdeploy import inventory, lint, manual, site, tree
 from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics import Diagnostic, Format, Source, has_errors
 from sipdeploy.document import read
@@ -21,7 +21,7 @@ _FIRST = beginning.Answers()
 _FORMATS = click.Choice(list(get_args(Format)))
 
 
-@click.command("init")
+@click.command("init", short_help="Begin a site: inventory, passwords, .gitignore, a CI job.")
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--domain", default=_FIRST.domain, show_default=True, help="SIP domain of the site.")
 @click.option("--email", default=_FIRST.email, show_default=True, help="ACME account.")
@@ -51,7 +51,7 @@ def init_command(session: Session, /, directory: Path, **answers: str) -> None:
     )
 
 
-@click.command("lint")
+@click.command("lint", short_help="Show every problem of the inventory, and of what it becomes.")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--format", "form", type=_FORMATS, help="How to show them. [default: full; on GitHub: github]"
@@ -92,11 +92,11 @@ def lint_command(
 
 
 def _explanation(code: str) -> str:
-    manual = {**lint.explanations(), **users.EXPLAIN}
-    if code in manual:
-        return f"{code}: {manual[code]}"
+    known = {**manual.EXPLAIN, **lint.explanations(), **users.EXPLAIN}
+    if code in known:
+        return f"{code}: {known[code]}"
     message = f"there is no code `{code}`"
-    near = difflib.get_close_matches(code, manual, n=1)
+    near = difflib.get_close_matches(code, known, n=1)
     advice = f"did you mean `{near[0]}`?" if near else ""
     raise WrongUsage([Diagnostic(code="SD001", severity="error", message=message, help=advice)])
 
@@ -111,7 +111,7 @@ def _lint(path: Path) -> tuple[list[Diagnostic], dict[str, Source]]:
     return problems, {str(path): site.source(document)}
 
 
-@click.command("render")
+@click.command("render", short_help="Write the files as they would stand on each host.")
 @click.option(
     "--host", "hosts", multiple=True, shell_complete=host_names, help="Only this one; repeatable."
 )

@@ -26,7 +26,7 @@ _STDIN = click.option(
 )
 
 
-@click.command("add-user")
+@click.command("add-user", short_help="Add a user, with a strong password.")
 @click.argument("number")
 @click.option("--name", default="", help="As phones show it.")
 @click.option("--voicemail", is_flag=True, help="Callers may leave a message.")
@@ -80,7 +80,7 @@ def add_user_command(
     return code
 
 
-@click.command("remove-user")
+@click.command("remove-user", short_help="Remove users, and end their registrations.")
 @click.argument("numbers", nargs=-1, required=True, metavar="NUMBER...")
 @click.option(
     "--delete-voicemail", is_flag=True, help="With --apply: delete messages and greetings too."
@@ -114,7 +114,7 @@ def remove_user_command(
     return code
 
 
-@click.command("set-password")
+@click.command("set-password", short_help="Give a user another password.")
 @click.argument("number")
 @_STDIN
 @changing

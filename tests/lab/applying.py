@@ -1,9 +1,11 @@
 """What the tests of apply share: a site on a lab host, and apply as a person would start it."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 
 from sipdeploy.apply import Choices, Report, apply
+from sipdeploy.services import kamailio
 from sipdeploy.site import Site, load_site
 from sipdeploy.steps import Event
 
@@ -59,6 +61,25 @@ def run_apply(
     chosen = Choices(**choices)
     (report,) = apply(wanted, ["sip1"], credentials=credentials, say=heard, choices=chosen)
     return report
+
+
+def deafen(monkeypatch) -> None:
+    """From now on the configuration parses, and Kamailio does not listen to phones.
+
+    The trial start would see it: here it sees nothing, as with a fault that comes later.
+    """
+    original = kamailio.files
+
+    def deaf(deployment):
+        for file in original(deployment):
+            if file.path.endswith("kamailio.cfg"):
+                content = file.content.replace(b"\nlisten=tls", b"\n#listen=tls")
+                assert content != file.content
+                file = dataclasses.replace(file, content=content)  # noqa: PLW2901
+            yield file
+
+    monkeypatch.setattr(kamailio, "checks", lambda _: ())
+    monkeypatch.setattr(kamailio, "files", deaf)
 
 
 def codes(report: Report) -> list[str]:

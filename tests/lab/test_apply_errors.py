@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from applying import Events, codes, live, run_apply, site, site_on, units
+from applying import Events, codes, deafen, live, run_apply, site, site_on, units
 from conftest import Deployer
 
 from sipdeploy import preflight, steps
@@ -54,23 +54,10 @@ def test_a_package_that_fails_and_an_interrupt_lose_nothing(installed):
 
 
 def test_a_configuration_that_does_not_answer_is_rolled_back(installed, monkeypatch):
-    """The trial start would see it: here it sees nothing, as with a fault that comes later."""
     host = installed
-    monkeypatch.setattr(kamailio, "checks", lambda _: ())
     run_apply(site_on(host))
     before = live(host)
-    original = kamailio.files
-
-    def deaf(deployment):
-        for file in original(deployment):
-            if file.path.endswith("kamailio.cfg"):
-                content = file.content.replace(b"\nlisten=tls", b"\n#listen=tls")
-                content = content.replace(b"\nlisten = tls", b"\n#listen = tls")
-                assert content != file.content
-                file = dataclasses.replace(file, content=content)  # noqa: PLW2901
-            yield file
-
-    monkeypatch.setattr(kamailio, "files", deaf)
+    deafen(monkeypatch)
     report = run_apply(site_on(host))
     assert (codes(report), report.state) == (["SD524"], "rolled back")
     assert "kamailio does not listen on tcp port 8443" in text(report)

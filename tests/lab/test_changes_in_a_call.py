@@ -7,11 +7,14 @@ import asyncio
 import time
 
 import pytest
+from applying import Events, codes, deafen
 from conftest import Deployer
 from system import DOMAIN, INVENTORY, password, passwords
 from test_calls import browsers, hear_each_other, phones, talk  # noqa: F401 - fixtures
 
 from lab.load import Load, register_many
+from sipdeploy import inventory
+from sipdeploy.apply import Choices, apply
 
 pytestmark = pytest.mark.lab
 
@@ -76,6 +79,31 @@ def test_a_change_of_routing_restarts_kamailio_and_the_call_goes_on(
     for phone in (alice, bob):
         phone.wait(registered=True, timeout_seconds=30)
     hear_each_other(call, incoming)
+    incoming.hang_up()
+    call.wait("ended")
+    assert alice.trace.received().requests("BYE")
+
+
+@pytest.mark.usefixtures("login")
+def test_after_a_rollback_the_old_service_takes_calls(
+    phones,  # noqa: F811 - a fixture
+    system,
+    monkeypatch,
+):
+    """Phones were shut out until verification gave up; then they are back, and call."""
+    alice, bob = phones
+    folder = system.deployer.folder
+    loaded = inventory.load(folder / "inventory.yaml")
+    credentials, _ = inventory.credentials(loaded)
+    deafen(monkeypatch)
+    choices = Choices(folder=folder)
+    names = [system.host.name]
+    (report,) = apply(loaded.site, names, credentials=credentials, say=Events(), choices=choices)
+    assert (codes(report), report.state) == (["SD524"], "rolled back")
+    for phone in (alice, bob):
+        phone.wait(registered=True, timeout_seconds=60)
+    call, incoming = talk(alice, bob)
+    assert incoming.acknowledged
     incoming.hang_up()
     call.wait("ended")
     assert alice.trace.received().requests("BYE")

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -118,6 +119,15 @@ def test_explain(run):
     code, _, err = run("lint", "--explain", "SD3055")
     assert code == 2
     assert "did you mean" in err
+
+
+def test_every_code_that_is_told_can_be_explained(run):
+    package = (ROOT / "sipdeploy").rglob("*.py")
+    told = {code for path in package for code in re.findall(r'"(SD\d{3})"', path.read_text())}
+    assert len(told) > 100
+    for code in sorted(told):
+        status, out, err = run("lint", "--explain", code)
+        assert (status, len(out.strip()) > len("SD000: ") + 20) == (0, True), code + err
 
 
 def test_schema(run):

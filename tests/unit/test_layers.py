@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent.parent / "sipdeploy"
 ORDER = [
     "__init__",
     "diagnostics",
+    "manual",
     "errors",
     "places",
     "paths",

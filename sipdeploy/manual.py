@@ -1,0 +1,91 @@
+"""The manual of the codes that commands and hosts tell, as `lint --explain` shows them.
+
+The codes of an inventory, of rules and of users stand where they are told.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXPLAIN: Mapping[str, str] = {
+    "SD001": "The command was asked for what does not exist.",
+    "SD002": "The words of the command do not go together, or it would ask and nobody is at a"
+    " terminal to answer.",
+    "SD401": "The host's own daemons judge the candidate before anything live changes: their"
+    " parser reads it, and each is started on it for a moment, in a network of its own. This is"
+    " what they say; the place is one of the candidate's files, which `sipdeploy render` writes"
+    " for a look.",
+    "SD420": "`render` writes only into directories that are new, empty, or made by itself.",
+    "SD501": "The host has no such name, cannot be reached at its address, or its port for SSH"
+    " is closed.",
+    "SD502": "The host shows a key that no file of known hosts has. A key is never accepted"
+    " blindly: compare it with the one on the host's own console, then add it as the message"
+    " says.",
+    "SD503": "The host shows another key than before, or one that was revoked: the host was made"
+    " anew, or somebody else answers at its address. Find out which before you remove the old"
+    " key.",
+    "SD504": "The host takes none of the keys that SSH offers: those of `identity_file`, of"
+    " ~/.ssh/config, of the agent, and the default ones. Passwords are never asked for.",
+    "SD505": "The login is not root, and may not become root without a password.",
+    "SD506": "The connection was lost, or a command did not end in time. The host finishes or"
+    " undoes by itself what was begun; the next run tells which.",
+    "SD507": "Another run has the lock of the host, or was faster. One apply at a time: the lock"
+    " names who, what for and since when; that of a process that is no more is taken over.",
+    "SD508": "~/.ssh/config has something for this host that cannot be used.",
+    "SD509": "The host was asked something that changes nothing, and gave no usable answer.",
+    "SD510": "The host runs a system that the files are not written for, or no systemd.",
+    "SD511": "The host has a version of Kamailio or Asterisk that the files are not written for,"
+    " or its archive has none.",
+    "SD512": "There is too little room on a disk of the host. Checked first, for a disk that"
+    " fills up in the middle costs more.",
+    "SD513": "Every connected phone takes shared memory of Kamailio, which is given when it"
+    " starts; the host has less than the users of the inventory will need.",
+    "SD514": "Another program has a port that is to be ours.",
+    "SD515": "The clock of the host is wrong: certificates and the times of logs go by it.",
+    "SD516": "No interface of the host has the address that its services are to use. Behind 1:1"
+    " NAT that is `private_address`.",
+    "SD517": "Phones find a host by the domain, and as the host sees it, it points elsewhere.",
+    "SD518": "A firewall that is not ours drops what it does not know, and has no rule for"
+    " phones.",
+    "SD520": "apt cannot fetch or install what is missing. No daemon was started, and the next"
+    " apply goes on from there.",
+    "SD521": "The candidate could not be written beside the live files; nothing live has changed.",
+    "SD522": "The files could not be put in place; the ones before them were put back.",
+    "SD523": "A reload or a start ended with an error; the release before was put back.",
+    "SD524": "After the swap something did not hold in time: a unit, a port, the certificate"
+    " that is served, an answer to SIP, or the phones that were to come back. The release before"
+    " was put back.",
+    "SD525": "A step could not be ended or taken back: the message says what is left, and the"
+    " host may be between two states until somebody has looked.",
+    "SD526": "Somebody edited a managed file on the host. An apply stops rather than lose that;"
+    " an edit that is to stay belongs into the local file that the message names.",
+    "SD527": "An apply ended in the middle, and the host, or this run, has put the release"
+    " before back.",
+    "SD528": "Nobody confirmed in time, so the host went back by itself before this run could.",
+    "SD529": "A saved plan is carried out as it was shown, or not at all.",
+    "SD530": "A host keeps its five newest releases; the one that was asked for is not among"
+    " them, or cannot be read.",
+    "SD602": "A file of `tls` cannot be read, or is not the PEM that it has to be.",
+    "SD603": "Key and certificate do not belong together.",
+    "SD604": "The certificate is for other names than the domain, so browsers would refuse it.",
+    "SD605": "The certificate has expired, or is not valid yet.",
+    "SD606": "Certificates of a chain follow each other: the server's first, then the one that"
+    " signed it (RFC 5246, section 7.4.2). Some browsers mend another order, some do not.",
+    "SD610": "The ACME server, or certbot, refused. What was served goes on being served; there"
+    " is never a silent change to a self-signed certificate.",
+    "SD611": "certbot could not be started for this, or has nothing to renew.",
+    "SD612": "The ACME server will look for the host by the domain, and would not find it. Asked"
+    " first, for the servers count failures.",
+    "SD613": "The challenge http-01 is answered on port 80: by certbot, for which it must be"
+    " free, or by a web server that gives out `tls.webroot`.",
+    "SD614": "A firewall that is not ours keeps the ACME server from port 80.",
+    "SD615": "CAA records of the DNS name who may issue certificates for a domain (RFC 8659).",
+    "SD620": "The certificate on the disk of the host is missing, or will not do.",
+    "SD621": "A port serves another certificate than the one on the disk, or none.",
+    "SD622": "Too few days are left. A renewal should have come weeks ago.",
+    "SD623": "A renewed certificate could not be made live, and the old one is served on.",
+    "SD624": "certbot's last run failed, or its timer does not run.",
+}
