@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import socket
+import ssl
 import time
 
 import pytest
@@ -16,6 +18,7 @@ pytestmark = pytest.mark.lab
 
 PHONES = 1000
 RELOADS = 30
+RETURNS = 40
 # Of the lab's authority, which names no revocation list; of the lab's DNS; of the scanner itself;
 # and of web pages, of which there are none here (`Sia` is Kamailio's word for who has asked).
 NOT_TLS = {
@@ -64,6 +67,30 @@ def test_30_reloads_do_not_grow_the_shared_memory(site, record_property):
 
 def test_a_renewal_with_1000_sockets_and_a_call(site, record_property):
     record_property("figure", asyncio.run(asyncio.wait_for(renewal(site), 280)))
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_session_is_resumed_by_the_process_that_began_it(site, record_property, version):
+    """Each of Kamailio's eight has a key of its own for tickets, and connections go round.
+
+    Were more taken back, the manual would be wrong (docs/certificates.md).
+    """
+    context = ssl.create_default_context(cadata=site.authority.root(site.directory))
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    session, _ = meet(site, context)
+    resumed = sum(meet(site, context, session)[1] for _ in range(RETURNS))
+    record_property("figure", f"{version}: {resumed} of {RETURNS} returns resumed")
+    assert 0 < resumed < RETURNS / 2
+
+
+def meet(site, context, session=None):
+    """Connect; the session to come back with, and whether the one brought along was resumed."""
+    connection = socket.create_connection((site.host.address, 8443), timeout=5)
+    with context.wrap_socket(connection, server_hostname=DOMAIN, session=session) as wire:
+        # in TLS 1.3 tickets come after the handshake: with an answer they have come
+        wire.sendall(f"GET /healthz HTTP/1.1\r\nHost: {DOMAIN}\r\n\r\n".encode())
+        assert b" 200 " in wire.recv(4096)
+        return wire.session, wire.session_reused
 
 
 async def renewal(site):
