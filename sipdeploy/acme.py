@@ -19,6 +19,7 @@ SCRIPT = "/etc/sipdeploy/certificate.sh"
 ROOT = "/etc/sipdeploy/acme-root.pem"
 CREDENTIALS = "/etc/sipdeploy/dns.ini"
 LINEAGES = "/etc/letsencrypt/live"
+RENEWALS = "/etc/letsencrypt/renewal"  # certbot renews what has a NAME.conf here
 # certbot renews when a third of the time is left; a quarter left: nobody has renewed for weeks.
 OVERDUE = 0.25
 
@@ -26,6 +27,11 @@ OVERDUE = 0.25
 def lineage(domain: str) -> str:
     """The name by which certbot knows the certificate of a domain."""
     return f"sipdeploy-{domain}"
+
+
+def renewal(domain: str) -> str:
+    """The file by which certbot renews the certificate of a domain."""
+    return f"{RENEWALS}/{lineage(domain)}.conf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

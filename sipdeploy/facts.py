@@ -27,7 +27,8 @@ class Query:
     units: tuple[str, ...]
     trees: tuple[str, ...]
     directories: tuple[str, ...]
-    lineage: str = ""  # of certbot, where it is to have one
+    lineage: str = ""  # of certbot, whether or not it has one
+    has_order: bool = False  # it is to have one
     state: str = STATE
 
 
@@ -68,6 +69,7 @@ class Facts:
     closing_chains: tuple[str, ...] = ()  # `table/chain` of others that drop what they do not know
     ssh_ports: tuple[int, ...] = ()
     lineage: Lineage | None = None
+    renewals: tuple[str, ...] = ()  # the files by which certbot renews what we had it fetch
     records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # DNS, by `TYPE NAME`
 
     def version(self, package: str) -> str | None:
@@ -87,8 +89,9 @@ def read(host: Host, query: Query) -> Facts:
     lists = (query.units, query.trees, query.directories)
     words = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
     began = time.time()
-    paths = (certificates.PATH, certificates.KEY_PATH, query.lineage)
-    result = run_script(host, ("facts", *words, *paths))
+    paths = (certificates.PATH, certificates.KEY_PATH)
+    held = (query.lineage, "yes" if query.has_order else "")
+    result = run_script(host, ("facts", *words, *paths, *held))
     found = sections(result.text)
     if "end" not in found:
         raise host_failed(
@@ -150,5 +153,6 @@ def parse(found: Mapping[str, str], now: float) -> Facts:
         ssh_ports=answers.ssh_ports(found["sockets"], found["connection"]),
         certificate=certificates.parse(found["certificate"].encode(), found["key"].encode()),
         lineage=acme.held(found),
+        renewals=tuple(found.get("renewals", "").split()),
         records=acme.records(found.get("dns", "")),
     )

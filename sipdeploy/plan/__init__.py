@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sipdeploy import certificates
+from sipdeploy import acme, certificates
 from sipdeploy.acme import Order
 from sipdeploy.answers import PathFact, Unit
 from sipdeploy.facts import Facts
@@ -18,7 +18,8 @@ from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory
 from sipdeploy.services import SERVICES, certbot, firewall
 
-Kind = Literal["create", "update", "mode", "delete", "directory"]
+# What certbot is to renew no more is parked beside its place, and comes back from there.
+Kind = Literal["create", "update", "mode", "delete", "directory", "park", "unpark"]
 Effect = Literal["none", "reload", "restart"]
 Action = Literal["none", "reload", "restart", "start", "stop"]
 UNIT_FILES = "/etc/systemd/system/"
@@ -28,6 +29,8 @@ MARKS: Mapping[Kind, str] = {
     "mode": "~",
     "delete": "-",
     "directory": "+",
+    "park": "-",
+    "unpark": "+",
 }
 NO_UNIT = Unit(
     active="inactive",
@@ -131,7 +134,7 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
     """Desired minus facts; `now` (seconds since 1970) decides whether a certificate is too old."""
     order = _order(desired, facts, now)
     to_make = _to_make(desired, facts, order, now)
-    changes = tuple(_changes(desired, facts, to_make))
+    changes = tuple(_changes(desired, facts, to_make, now))
     actions = {
         service: _action(service, facts.units.get(unit, NO_UNIT), changes)
         for service, unit in desired.units.items()
@@ -195,7 +198,9 @@ def _is_held(facts: Facts) -> bool:
     return is_pair and held is not None and _digest(facts, certificates.PATH) == held.digest
 
 
-def _changes(desired: Desired, facts: Facts, to_make: frozenset[str]) -> Iterator[Change]:
+def _changes(
+    desired: Desired, facts: Facts, to_make: frozenset[str], now: float
+) -> Iterator[Change]:
     for directory in desired.directories:
         fact = facts.directories.get(directory.path)
         if fact is None or (fact.mode, fact.owner) != (directory.mode, directory.owner):
@@ -218,6 +223,7 @@ def _changes(desired: Desired, facts: Facts, to_make: frozenset[str]) -> Iterato
         if kind:
             yield _change(kind, made, facts)
     yield from _deletions(desired, facts)
+    yield from _renewals(desired, facts, now)
 
 
 def _detail(fact: PathFact, wanted: ManagedFile | MadeFile | Directory) -> str:
@@ -279,6 +285,24 @@ def _deletions(desired: Desired, facts: Facts) -> Iterator[Change]:
             effect="none" if facts.managed[path].service == certbot.NAME else "restart",
             before=facts.files[path].digest,
             is_drift=_is_edited(facts, path),
+        )
+
+
+def _renewals(desired: Desired, facts: Facts, now: float) -> Iterator[Change]:
+    """What certbot renews is what the site has from it, and nothing else of ours."""
+    wanted = acme.renewal(desired.order.domain) if desired.order else ""
+    rows: list[tuple[Kind, str]] = [("park", path) for path in facts.renewals if path != wanted]
+    if wanted and wanted not in facts.renewals and _order(desired, facts, now) is None:
+        rows.append(("unpark", wanted))
+    for kind, path in rows:
+        yield Change(
+            kind=kind,
+            path=path,
+            mode=0o644,
+            owner="root:root",
+            service=certbot.NAME,
+            effect="none",
+            detail="certbot renews it " + ("no more" if kind == "park" else "again"),
         )
 
 

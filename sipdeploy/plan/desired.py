@@ -75,7 +75,8 @@ def make_query(site: Site) -> Query:
         units=tuple(service.UNIT for service in SERVICES.values()),
         trees=(*TREES, "/etc/sipdeploy", certbot.HOOKS, *dict.fromkeys(drop_ins)),
         directories=tuple(dict.fromkeys(folders)),
-        lineage=acme.lineage(site.domain) if site.tls.provider == "letsencrypt" else "",
+        lineage=acme.lineage(site.domain),
+        has_order=site.tls.provider == "letsencrypt",
     )
 
 

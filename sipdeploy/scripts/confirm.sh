@@ -10,8 +10,10 @@ if [ ! -e "$undo/index" ]; then
 fi
 if [ "$(cat "$undo/holder" 2>/dev/null)" != "$holder" ]; then section late; exit 0; fi
 
-# The files that were there before sipdeploy are kept for good; what it wrote or made is no such.
+# The files that were there before sipdeploy are kept for good; what it wrote or made, or had certbot
+# make, is no such.
 is_ours() {
+    case $1 in /etc/letsencrypt/renewal/sipdeploy-*) return 0 ;; esac
     cut -f1 "$state/managed" 2>/dev/null | grep -qxF -e "$1" ||
         cut -f4 "$candidate/generated" | grep -qxF -e "$1"
 }

@@ -1,8 +1,9 @@
 # Reads everything that a plan is made from, and changes nothing.
-# STATE DOMAIN PACKAGES UNITS TREES DIRECTORIES CERTIFICATE KEY LINEAGE; lists are separated by spaces.
+# STATE DOMAIN PACKAGES UNITS TREES DIRECTORIES CERTIFICATE KEY LINEAGE ORDER; lists are separated by
+# spaces. ORDER is empty where no ACME server is to be asked.
 # PACKAGES has a line for each `ID/CODENAME` of os-release that differs, and one for `other`.
 # Every apply begins with this: it starts few processes.
-state=$1 domain=$2 choices=$3 units=$4 trees=$5 directories=$6 certificate=$7 key=$8 lineage=$9
+state=$1 domain=$2 choices=$3 units=$4 trees=$5 directories=$6 certificate=$7 key=$8 lineage=$9 order=${10}
 exec </dev/null 2>/dev/null
 
 # The first line of a file that is there.
@@ -74,12 +75,14 @@ section ufw; if [ -e /etc/ufw/ufw.conf ]; then grep -x ENABLED=yes /etc/ufw/ufw.
 section chains; nft list chains
 section certificate; cat "$certificate"
 section key; openssl pkey -in "$key" -pubout
-if [ -n "$lineage" ]; then
-    held=/etc/letsencrypt/live/$lineage
+section renewals
+for path in /etc/letsencrypt/renewal/sipdeploy-*.conf; do if [ -e "$path" ]; then printf '%s\n' "$path"; fi; done
+held=/etc/letsencrypt/live/$lineage renewal=/etc/letsencrypt/renewal/$lineage.conf
+if [ -n "$order" ] || [ -e "$renewal" ] || [ -e "$renewal.parked" ]; then
     section lineage; cat "$held/fullchain.pem"
     section lineage-key; openssl pkey -in "$held/privkey.pem" -pubout
-    section renewal; cat "/etc/letsencrypt/renewal/$lineage.conf"
+    section renewal; cat "$renewal" || cat "$renewal.parked"
     # who asks an ACME server soon, or has never done so, should be found where it looks
-    openssl x509 -in "$held/fullchain.pem" -noout -checkend 864000 >/dev/null || { section dns; ask_dns "$domain"; }
+    [ -z "$order" ] || openssl x509 -in "$held/fullchain.pem" -noout -checkend 864000 >/dev/null || { section dns; ask_dns "$domain"; }
 fi
 section end

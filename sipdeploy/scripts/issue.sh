@@ -3,6 +3,7 @@
 # tar on stdin, tree/... is the host's /.
 state=$1 holder=$2 lineage=$3 root=$4
 shift 4
+renewal=/etc/letsencrypt/renewal/$lineage.conf
 issue=$state/issue
 take_turn "$state"
 [ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ] || fail "the lock was taken away in the meantime"
@@ -10,7 +11,7 @@ take_back all # of a run that was cut off
 mkdir -p "$issue/tree" && tar -xzpmf - -C "$issue" || fail "$issue cannot be written"
 exec </dev/null
 (cd "$issue/tree" && find . -type f) | sed 's/^\.//' >"$issue/files"
-for path in $(cat "$issue/files") "/etc/letsencrypt/renewal/$lineage.conf" "/etc/letsencrypt/live/$lineage" "/etc/letsencrypt/archive/$lineage"; do
+for path in $(cat "$issue/files") "$renewal" "/etc/letsencrypt/live/$lineage" "/etc/letsencrypt/archive/$lineage"; do
     save_path "$path" || fail "$path could not be kept: is the disk full?"
 done
 sync -f "$issue" && mv "$issue/entries" "$issue/index" && sync -f "$issue" || fail "$issue cannot be written"
@@ -18,6 +19,8 @@ while read -r path <&3; do
     mkdir -p "${path%/*}" && chmod 755 "${path%/*}" && cp -p "$issue/tree$path" "$path.sipdeploy-new" &&
         mv -fT "$path.sipdeploy-new" "$path" || fail "$path could not be written"
 done 3<"$issue/files"
+# certbot makes no second lineage of a name whose files are there.
+if [ ! -e "$renewal" ] && [ -e "$renewal.parked" ] && [ -e "/etc/letsencrypt/live/$lineage" ]; then cp -p "$renewal.parked" "$renewal"; fi
 
 script=/etc/sipdeploy/certificate.sh
 if [ -n "$root" ]; then

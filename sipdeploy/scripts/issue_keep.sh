@@ -14,7 +14,7 @@ take_back() {
     [ -e "$issue/index" ] || { forget; return 0; }
     bad=
     while read -r was path <&3; do
-        case $1:$was:$path in but-the-lineage:absent:/etc/letsencrypt/*) continue ;; esac
+        case $1:$was:$path in but-the-lineage:absent:/etc/letsencrypt/*) [ -e "$path.parked" ] || continue ;; esac
         rm -rf "$path.sipdeploy-new"
         if [ "$was" = absent ]; then rm -rf "$path"; continue; fi
         cp -a "$issue/kept$path" "$path.sipdeploy-new" && rm -rf "$path" && mv -T "$path.sipdeploy-new" "$path" || bad="$bad $path"

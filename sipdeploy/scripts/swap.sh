@@ -40,6 +40,8 @@ change() {
     case $1 in
     directory | mode) chown "$3" "$4" && chmod "$2" "$4" ;;
     delete) rm -f "$4" ;;
+    park) [ ! -e "$4" ] || mv -fT "$4" "$4.parked" ;;
+    unpark) [ ! -e "$4.parked" ] || mv -fT "$4.parked" "$4" ;;
     *) mv -fT "$4.sipdeploy-new" "$4" ;;
     esac
 }
@@ -51,6 +53,7 @@ mkdir -p "$undo/tree" && cp "$candidate/units" "$candidate/reloads" "$undo/" &&
 if [ -e "$candidate/daemon-reload" ]; then : >"$undo/daemon-reload"; fi
 while IFS=$tab read -r kind mode owner path <&3; do
     missing_parents "${path%/*}" && save "$path" || fail "$path could not be kept"
+    case $kind in park | unpark) save "$path.parked" || fail "$path.parked could not be kept" ;; esac
 done 3<"$candidate/changes"
 sync -f "$undo" && mv "$undo/entries" "$undo/index" && sync -f "$undo" || fail "$undo cannot be written"
 while IFS=$tab read -r kind mode owner path <&3; do

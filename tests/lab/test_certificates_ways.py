@@ -152,6 +152,74 @@ def test_from_each_provider_to_the_next_without_a_gap(site, record_property):
     record_property("figure", f"6 changes of provider: {len(watch.seen)} certificates, no gap")
 
 
+RENEWAL = f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf"
+CERTBOT = "REQUESTS_CA_BUNDLE=/root/acme-root.pem certbot"
+
+
+def renewed(site):
+    """What a rehearsal of all renewals on the host says."""
+    return site.host.run(f"{CERTBOT} renew --dry-run --no-random-sleep-on-renew 2>&1").stdout
+
+
+def test_who_has_left_letsencrypt_is_renewed_no_more(site, record_property):
+    """Others' lineages go on; a rollback and a return have it renewed again, without a new one."""
+    site.host.write("/root/acme-root.pem", site.authority.server_root.encode())
+    site.write()
+    site.apply()
+    held = site.on_disk(f"{HELD}/fullchain.pem")
+    assert site.served() == held
+    # an administrator's own, and one of a domain that the site had before
+    server = f"--server {site.directory.url} --standalone -d {DOMAIN}"
+    for name in ("mine", "sipdeploy-old.example.test"):
+        words = f"certonly -n --agree-tos -m a@b.example --cert-name {name} {server}"
+        told = site.host.run(f"/etc/sipdeploy/certificate.sh open; {CERTBOT} {words} 2>&1")
+        assert told.returncode == 0, told.stdout
+    assert "certbot renews it no more" in site.deployer.run("plan", "sip1").stdout
+    site.apply()
+    assert site.host.run("ls /etc/letsencrypt/renewal").stdout.split() == [
+        "mine.conf",
+        "sipdeploy-old.example.test.conf.parked",
+        f"sipdeploy-{DOMAIN}.conf",
+    ]
+    with Watch(site) as watch:
+        site.write(provider="self-signed")
+        assert f"- {RENEWAL}" in site.deployer.run("plan", "sip1").stdout
+        site.apply()
+        assert "unchanged" in site.apply()
+        assert site.served() != held
+        told = renewed(site)
+        assert "/mine/" in told
+        assert "sipdeploy-" not in told, told
+        began = time.monotonic()
+        done = site.deployer.run("rollback", "sip1", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert "get a certificate" not in done.stderr
+        record_property("figure", f"rollback to letsencrypt: {time.monotonic() - began:.1f} s")
+        assert site.served() == held
+        assert f"/sipdeploy-{DOMAIN}/" in renewed(site)
+        site.write(provider="self-signed")
+        site.apply()
+        site.write()
+        told = site.apply()
+        assert "get a certificate" not in told
+        assert site.served() == held
+        # when what is parked will not do, another one takes its place
+        site.write(provider="self-signed")
+        site.apply()
+        site.host.run(
+            f"sed -i 's/^server = .*/server = https:..other/' {RENEWAL}.parked", check=True
+        )
+        site.write()
+        told = site.apply()
+        assert "get a certificate" in told
+        assert site.served() == site.on_disk(f"{HELD}/fullchain.pem") != held
+        assert f"/sipdeploy-{DOMAIN}/" in renewed(site)
+    assert watch.gaps == 0
+    site.host.run("certbot delete -n --cert-name mine", check=True)
+    site.write(provider="self-signed")
+    site.apply()
+
+
 def test_what_is_wrong_with_files_of_ones_own(site):
     served = site.served()
     other = own_pair(site, "other", domain="other.example.test")

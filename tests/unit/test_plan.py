@@ -1,9 +1,11 @@
 import dataclasses
 import hashlib
 
+import pytest
 from hosts_facts import recorded
 
-from sipdeploy import certificates
+from sipdeploy import acme, certificates
+from sipdeploy.acme import Order
 from sipdeploy.answers import Managed, PathFact
 from sipdeploy.candidate import archive, table
 from sipdeploy.plan import NO_UNIT, make_plan
@@ -147,6 +149,47 @@ def test_only_files_that_were_managed_are_removed():
     managed = {**facts.managed, old: written, "/etc/kamailio/gone.cfg": written}
     found = plan(desired(), dataclasses.replace(facts, files=files, managed=managed))
     assert found.lines() == (f"- {old} (restart kamailio)", "! restart kamailio.service")
+
+
+ORDER = Order(
+    domain="sip.example.test", email="a@b.example", server=acme.LETSENCRYPT, challenge="http-01"
+)
+RENEWAL = "/etc/letsencrypt/renewal/sipdeploy-sip.example.test.conf"
+OTHER = "/etc/letsencrypt/renewal/sipdeploy-old.example.test.conf"
+
+
+def held(facts):
+    """What certbot has of the domain, and may go on with."""
+    settings = {"server": acme.LETSENCRYPT, "authenticator": "standalone"}
+    return acme.Lineage(certificate=facts.certificate, digest="", settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("order", "renewals", "changed"),
+    [
+        (None, (), []),
+        (None, (RENEWAL,), [("park", RENEWAL)]),
+        (ORDER, (RENEWAL,), []),
+        (ORDER, (RENEWAL, OTHER), [("park", OTHER)]),
+        (ORDER, (), [("unpark", RENEWAL)]),
+        (ORDER, (OTHER,), [("park", OTHER), ("unpark", RENEWAL)]),
+    ],
+)
+def test_certbot_renews_what_the_site_has_from_it_and_nothing_else_of_ours(
+    order, renewals, changed
+):
+    wanted = desired(order=order)
+    facts = as_is(wanted, renewals=renewals)
+    facts = dataclasses.replace(facts, lineage=held(facts))
+    found = [(c.kind, c.path) for c in plan(wanted, facts).changes if c.service == "certbot"]
+    assert found == changed
+
+
+def test_what_is_asked_for_anew_is_not_parked_any_more():
+    wanted = desired(order=ORDER)
+    found = plan(wanted, as_is(wanted, lineage=None))
+    assert found.order == ORDER
+    assert not [change for change in found.changes if change.kind == "unpark"]
 
 
 def test_a_certificate_is_renewed_in_its_last_month():

@@ -1,5 +1,6 @@
 """The scripts for real, in a temporary directory of this machine; every way to lose the host."""
 
+import dataclasses
 import fcntl
 import grp
 import os
@@ -19,7 +20,7 @@ from sipdeploy.candidate import titles
 from sipdeploy.diagnostics import has_errors
 from sipdeploy.errors import HostFailed, RollbackFailed
 from sipdeploy.hosts import LocalHost, Result, run_script
-from sipdeploy.plan import make_plan
+from sipdeploy.plan import Change, make_plan
 from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.release import Signature, dump
 from sipdeploy.render import ManagedFile
@@ -51,6 +52,8 @@ class World:
         (self.live / "gone").write_text("gone")
         (self.live / "mode").write_text("mode")
         (self.live / "link").symlink_to("old")
+        (self.live / "left.conf").write_text("left")
+        (self.live / "back.conf.parked").write_text("back")
         (self.live / "folder").mkdir(mode=0o700)
         self.before = self.tree()
         self.plan = self._plan()
@@ -110,7 +113,20 @@ class World:
             managed={gone: Managed(service="s")},
             units=bare.units,
         )
-        return make_plan(desired, facts, 0)
+        plan = make_plan(desired, facts, 0)
+        return dataclasses.replace(plan, changes=(*plan.changes, *self._parked()))
+
+    def _parked(self):
+        """What certbot is to renew no more, and what it is to renew again."""
+        for kind, name in (("park", "left.conf"), ("unpark", "back.conf")):
+            yield Change(
+                kind=kind,
+                path=str(self.live / name),
+                mode=0o644,
+                owner=ME,
+                service="certbot",
+                effect="none",
+            )
 
     def steps(self, *more, holder="me"):
         """Without the host's own timer: this machine is not to undo what a test has left."""
@@ -154,6 +170,9 @@ class World:
             and found["made/by/us"] == (0o640, b"x")
             and found["folder"] == (0o755, b"")
             and "gone" not in found
+            and found["left.conf.parked"][1] == b"left"
+            and found["back.conf"][1] == b"back"
+            and not {"left.conf", "back.conf.parked"} & found.keys()
             and found["dialog-key"][1].startswith(b'#!substdef "!DIALOG_KEY!')
         )
 
@@ -169,6 +188,7 @@ def world(tmp_path):
 
 
 UNDONE = {"serial"}  # facts from before an undo are old
+WRITTEN = ("old", "mode", "gone", "left.conf", "back.conf.parked")
 AFTER = {"confirmed", "managed", "original", "release", "releases", "serial"}
 
 
@@ -417,19 +437,20 @@ def test_files_from_before_sipdeploy_are_kept_for_good(world, host, say):
     run_steps(host, world.steps(), say)
     original = Path(f"{world.state}/original{world.live}")
     names = {p.name for p in original.rglob("*")}
-    assert names == {"old", "mode", "link", "gone"}
+    assert names == {"old", "mode", "link", "gone", "left.conf", "back.conf.parked"}
     assert (original / "old").read_text() == "old"
     assert (original / "link").readlink() == Path("old")
     (world.live / "old").write_text("by hand")
     (Path(world.state) / "serial").unlink()
     run_steps(host, world.steps(), say)
     assert (original / "old").read_text() == "old"
-    assert {p.name for p in original.rglob("*")} == names
+    moved = {"back.conf", "left.conf.parked"}  # by the first run
+    assert {p.name for p in original.rglob("*")} - moved == names
 
 
 def test_what_sipdeploy_wrote_is_no_original(world, host, say):
     Path(world.state).mkdir()
-    rows = "".join(f"{world.live}/{name}\ts\n" for name in ("old", "mode", "gone"))
+    rows = "".join(f"{world.live}/{name}\ts\n" for name in WRITTEN)
     (Path(world.state) / "managed").write_text(rows)
     run_steps(host, world.steps(), say)
     assert {p.name for p in Path(f"{world.state}/original{world.live}").iterdir()} == {"link"}
@@ -513,7 +534,7 @@ def test_titles_count_what_they_do(world):
     _, stage, swap, _ = world.steps()
     assert (stage.title, swap.title) == ("stage and validate 7 files", "keep what is there")
     assert Packages(names=("a",)).title == "install 1 package"
-    assert titles(world.plan)["swap"] == "swap 8 files"
+    assert titles(world.plan)["swap"] == "swap 10 files"
 
 
 def events(host, made):
@@ -577,10 +598,10 @@ def test_the_parts_of_a_swap_are_told_as_they_begin(world, host):
     seen = []
     run_steps(host, world.steps(), seen.append)
     told = [(event.title, event.state) for event in seen]
-    parts = ["keep what is there", "arm the rollback timer", "swap 8 files"]
+    parts = ["keep what is there", "arm the rollback timer", "swap 10 files"]
     starts = [title for title, state in told if state == "start"]
     assert [title for title in starts if title in parts] == parts
-    assert ("swap 8 files", "ok") in told
+    assert ("swap 10 files", "ok") in told
 
 
 def test_a_daemon_that_rejects_points_into_the_file(world, say, monkeypatch):
