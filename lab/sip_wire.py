@@ -136,6 +136,7 @@ class Wire:
     def reset(self) -> None:
         """Cut the connection with a TCP RST: no closing handshake of WebSocket or TLS."""
         transport = self.connection.transport
-        raw: socket.socket = transport.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw: socket.socket | None = transport.get_extra_info("socket")
+        if raw is not None:  # else the other side was faster
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()

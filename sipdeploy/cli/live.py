@@ -93,15 +93,28 @@ class _Agreement:
 
 def delete_boxes(site: Site, names: Sequence[str], numbers: Sequence[str]) -> None:
     """Delete the mailboxes of users who are gone."""
-    for name in names if numbers else ():
+    _clear(site, names, ("boxes", *numbers), ("SD712", "not every mailbox is deleted"))
+
+
+def end_calls(site: Site, names: Sequence[str], numbers: Sequence[str]) -> None:
+    """Hang up the calls that users who are gone have with services and mailboxes."""
+    _clear(site, names, ("calls", *numbers), ("SD713", "not every call is ended"))
+
+
+def _clear(
+    site: Site, names: Sequence[str], words: tuple[str, ...], problem: tuple[str, str]
+) -> None:
+    """Run a script about users who are gone on each host; `problem` tells that it failed."""
+    code, message = problem
+    for name in names:
         host = connect(name, site.hosts[name])
         try:
-            result = run_script(host, ("boxes", *numbers))
+            result = run_script(host, words)
         finally:
             host.close()
         if result.status:
             notes = tuple(result.words.splitlines()[-3:])
-            raise host_failed("SD712", f"not every mailbox is deleted on `{name}`", notes=notes)
+            raise host_failed(code, f"{message} on `{name}`", notes=notes)
 
 
 def presences(site: Site, names: Sequence[str]) -> dict[str, Presence]:

@@ -85,32 +85,44 @@ def add_user_command(
 @click.option(
     "--delete-voicemail", is_flag=True, help="With --apply: delete messages and greetings too."
 )
+@click.option("--end-calls", is_flag=True, help="With --apply: hang up calls with services too.")
 @changing
 @click.pass_obj
 def remove_user_command(
-    session: Session, /, numbers: tuple[str, ...], *, delete_voicemail: bool, **options: Any
+    session: Session,
+    /,
+    numbers: tuple[str, ...],
+    *,
+    delete_voicemail: bool,
+    end_calls: bool,
+    **options: Any,
 ) -> int:
     """Remove users: from the inventory and the secrets file, and with --apply from HOST.
 
     There its registrations end at once and its connections are closed. Messages in its box stay
-    on the host unless they are to be deleted.
+    on the host unless they are to be deleted. A call with a service goes on unless it is to be
+    ended; one between two phones goes on until one of the two hangs up.
 
     \b
     Examples:
       sipdeploy remove-user 1003 --apply sip1
-      sipdeploy remove-user 1003 1004 --apply sip1 --delete-voicemail
+      sipdeploy remove-user 1003 1004 --apply sip1 --delete-voicemail --end-calls
     """  # noqa: D301  # click wants the character itself
-    if delete_voicemail and not options["hosts"]:
-        message = "voicemail is on the hosts: none is named"
+    if (delete_voicemail or end_calls) and not options["hosts"]:
+        what = "voicemail is" if delete_voicemail else "calls are"
+        message = f"{what} on the hosts: none is named"
         raise WrongUsage([problems.told("SD002", message, "add `--apply HOST`")])
     gone = list(dict.fromkeys(numbers))
     purpose = f"remove-user {' '.join(gone)}"
     done, code = carry_out(session, partial(draft.remove, numbers=gone), purpose, **options)
-    if delete_voicemail and not code and not options["dry_run"]:
+    if (delete_voicemail or end_calls) and not code and not options["dry_run"]:
         from sipdeploy.cli import live  # noqa: PLC0415 - only where a host is reached
 
-        names = inventory.chosen_hosts(done.after, options["hosts"])
-        live.delete_boxes(done.after.site, names, gone)
+        site, names = done.after.site, inventory.chosen_hosts(done.after, options["hosts"])
+        if end_calls:
+            live.end_calls(site, names, gone)
+        if delete_voicemail:
+            live.delete_boxes(site, names, gone)
     return code
 
 

@@ -3,6 +3,15 @@
 # who has changed, whatever the change came from: a command, an edit of the inventory, a rollback.
 sums=/etc/kamailio/credentials.sum
 ask_kamailio() { timeout 60 kamcmd 2>/dev/null; }
+# Ends the connections of who has been told to close them. A phone answers at once, but Kamailio looks
+# again only after up to five seconds (TCP_CHILD_TIMEOUT in its tcp_conn.h), at one that is silent after
+# 25: so the kernel does it, where it can (`ss -K`). On stdin ADDRESS:PORT of each.
+cut_off() {
+    port=$(awk -F "$tab" '$1 == "wss" { print $3; exit }' "$candidate/probes")
+    grep -x '[][0-9a-fA-F.:]*' | xargs -r -n 50 sh -c '
+        far=$(printf " or dst %s" "$@")
+        ss -K -H -t state established "sport = :$0 and ( ${far# or } )"' "$port" >/dev/null 2>&1
+}
 contacts() { sed 's/^/ul.lookup location /' "$candidate/ended" | ask_kamailio; }
 end_sessions() {
     if [ ! -f "$undo/tree$sums" ]; then return 0; fi
@@ -15,9 +24,12 @@ end_sessions() {
         $1 == "Tcpconn-Id:" {
             print "htable.delete registered s:" source
             if ($2 > 0) print "ws.close " $2
+            print "cut " source
         }' >"$candidate/closing"
     { grep '^htable' "$candidate/closing"; sed 's/^/ul.rm location /' "$candidate/ended"; grep '^ws' "$candidate/closing"; } |
         ask_kamailio >/dev/null
+    sleep 0.2
+    sed -n 's/^cut //p' "$candidate/closing" | cut_off
     if contacts | grep -q 'Tcpconn-Id:'; then
         give_up "kamcmd ul.rm" "somebody who may not is still registered" kamailio.service
     fi

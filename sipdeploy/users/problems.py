@@ -32,6 +32,7 @@ EXPLAIN: Mapping[str, str] = {
     "SD711": "The host lacks more than the change of users, and that may restart a service or"
     " install packages: nobody has agreed to it.",
     "SD712": "The user is gone, and messages of its box are still on the host.",
+    "SD713": "The user is gone, and a call that it has with a service may still go on.",
 }
 
 

@@ -27,6 +27,7 @@ LOW, HIGH = 440, 620
 PHONES = 1000
 # No change of 50 users in a site of this size passes a step that restarts Kamailio.
 IDLE = 30
+AT_ONCE = 0.5  # seconds after the command, until the sockets of who is gone are closed
 USERS = int(os.environ.get("LAB_USERS", "8"))  # 50 take ten minutes on two cores
 
 
@@ -224,6 +225,7 @@ def test_users_come_and_go_and_nobody_notices(lab, tmp_path, record_property):
             waits += asyncio.run(one_user(desk, str(3000 + index)))
         assert fleet.open() == PHONES
         assert units(host) == before
+        assert max(waits) < AT_ONCE
         search(desk, tmp_path)
     record_property(
         "figure",
@@ -240,7 +242,7 @@ def test_users_come_and_go_in_mode_asterisk(lab, tmp_path):
         desk = Desk(host, deployer, watch)
         before = units(host)
         for number in ("3000", "3001"):
-            asyncio.run(one_user(desk, number))
+            assert max(asyncio.run(one_user(desk, number))) < AT_ONCE
         assert units(host) == before
         search(desk, tmp_path)
     host.stop()
@@ -273,9 +275,23 @@ async def told(host, deployer):
     assert contact["host"] == host.name
     assert rows["1002"]["messages"] == 1
     assert rows["1004"]["contacts"] == []
-    done = deployer.run("remove-user", "1002", "--apply", host.name, "--delete-voicemail")
-    assert done.returncode == 0, done.stderr
+    async with phone(host, "1002", password("1002")) as device:
+        await device.connect()
+        await device.register()
+        call = await device.invite("6002")
+        await call.answered()
+        await call.ack()
+        assert channels(host) == 1
+        words = ("--apply", host.name, "--delete-voicemail", "--end-calls")
+        done = await asyncio.to_thread(deployer.run, "remove-user", "1002", *words)
+        assert done.returncode == 0, done.stderr
+        assert channels(host) == 0
     assert host.run(f"test -e {box}").returncode == 1
+
+
+def channels(host):
+    """How many calls Asterisk has."""
+    return len(host.run("asterisk -rx 'core show channels concise'").stdout.splitlines())
 
 
 def removed_by_hand(host, deployer):
@@ -387,6 +403,8 @@ async def unwilling(host, deployer):
             await callee.connect()
             for each in (device, callee):
                 assert (await each.register()).status == 200
+            source = ":{1}".format(*device.wire.connection.transport.get_extra_info("sockname"))
+            assert source in host.run("ss -Htn state established sport = :8443").stdout
             # from here on nothing is read: no close frame is answered
             device.wire.connection.transport.pause_reading()
             await call(device, callee)
@@ -394,6 +412,7 @@ async def unwilling(host, deployer):
             command = ("remove-user", "1003", "--apply", host.name)
             done = await asyncio.to_thread(deployer.run, *command)
             assert done.returncode == 0, done.stderr
+            assert source not in host.run("ss -Htn state established sport = :8443").stdout
             await call(device, callee)
             assert len(callee.received("INVITE")) == 1
     finally:

@@ -134,6 +134,7 @@ def test_a_bad_password_is_refused(given, words):
         (["remove-user", "1009", "1008"], ["SD702", "SD702"]),
         (["set-password", "1011"], ["SD702"]),
         (["remove-user", "1001", "--delete-voicemail"], ["SD002"]),
+        (["remove-user", "1001", "--end-calls"], ["SD002"]),
         (["add-user", "1003", "--apply", "sip2"], ["SD501"]),
         (["secrets", "rotate", "--grace", "1009"], ["SD702"]),
     ],
@@ -490,7 +491,7 @@ def test_a_plan_shows_whose_password_changes_and_no_checksum():
 
 
 def test_scripts_are_shell(tmp_path):
-    for name in ("swap", "register", "registrations", "boxes"):
+    for name in ("swap", "register", "registrations", "boxes", "calls"):
         path = tmp_path / name
         path.write_bytes(hosts.script_text(name))
         subprocess.run(["dash", "-n", str(path)], check=True)
