@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sipdeploy.users.draft import Draft
 
 LOCK_WAIT_SECONDS = 120
-PROVEN_AT_MOST = 8
 ASK_SECONDS = 180
 
 
@@ -47,7 +46,7 @@ def bring(
         "purpose": purpose,
         "agree": None if is_agreed else agreement,
         "expects": is_only_data,
-        "prove": {number: new[number] for number in _proven(list(new))},
+        "prove": new,
         "lock_wait_seconds": LOCK_WAIT_SECONDS,
     }
     code = work.apply(session, done.after, names, ahead, form="", **options)
@@ -66,12 +65,6 @@ def is_only_data(plan: Plan) -> bool:
         and all(change.path in data for change in plan.changes)
         and all(unit.action in ("none", "reload") and unit.is_settled for unit in plan.units)
     )
-
-
-def _proven(numbers: Sequence[str]) -> list[str]:
-    """Of many, some from the first to the last: each takes a tenth of a second."""
-    step = max(1, -(-len(numbers) // PROVEN_AT_MOST))
-    return list(numbers[::step])
 
 
 class _Agreement:

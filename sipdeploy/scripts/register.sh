@@ -1,12 +1,24 @@
 # Proves that users can register: each does so over WSS, with digest (RFC 7616), and takes it back.
-# STATE ADDRESS PORT DOMAIN ORIGIN; on each line of stdin a number and its HA1, which no process is told
-# in its arguments: printf is the shell's own.
-candidate=$1/candidate address=$2 port=$3 domain=$4 origin=$5
+# STATE ADDRESS PORT DOMAIN SECONDS ORIGIN; on each line of stdin a number and its HA1, which no process is
+# told in its arguments and no file keeps: printf is the shell's own. Several go at it at once; who has not
+# begun when the seconds are up is left out, and how many that were is told.
+proof=$1/candidate/proof address=$2 port=$3 domain=$4 seconds=$5 origin=$6
+workers=8 patience=300
 md5() { printf '%s' "$1" | md5sum | cut -c1-32; }
-# What the challenge says. NAME
-challenge() { sed -n "s/^WWW-Authenticate:.*$1=\"\\([^\"]*\\)\".*/\\1/Ip" "$candidate/answer" | head -n 1; }
-# The status of the answer to the request CSEQ.
-status() { sed -n "s/.*SIP\\/2\\.0 \\([0-9][0-9][0-9]\\) .*/\\1/p; /^CSeq: *$1 /q" "$candidate/answer" | tail -n 1; }
+# Reads the first challenge: $nonce and $opaque.
+challenge() {
+    line=$(grep -aim1 '^WWW-Authenticate:' "$candidate/answer")
+    nonce=${line#*nonce=\"} opaque=
+    nonce=${nonce%%\"*}
+    case $line in *opaque=\"*) opaque=${line#*opaque=\"} opaque=${opaque%%\"*} ;; esac
+}
+# The status of the answer to each of the three requests, with tabs between.
+statuses() {
+    awk -v OFS="$tab" '{ sub(/\r$/, "") }
+        match($0, /SIP\/2\.0 [0-9][0-9][0-9]/) { status = substr($0, RSTART + 8, 3) }
+        tolower($1) == "cseq:" { found[$2] = status }
+        END { print found[1], found[2], found[3] }' "$candidate/answer"
+}
 # CSEQ EXPIRES [AUTHORIZATION]
 message() {
     printf '%s\r\n' "REGISTER sip:$domain SIP/2.0" "Via: SIP/2.0/WSS probe.invalid;branch=z9hG4bK$once$1" \
@@ -17,28 +29,48 @@ message() {
 }
 # NC
 authorization() {
-    nonce=$(challenge nonce) opaque=$(challenge opaque)
-    response=$(md5 "$ha1:$nonce:0000000$1:$once:auth:$(md5 "REGISTER:sip:$domain")")
+    response=$(md5 "$ha1:$nonce:0000000$1:$once:auth:$asked")
     printf '%s' "Digest username=\"$number\", realm=\"$domain\", nonce=\"$nonce\", uri=\"sip:$domain\"," \
         " response=\"$response\", algorithm=MD5, qop=auth, cnonce=\"$once\", nc=0000000$1" \
         "${opaque:+, opaque=\"$opaque\"}"
 }
-reply() { await "^CSeq: *$1 " 100; }
 converse() {
     handshake "$domain" "$origin" || return 1
-    frame "$(message 1 60)" && reply 1 || return 1
-    frame "$(message 2 60 "$(authorization 1)")" && reply 2 || return 1
-    frame "$(message 3 0 "$(authorization 2)")" && reply 3
+    frame "$(message 1 60)" && await '^CSeq: *1 ' || return 1
+    challenge
+    frame "$(message 2 60 "$(authorization 1)")" && await '^CSeq: *2 ' || return 1
+    frame "$(message 3 0 "$(authorization 2)")" && await '^CSeq: *3 '
 }
-: >"$candidate/proof"
-while read -r number ha1; do
-    once=$(date +%s%N)
+prove() {
     : >"$candidate/answer"
     converse | timeout 15 openssl s_client -quiet -no_ign_eof -connect "$address:$port" -servername "$domain" \
         >"$candidate/answer" 2>/dev/null
-    if [ "$(status 2)" != 200 ] || [ "$(status 3)" != 200 ]; then
-        printf '%s\t%s\t%s\t%s\n' "$number" "$(status 1)" "$(status 2)" "$(status 3)" >>"$candidate/proof"
-    fi
+    found=$(statuses)
+    case $found in *"${tab}200${tab}200") ;; *) printf '%s\t%s\n' "$number" "$found" >"$candidate/refused.$number" ;; esac
+    : >"$candidate/tried.$number"
+}
+# Each worker takes every eighth. WORKER
+work() {
+    candidate=$proof/$1 turn=0
+    mkdir -p "$candidate"
+    printf '%s\n' "$users" | while read -r number ha1; do
+        turn=$(((turn + 1) % workers))
+        if [ "$turn" != "$1" ]; then continue; fi
+        once=$(date +%s%N)
+        if [ "${once%?????????}" -ge "$end" ]; then break; fi
+        once=$1$once
+        prove
+    done
+}
+rm -rf "$proof"
+users=$(cat) asked=$(md5 "REGISTER:sip:$domain")
+end=$(($(date +%s) + seconds))
+worker=0
+while [ "$worker" -lt "$workers" ]; do
+    work "$worker" &
+    worker=$((worker + 1))
 done
-section refused; cat "$candidate/proof"
-section proved
+wait
+section refused; find "$proof" -name 'refused.*' -exec cat {} +
+section proved; find "$proof" -name 'tried.*' | wc -l
+rm -rf "$proof"

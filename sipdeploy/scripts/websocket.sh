@@ -1,5 +1,5 @@
 # Speaks SIP over a WebSocket, by way of openssl. Sourced before others.
-octets() { for octet; do printf "\\$(printf %03o "$octet")"; done; }
+octets() { printf "$(printf '\\%03o' "$@")"; }
 # A text frame as a client sends it (RFC 6455, section 5.2): masked, and the mask is all zeros. In one
 # piece, so that it is one TLS record.
 frame() {
@@ -13,7 +13,7 @@ pieces() {
 await() {
     tries=0
     until grep -aq "$1" "$candidate/answer"; do
-        tries=$((tries + 1)); [ "$tries" -lt "${2:-40}" ] || return 1; sleep 0.03
+        tries=$((tries + 1)); [ "$tries" -lt "${2:-${patience:-40}}" ] || return 1; sleep 0.03
     done
 }
 # DOMAIN ORIGIN

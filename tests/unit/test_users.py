@@ -18,7 +18,7 @@ from sipdeploy.secret import Secret
 from sipdeploy.service import Port
 from sipdeploy.services import kamailio
 from sipdeploy.site import User, load_site
-from sipdeploy.steps import Register
+from sipdeploy.steps.register import Register, spread
 from sipdeploy.users import draft, settings, tables
 
 HEAD = """\
@@ -475,9 +475,46 @@ def test_a_proof_says_who_was_refused_and_tells_no_secret():
     (problem,) = caught.value.diagnostics
     assert problem.notes == ("`1003`: REGISTER was answered with 401, 403, nothing",)
     assert host.inputs == [b"1003 5ecre7\n1004 5ecre8\n"]
+    assert "5ecre7" not in " ".join(host.asked[0])
     assert "5ecre7" not in repr(step) + str(host.asked)
     assert step.title == "register as 1003 and 1 more"
-    assert host.asked[0][2:] == ("127.0.0.1", "8443", "sip.example.com", "https://a.example")
+    assert host.asked[0][2:] == (
+        *("127.0.0.1", "8443", "sip.example.com"),
+        *("20", "https://a.example"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("total", "proven", "told"),
+    [
+        (1, 1, []),
+        (3, 3, ["\x1estep 3 of 3 have registered"]),
+        (5000, 530, ["\x1estep 530 of 5000 have registered: 20 s are up"]),
+    ],
+)
+def test_how_many_were_proven_is_told(total, proven, told):
+    answer = Result(status=0, stdout=f"\x1erefused\n\x1eproved\n{proven}\n".encode())
+    credentials = {str(1000 + index): "5ecre7" for index in range(total)}
+    lines = []
+    step = Register(desired=Desired, credentials=credentials)
+    step.run(FakeHost(answers={"register": answer}), lines.append)
+    assert lines == told
+
+
+def test_that_nobody_was_proven_is_a_failure():
+    answer = Result(status=0, stdout=b"\x1erefused\n\x1eproved\n0\n")
+    step = Register(desired=Desired, credentials={"1003": "5ecre7"})
+    with pytest.raises(HostFailed, match="nobody could be registered"):
+        step.run(FakeHost(answers={"register": answer}), lambda _: None)
+
+
+@pytest.mark.parametrize("total", [1, 49, 100, 412, 5000])
+def test_those_who_are_proven_first_are_from_all_over_the_list(total):
+    numbers = [str(index) for index in range(total)]
+    found = spread(numbers)
+    assert sorted(found) == sorted(numbers)
+    first = [int(number) for number in found[:25]]
+    assert max(first) - min(first) >= min(total - 1, total * 0.4)
 
 
 def test_a_plan_shows_whose_password_changes_and_no_checksum():
