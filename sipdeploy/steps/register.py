@@ -14,6 +14,7 @@ from sipdeploy.steps.verify import where_to_look
 
 SECONDS = 20  # for all of them; then who has not begun is left out
 SECONDS_EACH = 15
+WORKERS = 8
 SAMPLE = 50
 
 
@@ -42,13 +43,14 @@ class Register:
         port = next(port for port in self.desired.ports if port.protocol == "tcp")
         origin = self.desired.probe.origin if self.desired.probe else ""
         words = (self.state, reachable(port), str(port.number), self.desired.domain)
+        workers = str(min(WORKERS, len(self.credentials)))
         lines = (f"{number} {self.credentials[number]}\n" for number in spread(self.credentials))
         found = ask(
             host,
-            ("register", *words, str(SECONDS), origin),
+            ("register", *words, str(SECONDS), workers, origin),
             ("SD709", "nobody can be registered"),
             data="".join(lines).encode(),
-            timeout_seconds=60 + SECONDS + SECONDS_EACH,
+            timeout_seconds=60 + SECONDS + 2 * SECONDS_EACH,
         )
         refused = [line.split("\t") for line in found.get("refused", "").splitlines() if line]
         if refused:

@@ -480,7 +480,7 @@ def test_a_proof_says_who_was_refused_and_tells_no_secret():
     assert step.title == "register as 1003 and 1 more"
     assert host.asked[0][2:] == (
         *("127.0.0.1", "8443", "sip.example.com"),
-        *("20", "https://a.example"),
+        *("20", "2", "https://a.example"),
     )
 
 
