@@ -56,7 +56,7 @@ class Load:
     workers: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     origin: str | None = None
     sources: tuple[str, ...] = ()  # local addresses, used in turn
-    expires: int = 600  # seconds; nothing is refreshed
+    expires: int = 600  # seconds; then the connection ends, unless it is refreshed
     timeout_seconds: float = 30  # of each step of one phone
 
 
@@ -76,6 +76,11 @@ class Fleet:
         began = time.monotonic()
         answers = await self._ask(f"reconnect {per_second / len(self._workers)}")
         return _sum(answers, time.monotonic() - began)
+
+    async def refresh(self) -> Result:
+        """Register those again whose connection is open, over that connection."""
+        began = time.monotonic()
+        return _sum(await self._ask("refresh"), time.monotonic() - began)
 
     async def _ask(self, command: str) -> list[dict[str, Any]]:
         return await asyncio.gather(*(_ask(worker, command) for worker in self._workers))
@@ -167,9 +172,10 @@ class _Worker:
         return {"registered": count, "failed": failed, "cpu_seconds": cpu}
 
     async def _register(self, phone: Phone) -> str:
-        """Connect and register; why it failed, or the empty text."""
+        """Connect, where it is not, and register; why it failed, or the empty text."""
         try:
-            await phone.connect()
+            if phone.is_closed:
+                await phone.connect()
             reply = await phone.register(expires=self.load.expires)
         except (OSError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
@@ -203,6 +209,8 @@ class _Worker:
         closed = [phone for phone in self.phones if phone.is_closed]
         if command.startswith("reconnect "):
             return await self.register(closed, per_second=float(command.split()[1]))
+        if command == "refresh":
+            return await self.register([phone for phone in self.phones if not phone.is_closed])
         return {"open": len(self.phones) - len(closed)}
 
 

@@ -77,6 +77,10 @@ class Fleet:
     def open(self):
         return self._run(self._fleet.open_connections())
 
+    def refresh(self):
+        """A registration stands for ten minutes, and its connection with it."""
+        assert self._run(self._fleet.refresh()).failed == ()
+
 
 class Desk:
     """An administrator at work: each command is timed, and every secret remembered."""
@@ -224,6 +228,8 @@ def test_users_come_and_go_and_nobody_notices(lab, tmp_path, record_property):
         waits = []
         for index in range(USERS):
             waits += asyncio.run(one_user(desk, str(3000 + index)))
+            if index % 10 == 9:
+                fleet.refresh()
         assert fleet.open() == PHONES
         assert units(host) == before
         assert max(waits) < AT_ONCE
