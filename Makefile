@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check lab-ready format clean
+.PHONY: help demo test test-source bench check lab-ready format clean
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: lab-ready  ## everything; without root the lab's tests are skipped, and co
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/lab/test_many_hosts.py
 	$(BIN)/python -m pytest tests/lab/test_many_hosts.py  # many hosts want this machine for themselves
+
+test-source: lab-ready ## Asterisk built from source on Debian 13, half an hour
+	$(BIN)/python -m pytest --source -m source
 
 bench: lab-ready ## an apply beside a bare SSH process, pyinfra and Ansible, at three distances
 	@test -d .bench-venv || { $(PYTHON) -m venv .bench-venv && .bench-venv/bin/pip install --quiet -r bench/requirements.txt; }

@@ -6,7 +6,7 @@ Changes nothing on the host; needs no more there than a Debian base system.
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sipdeploy import acme, answers, certificates
 from sipdeploy.acme import Lineage
@@ -70,6 +70,7 @@ class Facts:
     ssh_ports: tuple[int, ...] = ()
     lineage: Lineage | None = None
     renewals: tuple[str, ...] = ()  # the files by which certbot renews what we had it fetch
+    builds: tuple[str, ...] = ()  # of Asterisk, made for this system
     records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # DNS, by `TYPE NAME`
 
     def version(self, package: str) -> str | None:
@@ -117,6 +118,16 @@ def sections(text: str) -> dict[str, str]:
 
 def parse(found: Mapping[str, str], now: float) -> Facts:
     """Make facts of the sections; `now` is our own clock, in seconds since 1970."""
+    return replace(
+        _machine(found, now),
+        lineage=acme.held(found),
+        renewals=tuple(found.get("renewals", "").split()),
+        builds=tuple(found.get("builds", "").split()),
+        records=acme.records(found.get("dns", "")),
+    )
+
+
+def _machine(found: Mapping[str, str], now: float) -> Facts:
     release = answers.release(found["os"])
     clock = answers.number(found["clock"], now)
     return Facts(
@@ -152,7 +163,4 @@ def parse(found: Mapping[str, str], now: float) -> Facts:
         closing_chains=answers.closing_chains(found["chains"]),
         ssh_ports=answers.ssh_ports(found["sockets"], found["connection"]),
         certificate=certificates.parse(found["certificate"].encode(), found["key"].encode()),
-        lineage=acme.held(found),
-        renewals=tuple(found.get("renewals", "").split()),
-        records=acme.records(found.get("dns", "")),
     )

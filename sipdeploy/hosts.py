@@ -36,6 +36,7 @@ PARTS = {
     "stage": ("common", "turn", "validate", "stage"),
     "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
     "register": ("common", "websocket", "register"),
+    "build_asterisk": ("build_asterisk",),  # run by a user without rights, away from the others
     "trial_asterisk": ("sockets", "trial_asterisk"),
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }

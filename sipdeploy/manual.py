@@ -50,6 +50,8 @@ EXPLAIN: Mapping[str, str] = {
     "SD517": "Phones find a host by the domain, and as the host sees it, it points elsewhere.",
     "SD518": "A firewall that is not ours drops what it does not know, and has no rule for"
     " phones.",
+    "SD519": "Kamailio before 5.7.5 shares between processes what OpenSSL 3 keeps for threads, and"
+    " crashes under load (kamailio#3791). Kamailio's own repository has newer ones.",
     "SD520": "apt cannot fetch or install what is missing. No daemon was started, and the next"
     " apply goes on from there.",
     "SD521": "The candidate could not be written beside the live files; nothing live has changed.",
@@ -68,6 +70,10 @@ EXPLAIN: Mapping[str, str] = {
     "SD529": "A saved plan is carried out as it was shown, or not at all.",
     "SD530": "A host keeps its five newest releases; the one that was asked for is not among"
     " them, or cannot be read.",
+    "SD540": "The host could not build Asterisk: the tarball is not the one that is meant, or"
+    " something is missing there. Nothing live has changed, and what is built is not lost.",
+    "SD541": "apt does not take the signature of the repository, or finds no Kamailio in it."
+    " Nothing has changed.",
     "SD602": "A file of `tls` cannot be read, or is not the PEM that it has to be.",
     "SD603": "Key and certificate do not belong together.",
     "SD604": "The certificate is for other names than the domain, so browsers would refuse it.",

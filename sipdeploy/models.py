@@ -19,6 +19,7 @@ from pydantic import (
 
 from sipdeploy import fields
 from sipdeploy.fields import Invalid, PortRange
+from sipdeploy.install import Install
 from sipdeploy.secret import PasswordSource, Secret, SecretsCommand
 
 _LOOSE_TEXT = {"type": ["string", "number"]}  # YAML without quotation marks: 6.1, 1234
@@ -240,3 +241,4 @@ class Site(_Part):
         Empty,
     ] = Field(default_factory=dict, description="service extensions by number")
     versions: Annotated[Versions, Empty] = Versions()
+    install: Annotated[Install, Empty] = Install()

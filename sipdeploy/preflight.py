@@ -10,7 +10,9 @@ from sipdeploy import preflight_acme
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.fields import ASTERISK_VERSIONS, KAMAILIO_VERSIONS
+from sipdeploy.plan import desired
 from sipdeploy.service import Port
+from sipdeploy.services import asterisk
 from sipdeploy.site import HostEntry, Site
 
 # The oldest release of each system that is supported.
@@ -18,8 +20,11 @@ SYSTEMS = {"debian": 11, "ubuntu": 22}
 MIB = 1024 * 1024
 PACKAGES_BYTES = 1024 * MIB
 FILES_BYTES = 50 * MIB
+BUILD_BYTES = 512 * MIB
 SKEW_WARNING_SECONDS = 60
 SKEW_ERROR_SECONDS = 3600
+SAFE_TLS = [5, 7, 5]  # has `tls_threads_mode`
+ELSEWHERE = {"kamailio": "repository", "asterisk": "source"}
 DAEMONS_MIB = 256  # what the system and both daemons need besides the shared memory
 # `match` of an identify section takes a port since Asterisk 16.8.0 (its CHANGES).
 RANGES = {
@@ -35,8 +40,8 @@ def problems(
     host = site.hosts[name]
     return [
         *system(name, facts),
-        *versions(name, facts),
-        *room(name, facts, memory_mib),
+        *versions(site, name, facts),
+        *room(site, name, facts, memory_mib),
         *clock(name, facts),
         *taken_ports(name, facts, ports),
         *addresses(name, host, facts),
@@ -65,20 +70,37 @@ def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
         )
 
 
-def versions(name: str, facts: Facts) -> Iterator[Diagnostic]:
+def versions(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
     """Both daemons are there or can be had, in a version that we write configuration for."""
     if facts.os_id not in SYSTEMS:
         return
+    wanted = desired.versions(site, facts)
     for package, known in RANGES.items():
-        version = facts.version(package)
+        version = wanted[package]
         if version is None:
             yield _absent(name, package, facts)
         elif not _is_known(upstream(version), known):
             yield _error(
                 "SD511",
                 f"`{name}` has {package} {version}; supported are {known[0]} to {known[1]}",
-                f"use a host whose archive has {package} {known[1]}",
+                f"write `install: {{{package}: {ELSEWHERE[package]}}}`, "
+                f"or use a host whose archive has {package} {known[1]}",
             )
+    if "kamailio" not in facts.installed:
+        yield from openssl(name, facts, wanted["kamailio"] or "")
+
+
+def openssl(name: str, facts: Facts, kamailio: str) -> Iterator[Diagnostic]:
+    """A Kamailio whose TLS does not hold with OpenSSL 3; Debian 11 has OpenSSL 1.1."""
+    numbers = [int(part) for part in upstream(kamailio).split(".")]
+    if kamailio and numbers < SAFE_TLS and facts.codename != "bullseye":
+        yield Diagnostic(
+            code="SD519",
+            severity="warning",
+            message=f"`{name}` gets kamailio {kamailio}, which is known to crash with OpenSSL 3",
+            notes=("kamailio#3791: processes share what OpenSSL means for threads",),
+            help="write `install: {kamailio: repository}`: a newer one, of Kamailio's own",
+        )
 
 
 def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
@@ -86,8 +108,7 @@ def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
         return _error(
             "SD511",
             f"`{name}` runs {facts.os_name}, and its archive has no asterisk",
-            "use a host with Debian 11, Debian sid or Ubuntu 24.04; "
-            "building Asterisk from source comes with a later release",
+            "write `install: {asterisk: source}`: the host builds it, which takes some minutes",
             notes=("Debian 12 and 13 were released without Asterisk",),
         )
     return _error(
@@ -105,14 +126,14 @@ def _is_known(version: str, known: tuple[str, str]) -> bool:
     return low <= have and have[: len(high)] <= high
 
 
-def room(name: str, facts: Facts, memory_mib: int) -> Iterator[Diagnostic]:
-    """Disk for packages (only while some are missing) and files; memory for Kamailio's share."""
-    is_bare = not facts.installed.keys() >= RANGES.keys()
-    needs = {
-        "/": PACKAGES_BYTES if is_bare else FILES_BYTES,
-        "/var": PACKAGES_BYTES if is_bare else FILES_BYTES,
-        "/etc": FILES_BYTES,
-    }
+def room(site: Site, name: str, facts: Facts, memory_mib: int) -> Iterator[Diagnostic]:
+    """Disk for packages and a build while they are missing, and files; memory for Kamailio."""
+    build = asterisk.build(site)
+    is_bare = not facts.installed.keys() >= {"kamailio"} | ({"asterisk"} if not build else set())
+    needed = PACKAGES_BYTES if is_bare else FILES_BYTES
+    if build and build.name not in facts.builds:
+        needed = PACKAGES_BYTES + BUILD_BYTES
+    needs = {"/": needed, "/var": needed, "/etc": FILES_BYTES}
     told: set[int] = set()
     for path, need in needs.items():
         free = facts.free_bytes.get(path, need)

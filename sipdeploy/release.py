@@ -14,6 +14,8 @@ from sipdeploy.acme import Order
 from sipdeploy.plan.desired import Desired, MadeFile, Probe
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory, Port
+from sipdeploy.services.repository import Repository
+from sipdeploy.services.source import Build, Tarball
 
 FORMAT = 1
 
@@ -92,6 +94,8 @@ def load(archive: bytes) -> Desired:
             ports=tuple(Port(**row) for row in data["ports"]),
             probe=Probe(**data["probe"]) if data["probe"] else None,
             order=Order(**data["order"]) if data.get("order") else None,
+            build=_build(data["build"]) if data.get("build") else None,
+            repository=Repository(**data["repository"]) if data.get("repository") else None,
         )
     except (KeyError, TypeError, tarfile.TarError) as wrong:
         raise ValueError(f"the release is damaged: {wrong}") from wrong
@@ -102,6 +106,11 @@ def _data(text: str) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError("the release was written by another version of sipdeploy")
     return data
+
+
+def _build(row: Mapping[str, Any]) -> Build:
+    tarballs = tuple(Tarball(**tarball) for tarball in row["tarballs"])
+    return Build(**{**row, "modules": tuple(row["modules"]), "tarballs": tarballs})
 
 
 def _file(row: Mapping[str, Any], content: bytes) -> ManagedFile:

@@ -13,6 +13,7 @@ from sipdeploy.checks import CHECKS
 from sipdeploy.diagnostics import Diagnostic, Source, has_errors
 from sipdeploy.document import Document, Path, parse
 from sipdeploy.fields import Invalid
+from sipdeploy.install import Install
 from sipdeploy.models import HostEntry, Ports, Service, Site, Tls, User, Versions
 from sipdeploy.verdicts import plain_path, verdicts
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HostEntry",
+    "Install",
     "Ports",
     "Service",
     "Site",
@@ -146,7 +148,7 @@ _EMPTY = Invalid("SD204", "the value is empty", advice="write a value, or delete
 
 def _empty_values(data: Mapping[str, Any]) -> Iterator[Path]:
     """Find keys with nothing after them which the models would read as not being there."""
-    parts: list[tuple[Path, Any]] = [(("tls",), data.get("tls"))]
+    parts: list[tuple[Path, Any]] = [((key,), data.get(key)) for key in ("tls", "install")]
     for section in ("hosts", "users"):
         entries = data.get(section)
         if isinstance(entries, dict):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sipdeploy.document import Document, Path
 
 _TAGS = frozenset({"<text>", "<mapping>"})  # of unions; they lead nowhere in the document
-_UNIONS = frozenset({"password", "secrets"})
+_UNIONS = frozenset({"password", "secrets", "asterisk", "kamailio"})
 _KEY = "[key]"  # pydantic's way to say: not the value, its key
 
 EXPLAIN: Mapping[str, str] = {
@@ -50,6 +50,7 @@ EXPLAIN: Mapping[str, str] = {
     "SD224": "Two entries name one machine; the second would undo the first.",
     "SD225": "An ACME directory is an https URL.",
     "SD226": "A folder of a host is an absolute path; a DNS plugin of certbot is one word.",
+    "SD227": "Where software comes from is a URL, and what it must be a SHA-256 or a fingerprint.",
 }
 _PARTS: Mapping[str, str] = {"hosts": "a host", "users": "a user", "services": "a service"}
 
@@ -168,4 +169,6 @@ _EXAMPLES: Mapping[str, str] = {
     "address": "203.0.113.10",
     "kind": "echo",
     "command": "sops -d secrets.enc.yaml",
+    "version": "22.11.0",
+    "url": "https://example.com/asterisk-22.11.0.tar.gz",
 }

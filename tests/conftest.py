@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # Machines are slow at times: a deadline would test them. CI meets the same examples each time.
@@ -15,6 +16,17 @@ def pytest_addoption(parser):
         action="store_true",
         help="write what is rendered now to tests/golden; look at the difference, then keep it",
     )
+    parser.addoption(
+        "--source", action="store_true", help="build Asterisk too, for a quarter of an hour"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """What takes too long for every run says so, and is counted."""
+    if not config.getoption("source"):
+        for item in items:
+            if item.get_closest_marker("source"):
+                item.add_marker(pytest.mark.skip(reason="`make test-source` runs it"))
 
 
 def pytest_terminal_summary(terminalreporter):

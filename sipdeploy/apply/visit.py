@@ -18,7 +18,7 @@ from sipdeploy.hosts import Host, host_failed
 from sipdeploy.plan import Plan, make_plan, saved
 from sipdeploy.plan.desired import make_query, packages, ports
 from sipdeploy.plan.look import Look, look
-from sipdeploy.services import firewall, kamailio
+from sipdeploy.services import firewall, kamailio, repository
 from sipdeploy.steps import Course, Event, Turn
 
 LISTS_STALE_SECONDS = 86_400
@@ -66,7 +66,7 @@ class Visit:
         self._try(self._see)
 
     def stage(self) -> None:
-        """Lock, install packages, stage and validate."""
+        """Lock, install and build what is missing, stage and validate."""
         self._try(self._stage)
 
     def swap(self) -> None:
@@ -264,10 +264,18 @@ class Visit:
 
     def _stage(self) -> None:
         plan, course = self._begun
-        packages = [steps.Packages(names=tuple(plan.packages))] if plan.packages else []
-        issues = [steps.Issue(turn=self._turn, plan=plan, order=o) for o in (plan.order,) if o]
-        if packages or issues:
-            course.run(steps.Lock(turn=self._turn), *packages, *issues)
+        first: list[steps.Step] = []
+        if plan.repository:
+            file = next(f for f in plan.desired.files if f.path == repository.SOURCE)
+            first.append(steps.AddRepository(repository=plan.repository, source=file.content))
+        if plan.packages:
+            first.append(steps.Packages(names=tuple(plan.packages)))
+        if plan.build:
+            first.append(steps.BuildAsterisk(build=plan.build))
+        if plan.order:
+            first.append(steps.Issue(turn=self._turn, plan=plan, order=plan.order))
+        if first:
+            course.run(steps.Lock(turn=self._turn), *first)
         course.run(steps.Stage(turn=self._turn, plan=plan, release=self._release(plan)))
 
     @property

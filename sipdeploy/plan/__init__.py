@@ -9,20 +9,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sipdeploy import acme, certificates
+from sipdeploy import acme
 from sipdeploy.acme import Order
 from sipdeploy.answers import PathFact, Unit
 from sipdeploy.facts import Facts
+from sipdeploy.plan import first
 from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory
-from sipdeploy.services import SERVICES, certbot, firewall
+from sipdeploy.services import SERVICES, certbot, firewall, repository
+from sipdeploy.services.repository import Repository
+from sipdeploy.services.source import Build
 
 # What certbot is to renew no more is parked beside its place, and comes back from there.
 Kind = Literal["create", "update", "mode", "delete", "directory", "park", "unpark"]
 Effect = Literal["none", "reload", "restart"]
 Action = Literal["none", "reload", "restart", "start", "stop"]
 UNIT_FILES = "/etc/systemd/system/"
+QUIET = (certbot.NAME, repository.NAME)  # whose files go without a restart
 MARKS: Mapping[Kind, str] = {
     "create": "+",
     "update": "~",
@@ -97,17 +101,21 @@ class Plan:
     drift: tuple[Change, ...] = ()
     release: int = 0
     order: Order | None = None  # to be carried out first: certbot has nothing that will do
+    build: Build | None = None  # likewise: the host has not built it yet
+    repository: Repository | None = None  # likewise: apt does not know it yet
 
     @property
     def is_empty(self) -> bool:
         """Whether the host is already what it should be."""
         touched = any(unit.action != "none" or not unit.is_settled for unit in self.units)
-        needs_work = self.packages or self.order or self.changes or self.needs_daemon_reload
-        return not (needs_work or touched)
+        before = self.packages or self.order or self.build or self.repository
+        return not (before or self.changes or self.needs_daemon_reload or touched)
 
     def lines(self) -> tuple[str, ...]:
         """The plan for people, one line for each thing."""
+        added = (f"+ repository {r.url}" for r in (self.repository,) if r)
         packages = (f"+ package {name} {version}" for name, version in self.packages.items())
+        built = (f"+ build asterisk {b.version} from source" for b in (self.build,) if b)
         wanted = (f"+ certificate for {o.domain} from {o.server}" for o in (self.order,) if o)
         changes = (str(change) for change in self.changes)
         units = (f"! {unit.action} {unit.unit}" for unit in self.units if unit.action != "none")
@@ -116,7 +124,7 @@ class Plan:
             for unit in self.units
             if unit.action != "stop" and not unit.was_enabled
         )
-        return (*packages, *wanted, *changes, *units, *enabled)
+        return (*added, *packages, *built, *wanted, *changes, *units, *enabled)
 
     def fingerprint(self) -> str:
         """Equal when the same would be done to the same: SHA-256 over everything but contents."""
@@ -126,14 +134,14 @@ class Plan:
         )
         units = ((u.unit, u.action, u.was_active, u.was_enabled) for u in self.units)
         data = [sorted(self.packages.items()), [*changes], [*units], [*self.reloads], self.release]
-        data += [asdict(self.order)] if self.order else []
+        data += [asdict(part) for part in (self.order, self.build, self.repository) if part]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
 def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
     """Desired minus facts; `now` (seconds since 1970) decides whether a certificate is too old."""
-    order = _order(desired, facts, now)
-    to_make = _to_make(desired, facts, order, now)
+    order = first.order(desired, facts, now)
+    to_make = first.to_make(desired, facts, order, now)
     changes = tuple(_changes(desired, facts, to_make, now))
     actions = {
         service: _action(service, facts.units.get(unit, NO_UNIT), changes)
@@ -146,10 +154,9 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
         for change in changes
         if change.reload and change.effect == "reload" and actions.get(change.service) == "reload"
     )
-    missing = (name for name in desired.packages if name not in facts.installed)
     return Plan(
         desired=desired,
-        packages={name: facts.candidates.get(name, "") for name in missing},
+        packages=first.packages(desired, facts),
         changes=changes,
         to_make=to_make,
         units=tuple(_units(desired, facts, actions)),
@@ -158,44 +165,15 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
         drift=tuple(change for change in changes if change.is_drift),
         release=facts.release,
         order=order,
+        build=first.build(desired, facts),
+        repository=first.repository(desired, facts, [change.path for change in changes]),
     )
-
-
-def _order(desired: Desired, facts: Facts, now: float) -> Order | None:
-    """What is to be asked of the ACME server; None where certbot holds what will do."""
-    held, wanted = facts.lineage, desired.order
-    return None if wanted is None or (held and held.answers(wanted, now)) else wanted
 
 
 def _is_firewall_gone(desired: Desired, facts: Facts) -> bool:
     """Whether somebody flushed our table while its unit still counts as active."""
     has_table = any(file.path == firewall.NFTABLES for file in desired.files)
     return has_table and not facts.has_firewall_table
-
-
-def _to_make(desired: Desired, facts: Facts, order: Order | None, now: float) -> frozenset[str]:
-    """What the host must make: what is missing, and a certificate that will not do any more."""
-    missing = {made.path for made in desired.made if made.path not in facts.files}
-    pair = {made.path for made in desired.made if made.recipe != "dialog-key"}
-    if desired.order:
-        return frozenset(missing if order is None and _is_held(facts) else missing | pair)
-    found = facts.certificate
-    left = certificates.RENEW_BEFORE.total_seconds()
-    is_good = (
-        found is not None
-        and found.is_self_signed
-        and found.key_matches
-        and found.covers(desired.domain)
-        and found.not_after.timestamp() - now > left
-    )
-    return frozenset(missing if is_good else missing | pair)
-
-
-def _is_held(facts: Facts) -> bool:
-    """Whether Kamailio's files are those that certbot holds."""
-    live, held = facts.certificate, facts.lineage
-    is_pair = live is not None and live.key_matches
-    return is_pair and held is not None and _digest(facts, certificates.PATH) == held.digest
 
 
 def _changes(
@@ -282,7 +260,7 @@ def _deletions(desired: Desired, facts: Facts) -> Iterator[Change]:
             mode=facts.files[path].mode,
             owner=facts.files[path].owner,
             service=facts.managed[path].service,
-            effect="none" if facts.managed[path].service == certbot.NAME else "restart",
+            effect="none" if facts.managed[path].service in QUIET else "restart",
             before=facts.files[path].digest,
             is_drift=_is_edited(facts, path),
         )
@@ -292,7 +270,7 @@ def _renewals(desired: Desired, facts: Facts, now: float) -> Iterator[Change]:
     """What certbot renews is what the site has from it, and nothing else of ours."""
     wanted = acme.renewal(desired.order.domain) if desired.order else ""
     rows: list[tuple[Kind, str]] = [("park", path) for path in facts.renewals if path != wanted]
-    if wanted and wanted not in facts.renewals and _order(desired, facts, now) is None:
+    if wanted and wanted not in facts.renewals and first.order(desired, facts, now) is None:
         rows.append(("unpark", wanted))
     for kind, path in rows:
         yield Change(

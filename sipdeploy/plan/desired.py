@@ -9,7 +9,9 @@ from sipdeploy.certificates import Material
 from sipdeploy.facts import Facts, Query, upstream
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory, Port
-from sipdeploy.services import SERVICES, certbot, file_set, firewall
+from sipdeploy.services import SERVICES, asterisk, certbot, file_set, firewall, repository
+from sipdeploy.services.repository import Repository
+from sipdeploy.services.source import UNIT_FILE, WRAPPER, Build
 from sipdeploy.site import HostEntry, Site, Versions
 
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
@@ -19,7 +21,10 @@ SYSTEMS = (
     *(("debian", name) for name in ("bullseye", "bookworm", "trixie")),
     *(("ubuntu", name) for name in ("jammy", "noble")),
 )
-TREES = ("/etc/kamailio", "/etc/asterisk")
+TREES = (
+    *("/etc/kamailio", "/etc/asterisk", "/etc/sipdeploy", certbot.HOOKS),
+    *(UNIT_FILE, WRAPPER, repository.SOURCE, repository.KEYRING),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,8 @@ class Desired:
     ports: tuple[Port, ...] = ()
     probe: Probe | None = None
     order: Order | None = None
+    build: Build | None = None
+    repository: Repository | None = None
 
 
 def make_query(site: Site) -> Query:
@@ -73,7 +80,7 @@ def make_query(site: Site) -> Query:
         domain=site.domain,
         packages={**differing, "other": other},
         units=tuple(service.UNIT for service in SERVICES.values()),
-        trees=(*TREES, "/etc/sipdeploy", certbot.HOOKS, *dict.fromkeys(drop_ins)),
+        trees=(*TREES, *dict.fromkeys(drop_ins)),
         directories=tuple(dict.fromkeys(folders)),
         lineage=acme.lineage(site.domain),
         has_order=site.tls.provider == "letsencrypt",
@@ -90,6 +97,17 @@ def packages(site: Site, found: Facts) -> tuple[str, ...]:
     return _packages(site, found.os_id, found.codename)
 
 
+def versions(site: Site, found: Facts) -> dict[str, str | None]:
+    """The versions that the daemons of a host have or will have; None: there is none to be had."""
+    built, extra = asterisk.build(site), repository.repository(site)
+    have = found.installed.get("kamailio", "")
+    is_there = extra and upstream(have).startswith(f"{extra.series}.")
+    return {
+        "kamailio": extra.series if extra and not is_there else found.version("kamailio"),
+        "asterisk": built.version if built else found.version("asterisk"),
+    }
+
+
 def ports(site: Site, entry: HostEntry) -> tuple[Port, ...]:
     """Every port that must answer on a host."""
     return tuple(p for service in SERVICES.values() for p in service.listens(site, entry))
@@ -104,20 +122,20 @@ def desired(
 ) -> Desired:
     """What a host should be, rendered for the daemons that it has or will get."""
     # Past the model's check: a host's own version has more digits than the inventory's.
-    versions = Versions.model_construct(
-        kamailio=upstream(found.version("kamailio") or ""),
-        asterisk=upstream(found.version("asterisk") or ""),
-    )
+    known = {name: upstream(version or "") for name, version in versions(site, found).items()}
+    extra = repository.repository(site)
     gate = firewall.gate(
         site,
         is_ufw_active=found.is_ufw_active,
         ssh_ports=found.ssh_ports,
         entry_port=site.hosts[name].port,
     )
-    files = file_set(site, name, versions=versions, credentials=credentials, gate=gate).files
+    wanted = Versions.model_construct(None, **known)
+    files = file_set(site, name, versions=wanted, credentials=credentials, gate=gate).files
     if material.pair:
         files = (*files, *certificate_files(material.pair, files))
     files = (*files, *certbot.material(material.acme_root, material.dns_credentials))
+    files = (*files, repository.file(extra, found.codename)) if extra else files
     owners = {file.service for file in files}
     chosen = {key: service for key, service in SERVICES.items() if key in owners}
     return Desired(
@@ -136,6 +154,8 @@ def desired(
             number=next(iter(site.users), ""),
         ),
         order=acme.order(site),
+        build=asterisk.build(site),
+        repository=extra,
     )
 
 

@@ -44,7 +44,9 @@ def as_data(name: str, plan: Plan, look: Look) -> dict[str, Any]:
         "release": plan.release,
         "is_empty": plan.is_empty,
         "fingerprint": plan.fingerprint(),
+        "repository": plan.repository.url if plan.repository else None,
         "packages": [{"name": n, "version": v} for n, v in plan.packages.items()],
+        "build": plan.build.name if plan.build else None,
         "changes": [
             {
                 "kind": change.kind,
@@ -68,7 +70,8 @@ def as_data(name: str, plan: Plan, look: Look) -> dict[str, Any]:
 
 def _total(plan: Plan) -> str:
     files = sum(change.kind != "directory" for change in plan.changes)
-    counts = [(len(plan.packages), "package"), (files, "file")]
+    counts = [(1 if plan.repository else 0, "repository"), (len(plan.packages), "package")]
+    counts += [(1 if plan.build else 0, "build"), (files, "file")]
     counts += [
         (sum(unit.action == action for unit in plan.units), action)
         for action in ("start", "restart", "reload", "stop")

@@ -45,6 +45,10 @@ if [ "$(cat "$state/confirmed" 2>/dev/null)" != "$holder" ]; then
     for old in $(ls "$state/releases" | grep -x '[0-9]*' | sort -n | head -n -5); do
         rm -rf "$state/releases/$old"
     done
+    # A build that no release has is of no use any more.
+    for build in /opt/sipdeploy/asterisk-*; do
+        grep -qsF "\"${build##*/}\"" "$state"/releases/*/release.json || rm -rf "$build"
+    done
 fi
 # A new pair is live: how an earlier renewal failed to make one so does not count any more.
 if cut -f4 "$candidate/changes" 2>/dev/null | grep -qxF /etc/kamailio/tls/server.crt; then rm -f "$state/certificate.result"; fi

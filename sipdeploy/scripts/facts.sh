@@ -48,6 +48,12 @@ fi
 set -- /var/lib/apt/lists/*Packages*
 section lists; if [ -e "$1" ]; then echo $#; else echo 0; fi; stat -c %Y /var/lib/apt/lists/partial
 
+section builds
+for mark in /opt/sipdeploy/*/.built; do
+    if [ -e "$mark" ] && IFS= read -r line <"$mark" && [ "$line" = "$system" ]; then
+        mark=${mark%/.built}; printf '%s\n' "${mark##*/}"
+    fi
+done
 section units
 systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload $units
 

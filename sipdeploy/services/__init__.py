@@ -29,14 +29,16 @@ def file_set(
 ) -> FileSet:
     """Every managed file of `host_name`, for daemons of these versions.
 
+    An Asterisk that the host builds is of the version that the site names.
     `credentials` maps each number to its HA1 in hex. Equal input gives equal bytes.
     Raises UnquotableError for a value that the site model should have refused.
     """
+    built = asterisk.build(site)
     deployment = Deployment(
         site=site,
         host=site.hosts[host_name],
         kamailio=parse_version(versions.kamailio),
-        asterisk=parse_version(versions.asterisk),
+        asterisk=parse_version(built.version if built else versions.asterisk),
         credentials=credentials,
         gate=gate or Gate(),
     )

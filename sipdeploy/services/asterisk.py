@@ -14,6 +14,8 @@ from sipdeploy.service import (
     Verdict,
     prefix_length,
 )
+from sipdeploy.services import source
+from sipdeploy.services.source import Build
 from sipdeploy.site import HostEntry, Site
 
 NAME = "asterisk"
@@ -83,9 +85,16 @@ TRIAL = re.compile(r"^(/tmp/trial\.\w+/etc/|/etc/asterisk/)")
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
     """The Debian packages. Debian 11 has voicemail in a package of its own."""
-    del site, os_id
+    del os_id
+    if site and site.install.source:
+        return source.PACKAGES
     base = ("asterisk", "asterisk-core-sounds-en-gsm")
     return (*base, "asterisk-voicemail") if codename == "bullseye" else base
+
+
+def build(site: Site) -> Build | None:
+    """What the host is to build; None: Asterisk is a package."""
+    return source.build(site.install.source, MODULES) if site.install.source else None
 
 
 def files(deployment: Deployment) -> Iterator[ManagedFile]:
@@ -112,11 +121,14 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         reload=None,
         template="asterisk/override.conf.j2",
     )
+    if wanted := build(deployment.site):
+        yield from source.files(wanted.name, NAME)
 
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     site = deployment.site
-    has_opus = deployment.asterisk >= OPUS_SINCE
+    # The source has no codec for opus: what services say goes out as ulaw or alaw.
+    has_opus = deployment.asterisk >= OPUS_SINCE and not site.install.source
     return {
         "domain": site.domain,
         "authentication": site.authentication,
@@ -174,7 +186,8 @@ def listens(site: Site, host: HostEntry) -> Sequence[Port]:
 def checks(paths: Collection[str]) -> tuple[Check, ...]:
     """A start on trial, unless all that changes are users: Asterisk can judge in no other way."""
     data = {f"/etc/asterisk/{name}" for name in DATA}
-    if not any(path.startswith("/etc/asterisk/") and path not in data for path in paths):
+    ours = (path for path in paths if path.startswith(("/etc/asterisk/", source.WRAPPER)))
+    if not any(path not in data for path in ours):
         return ()
     return (Check(service=NAME, title="a trial start of Asterisk", script="trial_asterisk"),)
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sipdeploy.hosts import Host, OnLine, Result, host_failed, run_script
-from sipdeploy.steps.runner import count
+from sipdeploy.services import repository
+from sipdeploy.services.repository import Repository
+from sipdeploy.steps.runner import ask, count
 
 INSTALL_SECONDS = 1800
 UPDATE_SECONDS = 300
@@ -36,6 +38,38 @@ class Packages:
                 notes=complaints(result),
                 help_="mend what they say; the next apply goes on from where this one stopped",
             )
+
+    def undo(self, host: Host) -> None:
+        """Nothing: see the class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddRepository:
+    """Tells apt of a repository, whose signature it has to take first; else nothing has changed.
+
+    There is no undo: by itself it changes no package.
+    """
+
+    has_undo: ClassVar[bool] = False
+    repository: Repository
+    source: bytes
+
+    @property
+    def title(self) -> str:
+        """`add the repository https://...`."""
+        return f"add the repository {self.repository.url}"
+
+    def run(self, host: Host, on_line: OnLine) -> None:
+        """Ask it aside, then enter it; HostFailed says what apt does not take."""
+        del on_line
+        wanted = self.repository
+        words = ("repository", repository.SOURCE, repository.KEYRING, wanted.key, "kamailio")
+        mend = (
+            f"only the key {wanted.fingerprint} may sign it; a new one, once it is known to be "
+            "Kamailio's own, goes into `install.kamailio.fingerprint`"
+        )
+        problem = ("SD541", f"the repository {wanted.url} cannot be used", mend)
+        ask(host, words, problem, data=self.source, timeout_seconds=UPDATE_SECONDS)
 
     def undo(self, host: Host) -> None:
         """Nothing: see the class."""

@@ -18,6 +18,7 @@ ORDER = [
     "document",
     "secret",
     "fields",
+    "install",
     "models",
     "checks",
     "verdicts",
@@ -62,7 +63,7 @@ ALLOWED = {
     "paramiko": {"ssh", "ssh_target", "ssh_problems", "known_hosts"},
     "jinja2": {"render"},
     "yaml": {"document"},
-    "pydantic": {"secret", "models", "site", "verdicts"},
+    "pydantic": {"secret", "install", "models", "site", "verdicts"},
     "pydantic_core": {"secret"},
     "click": {"output", "progress", "cli", "__main__"},
 }

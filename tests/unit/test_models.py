@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sipdeploy.install import AsteriskSource, Install, KamailioRepository
 from sipdeploy.site import HostEntry, Site, User, Versions, json_schema, load_site
 
 EXAMPLE = Path(__file__).parent.parent.parent / "inventory.example.yaml"
@@ -93,6 +94,9 @@ def test_the_example_names_every_key():
         HostEntry,
         User,
         Versions,
+        Install,
+        AsteriskSource,
+        KamailioRepository,
         *(type(getattr(LOADED, k)) for k in ("ports", "tls")),
     ]
     for model in models:
@@ -109,7 +113,7 @@ def test_the_example_shows_the_defaults():
         "x",
     )
     assert problems == []
-    for key in ("ports", "authentication", "origins", "secrets", "versions"):
+    for key in ("ports", "authentication", "origins", "secrets", "versions", "install"):
         assert getattr(LOADED, key) == getattr(small, key), key
     assert LOADED.hosts["sip1"] == small.hosts["h"]
     assert LOADED.users["1001"].model_copy(update={"name": ""}) == User()

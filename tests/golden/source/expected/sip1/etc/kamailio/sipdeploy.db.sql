@@ -1,0 +1,15 @@
+BEGIN TRANSACTION;
+CREATE TABLE credentials (id INTEGER PRIMARY KEY, key_name TEXT, key_type INTEGER, value_type INTEGER, key_value TEXT, expires INTEGER);
+INSERT INTO "credentials" VALUES(1,'1001',0,0,'00000000000000000000000000001001',0);
+CREATE TABLE names (id INTEGER PRIMARY KEY, key_name TEXT, key_type INTEGER, value_type INTEGER, key_value TEXT, expires INTEGER);
+INSERT INTO "names" VALUES(1,'1001',0,0,'"Alice"',0);
+CREATE TABLE services (id INTEGER PRIMARY KEY, key_name TEXT, key_type INTEGER, value_type INTEGER, key_value TEXT, expires INTEGER);
+INSERT INTO "services" VALUES(1,'6000',0,0,'ivr-test',0);
+CREATE TABLE users (id INTEGER PRIMARY KEY, key_name TEXT, key_type INTEGER, value_type INTEGER, key_value TEXT, expires INTEGER);
+INSERT INTO "users" VALUES(1,'1001',0,0,'voicemail=1;contacts=5',0);
+CREATE TABLE version (table_name TEXT PRIMARY KEY, table_version INTEGER);
+INSERT INTO "version" VALUES('credentials',2);
+INSERT INTO "version" VALUES('users',2);
+INSERT INTO "version" VALUES('names',2);
+INSERT INTO "version" VALUES('services',2);
+COMMIT;

@@ -1,0 +1,135 @@
+#!/bin/sh
+# Managed by sipdeploy. What certbot and systemd call about the certificate of this host:
+#   open    port 80 for a challenge, for ten minutes at most; whatever ends it, it closes by itself
+#   close   port 80 again
+#   deploy  have Kamailio serve what certbot holds, or go on with the old one and say so
+#   mend    put back a pair of certificate and key that a power cut has torn apart
+#   roots   the authorities that are trusted when the ACME server is asked
+# It may be cut off anywhere: what goes back lies beside the live pair, and a rename needs no room.
+set -u
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+umask 077
+domain=sip.example.com
+firewall=nftables
+lineage=/etc/letsencrypt/live/sipdeploy-sip.example.com
+ports='127.0.0.1:8443'
+live=/etc/kamailio/tls/server
+state=/var/lib/sipdeploy
+result=$state/certificate.result
+
+tell() { logger -t sipdeploy -p "daemon.$1" -- "$2"; printf 'sipdeploy: %s\n' "$2"; }
+# How it ended, for `sipdeploy cert`: when, how, why. An old result must not stand for one that cannot be written.
+record() {
+	printf '%s\t%s\t%s\n' "$(date +%s)" "$1" "$2" >"$result.new" && mv -fT "$result.new" "$result" || rm -f "$result" "$result.new"
+}
+fail() {
+	rm -f "$live.crt.sipdeploy-new" "$live.key.sipdeploy-new"
+	record failed "$1"
+	tell err "the certificate of $domain: $1; what was served before goes on being served" >&2
+	exit 1
+}
+fingerprint() { openssl x509 -noout -fingerprint -sha256 2>/dev/null | sed 's/.*=//'; }
+# Whether the key is that of the first certificate of the file.
+belongs() {
+	half=$(openssl pkey -in "$2" -pubout 2>/dev/null) && [ -n "$half" ] &&
+		[ "$(openssl x509 -in "$1" -noout -pubkey 2>/dev/null)" = "$half" ]
+}
+# The first port that serves another certificate than that of the fingerprint; nothing where all serve it.
+astray() {
+	for port in $ports; do
+		found=$(timeout 8 openssl s_client -connect "$port" -servername "$domain" </dev/null 2>/dev/null | fingerprint)
+		if [ "$found" != "$1" ]; then echo "$port"; return; fi
+	done
+}
+# kamcmd ends with 0 also when it was refused: its words count.
+reload() {
+	said=$(timeout 60 kamcmd tls.reload 2>&1 9>&-) || { said="kamcmd tls.reload: ${said:-no answer}"; return 1; }
+	case $said in [Ee]rror* | ERROR*) said="kamcmd tls.reload: $said"; return 1 ;; esac
+}
+put_back() {
+	for half in key crt; do
+		if [ -e "$live.$half.sipdeploy-old" ]; then mv -fT "$live.$half.sipdeploy-old" "$live.$half"; fi
+	done
+	reload
+}
+# One at a time, and never in the middle of an apply.
+take_turn() {
+	exec 9<"$state" || fail "$state cannot be opened"
+	flock -w 600 9 || fail "an apply has been running here for ten minutes"
+}
+judge() {
+	[ -s "$1" ] && [ -s "$2" ] || fail "certbot holds none in $lineage"
+	belongs "$1" "$2" || fail "the key in $lineage is not that of the certificate"
+	openssl x509 -in "$1" -noout -checkhost "$domain" | grep -q 'does match' || fail "that in $lineage is for another domain"
+	openssl x509 -in "$1" -noout -checkend 0 >/dev/null || fail "that in $lineage has expired"
+}
+swap() {
+	install -o root -g kamailio -m 0644 "$1" "$live.crt.sipdeploy-new" &&
+		install -o root -g kamailio -m 0640 "$2" "$live.key.sipdeploy-new" &&
+		cmp -s "$1" "$live.crt.sipdeploy-new" && cmp -s "$2" "$live.key.sipdeploy-new" &&
+		sync -f "$live.key.sipdeploy-new" || fail "it cannot be copied to ${live%/*}: is the disk full?"
+	for half in key crt; do
+		if [ -e "$live.$half" ]; then ln -f "$live.$half" "$live.$half.sipdeploy-old" || fail "$live.$half cannot be kept"; fi
+	done
+	for half in key crt; do
+		mv -fT "$live.$half.sipdeploy-new" "$live.$half" || { put_back; fail "$live.$half cannot be replaced"; }
+	done
+}
+deploy() {
+	take_turn
+	mend
+	crt=$lineage/fullchain.pem key=$lineage/privkey.pem
+	judge "$crt" "$key"
+	wanted=$(fingerprint <"$crt")
+	if cmp -s "$crt" "$live.crt" && cmp -s "$key" "$live.key" && [ -z "$(astray "$wanted")" ]; then
+		record served ''
+		return 0
+	fi
+	swap "$crt" "$key"
+	trap 'put_back; exit 130' HUP INT TERM
+	reload || { why=$said; put_back; fail "$why"; }
+	tries=0
+	while port=$(astray "$wanted") && [ -n "$port" ]; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 20 ] || { put_back; fail "$port does not serve it after kamcmd tls.reload"; }
+		sleep 0.5
+	done
+	trap - HUP INT TERM
+	rm -f "$live.crt.sipdeploy-old" "$live.key.sipdeploy-old"
+	record served ''
+	tell notice "the new certificate of $domain is served on $ports"
+}
+mend() {
+	belongs "$live.crt" "$live.key" && return 0
+	if [ -e "$live.crt.sipdeploy-old" ] || [ -e "$live.key.sipdeploy-old" ]; then put_back; fi
+	return 0
+}
+# Ours bear a comment of their own; what an administrator has opened is neither touched nor closed.
+mark='sipdeploy challenge'
+open() {
+	case $firewall in
+	nftables) nft add element inet sipdeploy challenge '{ 80 timeout 10m }' 2>/dev/null ;;
+	ufw)
+		ufw show added | grep -q '^ufw allow 80/tcp' && return 0
+		ufw allow 80/tcp comment "$mark" >/dev/null &&
+			systemd-run --quiet --collect --on-active=600 --unit=sipdeploy-challenge "$0" close ;;
+	esac
+	return 0
+}
+close() {
+	case $firewall in
+	nftables) nft delete element inet sipdeploy challenge '{ 80 }' 2>/dev/null ;;
+	ufw)
+		systemctl stop sipdeploy-challenge.timer 2>/dev/null
+		if ufw show added | grep -qxF "ufw allow 80/tcp comment '$mark'"; then ufw delete allow 80/tcp >/dev/null; fi ;;
+	esac
+	return 0
+}
+roots() { cat /etc/ssl/certs/ca-certificates.crt /etc/sipdeploy/acme-root.pem >/run/sipdeploy-acme-roots.pem; }
+
+case ${1:-} in
+open | close | deploy | mend | roots) "$1" ;;
+*) echo "usage: $0 open | close | deploy | mend | roots" >&2; exit 2 ;;
+esac

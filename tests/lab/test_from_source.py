@@ -1,0 +1,207 @@
+"""Debian 13, which has no Asterisk: built there from source, cut off, gone on with, and it talks.
+
+`make test-source` runs this; the build alone takes a quarter of an hour on two cores.
+"""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import Deployer
+from system import DOMAIN, password, passwords
+
+from lab.browser import Browser, spki_pin
+from lab.origin import Origin
+from sipdeploy.services import source
+
+pytestmark = [pytest.mark.lab, pytest.mark.source]
+
+SUITE = "trixie"
+INVENTORY = """\
+domain: {domain}
+email: ops@example.test
+hosts: {{sip1: {{address: {address}}}}}
+tls: {{provider: self-signed}}
+users: {{1001: {{name: Alice}}, 1002: {{name: Bob, voicemail: yes}}}}
+services: {{6000: {{kind: ivr-test}}, 6001: {{kind: voicemail}}, 6002: {{kind: echo}}}}
+install: {install}
+"""
+LOW_HZ, HIGH_HZ = 440, 620
+BUILD_SECONDS = 3600
+
+
+@pytest.fixture(scope="module")
+def release(lab):
+    return Origin(lab.boot("origin")).release()
+
+
+@pytest.fixture(scope="module")
+def host(lab):
+    return lab.boot("source1", suite=SUITE)
+
+
+@pytest.fixture(scope="module")
+def deployer(lab, tmp_path_factory):
+    made = Deployer(lab, tmp_path_factory.mktemp("source"))
+    (made.folder / "secrets.yaml").touch(mode=0o600)
+    (made.folder / "secrets.yaml").write_text(passwords())
+    return made
+
+
+def write(deployer, host, install):
+    text = INVENTORY.format(domain=DOMAIN, address=host.address, install=install)
+    (deployer.folder / "inventory.yaml").write_text(text)
+
+
+def described(release, *, sha256=None):
+    url, sum_ = release.asterisk
+    pjproject = "url: {}, sha256: {}".format(*release.pjproject)
+    return (
+        f"{{asterisk: {{version: {release.version}, url: '{url}', sha256: {sha256 or sum_}, "
+        f"pjproject: {{{pjproject}}}}}}}"
+    )
+
+
+def apply(deployer, *, status=0):
+    done = deployer.run("-v", "apply", "sip1", "--yes", timeout=BUILD_SECONDS)
+    assert done.returncode == status, done.stdout[-3000:] + done.stderr
+    return done.stdout + done.stderr
+
+
+def objects(host):
+    """The objects of the build, with the moment at which each was made."""
+    found = host.run("cd /var/cache/sipdeploy && find . -name '*.o' -printf '%P %T@\\n'").stdout
+    return dict(line.split() for line in found.splitlines())
+
+
+def running(host):
+    """The program of the unit's main process."""
+    pid = host.run("systemctl show -p MainPID --value asterisk").stdout.strip()
+    return host.run(f"readlink /proc/{pid}/exe").stdout.strip()
+
+
+def build_name(host):
+    return re.search(r"asterisk-[0-9.]+-[0-9a-f]{8}", host.read(source.WRAPPER).decode())[0]
+
+
+def test_without_a_word_it_is_refused_and_told_how(deployer, host):
+    write(deployer, host, "{}")
+    said = apply(deployer, status=4)
+    assert "its archive has no asterisk" in said
+    assert "install: {asterisk: source}" in said
+    assert host.run("ls /var/lib/sipdeploy /etc/asterisk").stdout == ""
+
+
+def test_another_tarball_than_the_one_that_is_meant_is_not_unpacked(deployer, host, release):
+    write(deployer, host, described(release, sha256="0" * 64))
+    said = apply(deployer, status=4)
+    assert "SD540" in said
+    assert f"its SHA-256 is {release.asterisk[1]}, not {'0' * 64}" in said
+    assert "the whole log: /var/cache/sipdeploy/asterisk-" in said
+    assert host.run("ls -d /etc/asterisk /opt/sipdeploy/* /var/lib/sipdeploy/lock").stdout == ""
+    host.run("rm -rf /var/cache/sipdeploy", check=True)
+
+
+def test_a_build_that_is_cut_off_goes_on_where_it_was(deployer, host, release):
+    """The deploying machine dies: the build goes on. Then the build itself is killed as well."""
+    write(deployer, host, described(release))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sipdeploy", "apply", "sip1", "--yes"],
+        cwd=deployer.folder,
+        env=deployer.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait(lambda: len(objects(host)) > 60)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    at_death = len(objects(host))
+    wait(lambda: len(objects(host)) > at_death + 20)  # nobody is there, and it goes on
+    host.run("systemctl kill -s KILL 'sipdeploy-build-*'", check=True)
+    time.sleep(1)
+    made = objects(host)
+    newest = max(float(when) for when in made.values())
+    whole = {(path, when) for path, when in made.items() if float(when) < newest - 6}
+    assert len(whole) > 30
+    assert host.run("ls -d /opt/sipdeploy/* /etc/asterisk").stdout == ""
+    watched: list[set[tuple[str, str]]] = []
+    with ThreadPoolExecutor() as pool:
+        applied = pool.submit(apply, deployer)
+        wait(lambda: applied.done() or watched.append(set(objects(host).items())))
+    said = applied.result()
+    assert "compile ..." in said
+    assert not [word for word in ("fetch http", "unpack ...", "configure ...") if word in said]
+    # what was whole for certain was not made again
+    assert whole <= next(seen for seen in reversed(watched) if seen)
+    assert running(host) == f"/opt/sipdeploy/{build_name(host)}/sbin/asterisk"
+
+
+def wait(holds, seconds=BUILD_SECONDS):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(2)
+
+
+def test_a_second_apply_changes_nothing(deployer):
+    assert "unchanged, 0 changes" in apply(deployer)
+
+
+def test_who_runs_it_and_what_is_loaded(host):
+    assert host.run("ps -o user= -C asterisk").stdout.split() == ["asterisk"]
+    loaded = host.run("asterisk -rx 'module show'").stdout
+    named = re.findall(r"(?m)^load=(\S+)", host.read("/etc/asterisk/modules.conf").decode())
+    assert [name for name in named if name not in loaded] == []
+    owners = host.run("find /opt/sipdeploy ! -user root -o -perm /022 ! -type l").stdout
+    assert owners == ""
+    assert host.run("ls -A /var/cache/sipdeploy | grep -v '[.]log$'").stdout == ""
+
+
+def test_browsers_talk(host):
+    pin = spki_pin(host.read("/etc/kamailio/tls/server.crt"))
+    resolve = {DOMAIN: host.address}
+    with (
+        Browser(resolve, spki=[pin], tone_hz=LOW_HZ) as first,
+        Browser(resolve, spki=[pin], tone_hz=HIGH_HZ) as second,
+    ):
+        alice = first.phone("1001", password=password("1001"))
+        bob = second.phone("1002", password=password("1002"))
+        call = alice.call("1002")
+        incoming = bob.wait_incoming().answer()
+        call.wait("answered")
+        assert call.hears(HIGH_HZ)
+        assert incoming.hears(LOW_HZ)
+        call.hang_up()
+        incoming.wait("ended")
+        echo = alice.call("6002").wait("answered")
+        assert echo.hears(LOW_HZ)
+        echo.hang_up()
+        ivr = alice.call("6000").wait("answered").wait("ended", timeout_seconds=25)
+        assert ivr.heard_speech()
+        assert ivr.heard_seconds(LOW_HZ) > 1  # the ring tone
+        bob.close()
+        box = alice.call("1002").wait("answered")
+        assert box.heard_speech()
+        box.hang_up()
+
+
+def test_another_build_is_switched_to_and_back(deployer, host, release):
+    """As an upgrade: a build under another name is there, and only which one runs is changed."""
+    first = build_name(host)
+    write(deployer, host, described(release, sha256="1" * 64))
+    planned = deployer.run("plan", "sip1").stdout
+    assert f"+ build asterisk {release.version} from source" in planned
+    assert "! restart asterisk.service" in planned
+    assert f"~ {source.WRAPPER} (restart asterisk)" in planned
+    second = re.search(r"asterisk-[0-9.]+-(?!" + first[-8:] + r")[0-9a-f]{8}", planned)[0]
+    host.run(f"cp -a /opt/sipdeploy/{first} /opt/sipdeploy/{second}", check=True)
+    apply(deployer)
+    assert running(host) == f"/opt/sipdeploy/{second}/sbin/asterisk"
+    assert host.run(f"ls /opt/sipdeploy/{first}/.built").returncode == 0  # for the way back
+    done = deployer.run("rollback", "sip1", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert running(host) == f"/opt/sipdeploy/{first}/sbin/asterisk"

@@ -1,0 +1,261 @@
+"""Asterisk from its source and Kamailio from a repository: what is planned, kept and told."""
+
+import dataclasses
+import io
+import tarfile
+
+import hosts_facts
+import pytest
+from fakes import FakeHost
+from hosts_facts import recorded
+
+from sipdeploy import preflight, release
+from sipdeploy.certificates import Material
+from sipdeploy.errors import HostFailed
+from sipdeploy.facts import parse, sections
+from sipdeploy.hosts import Result, script_text
+from sipdeploy.install import ASTERISK
+from sipdeploy.plan import make_plan, saved
+from sipdeploy.plan.desired import desired, make_query, ports, versions
+from sipdeploy.plan.look import Look
+from sipdeploy.plan.text import as_data, as_text
+from sipdeploy.services import asterisk, repository, source
+from sipdeploy.site import load_site
+from sipdeploy.steps import AddRepository, BuildAsterisk
+
+OTHER = "{version: 22.9.0, url: 'https://a.example/a.tgz', sha256: %s}" % ("a" * 64)
+RELEASED = "https://downloads.asterisk.org/pub/telephony/asterisk/releases/asterisk-22.11.0.tar.gz"
+
+
+def site(install):
+    text = (
+        "domain: sip.example.test\nemail: a@b.example\nhosts: {sip1: {address: 10.0.0.1}}\n"
+        f"users: {{}}\ntls: {{provider: self-signed}}\ninstall: {install}\n"
+    )
+    found, problems, _ = load_site(text, "inventory.yaml")
+    assert found, problems
+    return found
+
+
+def wanted(install, found):
+    return desired(site(install), "sip1", found, {}, Material(pair=None))
+
+
+def bare(codename="trixie", **changes):
+    nothing = {"installed": {}, "candidates": {"kamailio": "6.0.1-1"}, "codename": codename}
+    return dataclasses.replace(recorded("bookworm-bare"), **{**nothing, **changes})
+
+
+def problems(install, found):
+    fine = {"addresses": ("10.0.0.1",), "domain_addresses": None, "memory_bytes": 2**31}
+    site_ = site(install)
+    listens = ports(site_, site_.hosts["sip1"])
+    found = dataclasses.replace(found, **fine)
+    return preflight.problems(site_, "sip1", found, listens, memory_mib=128)
+
+
+# --- what there is to choose ---------------------------------------------------------------------
+
+
+def test_where_the_daemons_come_from():
+    plain = site("{}").install
+    assert (plain.source, plain.repository) == (None, None)
+    assert site("{asterisk: source}").install.source == ASTERISK
+    assert site(f"{{asterisk: {OTHER}}}").install.source.version == "22.9.0"
+    assert site("{kamailio: repository}").install.repository.place.endswith("kamailio61")
+    older = site("{kamailio: {version: '6.0'}}").install.repository
+    assert older.place == "https://deb.kamailio.org/kamailio60"
+    assert older.fingerprint == "E79ACECB87D8DCD23A20AD2FFB40D3E6508EA4C8"
+    spaced = site(
+        "{kamailio: {fingerprint: 'e79a cecb 87d8 dcd2 3a20  ad2f fb40 d3e6 508e a4c8'}}"
+    )
+    assert spaced.install.repository.fingerprint == older.fingerprint
+
+
+def test_the_name_of_a_build_stands_for_what_it_is_made_of(monkeypatch):
+    first = source.build(ASTERISK, ("res_srtp",))
+    assert first == source.build(ASTERISK, ("res_srtp",))
+    assert first.name.startswith("asterisk-22.11.0-")
+    assert first.tarballs[0].url == RELEASED
+    other_sum = ASTERISK.model_copy(update={"sha256": "b" * 64})
+    moved = ASTERISK.model_copy(update={"url": "https://mirror.example/a.tgz"})
+    names = {first.name, source.build(other_sum, ("res_srtp",)).name}
+    assert len(names | {source.build(ASTERISK, ("res_srtp", "app_dial")).name}) == 3
+    assert source.build(moved, ("res_srtp",)).name == first.name
+    monkeypatch.setattr(source, "RECIPE", source.RECIPE + 1)
+    assert source.build(ASTERISK, ("res_srtp",)).name not in names
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+def test_a_bare_host_builds_once():
+    found = bare()
+    first = make_plan(wanted("{asterisk: source}", found), found, 0)
+    assert first.build == asterisk.build(site("{asterisk: source}"))
+    assert "+ build asterisk 22.11.0 from source" in first.lines()
+    assert "1 build, " in as_text("sip1", first, Look(), diffs=False)
+    assert as_data("sip1", first, Look())["build"] == first.build.name
+    assert "asterisk" not in first.packages
+    assert {"build-essential", "asterisk-core-sounds-en", "kamailio"} <= first.packages.keys()
+    built = dataclasses.replace(found, builds=(first.build.name, "asterisk-22.9.0-0"))
+    second = make_plan(wanted("{asterisk: source}", built), built, 0)
+    assert second.build is None
+    assert first.fingerprint() != second.fingerprint()
+    assert saved.differences(
+        {"sip1": {"fingerprint": first.fingerprint(), "changes": list(first.lines())}},
+        "sip1",
+        second,
+    )
+
+
+def test_another_release_is_built_beside_and_costs_a_restart():
+    site_ = site("{asterisk: source}")
+    found = bare(builds=(asterisk.build(site_).name,))
+    files = {file.path: file for file in wanted("{asterisk: source}", found).files}
+    others = {file.path: file for file in wanted(f"{{asterisk: {OTHER}}}", found).files}
+    changed = {path for path, file in files.items() if others[path].content != file.content}
+    assert changed == {source.WRAPPER}
+    assert others[source.WRAPPER].reload is None
+    assert asterisk.checks([source.WRAPPER]) != ()
+    assert make_plan(wanted(f"{{asterisk: {OTHER}}}", found), found, 0).build.version == "22.9.0"
+
+
+def test_a_build_is_what_is_written_for_whatever_a_package_has():
+    found = bare(installed={"asterisk": "1:16.28.0~dfsg-0+deb11u4"})
+    assert versions(site("{asterisk: source}"), found)["asterisk"] == "22.11.0"
+    assert versions(site("{}"), found)["asterisk"] == "1:16.28.0~dfsg-0+deb11u4"
+    text = {f.path: f.content for f in wanted("{asterisk: source}", found).files}
+    assert b"codec_opus" not in text["/etc/asterisk/modules.conf"]
+
+
+def test_kamailio_of_a_series_is_installed_and_replaces_another():
+    found = bare("bookworm", installed={"kamailio": "5.6.3-2", "netbase": "6.4"})
+    plan = make_plan(wanted("{asterisk: source, kamailio: repository}", found), found, 0)
+    assert plan.repository.series == "6.1"
+    assert plan.packages["kamailio"] == "6.1 from https://deb.kamailio.org/kamailio61"
+    assert plan.packages["kamailio-tls-modules"] == plan.packages["kamailio"]
+    assert "netbase" not in plan.packages
+    assert plan.lines()[0] == "+ repository https://deb.kamailio.org/kamailio61"
+    text = next(f for f in plan.desired.files if f.path == repository.SOURCE).content.decode()
+    assert "\nSuites: bookworm\n" in text
+    assert f"\nSigned-By: {repository.KEYRING} E79ACECB87D8DCD2" in text
+
+
+def test_a_repository_that_apt_knows_is_not_added_again():
+    names = dict.fromkeys(asterisk.packages(site("{}"), "debian", "bookworm"), "6.1.4+bpo12")
+    names |= dict.fromkeys(("kamailio", "kamailio-tls-modules"), "6.1.4+bpo12")
+    found = bare("bookworm", installed=names)
+    first = wanted("{kamailio: repository}", found)
+    assert versions(site("{kamailio: repository}"), found)["kamailio"] == "6.1.4+bpo12"
+    file = next(f for f in first.files if f.path == repository.SOURCE)
+    plan = make_plan(first, found, 0)
+    change = next(change for change in plan.changes if change.path == file.path)
+    assert str(change) == f"+ {repository.SOURCE}"
+    fact = next(iter(recorded("sid-applied").files.values()))
+    fact = dataclasses.replace(fact, mode=0o644, owner="root:root", digest=change.after)
+    known = dataclasses.replace(found, files={file.path: fact, repository.KEYRING: fact})
+    again = make_plan(wanted("{kamailio: repository}", known), known, 0)
+    assert again.repository is None
+    assert not {"kamailio", "kamailio-tls-modules"} & again.packages.keys()
+    half = dataclasses.replace(known, files={file.path: fact})
+    assert make_plan(first, half, 0).repository == plan.repository
+
+
+def test_a_release_brings_back_the_build_that_it_had():
+    before = wanted("{asterisk: source, kamailio: repository}", bare())
+    signature = release.Signature(who="me", when="now", purpose="apply", what=())
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        parts = {"release.json": release.dump(before, signature)}
+        parts |= {f"tree{file.path}": file.content for file in before.files}
+        for name, content in parts.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    assert release.load(buffer.getvalue()) == before
+    # by this the host knows which builds are still needed
+    assert f'"{before.build.name}"'.encode() in parts["release.json"]
+
+
+def test_builds_are_read_where_they_were_made_for_this_system():
+    found = sections(recorded_text("bookworm-bare") + "\x1ebuilds\nasterisk-22.9.0-1\nb\n")
+    assert parse(found, 0).builds == ("asterisk-22.9.0-1", "b")
+    assert {source.WRAPPER, source.UNIT_FILE} <= set(make_query(site("{}")).trees)
+
+
+def recorded_text(name):
+    return (hosts_facts.FOLDER / f"{name}.txt").read_text()
+
+
+# --- what is told --------------------------------------------------------------------------------
+
+
+def test_a_system_without_asterisk_is_told_how_it_gets_one():
+    (problem,) = (p for p in problems("{}", bare("bookworm")) if p.severity == "error")
+    assert problem.code == "SD511"
+    assert "`install: {asterisk: source}`" in problem.help
+    assert not [p for p in problems("{asterisk: source}", bare()) if p.severity == "error"]
+
+
+@pytest.mark.parametrize(
+    ("codename", "kamailio", "is_told"),
+    [
+        ("bookworm", "5.6.3-2", True),
+        ("jammy", "5.5.4-1", True),
+        ("noble", "5.7.4-1build3", True),
+        ("noble", "5.7.5-1", False),
+        ("bullseye", "5.4.4-1", False),
+        ("trixie", "6.0.1-1", False),
+    ],
+)
+def test_a_kamailio_that_crashes_with_openssl_3_is_told(codename, kamailio, is_told):
+    found = bare(codename, candidates={"kamailio": kamailio})
+    told = [p for p in problems("{asterisk: source}", found) if p.code == "SD519"]
+    assert bool(told) is is_told
+    for problem in told:
+        assert (problem.severity, kamailio in problem.message) == ("warning", True)
+        assert "install: {kamailio: repository}" in problem.help
+    both = "{asterisk: source, kamailio: repository}"
+    assert not [p for p in problems(both, found) if p.code == "SD519"]
+
+
+def test_a_build_needs_room_until_it_is_there():
+    few = {"/": 2**30 + 2**28, "/var": 2**30 + 2**28, "/etc": 2**30}
+    found = bare(installed={"kamailio": "6.0.1-1"}, free_bytes=few)
+    (problem,) = (p for p in problems("{asterisk: source}", found) if p.severity == "error")
+    assert (problem.code, "1536 MiB are needed" in problem.message) == ("SD512", True)
+    built = dataclasses.replace(found, builds=(asterisk.build(site("{asterisk: source}")).name,))
+    assert problems("{asterisk: source}", built) == []
+
+
+def test_a_build_that_fails_says_why_and_where_the_rest_is():
+    step = BuildAsterisk(build=asterisk.build(site("{asterisk: source}")))
+    assert step.title == "build asterisk 22.11.0"
+    said = b"configure: error: no SSL\nthe whole log: /var/cache/sipdeploy/x.log\n"
+    host = FakeHost(answers={"build": Result(status=1, stdout=b"[CC] a.c\n", stderr=said)})
+    lines = []
+    with pytest.raises(HostFailed) as failed:
+        step.run(host, lines.append)
+    (problem,) = failed.value.diagnostics
+    assert (problem.code, problem.notes) == ("SD540", tuple(said.decode().splitlines()))
+    assert lines == ["[CC] a.c"]
+    name, modules, tarballs = host.asked[0][1:]
+    assert name == step.build.name
+    assert set(modules.split()) == set(asterisk.MODULES)
+    assert tarballs == f"asterisk {ASTERISK.sha256} {RELEASED}"
+    assert host.inputs == [script_text("build_asterisk")]
+
+
+def test_a_repository_that_apt_refuses_is_told_with_the_key_it_needs():
+    wanted_ = repository.repository(site("{kamailio: repository}"))
+    step = AddRepository(repository=wanted_, source=b"Types: deb\n")
+    assert step.title == "add the repository https://deb.kamailio.org/kamailio61"
+    said = b"E: The repository is not signed.\n"
+    host = FakeHost(answers={"repository": Result(status=1, stderr=said)})
+    with pytest.raises(HostFailed) as failed:
+        step.run(host, print)
+    (problem,) = failed.value.diagnostics
+    assert (problem.code, problem.notes) == ("SD541", ("E: The repository is not signed.",))
+    assert wanted_.fingerprint in problem.help
+    assert host.inputs == [b"Types: deb\n"]
