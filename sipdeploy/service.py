@@ -108,5 +108,5 @@ def local_place(path: str) -> str:
     if path == "/etc/kamailio/kamailio.cfg":
         return "/etc/kamailio/local.cfg"
     if folder == "/etc/asterisk":
-        return f"{folder}/local/{name.replace('_users', '').replace('_hints', '')}"
+        return f"{folder}/local/{name.replace('_users', '')}"
     return "/etc/sipdeploy/local.nft" if path == "/etc/sipdeploy/firewall.nft" else ""

@@ -63,7 +63,6 @@ FILES: Sequence[tuple[str, tuple[str, ...] | None]] = (
     ("pjsip.conf", ENDPOINTS),
     ("pjsip_users.conf", ENDPOINTS),
     ("extensions.conf", DIALPLAN),
-    ("extensions_hints.conf", DIALPLAN),
     ("rtp.conf", ("asterisk", "-rx", "module reload res_rtp_asterisk.so")),
     ("voicemail.conf", BOXES),
     ("voicemail_users.conf", BOXES),
@@ -73,7 +72,7 @@ FILES: Sequence[tuple[str, tuple[str, ...] | None]] = (
     ("modules.conf", None),
 )
 # Users alone, so that adding one needs no trial start; the first holds HA1 in mode `asterisk`.
-DATA = ("pjsip_users.conf", "extensions_hints.conf", "voicemail_users.conf")
+DATA = ("pjsip_users.conf", "voicemail_users.conf")
 # Asterisk's logger: `[date] ERROR[id] file.c: text`, with `[C-call]` in a call.
 COMPLAINT = re.compile(
     r"(?P<level>ERROR|WARNING)\[\d+\](?:\[C-\w+\])?:? \S+\.c:(?: \w+:)? ?(?P<text>.*)"
