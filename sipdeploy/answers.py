@@ -221,3 +221,9 @@ def files(digests: str, permissions: str) -> dict[str, PathFact]:
         for path, fact in modes(permissions).items()
         if path in found
     }
+
+
+def room(text: str) -> int:
+    """How many users Kamailio's unit was last written for; 0 where it does not say."""
+    match = re.search(r"Room for (\d+) users", text)
+    return int(match[1]) if match else 0

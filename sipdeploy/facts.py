@@ -72,6 +72,7 @@ class Facts:
     renewals: tuple[str, ...] = ()  # the files by which certbot renews what we had it fetch
     builds: tuple[str, ...] = ()  # of Asterisk, made for this system
     records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # DNS, by `TYPE NAME`
+    room: int = 0  # the users that Kamailio was last sized for
 
     def version(self, package: str) -> str | None:
         """The version that is installed, or else would be; None: neither."""
@@ -163,4 +164,5 @@ def _machine(found: Mapping[str, str], now: float) -> Facts:
         closing_chains=answers.closing_chains(found["chains"]),
         ssh_ports=answers.ssh_ports(found["sockets"], found["connection"]),
         certificate=certificates.parse(found["certificate"].encode(), found["key"].encode()),
+        room=answers.room(found.get("room", "")),
     )

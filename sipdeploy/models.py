@@ -163,6 +163,16 @@ class Service(_Part):
     ] = Field(description="what answers")
 
 
+class Limits(_Part):
+    """What the services are sized for; what is not said follows from the number of users."""
+
+    connections: Annotated[int, BeforeValidator(fields.whole(256, 1_000_000))] | None = Field(
+        default=None,
+        description="WebSockets at once, 0.2 MiB of memory each; default: half as many again as "
+        "users, and at most 32768",
+    )
+
+
 class Versions(_Part):
     """Versions of the services to write for."""
 
@@ -240,5 +250,6 @@ class Site(_Part):
         ],
         Empty,
     ] = Field(default_factory=dict, description="service extensions by number")
+    limits: Annotated[Limits, Empty] = Limits()
     versions: Annotated[Versions, Empty] = Versions()
     install: Annotated[Install, Empty] = Install()

@@ -3,6 +3,7 @@
 Tells all problems at once; knows which systems and versions this release supports.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 
@@ -13,6 +14,7 @@ from sipdeploy.fields import ASTERISK_VERSIONS, KAMAILIO_VERSIONS
 from sipdeploy.plan import desired
 from sipdeploy.service import Port
 from sipdeploy.services import asterisk
+from sipdeploy.services.kamailio import MIB_PER_CONNECTION, Sizes
 from sipdeploy.site import HostEntry, Site
 
 # The oldest release of each system that is supported.
@@ -34,14 +36,15 @@ RANGES = {
 
 
 def problems(
-    site: Site, name: str, facts: Facts, ports: Iterable[Port], *, memory_mib: int
+    site: Site, name: str, facts: Facts, ports: Iterable[Port], *, given: Sizes
 ) -> list[Diagnostic]:
-    """Every reason not to begin, and every warning; `memory_mib` is the shared memory rendered."""
+    """Every reason not to begin, and every warning; `given` is what Kamailio is rendered for."""
     host = site.hosts[name]
     return [
         *system(name, facts),
         *versions(site, name, facts),
-        *room(site, name, facts, memory_mib),
+        *room(site, name, facts),
+        *memory(name, facts, given),
         *clock(name, facts),
         *taken_ports(name, facts, ports),
         *addresses(name, host, facts),
@@ -126,8 +129,8 @@ def _is_known(version: str, known: tuple[str, str]) -> bool:
     return low <= have and have[: len(high)] <= high
 
 
-def room(site: Site, name: str, facts: Facts, memory_mib: int) -> Iterator[Diagnostic]:
-    """Disk for packages and a build while they are missing, and files; memory for Kamailio."""
+def room(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
+    """Disk for packages and a build, while they are missing, and files."""
     build = asterisk.build(site)
     is_bare = not facts.installed.keys() >= {"kamailio"} | ({"asterisk"} if not build else set())
     needed = PACKAGES_BYTES if is_bare else FILES_BYTES
@@ -145,14 +148,21 @@ def room(site: Site, name: str, facts: Facts, memory_mib: int) -> Iterator[Diagn
                 f"make room: `du -xh {path} | sort -h | tail` shows what fills it; "
                 "`apt-get clean` often helps",
             )
-    memory = facts.memory_bytes // MIB
-    if facts.memory_bytes and memory < memory_mib + DAEMONS_MIB:
-        yield _error(
-            "SD513",
-            f"`{name}` has {memory} MiB of memory, and this site needs "
-            f"{memory_mib + DAEMONS_MIB} MiB ({memory_mib} MiB of it shared, for connections)",
-            "use a host with more memory, or fewer users",
-        )
+
+
+def memory(name: str, facts: Facts, given: Sizes) -> Iterator[Diagnostic]:
+    """Memory for what Kamailio shares between its processes, most of it for connections."""
+    has, need = facts.memory_bytes // MIB, given.shared_mib + DAEMONS_MIB
+    if not facts.memory_bytes or has >= need:
+        return
+    fit = given.connections - math.ceil((need - has) / MIB_PER_CONNECTION)
+    fewer = f"`limits: {{connections: {fit // 256 * 256}}}` is what it can carry; or "
+    yield _error(
+        "SD513",
+        f"`{name}` has {has} MiB of memory, and this site needs {need} MiB "
+        f"({given.shared_mib} MiB of it shared, for {given.connections} connections)",
+        f"{fewer if fit >= 256 else ''}use a host with more memory",  # noqa: PLR2004
+    )
 
 
 def clock(name: str, facts: Facts) -> Iterator[Diagnostic]:

@@ -24,6 +24,18 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a host is like, as far as files follow from it: how it is shut, what it was sized for.
+
+    Sizes stay where a user more or less would restart a daemon each time.
+    """
+
+    gate: Gate = Gate()
+    room: int = 0
+    has_user_database: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """What the services render from: one host of the site, the versions on it, and the HA1s."""
 
@@ -32,7 +44,12 @@ class Deployment:
     kamailio: Version
     asterisk: Version
     credentials: Mapping[str, str]
-    gate: Gate = Gate()
+    standing: Standing = Standing()
+
+    @property
+    def gate(self) -> Gate:
+        """How the host is shut."""
+        return self.standing.gate
 
     @property
     def local_address(self) -> str:

@@ -18,6 +18,7 @@ from sipdeploy.hosts import Host, host_failed
 from sipdeploy.plan import Plan, make_plan, saved
 from sipdeploy.plan.desired import make_query, packages, ports
 from sipdeploy.plan.look import Look, look
+from sipdeploy.service import Standing
 from sipdeploy.services import firewall, kamailio, repository
 from sipdeploy.steps import Course, Event, Turn
 
@@ -242,12 +243,9 @@ class Visit:
     def _preflight(self, found: Facts) -> None:
         """Check the host first: what cannot be is not rendered for."""
         site = self._job.site
+        given = kamailio.sizes(site, Standing(room=found.room))
         problems = preflight.problems(
-            site,
-            self.name,
-            found,
-            ports(site, self._entry),
-            memory_mib=kamailio.shared_memory_mib(site),
+            site, self.name, found, ports(site, self._entry), given=given
         )
         self._warnings += tuple(p for p in problems if p.severity != "error")
         if has_errors(problems):

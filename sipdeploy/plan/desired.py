@@ -8,8 +8,16 @@ from sipdeploy.acme import Order
 from sipdeploy.certificates import Material
 from sipdeploy.facts import Facts, Query, upstream
 from sipdeploy.render import ManagedFile
-from sipdeploy.service import Directory, Port
-from sipdeploy.services import SERVICES, asterisk, certbot, file_set, firewall, repository
+from sipdeploy.service import Directory, Port, Standing
+from sipdeploy.services import (
+    SERVICES,
+    asterisk,
+    certbot,
+    file_set,
+    firewall,
+    kamailio,
+    repository,
+)
 from sipdeploy.services.repository import Repository
 from sipdeploy.services.source import UNIT_FILE, WRAPPER, Build
 from sipdeploy.site import HostEntry, Site, Versions
@@ -67,6 +75,7 @@ class Desired:
     order: Order | None = None
     build: Build | None = None
     repository: Repository | None = None
+    notes: tuple[str, ...] = ()  # on sizes, for whoever reads the plan
 
 
 def make_query(site: Site) -> Query:
@@ -124,14 +133,9 @@ def desired(
     # Past the model's check: a host's own version has more digits than the inventory's.
     known = {name: upstream(version or "") for name, version in versions(site, found).items()}
     extra = repository.repository(site)
-    gate = firewall.gate(
-        site,
-        is_ufw_active=found.is_ufw_active,
-        ssh_ports=found.ssh_ports,
-        entry_port=site.hosts[name].port,
-    )
+    standing = _standing(site, name, found)
     wanted = Versions.model_construct(None, **known)
-    files = file_set(site, name, versions=wanted, credentials=credentials, gate=gate).files
+    files = file_set(site, name, versions=wanted, credentials=credentials, standing=standing).files
     if material.pair:
         files = (*files, *certificate_files(material.pair, files))
     files = (*files, *certbot.material(material.acme_root, material.dns_credentials))
@@ -156,7 +160,19 @@ def desired(
         order=acme.order(site),
         build=asterisk.build(site),
         repository=extra,
+        notes=(*kamailio.notes(site, standing), *asterisk.notes(site, standing)),
     )
+
+
+def _standing(site: Site, name: str, found: Facts) -> Standing:
+    gate = firewall.gate(
+        site,
+        is_ufw_active=found.is_ufw_active,
+        ssh_ports=found.ssh_ports,
+        entry_port=site.hosts[name].port,
+    )
+    has_database = asterisk.DATABASE in found.managed
+    return Standing(gate=gate, room=found.room, has_user_database=has_database)
 
 
 def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ...]:

@@ -19,6 +19,7 @@ MOST_COMPARED = 4000
 SECRET = re.compile(r"(?m)^(\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")
 HASH = re.compile(r"\b(?:[0-9a-f]{16}){1,2}\b")  # HA1, and checksums of it
 SECRET_TABLES = ("credentials",)
+UNSHOWN = ("version", "loaded")  # tables that follow from the others
 
 
 def as_text(name: str, plan: Plan, look: Look, *, diffs: bool) -> str:
@@ -32,7 +33,7 @@ def as_text(name: str, plan: Plan, look: Look, *, diffs: bool) -> str:
         change = shown.get(line)
         if change and diffs:
             lines += (f"      {row}" for row in difference(change, plan, look))
-    lines += (f"  = {cost}" for cost in costs(plan, look))
+    lines += (f"  = {said}" for said in (*plan.desired.notes, *costs(plan, look)))
     lines.append(f"  {_total(plan)}")
     return "\n".join(lines)
 
@@ -65,6 +66,7 @@ def as_data(name: str, plan: Plan, look: Look) -> dict[str, Any]:
             {"unit": u.unit, "action": u.action, "enable": not u.is_settled} for u in plan.units
         ],
         "costs": list(costs(plan, look)),
+        "notes": list(plan.desired.notes),
     }
 
 
@@ -163,20 +165,21 @@ def _rows(content: bytes) -> list[str]:
     connection = sqlite3.connect(":memory:")
     try:
         connection.deserialize(content)
-        query = "SELECT table_name FROM version ORDER BY table_name"
-        tables = [row[0] for row in connection.execute(query)]
-        return [
-            f"{table} {key} {value}"
-            for table in tables
-            if re.fullmatch(r"\w+", table)
-            for key, value in connection.execute(
-                f"SELECT key_name, key_value FROM {table} ORDER BY key_name"  # noqa: S608 - \w+
-            )
-        ]
+        query = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        names = [name for (name,) in connection.execute(query) if re.fullmatch(r"\w+", name)]
+        return [row for name in names if name not in UNSHOWN for row in _cells(connection, name)]
     except sqlite3.DatabaseError:
         return ["(a damaged database)"]
     finally:
         connection.close()
+
+
+def _cells(connection: sqlite3.Connection, table: str) -> Iterator[str]:
+    """The rows of a table, without the columns that htable alone wants."""
+    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    chosen = "key_name, key_value" if "key_name" in columns else ", ".join(columns)
+    for row in connection.execute(f"SELECT {chosen} FROM {table} ORDER BY 1"):  # noqa: S608 - \w+
+        yield " ".join((table, *(str(cell) for cell in row)))
 
 
 def _hide(row: str) -> str:

@@ -27,6 +27,7 @@ astlogdir => $work/log
 EOF
 cp -a /etc/asterisk "$work/etc" && printf '[logfiles]\ntrial => warning,error\n' >"$work/etc/logger.conf" &&
     chown -R asterisk: "$work" && chmod 755 "$work" || exit 1
+if [ -e "$work/etc/users.db" ]; then sed -i "s#^dbfile=.*#dbfile=$work/etc/users.db#" "$work/etc/res_config_sqlite3.conf"; fi
 ip link set lo up
 asterisk -f -U asterisk -G asterisk -C "$work/asterisk.conf" >"$work/said" 2>&1 &
 main=$!
@@ -53,9 +54,14 @@ applications() {
 }
 if ask "core waitfullybooted" | grep -q booted; then
     verdict=0
-    wanted=$(cat /etc/asterisk/pjsip.conf /etc/asterisk/pjsip_users.conf | grep -cE '^\[(trunk\]\(webrtc\)|[0-9]+\]\(user\))')
+    wanted=$(cat /etc/asterisk/pjsip.conf /etc/asterisk/pjsip_users.conf 2>/dev/null | grep -cE '^\[(trunk\]\(webrtc\)|[0-9]+\]\(user\))')
     found=$(ask "pjsip show endpoints" | sed -n 's/^Objects found: *//p')
     [ "${found:-0}" -ge "$wanted" ] || complain "of $wanted endpoints in pjsip.conf only ${found:-0} were loaded"
+    if [ -e "$work/etc/users.db" ]; then
+        number=$(sqlite3 "$work/etc/users.db" 'SELECT number FROM users LIMIT 1')
+        ask "pjsip show endpoint $number" | grep -q "^ *Endpoint: *$number" || complain "$number of users.db is no endpoint"
+        ask "pjsip show aor $number" | grep -q "^ *Aor: *$number" || complain "$number of users.db is no aor"
+    fi
     deaf asterisk "$candidate/probes" | while read -r line; do complain "$line"; done
     applications
 fi

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from sipdeploy.render import FileSet
-from sipdeploy.service import Deployment, Gate, parse_version
+from sipdeploy.service import Deployment, Standing, parse_version
 from sipdeploy.services import asterisk, certbot, firewall, kamailio
 from sipdeploy.site import Site, Versions
 
@@ -25,7 +25,7 @@ def file_set(
     *,
     versions: Versions,
     credentials: Mapping[str, str],
-    gate: Gate | None = None,
+    standing: Standing | None = None,
 ) -> FileSet:
     """Every managed file of `host_name`, for daemons of these versions.
 
@@ -40,7 +40,7 @@ def file_set(
         kamailio=parse_version(versions.kamailio),
         asterisk=parse_version(built.version if built else versions.asterisk),
         credentials=credentials,
-        gate=gate or Gate(),
+        standing=standing or Standing(),
     )
     files = (file for module in SERVICES.values() for file in module.files(deployment))
     return FileSet(tuple(sorted(files, key=lambda file: file.path)))

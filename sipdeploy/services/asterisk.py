@@ -11,10 +11,11 @@ from sipdeploy.service import (
     Deployment,
     Directory,
     Port,
+    Standing,
     Verdict,
     prefix_length,
 )
-from sipdeploy.services import source
+from sipdeploy.services import source, user_database
 from sipdeploy.services.source import Build
 from sipdeploy.site import HostEntry, Site
 
@@ -72,7 +73,17 @@ FILES: Sequence[tuple[str, tuple[str, ...] | None]] = (
     ("modules.conf", None),
 )
 # Users alone, so that adding one needs no trial start; the first holds HA1 in mode `asterisk`.
-DATA = ("pjsip_users.conf", "voicemail_users.conf")
+DATA = ("pjsip_users.conf", "voicemail_users.conf", "users.db")
+# Measured: Asterisk reads files of users whole, and in time that grows with the square of their
+# number: 3,000 endpoints reload in 0.5 s, 10,000 in 3 s. Above, it reads them from a database.
+MOST_USERS_IN_FILES = 3000
+DATABASE = "/etc/asterisk/users.db"
+# What it has open is a copy of its own, which is renewed under SQLite's locks, not replaced.
+LIVE_DATABASE = "/var/lib/asterisk/users.db"
+USERS = ("sqlite3", LIVE_DATABASE, f".restore {DATABASE}")
+USER_FILES = ("pjsip_users.conf", "voicemail_users.conf")
+DATABASE_FILES = ("sorcery.conf", "extconfig.conf", "res_config_sqlite3.conf")
+DATABASE_MODULES = ("res_config_sqlite3", "res_sorcery_realtime")
 # Asterisk's logger: `[date] ERROR[id] file.c: text`, with `[C-call]` in a call.
 COMPLAINT = re.compile(
     r"(?P<level>ERROR|WARNING)\[\d+\](?:\[C-\w+\])?:? \S+\.c:(?: \w+:)? ?(?P<text>.*)"
@@ -83,34 +94,37 @@ TRIAL = re.compile(r"^(/tmp/trial\.\w+/etc/|/etc/asterisk/)")
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
-    """The Debian packages. Debian 11 has voicemail in a package of its own."""
+    """The Debian packages. Debian 11 has voicemail in a package of its own.
+
+    The SQLite shell renews the users of a large site.
+    """
     del os_id
-    if site and site.install.source:
-        return source.PACKAGES
-    base = ("asterisk", "asterisk-core-sounds-en-gsm")
+    is_large = has_database(site, Standing(has_user_database=True))
+    shell = ("sqlite3",) if is_large else ()
+    if site.install.source:
+        return (*source.PACKAGES, *shell)
+    base = ("asterisk", "asterisk-core-sounds-en-gsm", *shell)
     return (*base, "asterisk-voicemail") if codename == "bullseye" else base
 
 
 def build(site: Site) -> Build | None:
     """What the host is to build; None: Asterisk is a package."""
-    return source.build(site.install.source, MODULES) if site.install.source else None
+    own = (*MODULES, *DATABASE_MODULES)
+    return source.build(site.install.source, own) if site.install.source else None
 
 
 def files(deployment: Deployment) -> Iterator[ManagedFile]:
     """Every managed file of Asterisk."""
     values = _values(deployment)
-    for name, reload in FILES:
-        yield ManagedFile(
-            path=f"/etc/asterisk/{name}",
-            content=render(f"asterisk/{name}.j2", values),
-            mode=0o640,
-            owner=OWNER,
-            service=NAME,
-            reload=reload,
-            sensitive=name == DATA[0],
-            template=f"asterisk/{name}.j2",
-            is_data=name in DATA,
-        )
+    added = ((name, None) for name in DATABASE_FILES if values["has_database"])
+    for name, reload in (*FILES, *added):
+        if values["has_database"] and name in USER_FILES:
+            continue
+        content = render(f"asterisk/{name}.j2", values)
+        yield _file(name, content, f"asterisk/{name}.j2", reload)
+        if name == "pjsip.conf" and values["has_database"]:
+            users = user_database.content(content.decode(), values["users"], values)
+            yield _file("users.db", users, "(users)", USERS)
     yield ManagedFile(
         path="/etc/systemd/system/asterisk.service.d/sipdeploy.conf",
         content=render("asterisk/override.conf.j2", values),
@@ -124,8 +138,44 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         yield from source.files(wanted.name, NAME)
 
 
+def _file(name: str, content: bytes, template: str, reload: tuple[str, ...] | None) -> ManagedFile:
+    return ManagedFile(
+        path=f"/etc/asterisk/{name}",
+        content=content,
+        mode=0o640,
+        owner=OWNER,
+        service=NAME,
+        reload=reload,
+        sensitive=name in ("pjsip_users.conf", "users.db"),
+        template=template,
+        is_data=name in DATA,
+    )
+
+
+def has_database(site: Site, standing: Standing) -> bool:
+    """Whether Asterisk reads users from a database: where they are many.
+
+    A host that does so goes on until they are half as many, for each way costs a restart.
+    """
+    most = MOST_USERS_IN_FILES // (2 if standing.has_user_database else 1)
+    return len(site.users) > most
+
+
+def notes(site: Site, standing: Standing) -> Iterator[str]:
+    """Where users are read from, for a plan; `standing` tells where they are read from now."""
+    if has_database(site, standing) and not standing.has_user_database:
+        yield (
+            f"asterisk reads users from a database from now on, one by one: there are more than "
+            f"{MOST_USERS_IN_FILES}; it goes back to files below {MOST_USERS_IN_FILES // 2}"
+        )
+    elif standing.has_user_database and not has_database(site, standing):
+        yield f"asterisk reads users from files again: there are {len(site.users)} left"
+
+
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     site = deployment.site
+    is_large = has_database(site, deployment.standing)
+    own = (*(DATABASE_MODULES if is_large else ()), *MODULES)
     # The source has no codec for opus: what services say goes out as ulaw or alaw.
     has_opus = deployment.asterisk >= OPUS_SINCE and not site.install.source
     return {
@@ -140,7 +190,8 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         },
         "rtp": {"start": site.ports.rtp.start, "end": site.ports.rtp.end},
         "codecs": ("opus", "ulaw", "alaw") if has_opus else ("ulaw", "alaw"),
-        "modules": (*MODULES, "codec_opus_open_source") if has_opus else MODULES,
+        "modules": (*own, "codec_opus_open_source") if has_opus else own,
+        "has_database": is_large,
         "digest": _digest(deployment),
         "users": tuple(_users(deployment)),
         "services": tuple(

@@ -5,10 +5,12 @@ import math
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sipdeploy.render import ManagedFile, display_name, render
-from sipdeploy.service import LOOPBACK, Check, Deployment, Directory, Port, Verdict
+from sipdeploy.service import LOOPBACK, Check, Deployment, Directory, Port, Standing, Verdict
+from sipdeploy.services.user_database import serialized
 from sipdeploy.site import HostEntry, Site
 
 NAME = "kamailio"
@@ -25,13 +27,8 @@ DIRECTORIES = (
 )
 # tls.cfg is read when Kamailio starts and by tls.reload; the tables by htable.reload, one by one.
 RELOAD_TLS = ("kamcmd", "tls.reload")
-RELOAD_TABLES = (
-    "sh",
-    "-c",
-    'for table in "$@"; do kamcmd htable.reload "$table" || exit; done',
-    "sipdeploy",
-    *TABLES,
-)
+RELOAD_TABLES = ("sh", "/etc/kamailio/tables.sh")
+NOTHING: tuple[str, ...] = ()
 
 # Measured: a WSS connection takes 134 to 160 KiB of shared memory; 100,000 users load into 64 MiB
 # of private memory (sip-config.md 3.6). Memory that nobody uses is not touched, so room is cheap.
@@ -39,6 +36,8 @@ MIB_PER_CONNECTION = 0.2
 MIB_PER_USER = 0.0006
 BASE_CONNECTIONS = 256
 CONNECTIONS_PER_USER = 1.5
+# Of more users than 21,674 a part is connected at once; who expects more says so in the inventory.
+MOST_CONNECTIONS = 32768
 BASE_SHARED_MIB = 96
 BASE_PRIVATE_MIB = 16
 
@@ -70,25 +69,48 @@ def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
     )
 
 
-def connections(site: Site) -> int:
-    """How many WebSocket connections are provided for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What Kamailio is given: `room` in users and their connections, memory in MiB."""
 
-    In four steps to each doubling, for a change of it costs a restart: one more user seldom does.
+    room: int
+    connections: int
+    shared_mib: int
+    private_mib: int  # of each process: the whole of a table passes through it when it loads
+
+    @property
+    def most_users(self) -> int:
+        """The users above which the room doubles."""
+        return math.floor((self.room - BASE_CONNECTIONS) / CONNECTIONS_PER_USER)
+
+
+def sizes(site: Site, standing: Standing) -> Sizes:
+    """What is provided for; all of it follows from the room, a power of two.
+
+    A change of it costs a restart. So it doubles, and shrinks only where a quarter would do.
     """
     need = math.ceil(BASE_CONNECTIONS + CONNECTIONS_PER_USER * len(site.users))
-    step = 1 << (need.bit_length() - 3)
-    return math.ceil(need / step) * step
+    step = 1 << (need - 1).bit_length()
+    room = standing.room if standing.room == 2 * step else step
+    connections = site.limits.connections or min(room, MOST_CONNECTIONS)
+    return Sizes(
+        room=room,
+        connections=connections,
+        shared_mib=math.ceil(
+            BASE_SHARED_MIB + MIB_PER_CONNECTION * connections + MIB_PER_USER * room
+        ),
+        private_mib=math.ceil(BASE_PRIVATE_MIB + MIB_PER_USER * room),
+    )
 
 
-def shared_memory_mib(site: Site) -> int:
-    """Shared memory to ask for, MiB: TLS state of the connections, and the tables."""
-    per_connection = MIB_PER_CONNECTION + MIB_PER_USER
-    return math.ceil(BASE_SHARED_MIB + per_connection * connections(site))
-
-
-def private_memory_mib(site: Site) -> int:
-    """Private memory of a process, MiB: the whole of a table passes through it when it loads."""
-    return math.ceil(BASE_PRIVATE_MIB + MIB_PER_USER * connections(site))
+def notes(site: Site, standing: Standing) -> Iterator[str]:
+    """What changes in size, for a plan."""
+    now = sizes(site, standing)
+    if standing.room and now.room != standing.room:
+        yield (
+            f"kamailio restarts for its size: room for {now.room} users and their connections, "
+            f"so far {standing.room}; it does so again above {now.most_users} users"
+        )
 
 
 def listen_address(host: HostEntry) -> str:
@@ -103,6 +125,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
     for path, template, mode, reload in (
         (CONFIGURATION, "kamailio/kamailio.cfg.j2", 0o640, None),
         ("/etc/kamailio/tls.cfg", "kamailio/tls.cfg.j2", 0o640, RELOAD_TLS),
+        (RELOAD_TABLES[1], "kamailio/tables.sh.j2", 0o640, NOTHING),
         (
             "/etc/systemd/system/kamailio.service.d/sipdeploy.conf",
             "kamailio/override.conf.j2",
@@ -156,7 +179,7 @@ def credential_sums(domain: str, credentials: Mapping[str, str]) -> bytes:
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     site = deployment.site
-    count = connections(site)
+    given = sizes(site, deployment.standing)
     return {
         "domain": site.domain,
         "authentication": site.authentication,
@@ -170,11 +193,12 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
             "port": site.ports.wss,
         },
         "origins": site.origins,
-        "connections": count,
-        "table_size": min(14, max(8, math.ceil(math.log2(count)))),
-        "shared_memory_mib": shared_memory_mib(site),
-        "private_memory_mib": private_memory_mib(site),
-        "open_files": max(65536, 2 * count),
+        "room": given.room,
+        "connections": given.connections,
+        "table_size": min(14, given.room.bit_length() - 1),
+        "shared_memory_mib": given.shared_mib,
+        "private_memory_mib": given.private_mib,
+        "open_files": max(65536, 2 * given.connections),
         "lowest_port": min(site.ports.wss, site.ports.kamailio, site.ports.registrar),
     }
 
@@ -202,23 +226,21 @@ def database(tables: Mapping[str, Iterable[tuple[str, str]]]) -> bytes:
     connection.execute("PRAGMA page_size=4096")
     connection.execute("CREATE TABLE version (table_name TEXT PRIMARY KEY, table_version INTEGER)")
     connection.execute("BEGIN")
-    for table, rows in tables.items():
+    held = {table: sorted(rows) for table, rows in tables.items()}
+    digest = hashlib.sha256(repr(held).encode()).hexdigest()[:24]
+    for table, rows in {**held, "loaded": [("digest", digest)]}.items():
         connection.execute(f"INSERT INTO version VALUES ('{table}', 2)")  # noqa: S608  # our names
         connection.execute(
-            f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, key_name TEXT, key_type INTEGER,"
-            " value_type INTEGER, key_value TEXT, expires INTEGER)"
+            f"CREATE TABLE {table} (key_name TEXT PRIMARY KEY, key_type INTEGER,"
+            " value_type INTEGER, key_value TEXT, expires INTEGER) WITHOUT ROWID"
         )
         connection.executemany(
             f"INSERT INTO {table} (key_name, key_type, value_type, key_value, expires)"  # noqa: S608
             " VALUES (?, 0, 0, ?, 0)",
-            sorted(rows),
+            rows,
         )
     connection.execute("COMMIT")
-    content = bytearray(connection.serialize())
-    connection.close()
-    # Bytes 92 to 99 only tell which SQLite wrote last (fileformat2.html, 1.3.23).
-    content[92:100] = bytes(8)
-    return bytes(content)
+    return serialized(connection)
 
 
 def listens(site: Site, host: HostEntry) -> Sequence[Port]:

@@ -19,7 +19,8 @@ from sipdeploy.plan import make_plan, saved
 from sipdeploy.plan.desired import desired, make_query, ports, versions
 from sipdeploy.plan.look import Look
 from sipdeploy.plan.text import as_data, as_text
-from sipdeploy.services import asterisk, repository, source
+from sipdeploy.service import Standing
+from sipdeploy.services import asterisk, kamailio, repository, source
 from sipdeploy.site import load_site
 from sipdeploy.steps import AddRepository, BuildAsterisk
 
@@ -51,7 +52,9 @@ def problems(install, found):
     site_ = site(install)
     listens = ports(site_, site_.hosts["sip1"])
     found = dataclasses.replace(found, **fine)
-    return preflight.problems(site_, "sip1", found, listens, memory_mib=128)
+    return preflight.problems(
+        site_, "sip1", found, listens, given=kamailio.sizes(site_, Standing())
+    )
 
 
 # --- what there is to choose ---------------------------------------------------------------------
@@ -242,7 +245,7 @@ def test_a_build_that_fails_says_why_and_where_the_rest_is():
     assert lines == ["[CC] a.c"]
     name, modules, tarballs = host.asked[0][1:]
     assert name == step.build.name
-    assert set(modules.split()) == set(asterisk.MODULES)
+    assert set(modules.split()) == {*asterisk.MODULES, *asterisk.DATABASE_MODULES}
     assert tarballs == f"asterisk {ASTERISK.sha256} {RELEASED}"
     assert host.inputs == [script_text("build_asterisk")]
 

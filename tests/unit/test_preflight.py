@@ -1,9 +1,12 @@
+import re
+
 import pytest
 from hosts_facts import recorded
 
 from sipdeploy import preflight
 from sipdeploy.answers import Socket
 from sipdeploy.plan.desired import ports
+from sipdeploy.services import kamailio
 from sipdeploy.site import load_site
 
 GIB = 1024**3
@@ -29,10 +32,13 @@ def facts(**changes):
     return recorded("sid-applied", **{**fine, **changes})
 
 
-def told(found, *, host="{address: 10.0.0.1}", install="{}", memory_mib=128):
+SMALL = kamailio.Sizes(room=512, connections=512, shared_mib=200, private_mib=17)
+
+
+def told(found, *, host="{address: 10.0.0.1}", install="{}", given=SMALL):
     wanted = site(host, install)
     listens = ports(wanted, wanted.hosts["sip1"])
-    return preflight.problems(wanted, "sip1", found, listens, memory_mib=memory_mib)
+    return preflight.problems(wanted, "sip1", found, listens, given=given)
 
 
 def words(problem):
@@ -117,3 +123,15 @@ def test_a_port_on_another_address_is_free():
     assert told(facts(sockets=(other,))) == []
     everywhere = Socket(proto="udp", address="*", port=5060, program="", pid=0)
     assert "a program on `sip1`" in told(facts(sockets=(everywhere,)))[0].message
+
+
+def test_memory_that_a_host_has_not_is_told_with_what_it_can_carry():
+    given = kamailio.Sizes(room=262_144, connections=32_768, shared_mib=6807, private_mib=174)
+    assert told(facts(memory_bytes=8 * GIB), given=given) == []
+    (problem,) = told(facts(memory_bytes=4 * GIB), given=given)
+    assert "4096 MiB of memory, and this site needs 7063 MiB (6807 MiB of it" in problem.message
+    fit = int(re.search(r"connections: (\d+)", problem.help)[1])
+    assert fit == 17_920
+    assert 6807 - 0.2 * (32_768 - fit) + 256 <= 4096
+    (hopeless,) = told(facts(memory_bytes=GIB // 8), given=given)
+    assert hopeless.help == "use a host with more memory"

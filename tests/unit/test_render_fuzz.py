@@ -13,6 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sipdeploy.fields import PortRange
+from sipdeploy.models import Limits
 from sipdeploy.render import display_name
 from sipdeploy.services import file_set, kamailio
 from sipdeploy.site import HostEntry, Ports, Service, Site, User, Versions, load_site
@@ -142,6 +143,7 @@ def site(**hostile) -> Site:
         origins=(value["origin"],),
         users={value["number"]: user},
         services={value["service"]: Service.model_construct(kind=value["kind"])},
+        limits=Limits(),
         versions=Versions(),
     )
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sipdeploy.service import LOOPBACK, parse_version
-from sipdeploy.services import SERVICES, asterisk, certbot, file_set, kamailio
+from sipdeploy.service import LOOPBACK, Standing, parse_version
+from sipdeploy.services import SERVICES, asterisk, certbot, file_set, kamailio, user_database
 from sipdeploy.site import Versions, load_site
 
 SAMPLES = Path(__file__).parent.parent / "golden" / "kamailio-c"
@@ -242,26 +242,28 @@ def many(count):
     return inventory("{" + ", ".join(f"{n}: " for n in range(100000, 100000 + count)) + "}")
 
 
+def of_size(count, more=""):
+    site = inventory("{11: {name: Alice, voicemail: yes}}", more)
+    users = {str(100_000 + number): site.users["11"] for number in range(count)}
+    return site.model_copy(update={"users": users})
+
+
 @pytest.mark.parametrize(
     ("users", "sizes"),
     [
-        (2, (320, 161, 17, 9, 65536)),
+        (2, (512, 199, 17, 9, 65536)),
         (5000, (8192, 1740, 21, 13, 65536)),
-        (100_000, (163_840, 32963, 115, 14, 327_680)),
+        (100_000, (32_768, 6807, 174, 14, 65536)),
     ],
 )
 def test_sizes_follow_from_the_number_of_users(users, sizes):
     connections, shared, private, table, open_files = sizes
-    site = inventory("{11: }")
-    site = site.model_copy(
-        update={"users": {str(100_000 + n): site.users["11"] for n in range(users)}}
-    )
-    files = tree(site)
+    files = tree(of_size(users))
     text = text_of(files, "/etc/kamailio/kamailio.cfg")
     assert f"\ntcp_max_connections={connections}\ntls_max_connections={connections}\n" in text
     assert f'"credentials=>size={table};' in text
     unit = text_of(files, "/etc/systemd/system/kamailio.service.d/sipdeploy.conf")
-    assert f"-m {shared} -M {private}\n" in unit
+    assert f"-m {shared} -M {private} -X fm\n" in unit
     assert f"LimitNOFILE={open_files}\n" in unit
     rows = dict(rows_of(database_of(files), "credentials"))
     assert len(rows) == users
@@ -269,19 +271,140 @@ def test_sizes_follow_from_the_number_of_users(users, sizes):
 
 def test_memory_is_never_less_than_what_was_measured():
     """sip-config.md 3.6: 64 MiB + 0.2 a connection; 64 MiB private load 100,000 users."""
-    for count in (0, 1, 100, 5000):
-        site = many(count)
-        assert kamailio.connections(site) >= 1.5 * count
-        least = 64 + 0.2 * kamailio.connections(site) + 0.0002 * count
-        assert kamailio.shared_memory_mib(site) >= least
-        assert kamailio.private_memory_mib(site) >= 8
+    for count in (0, 1, 100, 5000, 100_000):
+        given = kamailio.sizes(of_size(count), Standing())
+        assert given.connections >= min(1.5 * count, 32_768)
+        assert given.shared_mib >= 64 + 0.2 * given.connections + 0.0002 * count
+        assert given.private_mib >= 8 + 0.00056 * count
 
 
-def test_one_user_more_seldom_changes_a_size():
-    """A change of a size costs a restart."""
-    sizes = [kamailio.connections(many(count)) for count in range(0, 600, 7)]
-    assert len(set(sizes)) < 12
-    assert sizes == sorted(sizes)
+def test_the_inventory_may_say_how_many_connections_there_will_be():
+    given = kamailio.sizes(of_size(100_000, "limits: {connections: 100000}"), Standing())
+    assert (given.connections, given.room) == (100_000, 262_144)
+    assert given.shared_mib > 20_000
+    small = kamailio.sizes(of_size(100_000, "limits: {connections: 1000}"), Standing())
+    assert small.shared_mib < 500
+
+
+def test_growing_by_a_user_changes_a_size_at_few_steps_and_at_each_once():
+    """A change of a size costs a restart: the room doubles, and shrinks at a quarter only."""
+    standing, steps = Standing(), []
+    for count in (*range(0, 6000, 10), *range(6000, 0, -10), *range(0, 6000, 10)):
+        site = of_size(0).model_copy(update={"users": range(count)})
+        room = kamailio.sizes(site, standing).room
+        assert room >= 256 + 1.5 * count
+        if room != standing.room:
+            steps.append(count)
+        standing = Standing(room=room)
+    up = [0, 10, 180, 520, 1200, 2570, 5300]
+    assert steps[:7] == up
+    assert len(steps) <= 16, steps
+    back_and_forth = [5290, 5291] * 20
+    rooms = []
+    for count in back_and_forth:
+        site = of_size(0).model_copy(update={"users": range(count)})
+        standing = Standing(room=kamailio.sizes(site, standing).room)
+        rooms.append(standing.room)
+    assert rooms[1:] == [rooms[1]] * (len(rooms) - 1)
+
+
+def test_a_plan_names_a_step_and_the_next_one():
+    assert list(kamailio.notes(of_size(5290), Standing(room=8192))) == []
+    (note,) = kamailio.notes(of_size(5291), Standing(room=8192))
+    assert "room for 16384 users" in note
+    assert "so far 8192" in note
+    assert "again above 10752 users" in note
+    assert kamailio.sizes(of_size(10_752), Standing()).room == 16_384
+    assert kamailio.sizes(of_size(10_753), Standing()).room == 32_768
+    assert list(kamailio.notes(of_size(5291), Standing())) == []  # a host that is new
+
+
+# --- users of a large site ----------------------------------------------------------------------
+
+MANY = asterisk.MOST_USERS_IN_FILES + 1
+
+
+def users_database(site, version="22.10.1"):
+    files = {file.path: file for file in tree(site, of=("6.1.5", version)).files}
+    assert files[asterisk.DATABASE].reload == asterisk.USERS
+    return opened(files[asterisk.DATABASE].content)
+
+
+def row(connection, view, key, number):
+    found = connection.execute(f"SELECT * FROM {view} WHERE {key} = ?", (number,))
+    return dict(zip((column[0] for column in found.description), found.fetchone(), strict=True))
+
+
+def test_asterisk_reads_users_from_a_database_where_they_are_many():
+    few, many = tree(of_size(MANY - 1)), tree(of_size(MANY))
+    own = {f"/etc/asterisk/{name}" for name in (*asterisk.DATABASE_FILES, "users.db")}
+    files = {f"/etc/asterisk/{name}" for name in asterisk.USER_FILES}
+    for made, there, absent in ((few, files, own), (many, own, files)):
+        paths = {file.path for file in made.files}
+        assert there <= paths
+        assert not absent & paths
+    assert "#include pjsip_users.conf" in text_of(few, "/etc/asterisk/pjsip.conf")
+    assert "#include" not in text_of(many, "/etc/asterisk/pjsip.conf")
+    assert "#include" not in text_of(many, "/etc/asterisk/voicemail.conf")
+    assert "load=res_sorcery_realtime.so" in text_of(many, "/etc/asterisk/modules.conf")
+    assert "load=res_sorcery_realtime.so" not in text_of(few, "/etc/asterisk/modules.conf")
+    assert "sqlite3" in asterisk.packages(of_size(MANY), "debian", "sid")
+    assert "sqlite3" not in asterisk.packages(of_size(10), "debian", "sid")
+
+
+def test_a_host_near_the_limit_stays_as_it_is():
+    has = Standing(has_user_database=True)
+    half = asterisk.MOST_USERS_IN_FILES // 2
+    assert asterisk.has_database(of_size(half + 1), has)
+    assert not asterisk.has_database(of_size(half + 1), Standing())
+    assert not asterisk.has_database(of_size(half), has)
+    (there,) = asterisk.notes(of_size(MANY), Standing())
+    assert f"more than {MANY - 1}" in there
+    (back,) = asterisk.notes(of_size(half), has)
+    assert "from files again" in back
+    assert not [*asterisk.notes(of_size(MANY), has), *asterisk.notes(of_size(half), Standing())]
+
+
+@pytest.mark.parametrize("mode", ["kamailio", "asterisk"])
+@pytest.mark.parametrize("version", ["16.28.0", "22.10.1"])
+def test_a_user_is_the_same_endpoint_from_the_database_as_from_a_file(mode, version):
+    site = of_size(MANY, f"authentication: {mode}")
+    few = tree(of_size(2, f"authentication: {mode}"), of=("6.1.5", version))
+    text = text_of(few, "/etc/asterisk/pjsip.conf") + text_of(
+        few, "/etc/asterisk/pjsip_users.conf"
+    )
+    connection = users_database(site, version)
+    views = {"user": "endpoints", "contacts": "aors"}
+    views |= {"password": "auths"} if mode == "asterisk" else {}
+    for template, view in views.items():
+        own = re.search(rf"^\[100001\]\({template}\)\n([^[]*)", text, re.MULTILINE)[1]
+        wanted = user_database.settings(text, template)
+        pairs = [line.split("=", 1) for line in own.splitlines() if line]
+        wanted |= {key: value.replace("\\;", ";") for key, value in pairs}
+        found = {k: str(v) for k, v in row(connection, view, "id", "100001").items() if v}
+        assert found.pop("id") == "100001"
+        # a phone asks for its own: of all at once the database is never asked
+        left = {"mailboxes"} if view == "endpoints" else set()
+        assert found == {key: value for key, value in wanted.items() if key not in left}
+    box = row(connection, "mailboxes", "mailbox", "100001")
+    assert (box["context"], box["fullname"]) == ("default", "Alice")
+    connection.close()
+
+
+def test_the_database_has_boxes_of_those_alone_who_have_one():
+    site = of_size(MANY)
+    site.users["100007"] = site.users["100000"].model_copy(update={"voicemail": False, "name": ""})
+    connection = users_database(site)
+    (count,) = connection.execute("SELECT count(*) FROM mailboxes").fetchone()
+    assert count == MANY - 1
+    assert row(connection, "aors", "id", "100007")["mailboxes"] == ""
+    assert row(connection, "endpoints", "id", "100007")["callerid"] == "<100007>"
+    plan = connection.execute("EXPLAIN QUERY PLAN SELECT * FROM endpoints WHERE id = '1'")
+    assert "USING PRIMARY KEY" in plan.fetchone()[3]
+    # Asterisk asks for endpoints with boxes when it starts: each would be kept in memory
+    asked = connection.execute("SELECT count(*) FROM endpoints WHERE mailboxes != ''")
+    assert asked.fetchone() == (0,)
+    connection.close()
 
 
 # --- the database --------------------------------------------------------------------------------
@@ -331,11 +454,10 @@ def test_schema_is_what_htable_and_db_sqlite_read():
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert connection.execute("PRAGMA journal_mode").fetchall() != [("wal",)]
     versions = dict(connection.execute("SELECT table_name, table_version FROM version"))
-    assert versions == dict.fromkeys(kamailio.TABLES, 2)
+    assert versions == dict.fromkeys((*kamailio.TABLES, "loaded"), 2)
     for table in kamailio.TABLES:
         columns = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
         assert columns == {
-            "id": "INTEGER",
             "key_name": "TEXT",
             "key_type": "INTEGER",
             "value_type": "INTEGER",
@@ -355,7 +477,7 @@ def test_an_empty_table_is_there_too():
 def test_every_table_that_kamailio_loads_is_in_the_database():
     files = tree(inventory())
     text = text_of(files, "/etc/kamailio/kamailio.cfg")
-    assert set(re.findall(r"dbtable=(\w+);", text)) == set(kamailio.TABLES)
+    assert set(re.findall(r"dbtable=(\w+);", text)) == {*kamailio.TABLES, "loaded"}
 
 
 # --- what kamailio -c says -----------------------------------------------------------------------
@@ -431,7 +553,8 @@ def test_what_a_trial_start_asked_for_is_placed_where_it_can_be():
 
 def test_a_daemon_is_started_on_trial_unless_only_users_change():
     code = {"/etc/kamailio/kamailio.cfg", "/etc/asterisk/rtp.conf"}
-    data = {file.path for file in tree(inventory()).files if file.is_data}
+    sites = (inventory(), of_size(MANY))
+    data = {file.path for site in sites for file in tree(site).files if file.is_data}
     own = {f"/etc/asterisk/{name}" for name in asterisk.DATA}
     assert data == {kamailio.DATABASE, kamailio.SUMS, *own}
     for module, script in ((kamailio, "trial_kamailio"), (asterisk, "trial_asterisk")):

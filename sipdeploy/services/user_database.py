@@ -1,0 +1,116 @@
+"""The users of a large site as Asterisk reads them: one by one, when it needs one, from SQLite.
+
+Files are read whole, and in time that grows with the square of the users (see docs/size.md); a
+view over a table answers for one user by its key, whatever the number of users.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sipdeploy.render import asterisk_name, token
+
+SECTION = re.compile(r"^\[([\w-]+)\](?:\(([^)]*)\))?", re.MULTILINE)
+SETTING = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
+
+
+def settings(pjsip: str, template: str) -> dict[str, str]:
+    """What a section that uses a template of `pjsip.conf` has, without its type.
+
+    So that a user is the same endpoint from the database as it is from a file.
+    """
+    marks = [*SECTION.finditer(pjsip)]
+    ends = [*(mark.start() for mark in marks[1:]), len(pjsip)]
+    found: dict[str, str] = {}
+    for mark, end in zip(marks, ends, strict=True):
+        words = [word.strip() for word in (mark[2] or "").split(",")]
+        if mark[1] == template and "!" in words:
+            for word in words:
+                found |= settings(pjsip, word) if word != "!" else {}
+            rows = SETTING.findall(pjsip, mark.end(), end)
+            found |= {key: value.replace("\\;", ";") for key, value in rows}
+    return {key: value for key, value in found.items() if key != "type"}
+
+
+def content(pjsip: str, users: Iterable[Mapping[str, Any]], values: Mapping[str, Any]) -> bytes:
+    """The database for `users`, with the settings of `pjsip.conf`; equal input, equal bytes."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("PRAGMA page_size=4096")
+    connection.execute("BEGIN")
+    connection.execute(
+        "CREATE TABLE users (number TEXT PRIMARY KEY, name TEXT, voicemail INTEGER, digest TEXT)"
+        " WITHOUT ROWID"
+    )
+    rows = sorted(_row(user, values["authentication"]) for user in users)
+    connection.executemany("INSERT INTO users VALUES (?, ?, ?, ?)", rows)
+    for name, columns in _views(pjsip, values).items():
+        chosen = ", ".join(f"{expression} AS {column}" for column, expression in columns.items())
+        boxes = " WHERE voicemail" if name == "mailboxes" else ""
+        connection.execute(f"CREATE VIEW {name} AS SELECT {chosen} FROM users{boxes}")  # noqa: S608
+    connection.execute("COMMIT")
+    return serialized(connection)
+
+
+def _row(user: Mapping[str, Any], authentication: str) -> tuple[str, str, int, str]:
+    digest = token(user["digest"]) if authentication == "asterisk" else ""
+    name = asterisk_name(user["caller_name"])
+    return token(user["number"]), name, int(user["voicemail"]), digest
+
+
+def _views(pjsip: str, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The tables that extconfig.conf names: each column with its expression in SQL."""
+    trunk = f"sip:{values['trunk']['address']}:{values['trunk']['port']};lr;number="
+    named = "CASE name WHEN '' THEN '' ELSE '\"' || name || '\" ' END || '<' || number || '>'"
+    contact = f"'sip:' || number || {_quoted('@' + values['domain'])}"
+    is_judge = values["authentication"] == "asterisk"
+    views = {
+        "endpoints": {
+            **_constants(pjsip, "user"),
+            "id": "number",
+            "aors": "number",
+            **({"auth": "number"} if is_judge else {}),
+            "outbound_proxy": f"{_quoted(trunk)} || number",
+            "callerid": named,
+            # Asterisk asks for those that have some when it starts: phones ask for theirs
+            "mailboxes": "''",
+        },
+        "aors": {
+            **_constants(pjsip, "contacts"),
+            "id": "number",
+            **({} if is_judge else {"contact": contact}),
+            "mailboxes": "CASE WHEN voicemail THEN number || '@default' ELSE '' END",
+            "voicemail_extension": _quoted(values["voicemail_number"] or ""),
+            "qualify_frequency": "0",
+        },
+        "mailboxes": {
+            "mailbox": "number",
+            "context": "'default'",
+            "password": "'-'",
+            "fullname": "name",
+        },
+    }
+    if is_judge:
+        views["auths"] = {
+            **_constants(pjsip, "password"),
+            "id": "number",
+            "username": "number",
+            values["digest"]["key"]: "digest",
+        }
+    return views
+
+
+def _constants(pjsip: str, template: str) -> dict[str, str]:
+    return {key: _quoted(value) for key, value in settings(pjsip, template).items()}
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def serialized(connection: sqlite3.Connection) -> bytes:
+    """The bytes of a database, without those that only tell which SQLite wrote them."""
+    made = bytearray(connection.serialize())
+    connection.close()
+    made[92:100] = bytes(8)  # fileformat2.html, 1.3.23
+    return bytes(made)
