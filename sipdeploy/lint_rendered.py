@@ -32,7 +32,7 @@ def rule(code: str) -> Callable[[Check], Check]:
 
 def lint_rendered(files: Tree) -> list[Diagnostic]:
     """Judge the files of one host, `/etc/...` to text: every problem of SD41x, all errors."""
-    kamailio = {p: _blank_comments(t) for p, t in files.items() if p.startswith("/etc/kamailio/")}
+    kamailio = {p: _blank_comments(t) for p, t in files.items() if _KAMAILIO.match(p)}
     sections = lint_pjsip.sections(files)
     found = [(code, place) for code, check in RULES.items() for place in check(kamailio)]
     found += [
@@ -56,6 +56,7 @@ def _diagnostic(code: str, place: Place, text: str) -> Diagnostic:
     )
 
 
+_KAMAILIO = re.compile(r"/etc/kamailio/.*\.cfg\Z")
 # Strings come first, so that `#` and `//` inside of them begin no comment.
 _TOKEN = re.compile(r'("(?:\\.|[^"\\])*")|(/\*.*?\*/|//[^\n]*|#(?![!@])[^\n]*)', re.DOTALL)
 

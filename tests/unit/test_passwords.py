@@ -2,6 +2,7 @@ import sys
 
 import pytest
 
+from sipdeploy import passwords
 from sipdeploy.passwords import (
     NoPasswordError,
     parse_secrets,
@@ -150,3 +151,20 @@ def test_a_bad_file_is_told_without_showing_it(text, code):
 
 def test_a_file_without_users_is_empty():
     assert parse_secrets("users:\n", "s").passwords == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'users:\n  "1001": abcdEFGH12\n  "0102": zzzzzzzzz9\n',
+        '# Keep it safe: "x"\n\n# twice\nusers:\n  "1001": abcdEFGH12\n',
+        'users:\n  "1001": abcdEFGH12\n  "1001": abcdEFGH13\n',
+        'users:\n  "1001": null\n',
+        'users:\n  "1001": 0x12345678 # mine\n',
+        "users:\n",
+    ],
+)
+def test_a_file_as_it_is_written_is_read_as_any_yaml_is(text, monkeypatch):
+    quick = passwords.parse_secrets(text, "secrets.yaml")
+    monkeypatch.setattr(passwords, "_as_written", lambda *_: None)
+    assert quick == passwords.parse_secrets(text, "secrets.yaml")
