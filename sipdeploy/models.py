@@ -163,13 +163,17 @@ class Service(_Part):
     ] = Field(description="what answers")
 
 
+# Of more users than this a part is connected at once; who expects more says so.
+MOST_CONNECTIONS = 32_768
+
+
 class Limits(_Part):
     """What the services are sized for; what is not said follows from the number of users."""
 
     connections: Annotated[int, BeforeValidator(fields.whole(256, 1_000_000))] | None = Field(
         default=None,
         description="WebSockets at once, 0.2 MiB of memory each; default: half as many again as "
-        "users, and at most 32768",
+        f"users, and at most {MOST_CONNECTIONS}",
     )
 
 

@@ -6,6 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import listed
+from sipdeploy.models import MOST_CONNECTIONS
 from sipdeploy.rules import Finding, Subject, rule
 
 if TYPE_CHECKING:
@@ -67,6 +68,23 @@ def many_users_in_asterisk(subject: Subject) -> Iterator[Finding]:
             span=subject.value(("authentication",)),
             label=f"fit for up to {ASTERISK_USERS}",
             help="write `authentication: kamailio`",
+        )
+
+
+@rule("SD319", "note")
+def fewer_connections_than_users(subject: Subject) -> Iterator[Finding]:
+    """Fewer connections than users: who comes when all are taken finds the port closed.
+
+    Each connection takes 0.2 MiB of memory, so not all of very many users are provided for.
+    """
+    users, limit = len(subject.site.users), subject.site.limits.connections
+    connections = limit or MOST_CONNECTIONS
+    if users > connections:
+        yield Finding(
+            message=f"{connections} phones can be connected at once, of {users} users",
+            span=subject.value(("limits", "connections")),
+            help=f"to connect all write `limits: {{connections: {users}}}`, "
+            f"which takes {users // 5} MiB of memory",
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sipdeploy.models import MOST_CONNECTIONS
 from sipdeploy.render import ManagedFile, display_name, render
 from sipdeploy.service import LOOPBACK, Check, Deployment, Directory, Port, Standing, Verdict
 from sipdeploy.services.user_database import serialized
@@ -36,8 +37,6 @@ MIB_PER_CONNECTION = 0.2
 MIB_PER_USER = 0.0006
 BASE_CONNECTIONS = 256
 CONNECTIONS_PER_USER = 1.5
-# Of more users than 21,674 a part is connected at once; who expects more says so in the inventory.
-MOST_CONNECTIONS = 32768
 BASE_SHARED_MIB = 96
 BASE_PRIVATE_MIB = 16
 

@@ -117,3 +117,8 @@ def test_a_file_whose_name_has_a_line_break_is_passed_over():
     )
     found = answers.modes(text)
     assert found.keys() == {"/etc/kamailio/a", "/etc/kamailio/b"}
+
+
+def test_the_room_of_a_host_is_that_of_its_unit():
+    assert answers.room("# Managed by x; Room for 8192 users; memory and files for 512") == 8192
+    assert answers.room("# Managed by sipdeploy.") == 0

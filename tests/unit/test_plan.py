@@ -8,10 +8,12 @@ from sipdeploy import acme, certificates
 from sipdeploy.acme import Order
 from sipdeploy.answers import Managed, PathFact
 from sipdeploy.candidate import archive, table
-from sipdeploy.plan import NO_UNIT, make_plan
+from sipdeploy.plan import NO_UNIT, make_plan, text
 from sipdeploy.plan.desired import Desired, made_files
+from sipdeploy.plan.look import Look
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Check, Directory
+from sipdeploy.services import user_database
 from sipdeploy.site import load_site
 
 RELOAD = ("kamcmd", "tls.reload")
@@ -305,3 +307,38 @@ def test_a_service_that_the_site_has_no_more_is_stopped():
     found = plan(desired(), as_is(before))
     assert [unit.action for unit in found.units] == ["none", "none", "stop"]
     assert "! stop sipdeploy-firewall.service" in found.lines()
+
+
+def test_a_plan_tells_what_changes_in_size():
+    wanted = desired((PJSIP, CFG, dataclasses.replace(TLS, content=b"y"), UNIT))
+    wanted = dataclasses.replace(wanted, notes=("kamailio restarts for its size",))
+    found = plan(wanted, as_is(desired()))
+    said = text.as_text("sip1", found, Look(), diffs=False)
+    assert "\n  = kamailio restarts for its size\n" in said
+    assert text.as_data("sip1", found, Look())["notes"] == ["kamailio restarts for its size"]
+
+
+def users_database(**names):
+    users = [
+        {"number": number, "caller_name": name, "voicemail": True, "digest": "MD5:" + "c" * 32}
+        for number, name in names.items()
+    ]
+    values = {
+        "authentication": "asterisk",
+        "domain": "sip.example.test",
+        "trunk": {"address": "127.0.0.1", "port": 5062},
+        "voicemail_number": "6001",
+        "digest": {"key": "password_digest"},
+    }
+    return user_database.content("[user](!)\ntype=endpoint\nwebrtc=yes\n", users, values)
+
+
+def test_a_difference_shows_users_of_a_database_and_no_digest():
+    before, after = users_database(n1001="Alice"), users_database(n1001="Alice", n1002="Bob")
+    path = "/etc/asterisk/users.db"
+    old = file(path, before, service="asterisk", reload=RELOAD)
+    wanted = desired((*FILES, dataclasses.replace(old, content=after)))
+    found = plan(wanted, as_is(desired((*FILES, old))))
+    (change,) = found.changes
+    rows = text.difference(change, found, Look(present={path: before}))
+    assert [row for row in rows if row.startswith("+")] == ["+users n1002 Bob 1 MD5:[hidden]"]

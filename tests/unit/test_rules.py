@@ -21,7 +21,7 @@ BASE = {
 }
 RENDERED = {**lint_rendered.RULES, **lint_pjsip.RULES}
 # These look at what lies outside of the inventory, or at very many users; tested below.
-OUTSIDE = {"SD306", "SD307", "SD310", "SD314"}
+OUTSIDE = {"SD306", "SD307", "SD310", "SD314", "SD319"}
 
 
 def snippets(manual, kind):
@@ -92,6 +92,18 @@ def test_many_users_are_too_many_for_asterisk():
     assert "SD310" in found(ASTERISK_USERS + 1, "asterisk")
     assert "SD310" not in found(ASTERISK_USERS, "asterisk")
     assert "SD310" not in found(ASTERISK_USERS + 1, "kamailio")
+
+
+def test_users_of_whom_not_all_can_be_connected_are_told_of():
+    users = ", ".join(f"{100000 + i}: {{}}" for i in range(300))
+    (found,) = [
+        each
+        for each in judge(subject(f"users: {{{users}}}\nlimits: {{connections: 256}}\n"))
+        if each.code == "SD319"
+    ]
+    assert found.message == "256 phones can be connected at once, of 300 users"
+    assert "connections: 300" in found.help
+    assert "SD319" not in codes(judge(subject(f"users: {{{users}}}\n")))
 
 
 @pytest.mark.parametrize(
