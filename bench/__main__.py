@@ -1,7 +1,8 @@
 """`python -m bench`: applies beside what a user would pick instead; medians and ratios.
 
 Three tables: a no-op apply and one user more, each at three distances; a no-op apply of 1, 4 and 8
-hosts. In each row all tools take turns, so that all see the same noise.
+hosts. In each row all tools take turns, so that all see the same noise. `python -m bench size` is
+another one: render and lint of up to 100,000 users.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import size
 from lab import Lab
 from lab.distance import distance
 
@@ -215,4 +217,4 @@ def _row(name: str, found: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    size.main() if sys.argv[1:] == ["size"] else main()

@@ -103,7 +103,8 @@ def prepare(lab, suite: str) -> Machine:
     host = lab.boot(f"versions-{suite}", suite=suite)
     host.write("/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", mode=0o755)
     modules = (kamailio, asterisk) if suite in WITH_ASTERISK else (kamailio,)
-    names = " ".join(name for m in modules for name in m.packages(None, "debian", suite))
+    site = site_at("203.0.113.10", "kamailio")
+    names = " ".join(name for m in modules for name in m.packages(site, "debian", suite))
     install = f"apt-get -qq -y --no-install-recommends install {names}"
     environment = "DEBIAN_FRONTEND=noninteractive"
     host.run(
@@ -169,7 +170,11 @@ def started(machine, mode):
 
 
 def site_on(machine: Machine, mode: str):
-    text = INVENTORY.format(domain=DOMAIN, address=machine.host.address, mode=mode, origin=ORIGIN)
+    return site_at(machine.host.address, mode)
+
+
+def site_at(address: str, mode: str):
+    text = INVENTORY.format(domain=DOMAIN, address=address, mode=mode, origin=ORIGIN)
     site, problems, _ = load_site(text, "inventory.yaml")
     assert site, problems
     return site
