@@ -40,7 +40,9 @@ class Deployer:
         ssh = home / ".ssh"
         ssh.mkdir(parents=True, mode=0o700)
         shutil.copy(lab.ssh_config, ssh / "config")
-        self.environment = {**os.environ, "HOME": str(home), "NO_COLOR": "1"}
+        (home / "tmp").mkdir()
+        own = {"HOME": str(home), "TMPDIR": str(home / "tmp"), "NO_COLOR": "1"}
+        self.environment = {**os.environ, **own}
         self.environment.pop("SSH_AUTH_SOCK", None)
 
     def write(self, **values: object) -> None:
