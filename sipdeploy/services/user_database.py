@@ -84,6 +84,7 @@ def _views(pjsip: str, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
             "qualify_frequency": "0",
         },
         "mailboxes": {
+            "uniqueid": "number",
             "mailbox": "number",
             "context": "'default'",
             "password": "'-'",

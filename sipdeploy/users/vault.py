@@ -106,11 +106,11 @@ def _passwords(text: str) -> Mapping[str, Secret]:
 
 
 def _edited(text: str, name: str, *, gone: Iterable[str], new: Mapping[str, edit.Entry]) -> str:
-    parsed = document.parse(text, name)[0]
-    text = edit.without_entries(parsed, "users", gone)
-    return (
-        edit.with_entries(document.parse(text, name)[0], "users", new, quote='"') if new else text
-    )
+    if left := tuple(gone):
+        text = edit.without_entries(document.parse(text, name)[0], "users", left)
+    if new:
+        text = edit.with_entries(document.parse(text, name)[0], "users", new, quote='"')
+    return text
 
 
 def open_vault(site: Site, directory: Path) -> Vault:
