@@ -12,12 +12,21 @@ cut_off() {
         far=$(printf " or dst %s" "$@")
         ss -K -H -t state established "sport = :$0 and ( ${far# or } )"' "$port" >/dev/null 2>&1
 }
+# Of very many only those who are registered are looked up one by one. A list that was cut off counts for nothing.
+registered_alone() {
+    if [ "$(wc -l <"$candidate/ended")" -le 500 ]; then return 0; fi
+    timeout 60 kamcmd ul.dump brief >"$candidate/listed" 2>/dev/null && grep -q 'Max-Slots:' "$candidate/listed" || return 0
+    sed -n 's/^[[:space:]]*AoR: *//p' "$candidate/listed" | sort >"$candidate/registered"
+    comm -12 "$candidate/registered" "$candidate/ended" >"$candidate/both" && mv -f "$candidate/both" "$candidate/ended"
+}
 contacts() { sed 's/^/ul.lookup location /' "$candidate/ended" | ask_kamailio; }
 end_sessions() {
     if [ ! -f "$undo/tree$sums" ]; then return 0; fi
     comm -23 "$undo/tree$sums" "$sums" | cut -d' ' -f1 >"$candidate/ended"
     if [ ! -s "$candidate/ended" ]; then return 0; fi
     step "$(title sessions)"
+    registered_alone
+    if [ ! -s "$candidate/ended" ]; then return 0; fi
     # In mode `asterisk` a connection speaks for its number for as long as this table says so.
     contacts | awk '
         $1 == "Received:" { sub(/^sip:/, "", $2); sub(/;.*/, "", $2); source = $2 }

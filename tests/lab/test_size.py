@@ -117,3 +117,26 @@ def test_users_are_served_on_both_sides_of_the_switch(place, record_property):
         )
         assert "error" in place.host.run("kamcmd htable.get users s:1999 2>&1").stdout
         assert units(place.host) == before
+
+
+@pytest.mark.parametrize("place", ["kamailio"], indirect=True)
+def test_of_very_many_who_go_those_are_disconnected_who_are_there(place):
+    place.write(1000)
+    place.run("apply", "--yes")
+    last = str(200_000 + 1000 - len(NUMBERS) - 1)
+    assert asyncio.run(asyncio.wait_for(survivor(place, last), 200)) == {"200000": 1, last: 0}
+
+
+async def survivor(site, gone):
+    """Who is registered after 550 users were removed, the number `gone` among them."""
+    async with site.phone("200000") as stays, site.phone(gone) as goes:
+        for phone in (stays, goes):
+            await phone.connect()
+            assert (await phone.register()).status == 200
+        site.write(450)
+        await asyncio.to_thread(site.run, "apply", "--yes")
+        look = "kamcmd ul.lookup location {}@{} | grep -c Address: || true"
+        return {
+            number: int(site.host.run(look.format(number, DOMAIN)).stdout)
+            for number in ("200000", gone)
+        }
