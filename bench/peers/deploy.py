@@ -7,7 +7,7 @@ TREE = host.data.tree
 PACKAGES = "asterisk kamailio kamailio-sqlite-modules kamailio-tls-modules"
 MORE = "kamailio-websocket-modules nftables netbase"
 ASTERISK = (
-    *("pjsip.conf", "pjsip_users.conf", "extensions.conf", "extensions_hints.conf", "rtp.conf"),
+    *("pjsip.conf", "pjsip_users.conf", "extensions.conf", "rtp.conf"),
     *("voicemail.conf", "voicemail_users.conf", "logger.conf", "manager.conf", "http.conf"),
     "modules.conf",
 )
