@@ -138,11 +138,16 @@ def test_sipjs_talks_to_jssip(browsers):
 
 def test_an_offline_users_voicemail_takes_a_message(phones, system, browsers):
     alice, _ = phones
-    inbox = "/var/spool/asterisk/voicemail/default/1002/INBOX"
-    system.run(f"rm -rf {inbox}")
+    box = "/var/spool/asterisk/voicemail/default/1002"
+    inbox = f"{box}/INBOX"
+    system.run(f"rm -rf {inbox} {box}/tmp")
     call = alice.call("1002").wait("answered")
     # greeting, beep, then what the phone says: stop once a few seconds are recorded
-    time.sleep(14)
+    end = time.monotonic() + 60
+    while not system.run(f"ls {box}/tmp/*.wav 2>/dev/null"):
+        assert time.monotonic() < end, "nothing is recorded"
+        time.sleep(0.2)
+    time.sleep(4)
     call.hang_up()
     end = time.monotonic() + 10
     while not (listing := system.run(f"ls -s --block-size=1 {inbox}/*.wav 2>/dev/null").split()):
