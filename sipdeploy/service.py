@@ -13,6 +13,8 @@ FirewallKind = Literal["nftables", "ufw", "none"]
 # Kamailio and Asterisk live on one host and talk over loopback: said here and nowhere else.
 LOOPBACK = "127.0.0.1"
 NEWEST = 999
+# The reload of a file that counts when it is next used.
+NOTHING: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

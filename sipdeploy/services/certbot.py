@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from sipdeploy import acme
 from sipdeploy.render import ManagedFile, render
-from sipdeploy.service import Check, Deployment, Directory, Port, Verdict, reachable
+from sipdeploy.service import NOTHING, Check, Deployment, Directory, Port, Verdict, reachable
 from sipdeploy.services import kamailio
 from sipdeploy.site import HostEntry, Site
 
@@ -20,7 +20,6 @@ DIRECTORIES = (
     Directory(path="/etc/systemd/system/certbot.service.d", mode=0o755, owner="root:root"),
     Directory(path="/etc/systemd/system/kamailio.service.d", mode=0o755, owner="root:root"),
 )
-NOTHING: tuple[str, ...] = ()  # each of these files counts when it is next used
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
