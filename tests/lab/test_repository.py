@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 @pytest.fixture(scope="module")
 def offer(lab):
     """The URL of the repository, the fingerprints of the right key and of another one."""
-    origin = Origin(lab.boot("origin"))
+    origin = Origin(lab.boot("archive"))
     return origin.url, *origin.repository()
 
 

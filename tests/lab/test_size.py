@@ -45,7 +45,7 @@ class Site:
 
 @pytest.fixture
 def place(lab, tmp_path, request):
-    host = lab.boot(f"size-{request.param}")
+    host = lab.boot(f"size{len(lab.hosts)}")  # a new one for each test
     yield Site(Deployer(lab, tmp_path), host, request.param)
     host.stop()
 
