@@ -46,6 +46,7 @@ async def register_and_call(host):
         assert await fleet.open_connections() == PHONES
         rate = result.registered / result.seconds
         memory = host.run("kamcmd core.shmmem | sed -n 's/.*real_used: //p'").stdout.strip()
+        assert int(memory) < PHONES * 156 * 1024, "the guide's memory of a connection"
         figure = (
             f"{PHONES} phones registered in {result.seconds:.1f} s ({rate:.0f} a second, client"
             f" and server on the same cores), {int(memory) >> 20} MiB of shared memory in use"
