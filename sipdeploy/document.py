@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -93,9 +94,15 @@ def _after(text: str, path: str) -> Span:
 def parse(text: str, path: str) -> tuple[Document, list[Diagnostic]]:
     """Read YAML text: the document, and every problem of SD1xx that it has.
 
-    With errors other than SD104 the document has no data. Takes time linear in the text.
+    With errors other than SD104 the document has no data. Takes time linear in the text; the texts
+    read last are not read again, so nobody may change what it gives.
     """
-    text = text.removeprefix("\ufeff")
+    parsed, problems = _parsed(text.removeprefix("\ufeff"), path)
+    return parsed, list(problems)
+
+
+@lru_cache(maxsize=4)  # a change of users: inventory and secrets, before and after
+def _parsed(text: str, path: str) -> tuple[Document, tuple[Diagnostic, ...]]:
     builder = _Builder(path)
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
@@ -106,7 +113,7 @@ def parse(text: str, path: str) -> tuple[Document, list[Diagnostic]]:
     unusable = any(problem.code != "SD104" for problem in builder.problems)
     data = None if unusable else builder.data
     marks = {} if unusable else builder.marks
-    return Document(path=path, text=text, data=data, marks=marks), builder.problems
+    return Document(path=path, text=text, data=data, marks=marks), tuple(builder.problems)
 
 
 def _control_character(text: str, offset: int, path: str) -> Diagnostic:
@@ -118,8 +125,10 @@ def _control_character(text: str, offset: int, path: str) -> Diagnostic:
 def _feed(builder: _Builder, text: str) -> None:
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)(text)
     try:
-        while loader.check_event() and not builder.is_too_deep:
-            builder.take(loader.get_event())
+        for event in iter(loader.get_event, None):
+            builder.take(event)
+            if builder.is_too_deep:
+                break
     except yaml.MarkedYAMLError as failure:
         builder.problems.append(_syntax_error(failure, text, builder.path))
     except yaml.YAMLError as failure:
@@ -163,7 +172,9 @@ class _Frame:
     container: dict[str, Any] | list[Any]
     path: Path
     mark: tuple[int, int]
-    key: tuple[str, int, int, int] | None = None
+    is_mapping: bool
+    key: str | None = None
+    place: tuple[int, int, int] = (0, 0, 0)  # of the key
     is_key: bool = False  # the mapping or list stands where a key belongs
     is_repeated: bool = False  # the key stood before; its value is read, and dropped
 
@@ -257,34 +268,35 @@ class _Builder:
         if event.anchor is not None or event.tag is not None:
             self._extras(event)
         frame = self._stack[-1] if self._stack else None
-        if frame and frame.key is None and isinstance(frame.container, dict):
+        if frame and frame.key is None and frame.is_mapping:
             self._take_key(frame, event)
         else:
-            value = None if event.implicit[0] and event.value in _NULLS else event.value
+            value = None if event.value in _NULLS and event.implicit[0] else event.value
             self._take_value(value, event)
 
     def _take_key(self, frame: _Frame, event: Any) -> None:
-        start, end = event.start_mark, event.end_mark
-        frame.key = (event.value, start.line + 1, start.column + 1, end.column + 1)
-        if event.value == "<<" and event.implicit[0]:
+        start = event.start_mark
+        key = event.value
+        frame.place = (start.line + 1, start.column + 1, event.end_mark.column + 1)
+        if key == "<<" and event.implicit[0]:
             message = "the merge key `<<` is not supported"
             self.problem("SD105", message, self._span(event), advice="write the keys out")
-        elif event.value in frame.container:
-            first = self.marks[(*frame.path, event.value)]
+        elif key in frame.container:
+            first = self.marks[(*frame.path, key)]
             self.problem(
                 "SD104",
-                f"the key `{event.value}` stands twice",
+                f"the key `{key}` stands twice",
                 self._span(event),
                 notes=[f"it first stands at {self.path}:{first[0]}:{first[1]}"],
                 advice="delete one of them",
             )
             frame.is_repeated = True
-            frame.key = (f"{event.value}#{len(self.problems)}", *frame.key[1:])
+            key = f"{key}#{len(self.problems)}"
+        frame.key = key
 
     def _take_value(self, value: Any, event: Any) -> None:
         start, end = event.start_mark, event.end_mark
-        where = (start.line + 1, start.column + 1, end.line + 1, end.column + 1)
-        self._place(value, where)
+        self._place(value, (start.line + 1, start.column + 1, end.line + 1, end.column + 1))
 
     def _place(self, value: Any, where: tuple[int, int, int, int]) -> None:
         """Put a finished value where it belongs; of two equal keys the first one stays."""
@@ -295,13 +307,13 @@ class _Builder:
         frame = self._stack[-1]
         container = frame.container
         if isinstance(container, list):
-            self.marks[(*frame.path, len(container))] = (where[0], where[1], where[3], *where)
+            place = (where[0], where[1], where[3])
+            self.marks[(*frame.path, len(container))] = place + where
             container.append(value)
         elif frame.key is not None:
-            key, *place = frame.key
-            self.marks[(*frame.path, key)] = (place[0], place[1], place[2], *where)
+            self.marks[(*frame.path, frame.key)] = frame.place + where
             if not frame.is_repeated:
-                container[key] = value
+                container[frame.key] = value
             frame.key = None
             frame.is_repeated = False
 
@@ -313,7 +325,7 @@ class _Builder:
         start = event.start_mark
         path: Path = ()
         frame = self._stack[-1] if self._stack else None
-        is_key = frame is not None and frame.key is None and isinstance(frame.container, dict)
+        is_key = frame is not None and frame.key is None and frame.is_mapping
         if is_key:
             self.problem(
                 "SD109",
@@ -322,15 +334,16 @@ class _Builder:
                 advice='quote it, as in "{{ name }}", if it is meant to be text',
             )
         elif frame:
-            own = frame.key[0] if frame.key else len(frame.container)
+            own = len(frame.container) if frame.key is None else frame.key
             path = (*frame.path, own)
         mark = (start.line + 1, start.column + 1)
-        self._stack.append(_Frame(container, path, mark, is_key=is_key))
+        is_mapping = isinstance(container, dict)
+        self._stack.append(_Frame(container, path, mark, is_mapping, is_key=is_key))
 
     def _end(self, event: Any) -> None:
         frame = self._stack.pop()
         end = event.end_mark
         if frame.is_key:
-            self._stack[-1].key = ("\0", *frame.mark, frame.mark[1] + 1)
+            self._stack[-1].key, self._stack[-1].place = "\0", (*frame.mark, frame.mark[1] + 1)
         else:
             self._place(frame.container, (*frame.mark, end.line + 1, end.column + 1))

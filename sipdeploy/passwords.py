@@ -12,6 +12,7 @@ import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sipdeploy import document
@@ -244,6 +245,7 @@ def exposure(path: Path, mode: int) -> list[Diagnostic]:
     ]
 
 
+@lru_cache(maxsize=2)  # before and after a change of users: each is asked for several times
 def parse_secrets(text: str, path: str) -> SecretsFile:
     """Read `users: {"1001": password}`; problems are SD1xx and SD232, and show no line."""
     if found := _as_written(text, path):
@@ -264,17 +266,21 @@ def parse_secrets(text: str, path: str) -> SecretsFile:
     )
 
 
-_WRITTEN = re.compile(r'((?:#[ -~]*\n|\n)*)users:\n(?:  "[0-9]+": [A-Za-z0-9]{8,}\n)*\Z')
+# A password is a plain word, or stands in double quotes and has neither those nor escapes in it.
+_WRITTEN = re.compile(
+    r"((?:#[ -~]*\n|\n)*)users:\n"
+    r'(?:  "[0-9]+": (?:[A-Za-z0-9][A-Za-z0-9_-]{7,}|"[ !#-\[\]-~]+")\n)*\Z'
+)
 
 
 def _as_written(text: str, path: str) -> SecretsFile | None:
-    """Read a file in just the form that `init` writes: ten times faster than any YAML."""
+    """Read a file as `init` and `add-user` write it: ten times faster than any YAML."""
     written = _WRITTEN.match(text)
     if written is None:
         return None
     head = written[1].count("\n") + 1
-    rows = [line.split('": ') for line in text.splitlines()[head:]]
-    found = {key[3:]: Secret(value) for key, value in rows}
+    rows = [line.split('": ', 1) for line in text.splitlines()[head:]]
+    found = {key[3:]: Secret(value.strip('"')) for key, value in rows}
     if len(found) != len(rows):
         return None  # a number stands twice, which is to be told
     places = {

@@ -68,10 +68,15 @@ class Vault:
         except edit.NotEditable as failure:
             raise not_editable(self.directory / self.name, str(failure), self._advice) from failure
         wanted = {n: p.reveal() for n, p in self.passwords.items() if n not in gone} | dict(added)
-        found = passwords.parse_secrets(text, self.name)
+        found = passwords.parse_secrets(text, self.shown)
         if found.diagnostics or {n: p.reveal() for n, p in found.passwords.items()} != wanted:
             raise not_editable(self.directory / self.name, "an edit would harm it", self._advice)
         return text
+
+    @property
+    def shown(self) -> str:
+        """What diagnostics show as the file of the passwords."""
+        return self.name if self.file is None else str(self.file.path)
 
     @property
     def _advice(self) -> tuple[str, ...]:
@@ -150,7 +155,7 @@ def _checked(vault: Vault, problems: list[Diagnostic]) -> Vault:
     """The vault with the passwords that its text holds; only a bare one may hold none."""
     if not vault.text.strip():
         return _with(vault, HEAD, {})
-    found = passwords.parse_secrets(vault.text, str(vault.directory / vault.name))
+    found = passwords.parse_secrets(vault.text, vault.shown)
     problems = [*problems, *found.diagnostics]
     if has_errors(problems):
         raise InvalidFiles(problems)

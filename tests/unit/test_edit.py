@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -304,8 +306,8 @@ def test_another_value_changes_nothing_else(given_, value):
         after = with_values(parsed, {path: value})
         start = common(parsed.text, after)
         assert start >= parsed.text.index(path[1])
-        data = document(after).data
+        data = copy.deepcopy(document(after).data)
         assert data["users"][path[1]].pop("name") == value
-        old = document(parsed.text).data
+        old = copy.deepcopy(document(parsed.text).data)
         old["users"][path[1]].pop("name")
         assert data == old

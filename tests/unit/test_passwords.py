@@ -161,10 +161,16 @@ def test_a_file_without_users_is_empty():
         'users:\n  "1001": abcdEFGH12\n  "1001": abcdEFGH13\n',
         'users:\n  "1001": null\n',
         'users:\n  "1001": 0x12345678 # mine\n',
+        'users:\n  "1001": ab-cd_EF-\n  "1002": "ab: c # {}[]*&"\n  "1003": " x"\n',
+        'users:\n  "1001": "a\\x41b"\n  "1002": "ab" "cd"\n',
+        'users:\n  "1001": "ab\n  cd"\n',
+        'users:\n  "1001": ""\n',
+        'users:\n  "1001": -abcdefgh\n',
         "users:\n",
     ],
 )
 def test_a_file_as_it_is_written_is_read_as_any_yaml_is(text, monkeypatch):
     quick = passwords.parse_secrets(text, "secrets.yaml")
+    passwords.parse_secrets.cache_clear()
     monkeypatch.setattr(passwords, "_as_written", lambda *_: None)
     assert quick == passwords.parse_secrets(text, "secrets.yaml")
