@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import platform
@@ -9,10 +10,11 @@ import sys
 import tempfile
 import traceback
 
-# Starting is most of what a no-op apply takes: no plugin of pydantic is looked for on disk, and
-# nothing is collected of what importing makes. Both before the first import.
+# Starting and ending are most of what a no-op apply takes: no plugin of pydantic is looked for on
+# disk, and of what importing makes nothing is collected, at the end neither. Before any import.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 gc.disable()
+atexit.register(gc.freeze)
 
 import click  # noqa: E402
 

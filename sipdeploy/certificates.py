@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
@@ -17,6 +17,9 @@ from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles
 from sipdeploy.paths import expanded
 from sipdeploy.site import Site
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 PATH = "/etc/kamailio/tls/server.crt"
 KEY_PATH = "/etc/kamailio/tls/server.key"
@@ -44,7 +47,7 @@ class Certificate:
 def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
     """Facts of PEM texts (server certificate first, public key); None when they are not that."""
     try:
-        leaf = x509.load_pem_x509_certificates(certificate)[0]
+        leaf = _chain(certificate)[0]
         own = _spki(leaf.public_key())
     except (ValueError, IndexError, UnsupportedAlgorithm):
         return None
@@ -59,7 +62,21 @@ def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
     )
 
 
-def _names(leaf: x509.Certificate) -> tuple[str, ...]:
+def _chain(pem: bytes) -> "list[x509.Certificate]":
+    """The certificates of a PEM text, in its order; ValueError when it is none."""
+    from cryptography import x509  # noqa: PLC0415 - see `prepare`
+
+    return x509.load_pem_x509_certificates(pem)
+
+
+def prepare() -> None:
+    """Import what reads certificates: it is heavy, and while a host is asked there is time."""
+    from cryptography import x509  # noqa: F401, PLC0415
+
+
+def _names(leaf: "x509.Certificate") -> tuple[str, ...]:
+    from cryptography import x509  # noqa: PLC0415 - see `prepare`
+
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
@@ -114,7 +131,7 @@ def read_material(site: Site, folder: Path) -> Material:
 
 def _is_pem(content: bytes) -> bool:
     try:
-        return bool(x509.load_pem_x509_certificates(content))
+        return bool(_chain(content))
     except ValueError:
         return False
 
@@ -190,8 +207,7 @@ def _faults(
 
 def _out_of_order(chain: bytes) -> Iterator[int]:
     """The places, from 2, of certificates that are not the issuer of the one before them."""
-    certificates = x509.load_pem_x509_certificates(chain)
-    for number, (one, above) in enumerate(itertools.pairwise(certificates), 2):
+    for number, (one, above) in enumerate(itertools.pairwise(_chain(chain)), 2):
         try:
             one.verify_directly_issued_by(above)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 from sipdeploy.paths import cache_folder
+
+if TYPE_CHECKING:
+    import jinja2
 
 BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 TOKEN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._:*/+-]*\Z")
@@ -150,12 +151,14 @@ def template_directory() -> Path:
 
 
 @cache
-def environment() -> jinja2.Environment:
+def environment() -> "jinja2.Environment":
     """The one Jinja environment; undefined names are errors.
 
     What it compiles is kept for the next run (a template is known by its content), and loaded only
     from a folder that nobody else can write to: it is code.
     """
+    import jinja2  # noqa: PLC0415 - heavy, and read while a host is being asked
+
     kept = cache_folder("templates")
     made = jinja2.Environment(
         bytecode_cache=jinja2.FileSystemBytecodeCache(str(kept)) if kept else None,

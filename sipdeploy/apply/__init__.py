@@ -111,14 +111,19 @@ def plan(
 
 def _wanted(site: Site, credentials: Mapping[str, str], choices: Choices) -> Want:
     material = certificates.read_material(site, choices.folder)
-    # Most of what follows is waiting for hosts.
-    threading.Thread(target=compile_templates, daemon=True).start()
+    threading.Thread(target=_prepare, daemon=True).start()
 
     def want(host: Host, name: str, found: Facts) -> Desired:
         del host
         return desired(site, name, found, credentials, material)
 
     return want
+
+
+def _prepare() -> None:
+    """Read what is needed when a host has answered; until then there is time."""
+    certificates.prepare()
+    compile_templates()
 
 
 def _carry_out(

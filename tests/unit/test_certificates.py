@@ -94,7 +94,7 @@ def test_an_algorithm_that_the_library_has_not_is_told(told, monkeypatch, name):
     def unknown(*_, **__):
         raise UnsupportedAlgorithm("a curve of somebody's own")
 
-    for module in (certificates.x509, certificates.serialization):
+    for module in (x509, serialization):
         if hasattr(module, name):
             monkeypatch.setattr(module, name, unknown)
     assert set(told(certificate, key)) <= {"SD602", "SD603"}
