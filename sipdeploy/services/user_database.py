@@ -72,7 +72,7 @@ def _views(pjsip: str, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
             **({"auth": "number"} if is_judge else {}),
             "outbound_proxy": f"{_quoted(trunk)} || number",
             "callerid": named,
-            # Asterisk asks for those that have some when it starts, and waits long without a column
+            # Asterisk asks for those that have some when it starts; without the column it hangs
             "mailboxes": "''",
         },
         "aors": {
