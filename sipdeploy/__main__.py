@@ -20,7 +20,6 @@ import click  # noqa: E402
 
 from sipdeploy import __version__  # noqa: E402
 from sipdeploy.cli import cli  # noqa: E402
-from sipdeploy.diagnostics import HIDDEN  # noqa: E402
 from sipdeploy.errors import SipdeployError  # noqa: E402
 from sipdeploy.output import Output  # noqa: E402
 
@@ -57,13 +56,10 @@ def _crash_log(failure: BaseException) -> str:
         f"sipdeploy {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"arguments: {sys.argv[1:]}\n\n{''.join(traceback.format_exception(failure))}"
     )
-    from sipdeploy.secret import Secret  # noqa: PLC0415 - heavy, and a crash is rare
+    from sipdeploy.secret import Secret, hider  # noqa: PLC0415 - heavy, and a crash is rare
 
-    known = {
-        each.reveal() for each in gc.get_objects() if type(each) is Secret
-    }  # a dead proxy has no class
-    for text in sorted(known, key=len, reverse=True):
-        told = told.replace(text, HIDDEN)
+    # by its type: a dead proxy has no class
+    told = hider(each.reveal() for each in gc.get_objects() if type(each) is Secret)(told)
     handle, path = tempfile.mkstemp(prefix="sipdeploy-", suffix=".log")
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(told)

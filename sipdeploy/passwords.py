@@ -11,7 +11,7 @@ import shlex
 import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -44,12 +44,20 @@ EXPLAIN: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretsFile:
-    """What a secrets file, or the command in its place, holds."""
+    """What a secrets file, or the command in its place, holds; `marks` are where numbers stand."""
 
     passwords: Mapping[str, Secret]
     diagnostics: tuple[Diagnostic, ...] = ()
-    places: Mapping[str, Span] = field(default_factory=dict)
+    path: str = ""
+    marks: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     found: bool = True
+
+    def span(self, number: str) -> Span | None:
+        """Find the number of a password; what a command prints stands somewhere as well."""
+        if number not in self.marks:
+            return None
+        line, column, end = self.marks[number]
+        return Span(path=self.path, line=line, column=column, end_column=end)
 
 
 class NoPasswordError(Exception):
@@ -222,9 +230,7 @@ def read_secrets(secrets: str | SecretsCommand, directory: Path) -> SecretsFile:
         return SecretsFile(passwords={}, diagnostics=tuple(problems))
     parsed = parse_secrets(text_or_none, str(path))
     problems = [*exposure(path, path.stat().st_mode), *parsed.diagnostics]
-    return SecretsFile(
-        passwords=parsed.passwords, diagnostics=tuple(problems), places=parsed.places
-    )
+    return replace(parsed, diagnostics=tuple(problems))
 
 
 def exposure(path: Path, mode: int) -> list[Diagnostic]:
@@ -262,7 +268,8 @@ def parse_secrets(text: str, path: str) -> SecretsFile:
     return SecretsFile(
         passwords={n: Secret(value) for n, value in entries if _is_password(value)},
         diagnostics=tuple(_bad_secret(parsed, place) for place in bad),
-        places={n: span for n, _ in entries if (span := parsed.key_span(("users", n)))},
+        path=path,
+        marks={n: parsed.marks["users", n][:3] for n, _ in entries},
     )
 
 
@@ -283,11 +290,8 @@ def _as_written(text: str, path: str) -> SecretsFile | None:
     found = {key[3:]: Secret(value.strip('"')) for key, value in rows}
     if len(found) != len(rows):
         return None  # a number stands twice, which is to be told
-    places = {
-        key[3:]: Span(path=path, line=number, column=3, end_column=len(key) + 2)
-        for number, (key, _) in enumerate(rows, head + 1)
-    }
-    return SecretsFile(passwords=found, places=places)
+    marks = {key[3:]: (line, 3, len(key) + 2) for line, (key, _) in enumerate(rows, head + 1)}
+    return SecretsFile(passwords=found, path=path, marks=marks)
 
 
 def _is_password(value: object) -> bool:

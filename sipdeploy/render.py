@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 TOKEN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._:*/+-]*\Z")
 NAME_BYTES = 79
+PLAIN_NAME = re.compile(r"[\w.'-]+(?: [\w.'-]+)*", re.ASCII)
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z")
 IPV6 = re.compile(r"(?=.*:)[0-9A-Fa-f:.]+\Z")
 ORIGIN = re.compile(r"[A-Za-z0-9+.-]+://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?\Z")
@@ -122,6 +123,8 @@ def asterisk_name(value: object) -> Quoted:
     They keep 79 bytes, so that a longer name is cut here, between two characters.
     """
     text = str(value)
+    if len(text) <= NAME_BYTES and PLAIN_NAME.fullmatch(text):
+        return Quoted(text)  # as most are
     if BAD_CHARACTERS.search(text):
         raise UnquotableError(f"`{text!r}` cannot be a caller name")
     plain = " ".join(re.sub(r'[",;<>\\|()\[\]${}=#]', " ", text).split())

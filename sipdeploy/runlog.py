@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Self
 
 from sipdeploy.apply.reports import Report
-from sipdeploy.diagnostics import HIDDEN, full
+from sipdeploy.diagnostics import full
 from sipdeploy.paths import own_folder
+from sipdeploy.secret import hider
 from sipdeploy.steps import Event
 
 KEPT = 50
@@ -42,7 +43,7 @@ class RunLog:
     """A file for one run, and the newest of those before it. Without a home, nothing is kept."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = sorted({text for text in secrets if text}, key=len, reverse=True)
+        self._hidden = hider(secrets)
         self._lock = threading.Lock()
         began = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
         self.path = folder() / f"{began}-{os.getpid()}.log"
@@ -83,8 +84,7 @@ class RunLog:
             self._write(full(report.diagnostics, report.sources, colour=False))
 
     def _write(self, text: str) -> None:
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
+        text = self._hidden(text)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         with self._lock:
             self._stream.write(f"{now} {text}\n")

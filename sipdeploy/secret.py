@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from sipdeploy.diagnostics import HIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class Secret:
@@ -110,3 +110,29 @@ def ha1(number: str, domain: str, password: str) -> str:
 def credentials(domain: str, passwords: Mapping[str, Secret]) -> dict[str, str]:
     """Give number to HA1, which is all that rendering ever sees."""
     return {number: ha1(number, domain, secret.reveal()) for number, secret in passwords.items()}
+
+
+def hider(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Give what puts `[hidden]` in the place of these texts; of two, of the longer.
+
+    Takes time linear in the text that it is given, however many secrets there are.
+    """
+    known = sorted({text for text in secrets if text}, key=len, reverse=True)
+    shortest = len(known[-1]) if known else 0
+    heads: dict[str, list[str]] = {}
+    for each in known:
+        heads.setdefault(each[:shortest], []).append(each)
+
+    def hidden(text: str) -> str:
+        parts: list[str] = []
+        done = place = 0
+        while known and place + shortest <= len(text):
+            choices = heads.get(text[place : place + shortest], ())
+            found = next((each for each in choices if text.startswith(each, place)), "")
+            if found:
+                parts += [text[done:place], HIDDEN]
+                done = place + len(found)
+            place += len(found) or 1
+        return "".join([*parts, text[done:]])
+
+    return hidden

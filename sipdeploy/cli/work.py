@@ -158,7 +158,8 @@ def _summary(what: Sequence[str]) -> str:
 
 def _credentials(session: Session, loaded: Inventory) -> dict[str, str]:
     credentials, problems = inventory.credentials(loaded)
-    session.output.problems(problems, loaded.sources)
+    if problems:  # the lines of a large inventory are not had for nothing
+        session.output.problems(problems, loaded.sources)
     return credentials
 
 

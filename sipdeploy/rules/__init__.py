@@ -28,13 +28,19 @@ class Subject:
     tracked: bool = False  # git has the secrets file
     unignored: bool = False  # git would take it
 
-    def passwords(self) -> Iterator[tuple[str, Secret, Span | None]]:
-        """Give the passwords that can be known without running anything, and where they stand."""
+    def passwords(self) -> Iterator[tuple[str, Secret]]:
+        """Give the passwords that can be known without running anything."""
         for number, user in self.site.users.items():
             if isinstance(user.password, Secret):
-                yield number, user.password, self.value(("users", number, "password"))
+                yield number, user.password
             elif user.password is None and number in self.shared.passwords:
-                yield number, self.shared.passwords[number], self.shared.places.get(number)
+                yield number, self.shared.passwords[number]
+
+    def password(self, number: str) -> Span | None:
+        """Find the password of a user, in the inventory or in the secrets file."""
+        if self.site.users[number].password is None:
+            return self.shared.span(number)
+        return self.value(("users", number, "password"))
 
     def key(self, path: Path) -> Span | None:
         """Find a key, or the nearest that holds it."""

@@ -51,12 +51,12 @@ def weak_password(subject: Subject) -> Iterator[Finding]:
     Good:
         users: {1001: {password: "fmK4tXw9Rd2zHq7pVb3n"}}
     """
-    for number, password, span in subject.passwords():
+    for number, password in subject.passwords():
         reason = _weakness(password.reveal(), number, subject.site.users[number].name)
         if reason:
             yield Finding(
                 message=f"the password of user `{number}` is weak",
-                span=span,
+                span=subject.password(number),
                 label=reason,
                 help="delete it here, and `sipdeploy init` makes a strong one in the secrets file",
             )
@@ -125,7 +125,7 @@ def stray_passwords(subject: Subject) -> Iterator[Finding]:
         if number not in subject.site.users:
             yield Finding(
                 message=f"a password is kept for `{number}`, which is not a user",
-                span=subject.shared.places.get(number),
+                span=subject.shared.span(number),
                 help="delete the line, or add the user",
             )
 
@@ -140,11 +140,11 @@ def shared_password(subject: Subject) -> Iterator[Finding]:
         users: {1001: {password: "fmK4tXw9Rd2z"}, 1002: {password: "zHq7pVb3nJs5"}}
     """
     first: dict[Secret, str] = {}
-    for number, password, span in subject.passwords():
+    for number, password in subject.passwords():
         owner = first.setdefault(password, number)
         if owner != number:
             yield Finding(
                 message=f"users `{owner}` and `{number}` have the same password",
-                span=span,
+                span=subject.password(number),
                 help="delete one, and `sipdeploy init` makes a new one",
             )

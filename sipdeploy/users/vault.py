@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sipdeploy import document, files, passwords
-from sipdeploy.diagnostics import HIDDEN, Diagnostic, has_errors
+from sipdeploy.diagnostics import Diagnostic, has_errors
 from sipdeploy.errors import InvalidFiles
 from sipdeploy.paths import expanded
-from sipdeploy.secret import SecretsCommand
+from sipdeploy.secret import SecretsCommand, hider
 from sipdeploy.users import edit
 from sipdeploy.users.problems import not_editable, told
 
@@ -100,10 +100,7 @@ class Vault:
 
 def _without(words: str, text: str) -> str:
     """Hide every password of a text in what a program said."""
-    known = sorted((each.reveal() for each in _passwords(text).values()), key=len, reverse=True)
-    for password in known:
-        words = words.replace(password, HIDDEN)
-    return words
+    return hider(each.reveal() for each in _passwords(text).values())(words)
 
 
 def _passwords(text: str) -> Mapping[str, Secret]:

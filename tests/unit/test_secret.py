@@ -3,9 +3,12 @@ import json
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from sipdeploy.secret import PasswordSource, Secret, credentials, ha1
+from sipdeploy.diagnostics import HIDDEN
+from sipdeploy.secret import PasswordSource, Secret, credentials, ha1, hider
 
 SECRET = Secret("hunter2")
 
@@ -75,3 +78,26 @@ def test_ha1_takes_utf8():
 
 def test_credentials_are_all_that_leaves():
     assert credentials("d", {"1001": SECRET}) == {"1001": ha1("1001", "d", "hunter2")}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "text", "shown"),
+    [
+        ([], "nothing to hide", "nothing to hide"),
+        ([""], "nothing", "nothing"),
+        (["abcd"], "abcd", HIDDEN),
+        (["abcd"], "xabcdyabcdabc", f"x{HIDDEN}y{HIDDEN}abc"),
+        (["abc", "abcdef"], "abcdef abcde", f"{HIDDEN} {HIDDEN}de"),
+        (["a", "long one"], "a long one", f"{HIDDEN} {HIDDEN}"),
+        (["abcd"], "abc", "abc"),
+        (["abcd"], "", ""),
+    ],
+)
+def test_secrets_are_hidden_wherever_they_stand(secrets, text, shown):
+    assert hider(secrets)(text) == shown
+
+
+@given(st.lists(st.text("abc", min_size=2, max_size=4)), st.text("abcd", max_size=30))
+def test_no_secret_is_left_whole(secrets, text):
+    shown = hider(secrets)(text)
+    assert not [each for each in secrets for part in shown.split(HIDDEN) if each in part]
