@@ -19,6 +19,7 @@ pytestmark = pytest.mark.lab
 PHONES = 1000
 RELOADS = 30
 RETURNS = 40
+RETURN, MOST_SCANS = "sessionresumption_ticket", 8  # what the scanner has to try more than once
 # Of the lab's authority, which names no revocation list; of the lab's DNS; of the scanner itself;
 # and of web pages, of which there are none here (`Sia` is Kamailio's word for who has asked).
 NOT_TLS = {
@@ -124,6 +125,15 @@ async def renewal(site):
     return f"{PHONES} sockets and a call, renewed in {took:.1f} s: 0 lost, audio goes on"
 
 
+def scan(site, *options):
+    """What testssl.sh finds."""
+    words = "--quiet --color 0 --warnings off --add-ca /root/root.pem --jsonfile /root/found.json"
+    target = f"--ip {site.host.address} {DOMAIN}:8443"
+    scanner = site.authority.host
+    scanner.run(f"rm -f /root/found.json; testssl {words} {' '.join(options)} {target}")
+    return json.loads(scanner.read("/root/found.json"))
+
+
 def test_a_scanner_finds_nothing(site, record_property):
     """testssl.sh, with the authority's root trusted: its best grade, and no finding of ours."""
     scanner = site.authority.host
@@ -132,10 +142,13 @@ def test_a_scanner_finds_nothing(site, record_property):
         check=True,
     )
     scanner.write("/root/root.pem", site.authority.root(site.directory).encode())
-    words = "--quiet --color 0 --warnings off --add-ca /root/root.pem --jsonfile /root/found.json"
-    target = f"--ip {site.host.address} {DOMAIN}:8443"
-    scanner.run(f"rm -f /root/found.json; testssl {words} {target}")
-    found = json.loads(scanner.read("/root/found.json"))
+    found = scan(site)
+    for _ in range(MOST_SCANS):
+        if {row["severity"] for row in found if row["id"] == RETURN} != {"WARN"}:
+            break
+        # It hung up as soon as it had shaken hands, before it had a ticket to come back with.
+        again = [row for row in scan(site, "--server-defaults") if row["id"] == RETURN]
+        found = [row for row in found if row["id"] != RETURN] + again
     rows = {row["id"]: row for row in found}
     grade = rows["overall_grade"]["finding"]
     bad = {
