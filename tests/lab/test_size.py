@@ -77,6 +77,8 @@ async def talk(site):
         await service.answered()
         await service.ack()
         assert (await service.bye()).status == 200
+        site.host.run("asterisk -rx 'channel originate PJSIP/1002 application Wait 1'")
+        await (await bob.incoming(method="INVITE")).reject(486)  # a dialplan can dial the endpoint
         headers = {"Event": "message-summary", "Accept": "application/simple-message-summary"}
         assert (await bob.request("SUBSCRIBE", "1002", headers=headers)).status == 200
         await bob.until(lambda: bob.received("NOTIFY") or None, "the first NOTIFY")
