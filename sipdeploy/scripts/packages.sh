@@ -1,4 +1,5 @@
-# Fetches the archive's lists, or installs packages without starting them. update | install PACKAGE...
+# Fetches the archive's lists, or installs packages without starting them, and without having UNITS
+# (divided by spaces) started at the next boot. update | install UNITS PACKAGE...
 umask 022
 exec 2>&1 </dev/null
 export DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none NEEDRESTART_SUSPEND=1
@@ -6,7 +7,11 @@ policy=/usr/sbin/policy-rc.d
 mark="$no_daemons ($$)"
 # The mark tells our file from the administrator's, also after a run that was cut off; the number
 # tells it from that of a run that was cut off and is still ending its work.
-cleanup() { if grep -qsxF "$mark" "$policy"; then rm -f "$policy"; fi; }
+held=
+cleanup() {
+    if grep -qsxF "$mark" "$policy"; then rm -f "$policy"; fi
+    for unit in $held; do systemctl disable -q "$unit" 2>/dev/null; done
+}
 trap cleanup EXIT
 trap 'exit 130' HUP INT TERM PIPE
 keep='--force-confdef --force-confold'
@@ -20,6 +25,7 @@ if [ "$what" = update ]; then
     apt update
     exit $?
 fi
+held=$1; shift
 if [ ! -e "$policy" ] || grep -qF "$no_daemons" "$policy"; then
     printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy.sipdeploy-new" &&
         chmod 755 "$policy.sipdeploy-new" && mv -f "$policy.sipdeploy-new" "$policy" ||

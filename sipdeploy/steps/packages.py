@@ -16,11 +16,14 @@ UPDATE_SECONDS = 300
 class Packages:
     """Installs packages from the host's archive; no daemon starts with what they ship.
 
-    There is no undo: installed packages harm nobody, and the next run goes on from there.
+    The units of `held` neither at a boot: if the power goes before the swap, that would be a
+    telephone system as nobody has set it up. There is no undo: installed packages harm nobody, and
+    the next run goes on from there.
     """
 
     has_undo: ClassVar[bool] = False
     names: tuple[str, ...]
+    held: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -29,7 +32,7 @@ class Packages:
 
     def run(self, host: Host, on_line: OnLine) -> None:
         """Install, showing what apt says; HostFailed with the lines that matter."""
-        words = ("packages", "install", *self.names)
+        words = ("packages", "install", " ".join(self.held), *self.names)
         result = run_script(host, words, on_line=on_line, timeout_seconds=INSTALL_SECONDS)
         if result.status != 0:
             raise host_failed(

@@ -339,3 +339,20 @@ def test_debian_12_has_no_asterisk_and_stays_as_it_was(lab):
     assert "write `install: {asterisk: source}`" in text(report)
     assert host.run("dpkg -l | md5sum").stdout == before
     assert host.run("ls /var/lib/sipdeploy").returncode != 0
+
+
+def test_the_power_goes_between_the_packages_and_the_swap(lab):
+    """The daemons, as they are shipped, listen to everybody: none starts at the next boot."""
+    host = lab.boot("errors3")
+
+    def cut(event):
+        if event.title.startswith("stage and validate") and event.state == "start":
+            host.kill()
+
+    assert run_apply(site_on(host), Events(cut)).state != "applied"
+    host.start()
+    assert host.run("systemctl is-system-running --wait").stdout.strip() == "running"
+    assert host.run("pgrep -x 'kamailio|asterisk'").stdout == ""
+    report = run_apply(site_on(host), breaks_lock=True)
+    assert (codes(report), report.state) == ([], "applied"), text(report)
+    assert host.run("systemctl is-enabled kamailio asterisk").stdout.split() == ["enabled"] * 2

@@ -584,7 +584,8 @@ E: Sub-process /usr/bin/dpkg returned an error code (1)
 def test_the_lines_of_apt_that_matter_are_told(say):
     host = FakeHost(answers={"packages": Result(status=100, stdout=APT)})
     with pytest.raises(HostFailed) as failed:
-        Packages(names=("kamailio",)).run(host, say)
+        Packages(names=("kamailio",), held=("a.service", "b.service")).run(host, say)
+    assert host.asked == [("packages", "install", "a.service b.service", "kamailio")]
     notes = failed.value.diagnostics[0].notes
     assert notes[0].startswith("Err:1")
     assert notes[-1].startswith("E: Sub-process")
