@@ -267,7 +267,7 @@ class Visit:
             file = next(f for f in plan.desired.files if f.path == repository.SOURCE)
             first.append(steps.AddRepository(repository=plan.repository, source=file.content))
         if plan.packages:
-            held = tuple(u.unit for u in plan.units if u.action != "stop" and not u.was_enabled)
+            held = tuple(unit.unit for unit in plan.units if not unit.is_settled)
             first.append(steps.Packages(names=tuple(plan.packages), held=held))
         if plan.build:
             first.append(steps.BuildAsterisk(build=plan.build))

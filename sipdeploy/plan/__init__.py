@@ -119,11 +119,7 @@ class Plan:
         wanted = (f"+ certificate for {o.domain} from {o.server}" for o in (self.order,) if o)
         changes = (str(change) for change in self.changes)
         units = (f"! {unit.action} {unit.unit}" for unit in self.units if unit.action != "none")
-        enabled = (
-            f"! enable {unit.unit}"
-            for unit in self.units
-            if unit.action != "stop" and not unit.was_enabled
-        )
+        enabled = (f"! enable {unit.unit}" for unit in self.units if not unit.is_settled)
         return (*added, *packages, *built, *wanted, *changes, *units, *enabled)
 
     def fingerprint(self) -> str:

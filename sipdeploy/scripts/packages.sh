@@ -3,11 +3,10 @@
 umask 022
 exec 2>&1 </dev/null
 export DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none NEEDRESTART_SUSPEND=1
-policy=/usr/sbin/policy-rc.d
+policy=/usr/sbin/policy-rc.d held=
 mark="$no_daemons ($$)"
 # The mark tells our file from the administrator's, also after a run that was cut off; the number
 # tells it from that of a run that was cut off and is still ending its work.
-held=
 cleanup() {
     if grep -qsxF "$mark" "$policy"; then rm -f "$policy"; fi
     for unit in $held; do systemctl disable -q "$unit" 2>/dev/null; done
