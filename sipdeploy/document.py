@@ -172,7 +172,6 @@ class _Frame:
     container: dict[str, Any] | list[Any]
     path: Path
     mark: tuple[int, int]
-    is_mapping: bool
     key: str | None = None
     place: tuple[int, int, int] = (0, 0, 0)  # of the key
     is_key: bool = False  # the mapping or list stands where a key belongs
@@ -268,7 +267,7 @@ class _Builder:
         if event.anchor is not None or event.tag is not None:
             self._extras(event)
         frame = self._stack[-1] if self._stack else None
-        if frame and frame.key is None and frame.is_mapping:
+        if frame and frame.key is None and isinstance(frame.container, dict):
             self._take_key(frame, event)
         else:
             value = None if event.value in _NULLS and event.implicit[0] else event.value
@@ -325,7 +324,7 @@ class _Builder:
         start = event.start_mark
         path: Path = ()
         frame = self._stack[-1] if self._stack else None
-        is_key = frame is not None and frame.key is None and frame.is_mapping
+        is_key = frame is not None and frame.key is None and isinstance(frame.container, dict)
         if is_key:
             self.problem(
                 "SD109",
@@ -337,8 +336,7 @@ class _Builder:
             own = len(frame.container) if frame.key is None else frame.key
             path = (*frame.path, own)
         mark = (start.line + 1, start.column + 1)
-        is_mapping = isinstance(container, dict)
-        self._stack.append(_Frame(container, path, mark, is_mapping, is_key=is_key))
+        self._stack.append(_Frame(container, path, mark, is_key=is_key))
 
     def _end(self, event: Any) -> None:
         frame = self._stack.pop()
