@@ -54,7 +54,7 @@ def unknown(number: str, near: Sequence[str]) -> Diagnostic:
     return told("SD702", f"`{number}` is not a user", advice)
 
 
-def not_editable(path: Path, why: str, what: Sequence[str]) -> InvalidFiles:
+def not_editable(path: Path | str, why: str, what: Sequence[str]) -> InvalidFiles:
     """The file has to be edited by hand; `what` says what to write, without passwords."""
     advice = f"edit it by hand: {'; '.join(what)}; then `sipdeploy init` makes the passwords"
     return InvalidFiles([told("SD703", f"`{path}` cannot be edited here: {why}", advice)])

@@ -58,19 +58,19 @@ class Vault:
 
         InvalidFiles when that would change anything else of it.
         """
-        parsed = document.parse(self.text, self.name)[0]
+        parsed = document.parse(self.text, self.shown)[0]
         gone = [number for number in removed if number in self.passwords]
         new: dict[str, edit.Entry] = {n: p for n, p in added.items() if n not in self.passwords}
         other = {n: added[n] for n in added if n in self.passwords}
         try:
             text = edit.with_values(parsed, {("users", n): p for n, p in other.items()})
-            text = _edited(text, self.name, gone=gone, new=new)
+            text = _edited(text, self.shown, gone=gone, new=new)
         except edit.NotEditable as failure:
-            raise not_editable(self.directory / self.name, str(failure), self._advice) from failure
+            raise not_editable(self.shown, str(failure), self._advice) from failure
         wanted = {n: p.reveal() for n, p in self.passwords.items() if n not in gone} | dict(added)
         found = passwords.parse_secrets(text, self.shown)
         if found.diagnostics or {n: p.reveal() for n, p in found.passwords.items()} != wanted:
-            raise not_editable(self.directory / self.name, "an edit would harm it", self._advice)
+            raise not_editable(self.shown, "an edit would harm it", self._advice)
         return text
 
     @property
