@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from sipdeploy.errors import InvalidFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import click
 
+    from sipdeploy.diagnostics import Diagnostic
+    from sipdeploy.inventory import Inventory
     from sipdeploy.output import Output
 
 
@@ -20,6 +24,11 @@ class Session:
 
     inventory: Path
     output: Output
+
+    def tell(self, problems: Sequence[Diagnostic], loaded: Inventory) -> None:
+        """Print problems with the lines of an inventory, which are split for them alone."""
+        if problems:
+            self.output.problems(problems, loaded.sources)
 
 
 def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -146,7 +146,7 @@ def render_command(session: Session, hosts: tuple[str, ...], directory: Path, fo
     written = [each for name in names for each in tree.write(rendered[name], name, directory)]
     listing = "\n".join(each.file for each in written)
     session.output.result(tree.as_json(written) if form == "json" else listing)
-    session.output.problems(problems, loaded.sources)
+    session.tell(problems, loaded)
     return 1 if has_errors(problems) else 0
 
 

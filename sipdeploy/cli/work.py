@@ -158,8 +158,7 @@ def _summary(what: Sequence[str]) -> str:
 
 def _credentials(session: Session, loaded: Inventory) -> dict[str, str]:
     credentials, problems = inventory.credentials(loaded)
-    if problems:  # the lines of a large inventory are not had for nothing
-        session.output.problems(problems, loaded.sources)
+    session.tell(problems, loaded)
     return credentials
 
 
