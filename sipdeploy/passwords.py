@@ -53,7 +53,7 @@ class SecretsFile:
     found: bool = True
 
     def span(self, number: str) -> Span | None:
-        """Find the number of a password; what a command prints stands somewhere as well."""
+        """Find the number of a password; None when there is none for it."""
         if number not in self.marks:
             return None
         line, column, end = self.marks[number]

@@ -55,7 +55,7 @@ SPEECH = "&".join(["vm-intro"] * 4)  # a greeting goes by before anything is rec
 
 
 def told_of_messages(phone):
-    """Those that say no may come late: each REGISTER and SUBSCRIBE is answered with one."""
+    """Those that say no may come late: each SUBSCRIBE is answered with one."""
     return [note for note in phone.received("NOTIFY") if "Messages-Waiting: yes" in note.body]
 
 
