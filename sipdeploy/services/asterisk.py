@@ -54,7 +54,7 @@ MODULES = (
     # dialplan
     *("pbx_config", "app_stack", "app_dial", "app_echo", "app_playback", "app_playtones"),
     *("app_voicemail", "app_verbose", "func_callerid", "func_channel", "func_logic"),
-    *("func_strings", "func_devstate", "res_pjsip_messaging"),
+    *("func_cut", "func_strings", "func_devstate", "res_pjsip_messaging"),
 )
 
 ENDPOINTS = ("asterisk", "-rx", "module reload res_pjsip.so")

@@ -1,0 +1,496 @@
+"""Attacks that succeeded once: taken identities, forged replies, foreign dialogs."""
+
+import asyncio
+import json
+import re
+import socket
+import ssl
+
+import pytest
+from system import DOMAIN
+from test_signalling import ha1, proof, registered, run, talk
+
+from lab.sip_call import Call
+from lab.sip_dialog import Sdp
+from lab.sip_message import parameter, token
+
+pytestmark = pytest.mark.lab
+
+VICTIM = f"<sip:1002@{DOMAIN}>"
+# Bytes after which one parser or another begins a new header field, or ends the header.
+BREAKS = {
+    "CR": "b\r{}",
+    "CR-behind-NUL": "\0b\r{}",
+    "LF": "b\n{}",
+    "LF-CR": "b\n\r{}",
+    "CR-fold": "b\r {}",
+    "fold": "b\r\n {}",
+    "ampersand": "b&{}",
+    "ampersand-space": "b& {}",
+    "NUL": "b\0{}",
+    "vertical-tab": "b\v{}",
+    "form-feed": "b\f{}",
+}
+
+
+@pytest.fixture(params=sorted(BREAKS))
+def smuggled(request):
+    """A header field's value that brings along another field, by one of the breaks."""
+    return BREAKS[request.param].format
+
+
+# --- one message, two readings -------------------------------------------------------------------
+
+
+FIELDS = {
+    "X-A": "x",
+    "Contact": "<sip:x@y.invalid;transport=ws>;x=",
+    "Event": "presence;id=",
+    "Session-Expires": "90;refresher=",
+    "To": f"<sip:6001@{DOMAIN}>;x=",
+}
+
+
+def test_no_field_is_smuggled_into_a_request(system, smuggled):
+    async def scenario():
+        async with system.phone("1003") as eve:
+            for name, value in FIELDS.items():
+                if eve.is_closed:
+                    await eve.connect()
+                    assert (await eve.register()).status == 200
+                lie = value + smuggled(f"P-Asserted-Identity: {VICTIM}")
+                call = eve.invite("6001", headers={name: lie})
+                assert await refusal(eve, call) in {400, None}, name
+        async with registered(system, "1003") as (eve,):
+            call = await eve.invite("6001")
+            await call.answered()
+            await call.ack()
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+async def refusal(phone, asked):
+    """The status of the final reply; None when the connection was closed, or nothing came."""
+    try:
+        answer = await asked
+        return (await answer.final(2) if isinstance(answer, Call) else answer).status
+    except ConnectionError:
+        return None
+    except TimeoutError:
+        await phone.close()
+        return None
+
+
+def test_nobody_registers_as_another_by_a_second_from(system, smuggled):
+    async def scenario():
+        async with system.phone("1003") as eve:
+            await eve.connect()
+            lie = smuggled(f"From: <sip:1006@{DOMAIN}>;tag=a")
+            asked = eve.register(headers={"X-A": lie}, timeout_seconds=2)
+            assert await refusal(eve, asked) in {400, None}
+            assert system.contacts("1006") == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        f"sip:1003@{DOMAIN}&z: <sip:1006@{DOMAIN}>;tag=t",
+        f"sip:1003@{DOMAIN} <sip:1006@{DOMAIN}>;tag=t",
+        f'"a" <sip:1003@{DOMAIN}>, <sip:1006@{DOMAIN}>;tag=t',
+        f'"a\\" <sip:1006@{DOMAIN}>" <sip:1003@{DOMAIN}',
+        f"<sip:1003@{DOMAIN}?From=1006>;tag=t",
+        f"<sip:1003:1006@{DOMAIN}>;tag=t",
+        f"<sip:1006@1003@{DOMAIN}>;tag=t",
+        f"<sip:%31003@{DOMAIN}>;tag=t",
+        f"<sip:1003;x=y@{DOMAIN}>;tag=t",
+        f"<sip:1003@{DOMAIN}>;t%61g=t",
+    ],
+)
+def test_from_and_to_have_one_form(system, sender):
+    async def scenario():
+        async with system.phone("1003") as eve:
+            await eve.connect()
+            to = sender.partition(";tag")[0]
+            for headers in ({"From": sender}, {"From": sender, "To": to}, {"To": to + ";x=1"}):
+                if eve.is_closed:
+                    await eve.connect()
+                asked = eve.register(headers=headers, timeout_seconds=2)
+                assert await refusal(eve, asked) in {400, 403, None}
+            assert system.contacts("1006") == 0
+
+    run(scenario())
+
+
+def test_a_digest_is_not_smuggled_past_the_count_of_failures(system, smuggled):
+    async def scenario():
+        async with system.phone("1006", "guess") as eve:
+            await eve.connect()
+            nonce = "0" * 32
+            uri = f"sip:{DOMAIN}"
+            guess = proof("1006", ha1("1003"), method="REGISTER", uri=uri, nonce=nonce)
+            asked = eve.register(
+                authenticate=False,
+                headers={"X-A": smuggled(f"Authorization: {guess}")},
+                timeout_seconds=2,
+            )
+            assert await refusal(eve, asked) in {400, None}
+
+    run(scenario())
+
+
+def test_no_field_is_smuggled_into_a_reply(system, smuggled):
+    async def scenario():
+        async with registered(system, "1001", "1003") as (alice, eve):
+            call = await alice.invite("1003")
+            incoming = await eve.incoming(method="INVITE")
+            lie = smuggled(f"P-Asserted-Identity: {VICTIM}")
+            await incoming.reply(180, headers={"X-A": lie})
+            await alice.silence(0.5)
+            await incoming.ring()
+            assert (await call.ringing()).values("P-Asserted-Identity") == []
+            await incoming.reject(486)
+            await call.final()
+
+    run(scenario())
+
+
+def test_a_call_for_a_mailbox_carries_its_caller_in_the_request_uri(system):
+    """The identity that opens a mailbox is not a header field, so none can be put before it."""
+
+    async def scenario():
+        async with registered(system, "1003") as (eve,):
+            call = await eve.invite("6001")
+            await call.answered()
+            await call.ack()
+            shown = system.run("asterisk -rx 'core show channels concise'")
+            assert re.search(r"!1003!", shown), shown
+            await call.bye()
+        context = "from-kamailio"
+        dialplan = system.run(f"asterisk -rx 'dialplan show {context}'")
+        assert "PJSIP_HEADER" not in dialplan
+
+    run(scenario())
+
+
+# --- replies -------------------------------------------------------------------------------------
+
+
+def forged(request, status, *, keep_seal=True, headers=()):
+    """A reply to a request, as one who has seen it would write it."""
+    vias = [value for name, value in request.headers if name == "Via"]
+    if not keep_seal:
+        vias = [re.sub(r";seal=[0-9a-f]*", "", via) for via in vias]
+    lines = [f"SIP/2.0 {status} Forged", *(f"Via: {via}" for via in vias)]
+    lines += [f"{name}: {request.header(name)}" for name in ("From", "Call-ID", "CSeq")]
+    lines += [f"To: {request.header('To')};tag=forged", *headers, "Content-Length: 0", "", ""]
+    return "\r\n".join(lines)
+
+
+def send_by_tls(system, text):
+    """One message over TLS without a WebSocket, as a stranger without an account can."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((system.address, 8443), 5) as plain,
+        context.wrap_socket(plain, server_hostname=DOMAIN) as secured,
+    ):
+        secured.sendall(text.encode())
+        secured.settimeout(1)
+        try:
+            while secured.recv(4096):
+                pass
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("status", [180, 200, 486, 603])
+def test_a_reply_from_anywhere_but_the_phone_that_rings_is_dropped(system, status):
+    """From a stranger by TLS, another user, and the caller itself, all of whom know the Via."""
+
+    async def scenario():
+        async with registered(system, "1001", "1002", "1003") as (alice, bob, eve):
+            call = await alice.invite("1002")
+            incoming = await bob.incoming(method="INVITE")
+            police = [f'P-Asserted-Identity: "Police" <sip:110@{DOMAIN}>']
+            text = forged(incoming.request, status, headers=police)
+            send_by_tls(system, text)
+            await eve.send_raw(text)
+            await alice.send_raw(text)
+            await eve.send_raw(forged(incoming.request, status, keep_seal=False))
+            await asyncio.sleep(0.5)
+            assert {reply.status for reply in call.replies} <= {100, 407}
+            await incoming.answer()
+            reply = await call.answered()
+            assert reply.values("P-Asserted-Identity") == []
+            await call.ack()
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+def test_only_the_caller_cancels(system):
+    """Each phone that rings knows all that a CANCEL holds."""
+
+    async def scenario():
+        async with registered(system, "1001", "1005", "1005", "1003") as (alice, one, two, eve):
+            call = await alice.invite("1005")
+            incoming = await one.incoming(method="INVITE")
+            other = await two.incoming(method="INVITE")
+            await incoming.ring()
+            await other.ring()
+            cancel = one.on_transaction(call.request, "CANCEL")
+            for thief in (one, eve):
+                assert (await thief.exchange(cancel)).status == 481
+            await other.answer()
+            await call.answered()
+            await call.ack()
+            await incoming.cancelled()
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+SNIFF = """
+import json, socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
+s.bind(("lo", 0)); s.settimeout(8)
+print("ready", flush=True)
+while True:
+    data = s.recv(65535)
+    at = data.find(sys.argv[1].encode())
+    if at >= 0:
+        print(json.dumps(data[at:].decode("latin-1")), flush=True); break
+"""
+
+
+def test_a_registration_is_granted_by_asterisk_alone(system):
+    """The branch of our Via follows from what the sender wrote; here it is read from the wire."""
+    if system.mode != "asterisk":
+        pytest.skip("Kamailio grants registrations in this mode")
+
+    async def scenario():
+        async with registered(system, "1003") as (eve,), system.phone("1006", "x") as stranger:
+            await stranger.connect()
+            system.host.write("/tmp/sniff.py", SNIFF.encode())
+            sniffer = asyncio.create_task(
+                asyncio.to_thread(
+                    system.run, f"timeout 10 python3 /tmp/sniff.py 'REGISTER sip:{DOMAIN}'"
+                )
+            )
+            await asyncio.sleep(1)
+            system.run("systemctl kill -s STOP asterisk.service")
+            try:
+                request = stranger.initial(
+                    "REGISTER",
+                    f"sip:{DOMAIN}",
+                    {"to_user": "1006", "headers": {"Contact": stranger.contact}},
+                )
+                await stranger.send(request)
+                seen = json.loads((await sniffer).strip().splitlines()[-1])
+                via = re.findall(r"^Via: (.*?)\r$", seen, re.MULTILINE)
+                for keep_seal in (True, False):
+                    vias = via if keep_seal else [re.sub(r";seal=\w*", "", v) for v in via]
+                    lines = ["SIP/2.0 200 OK", *(f"Via: {value}" for value in vias)]
+                    copied = ("From", "Call-ID", "CSeq", "Contact")
+                    lines += [f"{name}: {request.header(name)}" for name in copied]
+                    lines += [f"To: {request.header('To')};tag=x", "Content-Length: 0", "", ""]
+                    text = "\r\n".join(lines)
+                    await stranger.send_raw(text)
+                    await eve.send_raw(text)
+                    send_by_tls(system, text)
+                await asyncio.sleep(0.5)
+                assert system.contacts("1006") == 0
+                assert 200 not in [reply.status for reply in stranger.unmatched]
+            finally:
+                system.run("systemctl kill -s CONT asterisk.service")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_every_answer_reaches_the_caller(system, attempt):
+    """Two phones answer in one moment: both 200s arrive, and both are acknowledged."""
+
+    async def scenario():
+        async with registered(system, "1001", "1005", "1005") as (alice, one, two):
+            call = await alice.invite("1005")
+            first = await one.incoming(method="INVITE")
+            second = await two.incoming(method="INVITE")
+            await asyncio.gather(first.answer(), second.answer())
+            both = await alice.until(
+                lambda: [r for r in call.replies if r.status == 200][1:] or None, "a second 200"
+            )
+            tags = {r.to_tag for r in call.replies if r.status == 200}
+            assert tags == {first.tag, second.tag}, (attempt, both)
+            await call.ack()
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+# --- dialogs -------------------------------------------------------------------------------------
+
+
+async def call_of(phone, number, **headers):
+    """A call to a service, set up."""
+    call = await phone.invite(number, headers=headers)
+    await call.answered()
+    await call.ack()
+    return call
+
+
+def party_of(routes):
+    """The seal in a route set."""
+    return re.search(r";party=([^;>]+)", routes[0])[1]
+
+
+def test_the_text_under_a_seal_reads_in_one_way(system):
+    """Once it was key, Call-ID, caller and callee with colons between them."""
+
+    async def scenario():
+        async with registered(system, "1001", "1003") as (alice, eve):
+            victim = await call_of(alice, "6002")
+            call_id = f"{victim.established.call_id}:1003:x"
+            mine = await call_of(eve, "6002", **{"Call-ID": call_id})
+            stolen = victim.established.copy()
+            mac = party_of(mine.established.routes).split(".")[-1]
+            for side in ("", "asterisk.", "callee.", "phone."):
+                seal = f"1003.x:1003:6002.{side}{mac}"
+                stolen.routes = tuple(
+                    re.sub(r";party=[^;>]*", f";party={seal}", route)
+                    for route in mine.established.routes
+                )
+                assert (await eve.request_in_dialog(stolen, "BYE")).status == 403
+            assert (await mine.bye()).status == 200
+            assert (await victim.bye()).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("method", ["BYE", "INVITE", "INFO", "REFER"])
+@pytest.mark.parametrize("same_tag", [False, True])
+def test_a_second_dialog_with_that_call_id_opens_no_first(system, method, same_tag):
+    """An attended transfer hands out Call-ID and both tags of a call."""
+
+    async def scenario():
+        async with registered(system, "1001", "1003") as (alice, eve):
+            victim = await call_of(alice, "6002")
+            dialog = victim.established
+            tag = parameter(dialog.local, "tag") if same_tag else token()
+            mine = await eve.invite(
+                "6002",
+                headers={"Call-ID": dialog.call_id, "From": f"<sip:1003@{DOMAIN}>;tag={tag}"},
+            )
+            reply = await mine.final()
+            if reply.status == 200:
+                await mine.ack()
+                stolen = dialog.copy()
+                stolen.routes = mine.established.routes
+                stolen.sequence += 50
+                body = str(Sdp(version=9)) if method == "INVITE" else ""
+                for local in (dialog.local, f"<sip:1003@{DOMAIN}>;tag={tag}"):
+                    stolen.local = local
+                    if not (same_tag and local != dialog.local):
+                        refused = await eve.request_in_dialog(stolen, method, body=body)
+                        assert refused.status in {403, 481}, local
+                await mine.bye()
+            assert alice.received("BYE") == []
+            assert (await victim.bye()).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("method", ["BYE", "INVITE"])
+def test_a_call_to_a_party_opens_no_dialog_of_its(system, method):
+    """The same between phones: the stranger calls one party, and speaks as the other one."""
+
+    async def scenario():
+        async with registered(system, "1001", "1004", "1003") as (alice, bob, eve):
+            victim, answered = await talk(alice, bob)
+            for target, dialog in (("1004", victim), ("1001", answered)):
+                stolen = dialog.established.copy()
+                mine = await eve.invite(
+                    target,
+                    headers={
+                        "Call-ID": stolen.call_id,
+                        "From": re.sub(r"sip:\d+@", "sip:1003@", stolen.local),
+                        "To": re.sub(r";tag=.*", "", stolen.remote),
+                    },
+                )
+                phone = bob if target == "1004" else alice
+                incoming = await phone.incoming(method="INVITE")
+                await incoming.answer()
+                reply = await mine.answered()
+                assert parameter(reply.header("To"), "tag") != parameter(stolen.remote, "tag")
+                stolen.routes = mine.established.routes
+                stolen.sequence += 50
+                body = str(Sdp(version=9)) if method == "INVITE" else ""
+                refused = await eve.request_in_dialog(stolen, method, body=body)
+                assert refused.status == 403
+            assert (await victim.request_in_dialog("INFO")).status == 200
+            assert (await victim.bye()).status == 200
+
+    run(scenario())
+
+
+def test_a_party_speaks_for_its_own_side_alone(system):
+    """The callee's route with the caller's tags, and the other way round."""
+
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call, answered = await talk(alice, bob)
+            for thief, own, other in ((alice, call, answered), (bob, answered, call)):
+                stolen = other.established.copy()
+                stolen.routes = own.established.routes
+                assert (await thief.request_in_dialog(stolen, "INFO")).status == 403
+                stolen.routes = other.established.routes
+                assert (await thief.request_in_dialog(stolen, "INFO")).status == 403
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+def test_a_call_to_ones_own_number_leads_to_no_other(system):
+    """Who holds both ends chooses both tags, and still gets no route to Asterisk."""
+
+    async def scenario():
+        async with registered(system, "1005", "1005", "1001") as (one, two, alice):
+            victim = await call_of(alice, "6002")
+            dialog = victim.established
+            mine = await one.invite(
+                "1005",
+                headers={
+                    "Call-ID": dialog.call_id,
+                    "From": re.sub(r"sip:\d+@", "sip:1005@", dialog.local),
+                },
+            )
+            incoming = await two.incoming(method="INVITE")
+            incoming.tag = parameter(dialog.remote, "tag")
+            await incoming.answer()
+            await mine.answered()
+            stolen = dialog.copy()
+            stolen.routes = mine.established.routes
+            stolen.sequence += 50
+            assert (await one.request_in_dialog(stolen, "BYE")).status in {403, 480}
+            assert (await victim.bye()).status == 200
+
+    run(scenario())
+
+
+def test_a_replaces_takes_over_no_call_with_a_service(system):
+    async def scenario():
+        async with registered(system, "1001", "1003") as (alice, eve):
+            victim = await call_of(alice, "6002")
+            dialog = victim.established
+            tags = (parameter(dialog.remote, "tag"), parameter(dialog.local, "tag"))
+            replaces = f"{dialog.call_id};to-tag={tags[0]};from-tag={tags[1]}"
+            call = await eve.invite("6002", headers={"Replaces": replaces})
+            await call.final()
+            await asyncio.sleep(0.5)
+            assert alice.received("BYE") == []
+            assert (await victim.bye()).status == 200
+
+    run(scenario())
