@@ -20,13 +20,23 @@ registered_alone() {
     comm -12 "$candidate/registered" "$candidate/ended" >"$candidate/both" && mv -f "$candidate/both" "$candidate/ended"
 }
 contacts() { sed 's/^/ul.lookup location /' "$candidate/ended" | ask_kamailio; }
+# ADDRESS:PORT of each connection that has proved one of these numbers, whatever it has registered: two connections
+# may have registered one Contact, and in mode `asterisk` a connection may have removed its own.
+proven() {
+    timeout 60 kamcmd htable.dump proven 2>/dev/null | awk '
+        NR == FNR { sub(/@.*/, ""); ended[$0]; next }
+        $1 == "name:" { source = $2 }
+        $1 == "value:" && ($2 in ended) { print source }' "$candidate/numbers" -
+}
 end_sessions() {
     if [ ! -f "$undo/tree$sums" ]; then return 0; fi
     comm -23 "$undo/tree$sums" "$sums" | cut -d' ' -f1 >"$candidate/ended"
     if [ ! -s "$candidate/ended" ]; then return 0; fi
     step "$(title sessions)"
+    cp "$candidate/ended" "$candidate/numbers"
+    proven >"$candidate/proven"
     registered_alone
-    if [ ! -s "$candidate/ended" ]; then return 0; fi
+    if [ ! -s "$candidate/ended" ] && [ ! -s "$candidate/proven" ]; then return 0; fi
     # In mode `asterisk` a connection speaks for its number for as long as this table says so.
     contacts | awk '
         $1 == "Received:" { sub(/^sip:/, "", $2); sub(/;.*/, "", $2); source = $2 }
@@ -35,11 +45,12 @@ end_sessions() {
             if ($2 > 0) print "ws.close " $2
             print "cut " source
         }' >"$candidate/closing"
+    sed 'h; s/^/htable.delete proven s:/p; g; s/^/htable.delete registered s:/p; g; s/^/cut /' "$candidate/proven" >>"$candidate/closing"
     { grep '^htable' "$candidate/closing"; sed 's/^/ul.rm location /' "$candidate/ended"; grep '^ws' "$candidate/closing"; } |
         ask_kamailio >/dev/null
     sleep 0.2
     sed -n 's/^cut //p' "$candidate/closing" | cut_off
-    if contacts | grep -q 'Tcpconn-Id:'; then
+    if contacts | grep -q 'Tcpconn-Id:' || proven | grep -q .; then
         give_up "kamcmd ul.rm" "somebody who may not is still registered" kamailio.service
     fi
 }

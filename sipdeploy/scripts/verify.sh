@@ -36,6 +36,15 @@ holds() {
     wss) answers "$2" "$3" "$4" "$5" "$6" "$7" ;;
     esac
 }
+# Whether strangers hold all connections of a Kamailio that this run has not restarted: a change of users is not undone
+# because nobody else gets in at this moment.
+is_full() {
+    if grep -q "^kamailio\.service${tab}active${tab}[a-z]*${tab}\(start\|restart\)" "$candidate/units"; then return 1; fi
+    timeout 5 kamcmd core.tcp_info 2>/dev/null | awk '
+        $1 == "max_connections:" { most = $2 }
+        $1 == "opened_connections:" { open = $2 }
+        END { exit !(most && open >= most * 0.98) }'
+}
 # What does not hold is tried again until the time is over: a daemon needs a moment.
 verify() {
     step "$(title verify)"
@@ -51,6 +60,10 @@ verify() {
         if [ ! -s "$candidate/left" ] || [ "$(date +%s)" -ge "$end" ]; then break; fi
         sleep 0.2
     done
+    if grep -q "^wss$tab" "$candidate/left" && is_full; then
+        step "the port for phones is full: it was not tried"
+        sed -i "/^wss$tab/d" "$candidate/left"
+    fi
     if [ -s "$candidate/left" ]; then
         for unit in $(awk -F "$tab" '$1 == "unit" { print $2 }' "$candidate/probes"); do
             section "journal $unit"; journalctl -q -u "$unit" -n 15 --no-pager -o cat

@@ -45,6 +45,11 @@ MIB_PER_CONNECTION = 0.2
 MIB_PER_USER = 0.0006
 BASE_CONNECTIONS = 256
 CONNECTIONS_PER_USER = 1.5
+# One address may hold as many connections as are provided for, so a whole site behind one NAT fits; Kamailio takes
+# twice as many, so others find room. A part of them may be connections that have proved no number. Memory is for
+# those that are provided for: before its WebSocket handshake a connection has seconds, and a quarter of the memory.
+ACCEPTED_PER_CONNECTION = 2
+UNPROVEN_SHARE = 4
 BASE_SHARED_MIB = 96
 BASE_PRIVATE_MIB = 16
 
@@ -187,6 +192,7 @@ def credential_sums(domain: str, credentials: Mapping[str, str]) -> bytes:
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     site = deployment.site
     given = sizes(site, deployment.standing)
+    accepted = ACCEPTED_PER_CONNECTION * given.connections
     return {
         "domain": site.domain,
         "authentication": site.authentication,
@@ -202,10 +208,12 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         "origins": site.origins,
         "room": given.room,
         "connections": given.connections,
+        "accepted": accepted,
+        "unproven": given.connections // UNPROVEN_SHARE,
         "table_size": min(14, given.room.bit_length() - 1),
         "shared_memory_mib": given.shared_mib,
         "private_memory_mib": given.private_mib,
-        "open_files": max(65536, 2 * given.connections),
+        "open_files": max(65536, 2 * accepted),
         "lowest_port": min(site.ports.wss, site.ports.kamailio, site.ports.registrar),
     }
 

@@ -74,7 +74,8 @@ def test_settings_stand_only_where_kamailio_knows_them(version, mode):
     text = text_of(tree(site, of=(version, "22")), "/etc/kamailio/kamailio.cfg")
     for setting, since in SINCE.items():
         assert (setting in text) == (parse_version(version) >= since), setting
-    assert ("tcp_set_connection_lifetime(" in text) == (parse_version(version) < (5, 6))
+    closed = re.search(r'tcp_set_connection_lifetime\(("\$var\(connection\)", )?"1"\)', text)
+    assert (closed is not None) == (parse_version(version) < (5, 6))
 
 
 @pytest.mark.parametrize(
@@ -251,9 +252,9 @@ def of_size(count, more=""):
 @pytest.mark.parametrize(
     ("users", "sizes"),
     [
-        (2, (512, 199, 17, 9, 65536)),
-        (5000, (8192, 1740, 21, 13, 65536)),
-        (100_000, (32_768, 6807, 174, 14, 65536)),
+        (2, (1024, 199, 17, 9, 65536)),
+        (5000, (16_384, 1740, 21, 13, 65536)),
+        (100_000, (65_536, 6807, 174, 14, 131_072)),
     ],
 )
 def test_sizes_follow_from_the_number_of_users(users, sizes):
