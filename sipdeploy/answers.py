@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sipdeploy.incoming import number, whole
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathFact:
@@ -59,14 +61,6 @@ class Outcome:
     holder: str
 
 
-def number(text: str, default: float) -> float:
-    """Read a number, or give the default."""
-    try:
-        return float(text)
-    except ValueError:
-        return default
-
-
 def release(text: str) -> dict[str, str]:
     """Read os-release(5)."""
     pairs = (line.partition("=") for line in text.splitlines())
@@ -77,15 +71,16 @@ def free(text: str) -> dict[str, int]:
     """Read df -Pk of `/`, `/var` and `/etc`: a line each, in that order, below their headings."""
     lines = (line.split() for line in text.splitlines() if not line.startswith("Filesystem"))
     return {
-        path: int(words[3]) * 1024
+        path: whole(words[3]) * 1024
         for path, words in zip(("/", "/var", "/etc"), lines, strict=False)
+        if len(words) > 3  # noqa: PLR2004 - device, size, used, free
     }
 
 
 def memory(text: str) -> int:
     """Read the first line of /proc/meminfo: bytes."""
     match = re.search(r"(\d+) kB", text)
-    return int(match[1]) * 1024 if match else 0
+    return whole(match[1]) * 1024 if match else 0
 
 
 def sockets(text: str) -> tuple[Socket, ...]:
@@ -103,9 +98,9 @@ def _socket(words: Sequence[str]) -> Socket | None:
     return Socket(
         proto=words[0],
         address="*" if bare in ("0.0.0.0", "::") else bare,  # noqa: S104 - read, not bound
-        port=int(port) if port.isdigit() else 0,
+        port=whole(port),
         program=owner[1] if owner else "",
-        pid=int(owner[2]) if owner else 0,
+        pid=whole(owner[2]) if owner else 0,
     )
 
 
@@ -131,7 +126,7 @@ def candidates(text: str) -> dict[str, str]:
 def lists_age(text: str, clock: float) -> float | None:
     """Read how many package lists there are, and when they were fetched: seconds ago."""
     count, _, updated = text.partition("\n")
-    if not count.strip().isdigit() or int(count) == 0:
+    if whole(count) == 0:
         return None
     return clock - number(updated, 0.0)
 
@@ -181,7 +176,7 @@ def closing_chains(text: str) -> tuple[str, ...]:
         if words[:1] == ["table"]:
             table = " ".join(words[1:3])
         elif words[:1] == ["chain"]:
-            chain = words[1]
+            chain = " ".join(words[1:2])
         elif "hook input" in line and "policy drop" in line:
             found.append(f"{table} {chain}")
     return tuple(found)
@@ -191,7 +186,7 @@ def ssh_ports(listening: str, connection: str) -> tuple[int, ...]:
     """The ports that sshd hears, and the one that this connection came in by (ssh(1))."""
     heard = {socket.port for socket in sockets(listening) if socket.program == "sshd"}
     words = connection.split()
-    mine = {int(words[3])} if len(words) == 4 and words[3].isdigit() else set()  # noqa: PLR2004
+    mine = {whole(words[3])} if len(words) == 4 and whole(words[3]) else set()  # noqa: PLR2004
     return tuple(sorted(heard | mine))
 
 
@@ -208,7 +203,7 @@ def modes(text: str) -> dict[str, PathFact]:
     return {
         row[2]: PathFact(mode=int(row[0], 8), owner=row[1])
         for row in rows
-        if len(row) == 3 and re.fullmatch(r"[0-7]+", row[0])  # noqa: PLR2004 - mode, owner, path
+        if len(row) == 3 and re.fullmatch(r"[0-7]{1,5}", row[0])  # noqa: PLR2004 - mode, owner, path
     }
 
 
@@ -226,4 +221,4 @@ def files(digests: str, permissions: str) -> dict[str, PathFact]:
 def room(text: str) -> int:
     """How many users Kamailio's unit was last written for; 0 where it does not say."""
     match = re.search(r"Room for (\d+) users", text)
-    return int(match[1]) if match else 0
+    return whole(match[1]) if match else 0

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles
+from sipdeploy.incoming import shown_line
 from sipdeploy.paths import expanded
 from sipdeploy.site import Site
 
@@ -48,18 +49,17 @@ def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
     """Facts of PEM texts (server certificate first, public key); None when they are not that."""
     try:
         leaf = _chain(certificate)[0]
-        own = _spki(leaf.public_key())
+        return Certificate(
+            names=_names(leaf),
+            not_before=leaf.not_valid_before_utc,
+            not_after=leaf.not_valid_after_utc,
+            key_matches=_spki(leaf.public_key()) == _public_spki(public_key),
+            issuer=shown_line(leaf.issuer.rfc4514_string()),
+            is_self_signed=leaf.issuer == leaf.subject,
+            fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
+        )
     except (ValueError, IndexError, UnsupportedAlgorithm):
         return None
-    return Certificate(
-        names=_names(leaf),
-        not_before=leaf.not_valid_before_utc,
-        not_after=leaf.not_valid_after_utc,
-        key_matches=own == _public_spki(public_key),
-        issuer=leaf.issuer.rfc4514_string(),
-        is_self_signed=leaf.issuer == leaf.subject,
-        fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
-    )
 
 
 def _chain(pem: bytes) -> "list[x509.Certificate]":
@@ -79,9 +79,11 @@ def _names(leaf: "x509.Certificate") -> tuple[str, ...]:
 
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return ()
-    return tuple(name.lower() for name in found.value.get_values_for_type(x509.DNSName))
+    return tuple(
+        shown_line(name.lower()) for name in found.value.get_values_for_type(x509.DNSName)
+    )
 
 
 def _spki(key: object) -> bytes:

@@ -12,7 +12,8 @@ from sipdeploy import acme, answers, certificates
 from sipdeploy.acme import Lineage
 from sipdeploy.answers import Managed, Outcome, PathFact, Socket, Unit
 from sipdeploy.certificates import Certificate
-from sipdeploy.hosts import Host, host_failed, run_script
+from sipdeploy.hosts import MARK, Host, host_failed, run_script
+from sipdeploy.incoming import number, shown_line, whole
 
 STATE = "/var/lib/sipdeploy"
 FIREWALL_TABLE = "table inet sipdeploy "
@@ -102,7 +103,14 @@ def read(host: Host, query: Query) -> Facts:
             notes=tuple(result.words.splitlines()[-3:]),
             help_="the login needs a plain shell: `getent passwd root` shows which it has",
         )
-    return parse(found, began)
+    try:
+        return parse(found, began)
+    except (KeyError, ValueError) as wrong:
+        raise host_failed(
+            "SD509",
+            f"`{host.name}` leaves out a part of what it was asked, or answers in no known way",
+            notes=(f"{type(wrong).__name__}: {shown_line(str(wrong))[:200]}",),
+        ) from wrong
 
 
 def sections(text: str) -> dict[str, str]:
@@ -111,7 +119,7 @@ def sections(text: str) -> dict[str, str]:
     What comes in several parts is put together.
     """
     found: dict[str, str] = {}
-    for part in text.split("\x1e")[1:]:
+    for part in text.split(MARK)[1:]:
         name, _, body = part.partition("\n")
         found[name.strip()] = found.get(name.strip(), "") + body
     return found
@@ -130,7 +138,7 @@ def parse(found: Mapping[str, str], now: float) -> Facts:
 
 def _machine(found: Mapping[str, str], now: float) -> Facts:
     release = answers.release(found["os"])
-    clock = answers.number(found["clock"], now)
+    clock = number(found["clock"], now)
     return Facts(
         os_id=release.get("ID", ""),
         os_version=release.get("VERSION_ID", ""),
@@ -153,7 +161,7 @@ def _machine(found: Mapping[str, str], now: float) -> Facts:
         serial=found["serial"].strip(),
         lock_holder=found["lock"].strip(),
         has_abandoned_run=bool(found["abandoned"].strip()),
-        release=int(answers.number(found["release"].strip(), 0)),
+        release=whole(found["release"]),
         lock_purpose=found["purpose"].strip(),
         lock_seconds=answers.age(found["since"], clock),
         run_holder=found["runner"].strip(),

@@ -5,18 +5,27 @@ Never knows what the commands mean, and never raises for a command that merely f
 
 import contextlib
 import os
+import secrets
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import resources
 from typing import IO, Protocol
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import HostFailed
+from sipdeploy.incoming import (
+    MEBIBYTE,
+    MOST_BYTES,
+    MOST_DATA_BYTES,
+    Intake,
+    OnLine,
+    decoded,
+)
 
 CHUNK_BYTES = 65536
-OnLine = Callable[[str], None]
 # What sudo says when it will not run the command at all, in the words of sudo 1.8 to 1.9.
 SUDO_REFUSALS = (
     "a password is required",
@@ -40,26 +49,39 @@ PARTS = {
     "trial_asterisk": ("sockets", "trial_asterisk"),
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }
+# Scripts whose answer grows with the site.
+DATA_SCRIPTS = ("look", "registrations", "release")
+MARK = "\x1e"  # ASCII record separator: a section of a script's answer begins here
 SUDO_MISSING = ("sudo: not found", "sudo: command not found", "command not found: sudo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a command left: its exit status (negative: ended by a signal) and both outputs."""
+    """What a command left: its exit status (negative: ended by a signal) and both outputs.
+
+    Only the bytes are as the host sent them; all text is printable. `token` tells the marks of a
+    script of ours from bytes that look like one.
+    """
 
     status: int
     stdout: bytes = b""
     stderr: bytes = b""
+    token: str = ""
 
     @property
     def text(self) -> str:
-        """Standard output as text; bytes that are no UTF-8 are replaced."""
-        return self.stdout.decode(errors="replace")
+        """Standard output as text; MARK stands in it where the script itself put one."""
+        return with_marks(decoded(self.stdout), self.token)
 
     @property
     def words(self) -> str:
         """Both outputs as text, for a person to read."""
-        return (self.stdout + self.stderr).decode(errors="replace").strip()
+        return with_marks(decoded(self.stdout + self.stderr), self.token).strip()
+
+    @property
+    def complaint(self) -> str:
+        """Standard error as text."""
+        return decoded(self.stderr).strip()
 
 
 class Host(Protocol):
@@ -74,8 +96,12 @@ class Host(Protocol):
         input: bytes = b"",  # noqa: A002 - the word of subprocess.run
         on_line: OnLine | None = None,
         timeout_seconds: float = 60,
+        most_bytes: int = MOST_BYTES,
     ) -> Result:
-        """Run argv as root and give what it left; HostFailed only when the host itself is lost."""
+        """Run argv as root and give what it left.
+
+        HostFailed only when the host itself is lost, or sends more than `most_bytes`.
+        """
         ...
 
     def close(self) -> None:
@@ -103,12 +129,46 @@ def run_script(
 
     The script itself travels on stdin, so argv (which process lists and sudo's log show) stays
     short. `head -c` reads no byte too many, so the input after it is left for the script to read.
+    With it goes a token that nobody on the host can know: only marks that carry it divide the
+    answer, whatever a file or a program there prints.
     """
     name, *arguments = words
-    script = script_text(name)
+    token = secrets.token_hex(8)
+    script = f"unset token; token={token}\n".encode() + script_text(name)
     reader = 'n=$1; shift; eval "$(head -c "$n")"'
     argv = ["sh", "-c", reader, f"sipdeploy-{name}", str(len(script)), *arguments]
-    return host.run(argv, input=script + input, on_line=on_line, timeout_seconds=timeout_seconds)
+    result = host.run(
+        argv,
+        input=script + input,
+        on_line=None if on_line is None else partial(_tell_marked, on_line, token),
+        timeout_seconds=timeout_seconds,
+        most_bytes=MOST_DATA_BYTES if name in DATA_SCRIPTS else MOST_BYTES,
+    )
+    return replace(result, token=token)
+
+
+def with_marks(text: str, token: str) -> str:
+    """Make marks again of those escapes in printable text that carry the token."""
+    return text.replace(f"\\x1e{token} ", MARK) if token else text
+
+
+def _tell_marked(on_line: OnLine, token: str, line: str) -> None:
+    on_line(with_marks(line, token))
+
+
+def title_of(argv: Sequence[str]) -> str:
+    """A script goes by the name that it was given, everything else by its program."""
+    return next((word for word in argv if word.startswith("sipdeploy-")), argv[0])
+
+
+def sent_too_much(host_name: str, argv: Sequence[str], most_bytes: int) -> HostFailed:
+    """The command was ended: whatever went on, it would not have been an answer."""
+    title = title_of(argv)
+    return host_failed(
+        "SD531",
+        f"`{title}` on `{host_name}` sent more than {most_bytes // MEBIBYTE} MiB, and was ended",
+        help_=f"log in to `{host_name}` and find out why: no answer is that long",
+    )
 
 
 def script_text(name: str) -> bytes:
@@ -122,7 +182,7 @@ def check_sudo(host_name: str, user: str, result: Result) -> None:
     """Raise HostFailed when it was sudo, not the command, that said no."""
     if result.status == 0 or result.stdout:
         return
-    words = result.stderr.decode(errors="replace").strip()
+    words = result.complaint
     if any(text in words for text in SUDO_MISSING):
         raise host_failed(
             "SD505",
@@ -139,31 +199,6 @@ def check_sudo(host_name: str, user: str, result: Result) -> None:
         )
 
 
-class LineSplitter:
-    """Cuts a stream of chunks into lines as they come; keeps every byte."""
-
-    def __init__(self, on_line: OnLine | None) -> None:
-        self._on_line = on_line
-        self._chunks: list[bytes] = []
-        self._rest = b""
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next chunk and tell every line that it ends."""
-        self._chunks.append(chunk)
-        if self._on_line is None:
-            return
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            self._on_line(line.decode(errors="replace").rstrip("\r"))
-
-    def end(self) -> bytes:
-        """Tell what is left without a line end, and give everything that was fed."""
-        if self._rest and self._on_line is not None:
-            self._on_line(self._rest.decode(errors="replace"))
-        self._rest = b""
-        return b"".join(self._chunks)
-
-
 class LocalHost:
     """The machine that sipdeploy runs on: `address: local`."""
 
@@ -178,6 +213,7 @@ class LocalHost:
         input: bytes = b"",  # noqa: A002
         on_line: OnLine | None = None,
         timeout_seconds: float = 60,
+        most_bytes: int = MOST_BYTES,
     ) -> Result:
         """As Host.run, in a child process."""
         try:
@@ -190,7 +226,11 @@ class LocalHost:
             )
         except FileNotFoundError as missing:
             return self._not_found(argv, missing)
-        result = _exchange(process, input, LineSplitter(on_line), timeout_seconds)
+        late = threading.Event()
+        intake = Intake(on_line, most_bytes, lambda: _stop(process, late))
+        result = _exchange(process, input, intake, (late, timeout_seconds))
+        if intake.is_over:
+            raise sent_too_much(self.name, argv, most_bytes)
         if result is None:
             raise host_failed(
                 "SD506", f"`{argv[0]}` did not end on `{self.name}` within {timeout_seconds:g} s"
@@ -215,23 +255,25 @@ def _login() -> str:
 
 
 def _exchange(
-    process: "subprocess.Popen[bytes]", data: bytes, lines: LineSplitter, timeout_seconds: float
+    process: "subprocess.Popen[bytes]",
+    data: bytes,
+    intake: Intake,
+    clock: tuple[threading.Event, float],
 ) -> Result | None:
     """Write and read at the same time, so neither side waits for the other; None: out of time."""
     assert process.stdin is not None  # noqa: S101 - all three are pipes
     assert process.stdout is not None  # noqa: S101
     assert process.stderr is not None  # noqa: S101
-    errors: list[bytes] = []
+    late, seconds = clock
     helpers = [
         threading.Thread(target=_write_all, args=(process.stdin, data), daemon=True),
-        threading.Thread(target=_read_all, args=(process.stderr, errors.append), daemon=True),
+        threading.Thread(target=_read_all, args=(process.stderr, intake.take_error), daemon=True),
     ]
-    late = threading.Event()
-    timer = threading.Timer(timeout_seconds, _stop, args=(process, late))
+    timer = threading.Timer(seconds, _stop, args=(process, late))
     for helper in (*helpers, timer):
         helper.start()
     try:
-        _read_all(process.stdout, lines.feed)
+        _read_all(process.stdout, intake.take)
         status = process.wait()
     except BaseException:
         _stop(process, late)
@@ -242,7 +284,8 @@ def _exchange(
         helper.join()
     if late.is_set():
         return None
-    return Result(status=status, stdout=lines.end(), stderr=b"".join(errors))
+    stdout, stderr = intake.end()
+    return Result(status=status, stdout=stdout, stderr=stderr)
 
 
 def _write_all(stream: IO[bytes], data: bytes) -> None:
@@ -250,10 +293,11 @@ def _write_all(stream: IO[bytes], data: bytes) -> None:
         stream.write(data)
 
 
-def _read_all(stream: IO[bytes], take: Callable[[bytes], None]) -> None:
+def _read_all(stream: IO[bytes], take: Callable[[bytes], bool]) -> None:
     with stream:
         while chunk := os.read(stream.fileno(), CHUNK_BYTES):
-            take(chunk)
+            if not take(chunk):
+                return
 
 
 def _stop(process: "subprocess.Popen[bytes]", late: threading.Event) -> None:

@@ -70,6 +70,9 @@ EXPLAIN: Mapping[str, str] = {
     "SD529": "A saved plan is carried out as it was shown, or not at all.",
     "SD530": "A host keeps its five newest releases; the one that was asked for is not among"
     " them, or cannot be read.",
+    "SD531": "A host sent far more than any answer has: 8 MiB, or 128 MiB where the answer grows"
+    " with the site. The command was ended and its output dropped; whatever was begun is undone."
+    " A program on the host is broken, or somebody else has taken the host over.",
     "SD540": "The host could not build Asterisk: the tarball is not the one that is meant, or"
     " something is missing there. Nothing live has changed, and what is built is not lost.",
     "SD541": "apt does not take the signature of the repository, or finds no Kamailio in it."

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sipdeploy.acme import Order
+from sipdeploy.incoming import shown_line
 from sipdeploy.plan.desired import Desired, MadeFile, Probe
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Directory, Port
@@ -62,12 +63,13 @@ def _plain(values: Mapping[str, Any], *, without: tuple[str, ...]) -> dict[str, 
 def header(text: str, number: int, current: int) -> Header:
     """Read who, when and what of a `release.json`; ValueError when it is none of ours."""
     data = _data(text)
+    what = data.get("what")
     return Header(
         number=number,
-        who=data["who"],
-        when=data["when"],
-        purpose=data["purpose"],
-        what=tuple(data["what"]),
+        who=str(data.get("who")),
+        when=str(data.get("when")),
+        purpose=str(data.get("purpose")),
+        what=tuple(str(line) for line in what) if isinstance(what, list) else (),
         is_current=number == current,
     )
 
@@ -76,8 +78,10 @@ def load(archive: bytes) -> Desired:
     """Read what a host was to be from the tar of a release; ValueError when it is none of ours."""
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
             for member in tar:
+                if member.size > len(archive):  # a hole that would be filled with zeros here
+                    raise ValueError(f"the release is damaged: {shown_line(member.name)}")
                 stream = tar.extractfile(member) if member.isfile() else None
                 if stream is not None:
                     files[member.name.removeprefix("tree")] = stream.read()
@@ -97,15 +101,27 @@ def load(archive: bytes) -> Desired:
             build=_build(data["build"]) if data.get("build") else None,
             repository=Repository(**data["repository"]) if data.get("repository") else None,
         )
-    except (KeyError, TypeError, tarfile.TarError) as wrong:
-        raise ValueError(f"the release is damaged: {wrong}") from wrong
+    except (KeyError, TypeError, AttributeError, tarfile.TarError) as wrong:
+        raise ValueError(f"the release is damaged: {shown_line(str(wrong))}") from wrong
 
 
 def _data(text: str) -> dict[str, Any]:
-    data = json.loads(text)
+    try:
+        data = _printable(json.loads(text))
+    except RecursionError as wrong:
+        raise ValueError("the release is damaged: it is nested too deeply") from wrong
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError("the release was written by another version of sipdeploy")
     return data
+
+
+def _printable(value: Any) -> Any:
+    """The same data with printable text: JSON has escapes of its own for what is not."""
+    if isinstance(value, str):
+        return shown_line(value)
+    if isinstance(value, dict):
+        return {shown_line(key): _printable(each) for key, each in value.items()}
+    return [_printable(each) for each in value] if isinstance(value, list) else value
 
 
 def _build(row: Mapping[str, Any]) -> Build:

@@ -12,6 +12,7 @@ from sipdeploy.certificates import Certificate
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import STATE
 from sipdeploy.hosts import Host
+from sipdeploy.incoming import number
 from sipdeploy.plan.desired import ports
 from sipdeploy.site import Site
 from sipdeploy.steps.certificate import refused
@@ -78,7 +79,7 @@ def parse(name: str, site: Site, found: Mapping[str, str]) -> Serving:
     return Serving(
         host=name,
         domain=site.domain,
-        now=_moment(found["clock"]),
+        now=_moment(found.get("clock", "")),
         on_disk=certificates.parse(found.get("certificate", "").encode(), key),
         served={
             section.removeprefix("served "): certificates.parse(text.encode(), key)
@@ -96,7 +97,7 @@ def parse(name: str, site: Site, found: Mapping[str, str]) -> Serving:
 
 
 def _moment(seconds: str) -> dt.datetime:
-    return dt.datetime.fromtimestamp(float(seconds), dt.UTC)
+    return dt.datetime.fromtimestamp(number(seconds, 0), dt.UTC)
 
 
 def renew(host: Host, order: Order, *, is_test: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sipdeploy.errors import HostFailed
 from sipdeploy.hosts import host_failed
+from sipdeploy.incoming import shown_line
 from sipdeploy.known_hosts import SSH_PORT, Verdict, entry_name, fingerprint
 from sipdeploy.ssh_target import Target
 
@@ -43,7 +44,7 @@ def no_ssh(name: str, target: Target, failure: Exception, said: Sequence[str]) -
     return host_failed(
         "SD501",
         message,
-        notes=(*said[:3], str(failure) or type(failure).__name__),
+        notes=(*said[:3], shown_line(str(failure)) or type(failure).__name__),
         help_=f"`{target.ssh_command}` shows the same; check address, port and ~/.ssh/config",
     )
 

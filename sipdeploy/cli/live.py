@@ -11,6 +11,7 @@ from sipdeploy.connection import connect
 from sipdeploy.errors import HostFailed
 from sipdeploy.facts import sections
 from sipdeploy.hosts import host_failed, run_script
+from sipdeploy.incoming import number, whole
 from sipdeploy.users import problems
 from sipdeploy.users.tables import Contact, Presence
 
@@ -120,11 +121,11 @@ def presences(site: Site, names: Sequence[str]) -> dict[str, Presence]:
             found = _ask(host, site)
         finally:
             host.close()
-        for number, contact in _contacts(name, found["contacts"]):
-            contacts.setdefault(number, []).append(contact)
+        for user, contact in _contacts(name, found.get("contacts", "")):
+            contacts.setdefault(user, []).append(contact)
         for line in found.get("messages", "").splitlines():
             box, _, count = line.partition("\t")
-            messages[box] = messages.get(box, 0) + int(count or 0)
+            messages[box] = messages.get(box, 0) + whole(count)
     return {
         number: Presence(
             contacts=tuple(contacts.get(number, ())), messages=messages.get(number, 0)
@@ -145,6 +146,7 @@ def _ask(host: Host, site: Site) -> Mapping[str, str]:
 def _contacts(name: str, text: str) -> Iterator[tuple[str, Contact]]:
     for line in text.splitlines():
         row = line.split("\t")
-        if len(row) == 4 and row[2].isdigit():  # noqa: PLR2004 - address, source, time, device
-            contact = Contact(host=name, source=row[1], registered=int(row[2]), device=row[3])
+        if len(row) == 4:  # noqa: PLR2004 - address, source, time, device
+            registered = int(number(row[2], 0))
+            contact = Contact(host=name, source=row[1], registered=registered, device=row[3])
             yield row[0].partition("@")[0], contact

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from sipdeploy import acme
 from sipdeploy.facts import STATE, sections
 from sipdeploy.hosts import Host, host_failed, run_script
+from sipdeploy.incoming import whole
 from sipdeploy.plan import Plan
 
 LOOK_SECONDS = 120
@@ -51,11 +52,16 @@ def look(host: Host, plan: Plan, state: str = STATE) -> Look:
     found = sections(result.text)
     if "end" not in found:
         raise host_failed("SD509", f"`{host.name}` does not show what is to change")
-    contents = {
-        name.removeprefix("file "): base64.b64decode(text)
-        for name, text in found.items()
-        if name.startswith("file ")
-    }
+    try:
+        contents = {
+            name.removeprefix("file "): base64.b64decode(text)
+            for name, text in found.items()
+            if name.startswith("file ")
+        }
+    except ValueError as wrong:
+        raise host_failed(
+            "SD509", f"`{host.name}` shows in no known way what is to change"
+        ) from wrong
     return Look(
         present=_numbered(paths, contents, 0),
         written=_numbered(paths, contents, 1),
@@ -87,9 +93,9 @@ def _tables(text: str) -> Mapping[str, int]:
     """Read `kamcmd htable.stats`: blocks with `name:` and `all:`."""
     names = re.findall(r"^\s*name: (\S+)", text, re.MULTILINE)
     counts = re.findall(r"^\s*all: (\d+)", text, re.MULTILINE)
-    return {name: int(count) for name, count in zip(names, counts, strict=False)}
+    return {name: whole(count) for name, count in zip(names, counts, strict=False)}
 
 
 def _number(pattern: str, text: str) -> int | None:
     match = re.search(pattern, text)
-    return int(match[1]) if match else None
+    return whole(match[1]) if match else None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sipdeploy.diagnostics import HIDDEN
+from sipdeploy.incoming import MEBIBYTE, MOST_COLUMNS, decoded, shown_line
 from sipdeploy.plan import Change, Plan
 from sipdeploy.plan.look import Look
 from sipdeploy.service import local_place
@@ -158,11 +159,12 @@ def _readable(content: bytes) -> list[str]:
         return _rows(content)
     if b"PRIVATE KEY" in content:
         return []
-    return [line.expandtabs(4) for line in content.decode(errors="replace").splitlines()]
+    return [line.expandtabs(4) for line in decoded(content).splitlines()]
 
 
 def _rows(content: bytes) -> list[str]:
     connection = sqlite3.connect(":memory:")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MEBIBYTE)  # a host has written it
     try:
         connection.deserialize(content)
         query = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
@@ -176,11 +178,13 @@ def _rows(content: bytes) -> list[str]:
 
 def _cells(connection: sqlite3.Connection, table: str) -> Iterator[str]:
     """The rows of a table, without the columns that htable alone wants."""
-    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    named = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    columns = [name for name in named if re.fullmatch(r"\w+", name)] or ["NULL"]
     chosen = "key_name, key_value" if "key_name" in columns else ", ".join(columns)
     for row in connection.execute(f"SELECT {chosen} FROM {table} ORDER BY 1"):  # noqa: S608 - \w+
-        yield " ".join((table, *(str(cell) for cell in row)))
+        yield shown_line(" ".join((table, *(str(cell) for cell in row))))
 
 
 def _hide(row: str) -> str:
-    return HASH.sub(HIDDEN, SECRET.sub(rf"\1{HIDDEN}", row))
+    hidden = HASH.sub(HIDDEN, SECRET.sub(rf"\1{HIDDEN}", row))
+    return hidden if len(hidden) <= MOST_COLUMNS else f"{hidden[:MOST_COLUMNS]}..."

@@ -13,9 +13,10 @@ account() {
 }
 account asterisk /var/lib/asterisk
 account $builder /nonexistent
-for folder in /var/lib/asterisk /var/lib/asterisk/keys /var/log/asterisk /var/spool/asterisk; do
+for folder in /var/lib/asterisk /var/log/asterisk /var/spool/asterisk; do
     [ -d "$folder" ] || install -d -o asterisk -g asterisk -m 750 "$folder" || fail "$folder cannot be made"
 done
+as_asterisk mkdir -p -m 750 /var/lib/asterisk/keys || fail "/var/lib/asterisk/keys cannot be made"
 is_built() { [ "$(cat "$home/.built" 2>/dev/null)" = "$system" ]; }
 if is_built; then exit 0; fi
 install -d /opt/sipdeploy $cache && install -d -o $builder -g $builder "$work" || fail "$work cannot be made"
@@ -30,7 +31,14 @@ if [ "$pid" = 0 ]; then
         -- /bin/sh "$work.sh" "$home" "$modules" "$tarballs" || fail "the build cannot be started"
     pid=$(pid_of)
 fi
-if [ "$pid" != 0 ]; then tail -n +1 --pid="$pid" -f "$log"; else cat "$log"; fi
+# The builder's marks have no token: of them all only a new step counts.
+follow() {
+    mark=$(printf '\036step ')
+    while IFS= read -r line; do
+        case $line in "$mark"*) step "${line#"$mark"}" ;; *) printf '%s\n' "$line" ;; esac
+    done
+}
+if [ "$pid" != 0 ]; then tail -n +1 --pid="$pid" -f "$log" | follow; else follow <"$log"; fi
 # The script of a connection that was lost may still be here, and be at the same.
 exec 8>"$cache/lock" && flock 8 || fail "$cache/lock cannot be taken"
 if is_built; then exit 0; fi

@@ -4,8 +4,11 @@ LC_ALL=C
 export PATH LC_ALL
 umask 077
 tab=$(printf '\t')
-# What follows belongs to this section, up to the next one (ASCII record separator).
-section() { printf '\036%s\n' "$*"; }
+# What follows belongs to this section, up to the next one (ASCII record separator). The token came with
+# the script on its standard input: a mark without it, in a file or in what a program prints, divides
+# nothing. It must not be exported, nor stand in arguments, which every account can read.
+token=${token-}
+section() { printf '\036%s %s\n' "$token" "$*"; }
 # Ends the script; the last line of stderr is what the user reads.
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 # The line by which our policy-rc.d is known.
@@ -19,7 +22,12 @@ take_turn() {
 }
 systemctl() { command systemctl "$@" 9>&-; }
 # Tells that a part of a script begins; an empty title tells nothing.
-step() { if [ -n "$1" ]; then printf '\036step %s\n' "$1"; fi; }
+step() { if [ -n "$1" ]; then section "step $1"; fi; }
+# Runs a command as Asterisk's user: the folders below /var are that user's, and a link there must not
+# lead root elsewhere.
+as_asterisk() {
+    setpriv --reuid asterisk --regid asterisk --clear-groups --no-new-privs -- "$@" </dev/null 9>&-
+}
 # Removes the lock in $state if HOLDER has it; never another's.
 drop_lock() {
     gone=$state/.unlocked.$$

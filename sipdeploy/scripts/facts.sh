@@ -63,10 +63,11 @@ files() {
     find $trees -type f -print0
 }
 # In one go; what xargs cuts in two gives each section twice, and it is read as one.
-files | sort -zu | xargs -0 -r sh -c '
-    printf "\036digests\n"; sha256sum "$@"; printf "\036modes\n"; stat -c "%a %U:%G %n" "$@"' sipdeploy
+files | sort -zu | token=$token xargs -0 -r sh -c '
+    printf "\036%s digests\n" "$token"; sha256sum "$@"
+    printf "\036%s modes\n" "$token"; stat -c "%a %U:%G %n" "$@"' sipdeploy
 section room; line_of /etc/systemd/system/kamailio.service.d/sipdeploy.conf
-section directories; stat -c '%a %U:%G %n' $directories
+section directories; stat -L -c '%a %U:%G %n' $directories
 section managed; cat "$state/managed"
 section serial; line_of "$state/serial"
 section lock; line_of "$state/lock/holder"

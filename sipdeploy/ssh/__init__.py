@@ -19,12 +19,13 @@ import paramiko  # noqa: E402
 from sipdeploy.errors import HostFailed  # noqa: E402
 from sipdeploy.hosts import (  # noqa: E402
     CHUNK_BYTES,
-    LineSplitter,
-    OnLine,
     Result,
     check_sudo,
     host_failed,
+    sent_too_much,
+    title_of,
 )
+from sipdeploy.incoming import MOST_BYTES, Intake, OnLine, shown_line  # noqa: E402
 from sipdeploy.ssh.transport import open_transport  # noqa: E402
 from sipdeploy.ssh_target import Target, Wish, config_lines, resolve  # noqa: E402
 
@@ -66,8 +67,12 @@ class SSHHost:
         input: bytes = b"",  # noqa: A002 - the word of subprocess.run
         on_line: OnLine | None = None,
         timeout_seconds: float = 60,
+        most_bytes: int = MOST_BYTES,
     ) -> Result:
-        """As Host.run, in a channel of its own."""
+        """As Host.run, in a channel of its own.
+
+        A host that sends too much loses the connection: it need not heed the window of a channel.
+        """
         deadline = time.monotonic() + timeout_seconds
         try:
             if not self._transports or not self._transports[-1].is_active():
@@ -75,11 +80,15 @@ class SSHHost:
             channel = self._transports[-1].open_session(timeout=timeout_seconds)
             with channel:
                 channel.exec_command(shlex.join([*self._prefix, *argv]))
-                result = _exchange(channel, input, LineSplitter(on_line), deadline)
+                intake = Intake(on_line, most_bytes, channel.close)
+                result = _exchange(channel, input, intake, deadline)
         except TimeoutError:
             raise self._late(argv, timeout_seconds) from None
         except (paramiko.SSHException, OSError, EOFError) as lost:
-            raise self._lost(argv, str(lost)) from lost
+            raise self._lost(argv, shown_line(str(lost))) from lost
+        if intake.is_over:
+            self.close()
+            raise sent_too_much(self.name, argv, most_bytes)
         if result.status < 0 and not (self._transports and self._transports[-1].is_active()):
             raise self._lost(argv, "the connection was closed")
         if self._prefix:
@@ -103,42 +112,38 @@ class SSHHost:
 
     def _late(self, argv: Sequence[str], seconds: float) -> HostFailed:
         return host_failed(
-            "SD506", f"`{_title(argv)}` did not end on `{self.name}` within {seconds:g} s"
+            "SD506", f"`{title_of(argv)}` did not end on `{self.name}` within {seconds:g} s"
         )
 
     def _lost(self, argv: Sequence[str], why: str) -> HostFailed:
         return host_failed(
             "SD506",
-            f"the connection to `{self.name}` was lost during `{_title(argv)}`",
+            f"the connection to `{self.name}` was lost during `{title_of(argv)}`",
             notes=(why,) if why else (),
             help_=f"`{self.target.ssh_command}` tells whether the host is there; then apply again",
         )
 
 
-def _title(argv: Sequence[str]) -> str:
-    """A script goes by the name that it was given, everything else by its program."""
-    return next((word for word in argv if word.startswith("sipdeploy-")), argv[0])
-
-
-def _exchange(
-    channel: paramiko.Channel, data: bytes, lines: LineSplitter, deadline: float
-) -> Result:
+def _exchange(channel: paramiko.Channel, data: bytes, intake: Intake, deadline: float) -> Result:
     """Write and read at once: both outputs share one window, and unread ones stop the rest."""
-    errors: list[bytes] = []
     helpers = [
         threading.Thread(target=_write_all, args=(channel, data), daemon=True),
-        threading.Thread(target=_read_errors, args=(channel, errors), daemon=True),
+        threading.Thread(target=_read_errors, args=(channel, intake), daemon=True),
     ]
     for helper in helpers:
         helper.start()
     while chunk := _before(deadline, channel, channel.recv):
-        lines.feed(chunk)
+        if not intake.take(chunk):
+            break
+    if intake.is_over:
+        return Result(status=-1)
     if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
         raise TimeoutError
     for helper in helpers:
         helper.join(timeout=max(0.0, deadline - time.monotonic()))
     status = channel.recv_exit_status()
-    return Result(status=status, stdout=lines.end(), stderr=b"".join(errors))
+    stdout, stderr = intake.end()
+    return Result(status=status, stdout=stdout, stderr=stderr)
 
 
 def _before(deadline: float, channel: paramiko.Channel, receive: Callable[[int], bytes]) -> bytes:
@@ -152,7 +157,8 @@ def _write_all(channel: paramiko.Channel, data: bytes) -> None:
         channel.shutdown_write()
 
 
-def _read_errors(channel: paramiko.Channel, errors: list[bytes]) -> None:
+def _read_errors(channel: paramiko.Channel, intake: Intake) -> None:
     with contextlib.suppress(OSError, EOFError):  # the reader of stdout tells of a lost channel
         while chunk := channel.recv_stderr(CHUNK_BYTES):
-            errors.append(chunk)
+            if not intake.take_error(chunk):
+                return

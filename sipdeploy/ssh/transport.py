@@ -9,6 +9,7 @@ from typing import IO
 import paramiko
 
 from sipdeploy import known_hosts, ssh_problems
+from sipdeploy.incoming import decoded
 from sipdeploy.ssh.keys import authenticate
 from sipdeploy.ssh_target import Target
 
@@ -16,6 +17,19 @@ CONNECT_SECONDS = 10
 HANDSHAKE_SECONDS = 20
 KEEPALIVE_SECONDS = 15
 LOST_AFTER_MILLISECONDS = 30_000  # without an acknowledgement (tcp(7), TCP_USER_TIMEOUT)
+
+
+MOST_PACKET_BYTES = 256 * 1024  # as OpenSSH has it; the protocol allows 4 GiB, also before a login
+
+
+class _Packets(paramiko.packet.Packetizer):
+    """Reads packets of the other side, and refuses one whose length would fill the memory."""
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - Paramiko's
+        """As Paramiko's; SSHException when it is asked for more than a packet may have."""
+        if n > MOST_PACKET_BYTES:
+            raise paramiko.SSHException(f"the host announces a packet of {n} bytes")
+        return super().read_all(n, check_rekey)
 
 
 def open_transport(
@@ -82,7 +96,7 @@ def _shake_hands(
     sock: "socket.socket | paramiko.Channel",
     complaints: IO[bytes],
 ) -> paramiko.Transport:
-    transport = paramiko.Transport(sock)
+    transport = paramiko.Transport(sock, packetizer_class=_Packets)
     transport.banner_timeout = HANDSHAKE_SECONDS
     transport.auth_timeout = HANDSHAKE_SECONDS
     _prefer_known_types(target, transport)
@@ -91,7 +105,7 @@ def _shake_hands(
     except (paramiko.SSHException, OSError, EOFError) as failure:
         transport.close()
         complaints.seek(0)
-        said = complaints.read(2000).decode(errors="replace").strip().splitlines()
+        said = decoded(complaints.read(2000)).strip().splitlines()
         raise ssh_problems.no_ssh(name, target, failure, said) from failure
     return transport
 

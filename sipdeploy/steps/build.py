@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sipdeploy.hosts import Host, OnLine, script_text
+from sipdeploy.hosts import Host, script_text
+from sipdeploy.incoming import OnLine
 from sipdeploy.services.source import Build
 from sipdeploy.steps.runner import ask
 

@@ -7,7 +7,8 @@ from sipdeploy import acme, candidate
 from sipdeploy.acme import Order
 from sipdeploy.errors import HostFailed
 from sipdeploy.facts import STATE
-from sipdeploy.hosts import Host, OnLine, host_failed
+from sipdeploy.hosts import Host, host_failed
+from sipdeploy.incoming import OnLine
 from sipdeploy.plan import Plan
 from sipdeploy.steps.runner import ask
 from sipdeploy.steps.turn import Turn

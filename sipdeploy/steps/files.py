@@ -7,7 +7,8 @@ from typing import ClassVar
 from sipdeploy.candidate import archive
 from sipdeploy.errors import HostFailed, SipdeployError
 from sipdeploy.facts import STATE
-from sipdeploy.hosts import Host, OnLine, host_failed
+from sipdeploy.hosts import Host, host_failed
+from sipdeploy.incoming import OnLine
 from sipdeploy.plan import Plan
 from sipdeploy.steps import validate, verify
 from sipdeploy.steps.runner import ask, count

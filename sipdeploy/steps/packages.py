@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sipdeploy.hosts import Host, OnLine, Result, host_failed, run_script
+from sipdeploy.hosts import Host, Result, host_failed, run_script
+from sipdeploy.incoming import OnLine
 from sipdeploy.services import repository
 from sipdeploy.services.repository import Repository
 from sipdeploy.steps.runner import ask, count

@@ -7,7 +7,8 @@ from typing import ClassVar
 from sipdeploy.candidate import reachable
 from sipdeploy.diagnostics import listed
 from sipdeploy.facts import STATE
-from sipdeploy.hosts import Host, OnLine, host_failed
+from sipdeploy.hosts import MARK, Host, host_failed
+from sipdeploy.incoming import OnLine, whole
 from sipdeploy.plan.desired import Desired
 from sipdeploy.steps.runner import ask
 from sipdeploy.steps.verify import where_to_look
@@ -60,12 +61,12 @@ class Register:
                 notes=tuple(f"`{row[0]}`: {_answers(row[1:])}" for row in refused[:5]),
                 help_=where_to_look(host.name),
             )
-        proven, total = int(found.get("proved", "").strip() or 0), len(self.credentials)
+        proven, total = whole(found.get("proved", "")), len(self.credentials)
         if not proven:
             raise host_failed("SD709", f"nobody could be registered on `{host.name}`")
         if total > 1:
             late = f": {SECONDS} s are up" * (proven < total)
-            on_line(f"\x1estep {proven} of {total} have registered{late}")
+            on_line(f"{MARK}step {proven} of {total} have registered{late}")
 
     def undo(self, host: Host) -> None:
         """The registrations were taken back as they were made."""

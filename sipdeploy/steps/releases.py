@@ -3,6 +3,7 @@
 from sipdeploy import release
 from sipdeploy.facts import STATE
 from sipdeploy.hosts import Host, host_failed, run_script
+from sipdeploy.incoming import whole
 from sipdeploy.plan.desired import Desired
 from sipdeploy.release import Header
 from sipdeploy.steps.runner import ask
@@ -13,10 +14,10 @@ FETCH_SECONDS = 300
 def history(host: Host, state: str = STATE) -> tuple[Header, ...]:
     """Every release that is kept, the oldest first; HostFailed when one is damaged."""
     found = ask(host, ("history", state), ("SD530", "the releases cannot be read"))
-    current = int(found.get("current", "").strip() or 0)
+    current = whole(found.get("current", ""))
     try:
         return tuple(
-            release.header(text, int(name.removeprefix("release ")), current)
+            release.header(text, whole(name.removeprefix("release ")), current)
             for name, text in found.items()
             if name.startswith("release ")
         )

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, Protocol
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import RollbackFailed, SipdeployError
 from sipdeploy.facts import sections
-from sipdeploy.hosts import Host, OnLine, host_failed, run_script
+from sipdeploy.hosts import MARK, Host, host_failed, run_script
+from sipdeploy.incoming import OnLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ def run_step(host: Host, title: str, act: Callable[[Host, OnLine], None], say: S
 class _Parts:
     """Makes events of what a script says while it runs: `step TITLE` begins its next part."""
 
-    MARK = "\x1estep "
+    STEP = f"{MARK}step "
 
     def __init__(self, host: str, title: str, say: Say) -> None:
         self._host = host
@@ -124,10 +125,10 @@ class _Parts:
 
     def take(self, line: str) -> None:
         """Take the next line of output."""
-        if line.startswith(self.MARK):
+        if line.startswith(self.STEP):
             self.end("ok")
-            self._start(line.removeprefix(self.MARK))
-        elif not line.startswith("\x1e"):
+            self._start(line.removeprefix(self.STEP))
+        elif not line.startswith(MARK):
             self._say(Event(host=self._host, title=self._title, state="line", text=line))
 
     def end(self, state: Literal["ok", "failed"]) -> None:
@@ -153,7 +154,7 @@ def ask(  # noqa: PLR0913 - what a script is given, and how its failure is told
     result = run_script(host, words, input=data, on_line=on_line, timeout_seconds=timeout_seconds)
     if result.status == 0:
         return sections(result.text)
-    said = result.stderr.decode(errors="replace").strip().splitlines()[-5:]
+    said = result.complaint.splitlines()[-5:]
     full = "No space left" in "".join(said) or "disk full" in "".join(said)
     code, message, *mend = problem
     raise host_failed(

@@ -7,7 +7,8 @@ from typing import ClassVar
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import HostFailed, RollbackFailed
 from sipdeploy.facts import STATE
-from sipdeploy.hosts import Host, OnLine, host_failed
+from sipdeploy.hosts import Host, host_failed
+from sipdeploy.incoming import OnLine, whole
 from sipdeploy.steps.runner import ask
 
 AUDIT_LOG = "/var/log/sipdeploy.log"
@@ -57,7 +58,7 @@ def raise_if_refused(host: Host, found: Mapping[str, str]) -> None:
             host.name,
             found["busy"].strip(),
             found.get("busy-purpose", "").strip(),
-            float(age) if age.isdigit() else None,
+            whole(age) if age.isdigit() else None,
         )
     if "changed" in found:
         raise host_failed(

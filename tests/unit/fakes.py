@@ -1,8 +1,11 @@
 """A host for tests that needs no machine, and one that breaks where it is told to."""
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from sipdeploy.hosts import Host, OnLine, Result, host_failed
+from sipdeploy.hosts import Host, Result, host_failed
+from sipdeploy.incoming import MOST_BYTES, OnLine
 
 
 class FakeHost:
@@ -21,13 +24,18 @@ class FakeHost:
         input: bytes = b"",  # noqa: A002 - as in Host
         on_line: OnLine | None = None,
         timeout_seconds: float = 60,
+        most_bytes: int = MOST_BYTES,
     ) -> Result:
-        del timeout_seconds
+        del timeout_seconds, most_bytes
         is_script = argv[:2] == ["sh", "-c"] and len(argv) > 4
         words = (argv[3].removeprefix("sipdeploy-"), *argv[5:]) if is_script else tuple(argv)
         self.asked.append(words)
         self.inputs.append(input[int(argv[4]) :] if is_script else input)
         result = self.answers.get(words[0], Result(status=0, stdout=b"\x1edone\n"))
+        token = re.match(rb"unset token; token=(\w+)\n", input)
+        if token:  # as the script itself would mark what it prints
+            marked = result.stdout.replace(b"\x1e", b"\x1e" + token[1] + b" ")
+            result = replace(result, stdout=marked)
         if on_line:
             for line in result.text.splitlines():
                 on_line(line)
@@ -55,13 +63,18 @@ class BreakingHost:
         input: bytes = b"",  # noqa: A002 - as in Host
         on_line: OnLine | None = None,
         timeout_seconds: float = 60,
+        most_bytes: int = MOST_BYTES,
     ) -> Result:
         self.calls += 1
         is_lost = self.calls == self._at or (self._stays_away and self.calls > self._at)
         if is_lost and not (self._is_done and self.calls == self._at):
             raise host_failed("SD506", "lost")
         result = self._host.run(
-            argv, input=input, on_line=on_line, timeout_seconds=timeout_seconds
+            argv,
+            input=input,
+            on_line=on_line,
+            timeout_seconds=timeout_seconds,
+            most_bytes=most_bytes,
         )
         if is_lost:
             raise host_failed("SD506", "lost")

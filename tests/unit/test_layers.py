@@ -31,6 +31,7 @@ ORDER = [
     "inventory",
     "users",
     "render",
+    "incoming",
     "certificates",
     "acme",
     "hosts",
