@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +104,25 @@ def test_the_lock_is_one_for_all_processes_and_dies_with_its_holder(tmp_path):
     began = time.monotonic()
     with files.locked(tmp_path):
         assert time.monotonic() - began < 5
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    """After a power cut a renamed file that was not synced may be empty."""
+    synced, placed = {}, []
+    sync, replace = os.fsync, Path.replace
+
+    def watched_sync(handle):
+        status = os.fstat(handle)
+        synced[status.st_ino] = status.st_size
+        sync(handle)
+
+    def watched_replace(path, target):
+        placed.append((Path(target).name, synced.get(path.stat().st_ino)))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    monkeypatch.setattr(Path, "replace", watched_replace)
+    files.replace_all([(files.read(tmp_path / name, 0o600), name * 9) for name in "ab"])
+    files.replace_file(tmp_path / "c", b"c" * 9, 0o600)
+    assert placed == [("a", 9), ("b", 9), ("c", 9)]
+    assert tmp_path.stat().st_ino in synced  # and the renames

@@ -1,0 +1,52 @@
+"""What ends a run: SIGTERM is as good as Ctrl-C, so that an undo comes first."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from sipdeploy.apply import Interrupted, Report
+from sipdeploy.cli import work
+from sipdeploy.cli.session import Session
+from sipdeploy.output import Output
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return Session(inventory=tmp_path / "inventory.yaml", output=Output())
+
+
+def report():
+    return Report(
+        host="sip1",
+        state="rolled back",
+        changes=(),
+        diagnostics=(),
+        seconds=0.0,
+        sources={},
+        exit_code=0,
+    )
+
+
+def test_a_termination_lets_the_undo_come_first(session, capsys):
+    undone = []
+
+    def run(say):
+        del say
+        # else the test would end with its process
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            undone.append("sip1")
+            raise Interrupted((report(),)) from None
+        return ()
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert work._run(session, run, "text", ()) == work.INTERRUPTED  # noqa: SLF001
+    assert undone == ["sip1"]
+    assert "rolled back" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) is before
