@@ -7,7 +7,9 @@ sed 's/^/ul.lookup location /' | timeout 120 kamcmd 2>/dev/null | awk -v OFS='\t
     $1 == "User-Agent:" { sub(/^[ \t]*User-Agent: */, ""); gsub(/\t/, " "); device = $0 }
     $1 == "Last-Modified:" { print aor, source, $2, device }'
 section messages
-cd /var/spool/asterisk/voicemail/default 2>/dev/null && for box in *; do
-    printf '%s\t%s\n' "$box" "$(find "$box" -path '*/INBOX/msg*.txt' | wc -l)"
-done
+# Asterisk's user names these files as it likes: what is no number is no box.
+cd / || exit 1
+as_asterisk timeout 60 find /var/spool/asterisk/voicemail/default -mindepth 3 -maxdepth 3 \
+    -path '*/INBOX/msg*.txt' -printf '%P\n' 2>/dev/null |
+    awk -F / -v OFS='\t' '$1 ~ /^[0-9]+$/ && NF == 3 { waiting[$1]++ } END { for (box in waiting) print box, waiting[box] }'
 section end

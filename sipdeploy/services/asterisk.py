@@ -26,6 +26,10 @@ DIRECTORIES = (
     Directory(path="/etc/asterisk", mode=0o755, owner="root:root"),
     Directory(path="/etc/asterisk/local", mode=0o750, owner=OWNER),
     Directory(path="/etc/systemd/system/asterisk.service.d", mode=0o755, owner="root:root"),
+    # Who calls whom, from where, with which digest, and messages: files there are readable to all.
+    Directory(path="/var/lib/asterisk", mode=0o750, owner="asterisk:asterisk"),
+    Directory(path="/var/log/asterisk", mode=0o750, owner="asterisk:asterisk"),
+    Directory(path="/var/spool/asterisk", mode=0o750, owner="asterisk:asterisk"),
 )
 OPEN_FILES = 65536
 # `auth_type=digest` came with 22.2 (and 20.12); the older names are still read, with a warning.
