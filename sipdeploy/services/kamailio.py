@@ -45,9 +45,10 @@ MIB_PER_CONNECTION = 0.2
 MIB_PER_USER = 0.0006
 BASE_CONNECTIONS = 256
 CONNECTIONS_PER_USER = 1.5
-# One address may hold as many connections as are provided for, so a whole site behind one NAT fits; Kamailio takes
-# twice as many, so others find room. A part of them may be connections that have proved no number. Memory is for
-# those that are provided for: before its WebSocket handshake a connection has seconds, and a quarter of the memory.
+# One address may hold as many connections as are provided for, so a whole site behind one NAT
+# fits; Kamailio takes twice as many, so others find room. A part of them may be connections that
+# have proved no number. Memory is for those that are provided for: before its handshake a
+# connection has seconds, and a quarter of the memory.
 ACCEPTED_PER_CONNECTION = 2
 UNPROVEN_SHARE = 4
 BASE_SHARED_MIB = 96
