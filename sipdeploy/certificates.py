@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
+from sipdeploy import reading
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles
 from sipdeploy.incoming import shown_line
@@ -156,7 +157,7 @@ def read_files(site: Site, folder: Path) -> tuple[bytes, bytes]:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return reading.regular(path, reading.MOST_OF_A_KEY).raw
     except OSError:
         return None
 

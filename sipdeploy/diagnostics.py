@@ -5,12 +5,16 @@ Pure: values in, text out. Never prints, never reads a file, never shows a hidde
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
+import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+from urllib.parse import quote
 
 from sipdeploy import __version__
 
@@ -57,6 +61,7 @@ class Source:
 
     lines: Sequence[str]
     hidden: Mapping[int, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    _masked: dict[int, _Masked] = field(default_factory=dict, compare=False, repr=False)
 
     def excerpt(self, span: Span) -> tuple[str, int, int] | None:
         """Give the line of the span as it may be shown, with the span's columns in it."""
@@ -65,10 +70,13 @@ class Source:
         text = self.lines[span.line - 1]
         end = max(span.end_column or span.column + 1, span.column + 1)
         start, end = min(span.column, len(text) + 1), min(end, len(text) + 2)
-        for low, high in reversed(_merged(self.hidden.get(span.line, ()), len(text) + 1)):
-            text = text[: low - 1] + HIDDEN + text[high - 1 :]
-            start, end = (_moved(column, low, high) for column in (start, end))
-        return text, start, end
+        ranges = self.hidden.get(span.line, ())
+        if not ranges:
+            return text, start, end
+        if span.line not in self._masked:  # once a line: one may have a problem at every word
+            self._masked[span.line] = _mask(text, _merged(ranges, len(text) + 1))
+        masked = self._masked[span.line]
+        return masked.text, masked.moved(start), masked.moved(end)
 
 
 Sources = Mapping[str, Source]
@@ -84,13 +92,34 @@ def _merged(ranges: Sequence[tuple[int, int]], last: int) -> list[tuple[int, int
     return merged
 
 
-def _moved(column: int, low: int, high: int) -> int:
-    """Where a column stands once the columns low..high hold the word `[hidden]`."""
-    if column <= low:
-        return column
-    if column >= high:
-        return column + len(HIDDEN) - (high - low)
-    return low
+@dataclass(frozen=True, slots=True)
+class _Masked:
+    """A line with `[hidden]` in the place of some columns, and where the others stand now."""
+
+    text: str
+    lows: Sequence[int]
+    highs: Sequence[int]
+    shifts: Sequence[int]  # of what comes after so many of the ranges
+
+    def moved(self, column: int) -> int:
+        before = bisect.bisect_right(self.highs, column)
+        is_inside = before < len(self.lows) and self.lows[before] < column
+        return (self.lows[before] if is_inside else column) + self.shifts[before]
+
+
+def _mask(text: str, ranges: Sequence[tuple[int, int]]) -> _Masked:
+    parts: list[str] = []
+    done, shifts = 1, [0]
+    for low, high in ranges:
+        parts += [text[done - 1 : low - 1], HIDDEN]
+        shifts.append(shifts[-1] + len(HIDDEN) - (high - low))
+        done = high
+    return _Masked(
+        text="".join([*parts, text[done - 1 :]]),
+        lows=[low for low, _ in ranges],
+        highs=[high for _, high in ranges],
+        shifts=shifts,
+    )
 
 
 def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -196,24 +225,35 @@ def _columns(text: str) -> int:
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
+# What runners of CI jobs take for a command, wherever it stands in a line of output:
+# `##[set-output ...]` and `##vso[...]`; a `::` they take at the start of a line alone.
+_COMMAND = re.compile(r"##(?=\w{0,40}\[)")
+
+
 def printable(text: str) -> str:
-    """Replace what a terminal would act upon, such as escape sequences and line breaks."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd"
-        for character in text
-    )
+    """Replace what a terminal or a CI job would act upon: escape sequences, line breaks, `##[`."""
+    if not text.isprintable():
+        text = "".join(
+            character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd"
+            for character in text
+        )
+    return _COMMAND.sub("#\ufffd", text) if "##" in text else text
 
 
 def concise(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
     """One line each, for grep and for editors."""
     del sources
     return "\n".join(
-        (f"{diagnostic.span}: " if diagnostic.span else "")
+        (f"{_shown(diagnostic.span)}: " if diagnostic.span else "")
         + f"{diagnostic.severity}[{diagnostic.code}] {printable(diagnostic.message)}"
         for diagnostic in ordered(diagnostics)
     )
+
+
+def _shown(span: Span) -> str:
+    """A place at the start of a line, where `::` would begin a command of a CI job."""
+    text = printable(str(span))
+    return f"./{text}" if text.lstrip().startswith("::") else text
 
 
 def github(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
@@ -226,10 +266,11 @@ def _github(diagnostic: Diagnostic) -> str:
     span = diagnostic.span
     place = {"file": span.path, "line": span.line, "col": span.column} if span else {}
     properties = ",".join(
-        f"{key}={_github_escape(str(value), ',:')}"
+        f"{key}={_github_escape(printable(str(value)), ',:')}"
         for key, value in (place | {"title": diagnostic.code}).items()
     )
     text = "\n".join(part for part in (_sentence(diagnostic), diagnostic.help) if part)
+    text = "\n".join(printable(line) for line in text.split("\n"))
     return f"::{_GITHUB[diagnostic.severity]} {properties}::{_github_escape(text, '')}"
 
 
@@ -283,7 +324,8 @@ def _sarif_result(diagnostic: Diagnostic, codes: list[str]) -> dict[str, Any]:
         region = {"startLine": span.line, "startColumn": span.column}
         if span.end_column is not None:
             region["endColumn"] = span.end_column
-        place = {"artifactLocation": {"uri": span.path}, "region": region}
+        uri = quote(os.fsencode(span.path))
+        place = {"artifactLocation": {"uri": uri}, "region": region}
         result["locations"] = [{"physicalLocation": place}]
     return result
 

@@ -15,10 +15,10 @@ import yaml
 
 from sipdeploy.diagnostics import Diagnostic, Span
 from sipdeploy.places import BREAK, Document, Mark, Path
+from sipdeploy.texts import after, decode, error, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path as FilePath
 
 __all__ = ["EXPLAIN", "Document", "Mark", "Path", "decode", "parse", "read"]
 
@@ -40,6 +40,7 @@ EXPLAIN: Mapping[str, str] = {
 _FORBIDDEN = re.compile(
     "[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
+_MOST_EVENTS = 3_000_000  # that of 100,000 users with all their keys has 1.4 million
 _DEEPEST = 32  # an inventory has 4; deeper ones would take quadratic time
 _TOO_DEEP = f"lists and mappings stand more than {_DEEPEST} deep in each other"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
@@ -57,38 +58,6 @@ _HELP: Mapping[str, str] = {
     "did not find expected ',' or": "divide the parts by a comma and close the bracket",
     "block sequence entries are not allowed": "put the list on its own lines, below its key",
 }
-
-
-def read(path: FilePath) -> tuple[str | None, list[Diagnostic]]:
-    """Read a file as text. SD110 when it cannot be read, SD102 when it is not UTF-8."""
-    try:
-        raw = path.read_bytes()
-    except OSError as failure:
-        reason = (failure.strerror or str(failure)).lower()
-        is_absent = isinstance(failure, FileNotFoundError)
-        advice = "`sipdeploy init` writes an inventory; `-i FILE` names another" * is_absent
-        return None, [_error("SD110", f"cannot read `{path}`: {reason}", None, advice)]
-    return decode(raw, str(path))
-
-
-def decode(raw: bytes, path: str) -> tuple[str | None, list[Diagnostic]]:
-    """Turn bytes into text; a UTF-8 byte order mark is dropped."""
-    try:
-        return raw.decode("utf-8-sig"), []
-    except UnicodeDecodeError as failure:
-        span = _after(raw[: failure.start].decode("utf-8", "replace"), path)
-        message = f"the file is not UTF-8: byte 0x{raw[failure.start]:02x} is not part of a letter"
-        return None, [_error("SD102", message, span, "save the file as UTF-8")]
-
-
-def _error(code: str, message: str, span: Span | None, advice: str = "") -> Diagnostic:
-    return Diagnostic(code=code, severity="error", message=message, span=span, help=advice)
-
-
-def _after(text: str, path: str) -> Span:
-    """Give the place where a text ends."""
-    lines = BREAK.split(text)
-    return Span(path=path, line=len(lines), column=len(lines[-1]) + 1)
 
 
 def parse(text: str, path: str) -> tuple[Document, list[Diagnostic]]:
@@ -119,15 +88,18 @@ def _parsed(text: str, path: str) -> tuple[Document, tuple[Diagnostic, ...]]:
 def _control_character(text: str, offset: int, path: str) -> Diagnostic:
     message = f"the character U+{ord(text[offset]):04X} may not stand in YAML"
     advice = 'delete it, or write it as an escape in double quotes, such as "\\x07"'
-    return _error("SD102", message, _after(text[:offset], path), advice)
+    return error("SD102", message, after(text[:offset], path), advice)
 
 
 def _feed(builder: _Builder, text: str) -> None:
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)(text)
     try:
-        for event in iter(loader.get_event, None):
+        for count, event in enumerate(iter(loader.get_event, None)):
             builder.take(event)
-            if builder.is_too_deep:
+            if count >= _MOST_EVENTS:
+                message = f"the file holds more than {_MOST_EVENTS:,} keys and values"
+                builder.problem("SD109", message, Span(path=builder.path, line=1, column=1))
+            if builder.is_too_deep or count >= _MOST_EVENTS:
                 break
     except yaml.MarkedYAMLError as failure:
         builder.problems.append(_syntax_error(failure, text, builder.path))
@@ -149,9 +121,9 @@ def _syntax_error(failure: yaml.MarkedYAMLError, text: str, path: str) -> Diagno
     stop = len(indent) - len(indent.lstrip())
     span = Span(path=path, line=line + 1, column=column + 1)
     if "nesting depth" in problem:  # libyaml has read ahead, and has a limit of its own
-        return _error("SD109", _TOO_DEEP, span)
+        return error("SD109", _TOO_DEEP, span)
     if "\t" in indent[: max(stop, column + 1)] and "token" in problem:
-        return _error("SD103", "a tab stands where YAML wants spaces", span, "indent with spaces")
+        return error("SD103", "a tab stands where YAML wants spaces", span, "indent with spaces")
     begun = failure.context_mark
     context = f"{failure.context}, begun at line {begun.line + 1}" if begun else ""
     return Diagnostic(
@@ -207,7 +179,7 @@ class _Builder:
     def problem(
         self, code: str, message: str, span: Span, *, advice: str = "", notes: Iterable[str] = ()
     ) -> None:
-        found = _error(code, message, span, advice)
+        found = error(code, message, span, advice)
         self.problems.append(replace(found, notes=tuple(notes)))
 
     def check_shape(self) -> None:

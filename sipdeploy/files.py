@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sipdeploy import reading
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -59,7 +61,7 @@ class TextFile:
 def read(path: Path, mode: int) -> TextFile:
     """Read a file that may be absent; OSError when it is there and cannot be read."""
     try:
-        return TextFile(path=path, raw=path.read_bytes(), mode=mode)
+        return TextFile(path=path, raw=reading.regular(path).raw, mode=mode)
     except FileNotFoundError:
         return TextFile(path=path, raw=None, mode=mode)
 

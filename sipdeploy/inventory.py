@@ -31,6 +31,7 @@ class Inventory:
     path: Path
     site: Site
     document: Document
+    is_trusted: bool = True  # what it names may be run, and read wherever it is
 
     @property
     def directory(self) -> Path:
@@ -43,15 +44,15 @@ class Inventory:
         return {self.document.path: site.source(self.document)}
 
 
-def load(path: Path) -> Inventory:
+def load(path: Path, *, is_trusted: bool = True) -> Inventory:
     """Read an inventory. Raises InvalidFiles with every problem of SD1xx and SD2xx."""
-    text, problems = document.read(path)
+    text, problems = document.read(path, is_trusted=is_trusted)
     if text is None:
         raise InvalidFiles(problems)
     found, problems, parsed = site.load_site(text, str(path))
     if found is None:
         raise InvalidFiles(problems, sources={str(path): site.source(parsed)})
-    return Inventory(path=path, site=found, document=parsed)
+    return Inventory(path=path, site=found, document=parsed, is_trusted=is_trusted)
 
 
 def credentials(inventory: Inventory) -> tuple[dict[str, str], list[Diagnostic]]:
@@ -70,7 +71,10 @@ def secrets(inventory: Inventory) -> dict[str, Secret]:
 
 def _resolved(inventory: Inventory) -> tuple[dict[str, Secret], list[Diagnostic]]:
     found, problems = passwords.resolve_passwords(
-        inventory.site, inventory.directory, inventory=inventory.document
+        inventory.site,
+        inventory.directory,
+        inventory=inventory.document,
+        is_trusted=inventory.is_trusted,
     )
     if has_errors(problems):
         raise InvalidFiles(problems, sources=inventory.sources)

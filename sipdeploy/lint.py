@@ -1,19 +1,19 @@
 """The linter: loads an inventory, looks at what lies beside it, applies rules and suppressions.
 
-Runs no command of the inventory: linting a stranger's file is safe. Never prints.
+Runs no command of the inventory, and reads nothing outside of its folder, unless it is trusted:
+linting a stranger's file is safe. Never prints.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy import document as documents
-from sipdeploy import lint_rendered, passwords, site, verdicts
+from sipdeploy import git, lint_rendered, passwords, site, verdicts
 from sipdeploy.diagnostics import Diagnostic, Span
 from sipdeploy.paths import expanded
 from sipdeploy.rules import RULES, Subject, network, secrets  # noqa: F401  # rules enter RULES
@@ -25,44 +25,37 @@ if TYPE_CHECKING:
     from sipdeploy.site import Site
 
 
-def lint_inventory(text: str, path: str) -> tuple[Site | None, list[Diagnostic], Document]:
+def lint_inventory(
+    text: str, path: str, *, is_trusted: bool = False
+) -> tuple[Site | None, list[Diagnostic], Document]:
     """Load an inventory and judge it: every problem of SD1xx, SD2xx and SD3xx.
 
-    Reads the secrets file beside `path` and asks git about it.
+    Reads the secrets file below the folder of `path` and asks git about it; elsewhere only that
+    of an inventory which is trusted.
     """
     loaded, problems, document = site.load_site(text, path)
     if loaded is None:
         return None, problems, document
-    subject = survey(loaded, document, Path(path).parent)
+    subject = survey(loaded, document, Path(path).parent, is_trusted=is_trusted)
     return loaded, judge(subject), document
 
 
-def survey(loaded: Site, document: Document, directory: Path) -> Subject:
+def survey(
+    loaded: Site, document: Document, directory: Path, *, is_trusted: bool = False
+) -> Subject:
     """Look at what lies beside the inventory; nothing is run but git."""
     if not isinstance(loaded.secrets, str):
         return Subject(site=loaded, document=document)
-    path = directory / expanded(loaded.secrets)
+    name = expanded(loaded.secrets)
+    folder = (directory / name).parent if is_trusted else directory
+    found = git.standing(folder, Path(name.name) if is_trusted else name)
     return Subject(
         site=loaded,
         document=document,
-        shared=passwords.read_secrets(loaded.secrets, directory),
-        tracked=_git(path, "ls-files", "--error-unmatch") == 0,
-        unignored=_git(path, "check-ignore", "-q") == 1,
+        shared=passwords.read_secrets(loaded.secrets, directory, is_trusted=is_trusted),
+        tracked=found.is_tracked,
+        unignored=found.is_unignored,
     )
-
-
-def _git(path: Path, *arguments: str) -> int | None:
-    """Ask git about a file; None when there is no git."""
-    try:
-        return subprocess.run(  # noqa: S603
-            ["git", "-C", str(path.parent), *arguments, "--", path.name],  # noqa: S607
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=10,
-        ).returncode
-    except (OSError, subprocess.TimeoutExpired):
-        return None
 
 
 def judge(subject: Subject) -> list[Diagnostic]:
@@ -79,9 +72,16 @@ def judge(subject: Subject) -> list[Diagnostic]:
         for each in RULES.values()
         for finding in each.check(subject)
     ]
-    found += subject.shared.diagnostics
+    found += (_placed(problem, subject) for problem in subject.shared.diagnostics)
     found += _missing_passwords(subject)
     return suppressed(found, subject.document)
+
+
+def _placed(problem: Diagnostic, subject: Subject) -> Diagnostic:
+    """A file that is not looked at (SD233) is no fault of the inventory, and stands there."""
+    if problem.code != "SD233":
+        return problem
+    return replace(problem, severity="note", span=subject.value(("secrets",)))
 
 
 def _missing_passwords(subject: Subject) -> Iterator[Diagnostic]:

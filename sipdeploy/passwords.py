@@ -1,6 +1,7 @@
 """Passwords of a site: fetched from where the inventory says that they are.
 
-Reads files, the environment and commands that the inventory names. Never makes up a password.
+Reads files, the environment and commands that the inventory names: of an inventory that is not
+trusted, files below its folder alone. Never makes up a password, and never shows one.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ import os
 import re
 import shlex
 import stat
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sipdeploy import document
+from sipdeploy import document, reading, texts
+from sipdeploy.commands import NoPasswordError, program, run
 from sipdeploy.diagnostics import Diagnostic, Span, listed
 from sipdeploy.fields import CONTROL
 from sipdeploy.paths import expanded
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from sipdeploy.site import Site
 
-COMMAND_SECONDS = 10.0
 _AT_ONCE = 8
 
 EXPLAIN: Mapping[str, str] = {
@@ -37,6 +37,9 @@ EXPLAIN: Mapping[str, str] = {
     "SD231": "A source of passwords named in the inventory gives nothing: a variable that is not"
     " set, a file that cannot be read, a command that fails or takes longer than 10 seconds.",
     "SD232": "The secrets file holds one mapping, `users`, from numbers to passwords.",
+    "SD233": "The inventory may come from a stranger. So `lint` and `render` run no command of it,"
+    " read no variable, and no file outside of its folder. `--trusted` says that it is yours: then"
+    " `render` fetches passwords as `apply` does, and `lint` reads a secrets file elsewhere.",
     "SD304": "The secrets file holds every password in clear text; nobody but its owner may read"
     " it (mode 0600).",
 }
@@ -60,18 +63,18 @@ class SecretsFile:
         return Span(path=self.path, line=line, column=column, end_column=end)
 
 
-class NoPasswordError(Exception):
-    """A source gives nothing; the text says why."""
-
-
 def resolve_passwords(
-    site: Site, directory: Path, *, inventory: document.Document | None = None
+    site: Site,
+    directory: Path,
+    *,
+    inventory: document.Document | None = None,
+    is_trusted: bool = True,
 ) -> tuple[dict[str, Secret], list[Diagnostic]]:
     """Fetch the password of every user of the site.
 
     Files are relative to `directory`, that of the inventory; commands run there, without a shell.
     `inventory` gives the diagnostics their places. Every problem is told: SD230 (no password),
-    SD231 (a source gives nothing), SD232 and SD304 (the secrets file).
+    SD231 (a source gives nothing), SD232 and SD304 (the secrets file), SD233 (not trusted).
     """
     own: dict[str, Secret] = {}
     asked: dict[str, PasswordSource] = {}
@@ -83,8 +86,13 @@ def resolve_passwords(
             asked[number] = user.password
         else:
             absent.append(number)
-    fetched, problems = _fetch_all(asked, directory, inventory)
-    shared = read_secrets(site.secrets, directory) if absent else SecretsFile(passwords={})
+    withheld = [] if is_trusted else [n for n, s in asked.items() if s.file is None]
+    asked = {number: source for number, source in asked.items() if number not in withheld}
+    fetched, problems = _fetch_all(asked, directory, inventory, is_trusted=is_trusted)
+    problems += [withheld_passwords(withheld, inventory)] if withheld else []
+    shared = SecretsFile(passwords={})
+    if absent:
+        shared = read_secrets(site.secrets, directory, is_trusted=is_trusted)
     own |= fetched | {n: shared.passwords[n] for n in absent if n in shared.passwords}
     problems += shared.diagnostics
     missing = [number for number in absent if number not in shared.passwords]
@@ -114,13 +122,32 @@ def missing_passwords(
     )
 
 
+def withheld_passwords(numbers: list[str], inventory: document.Document | None) -> Diagnostic:
+    """Tell of the users whose passwords a stranger's inventory would have us fetch (SD233)."""
+    return Diagnostic(
+        code="SD233",
+        severity="error",
+        message=f"passwords are not fetched: of users {listed(numbers)}",
+        span=inventory.key_span(("users", numbers[0], "password")) if inventory else None,
+        label="no command is run and no variable is read here",
+        help=_TRUST,
+    )
+
+
+_TRUST = "`--trusted` does so; say it of your own inventory only"
+
+
 def _fetch_all(
-    asked: Mapping[str, PasswordSource], directory: Path, inventory: document.Document | None
+    asked: Mapping[str, PasswordSource],
+    directory: Path,
+    inventory: document.Document | None,
+    *,
+    is_trusted: bool,
 ) -> tuple[dict[str, Secret], list[Diagnostic]]:
     found: dict[str, Secret] = {}
     problems: list[Diagnostic] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = pool.map(lambda source: _attempt(source, directory), asked.values())
+        answers = pool.map(lambda source: _attempt(source, directory, is_trusted), asked.values())
         for number, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Secret):
                 found[number] = answer
@@ -137,24 +164,24 @@ def _fetch_all(
     return found, problems
 
 
-def _attempt(source: PasswordSource, directory: Path) -> Secret | str:
+def _attempt(source: PasswordSource, directory: Path, is_trusted: bool) -> Secret | str:  # noqa: FBT001
     """Fetch one password; text is the reason why there is none."""
     try:
-        return Secret(_fetch(source, directory))
+        return Secret(_fetch(source, directory, is_trusted))
     except NoPasswordError as failure:
         return str(failure)
 
 
-def _fetch(source: PasswordSource, directory: Path) -> str:
+def _fetch(source: PasswordSource, directory: Path, is_trusted: bool) -> str:  # noqa: FBT001
     if source.env is not None:
         text, where = os.environ.get(source.env), f"the variable `{source.env}`"
         if text is None:
             raise NoPasswordError(f"{where} is not set")
     elif source.file is not None:
-        text, where = _file(directory / expanded(source.file)), f"`{source.file}`"
+        text, where = _file(directory, source.file, is_trusted), f"`{source.file}`"
     else:
         command = str(source.command)
-        text, where = run(command, directory), f"`{_program(command)}`"
+        text, where = run(command, directory), f"`{program(command)}`"
     line = text.split("\n", 1)[0].rstrip("\r")
     if not line:
         raise NoPasswordError(f"{where} gives an empty one")
@@ -163,74 +190,58 @@ def _fetch(source: PasswordSource, directory: Path) -> str:
     return line
 
 
-def _file(path: Path) -> str:
+def _file(directory: Path, name: str, is_trusted: bool) -> str:  # noqa: FBT001
+    most = reading.MOST_OF_A_KEY
     try:
-        return path.read_text("utf-8")
+        if is_trusted:
+            return reading.regular(directory / expanded(name), most).raw.decode()
+        return reading.below(directory, expanded(name), most).raw.decode()
     except OSError as failure:
         reason = (failure.strerror or "").lower()
-        raise NoPasswordError(f"cannot read `{path}`: {reason}") from failure
+        raise NoPasswordError(f"cannot read `{name}`: {reason}") from failure
     except UnicodeDecodeError as failure:
-        raise NoPasswordError(f"`{path}` is not UTF-8") from failure
+        raise NoPasswordError(f"`{name}` is not UTF-8") from failure
 
 
-def run(
-    command: str, directory: Path, *, given: str = "", seconds: float = COMMAND_SECONDS
-) -> str:
-    """Run a command without a shell and give what it prints, as text; `given` is its input.
-
-    What it says on standard error belongs to the reason; what it prints never does.
-    """
-    program = _program(command)
-    try:
-        done = subprocess.run(  # noqa: S603  # the inventory's owner asked for this command
-            shlex.split(command),
-            cwd=directory,
-            input=given.encode(),
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
-        if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().replace("\n", "; ")
-            reason = f"`{program}` exits with status {done.returncode}"
-            raise NoPasswordError(f"{reason}: {said}" if said else reason)
-        return done.stdout.decode("utf-8")
-    except subprocess.TimeoutExpired as failure:
-        raise NoPasswordError(f"`{program}` takes more than {seconds:g} seconds") from failure
-    except UnicodeDecodeError as failure:
-        raise NoPasswordError(f"`{program}` prints what is not UTF-8") from failure
-    except OSError as failure:
-        reason = (failure.strerror or "cannot run").lower()
-        raise NoPasswordError(f"cannot run `{program}`: {reason}") from failure
-    except (ValueError, IndexError) as failure:  # shlex: quotation marks; an empty command
-        raise NoPasswordError("the command is not a line of words") from failure
-
-
-def _program(command: str) -> str:
-    """Name a command by its first word: the rest may hold what is not to be shown."""
-    return (command.split() or [""])[0]
-
-
-def read_secrets(secrets: str | SecretsCommand, directory: Path) -> SecretsFile:
+def read_secrets(
+    secrets: str | SecretsCommand, directory: Path, *, is_trusted: bool = True
+) -> SecretsFile:
     """Read the secrets file, or what the command in its place prints."""
-    if isinstance(secrets, SecretsCommand):
-        try:
-            text = run(secrets.command, directory)
-        except NoPasswordError as failure:
-            problem = Diagnostic(
-                code="SD231", severity="error", message=f"the `secrets` command: {failure}"
-            )
-            return SecretsFile(passwords={}, diagnostics=(problem,), found=False)
-        return parse_secrets(text, f"the output of `{_program(secrets.command)}`")
-    path = directory / expanded(secrets)
-    if not path.exists():
+    if isinstance(secrets, str):
+        return _read_file(secrets, directory, is_trusted=is_trusted)
+    if not is_trusted:
+        return _withheld("the `secrets` command is not run here")
+    try:
+        text = run(secrets.command, directory)
+    except NoPasswordError as failure:
+        problem = Diagnostic(
+            code="SD231", severity="error", message=f"the `secrets` command: {failure}"
+        )
+        return SecretsFile(passwords={}, diagnostics=(problem,), found=False)
+    return parse_secrets(text, f"the output of `{program(secrets.command)}`")
+
+
+def _read_file(secrets: str, directory: Path, *, is_trusted: bool) -> SecretsFile:
+    name = expanded(secrets)
+    path = directory / name
+    try:
+        found = reading.regular(path) if is_trusted else reading.below(directory, name)
+    except (FileNotFoundError, NotADirectoryError):
         return SecretsFile(passwords={}, found=False)
-    text_or_none, problems = document.read(path)
-    if text_or_none is None:
-        return SecretsFile(passwords={}, diagnostics=tuple(problems))
-    parsed = parse_secrets(text_or_none, str(path))
-    problems = [*exposure(path, path.stat().st_mode), *parsed.diagnostics]
-    return replace(parsed, diagnostics=tuple(problems))
+    except reading.OutsideError:
+        return _withheld(f"`{secrets}` is not read here: it is not below the inventory's folder")
+    except OSError as failure:
+        return SecretsFile(passwords={}, diagnostics=(texts.unreadable(path, failure),))
+    text, unreadable = texts.decode(found.raw, str(path))
+    if text is None:
+        return SecretsFile(passwords={}, diagnostics=tuple(map(_without_content, unreadable)))
+    parsed = parse_secrets(text, str(path))
+    return replace(parsed, diagnostics=(*exposure(path, found.mode), *parsed.diagnostics))
+
+
+def _withheld(why: str) -> SecretsFile:
+    problem = Diagnostic(code="SD233", severity="error", message=why, help=_TRUST)
+    return SecretsFile(passwords={}, diagnostics=(problem,), found=False)
 
 
 def exposure(path: Path, mode: int) -> list[Diagnostic]:
@@ -258,7 +269,7 @@ def parse_secrets(text: str, path: str) -> SecretsFile:
         return found
     parsed, problems = document.parse(text, path)
     if problems:
-        return SecretsFile(passwords={}, diagnostics=tuple(problems))
+        return SecretsFile(passwords={}, diagnostics=tuple(map(_without_content, problems)))
     users = parsed.data.get("users")
     users = {} if users is None else users
     bad: list[document.Path] = [("users",)] if not isinstance(users, dict) else []
@@ -298,13 +309,28 @@ def _is_password(value: object) -> bool:
     return isinstance(value, str) and value != "" and not CONTROL.search(value)
 
 
+# What the reader of YAML says of a file quotes keys and characters of it; of this one it may not.
+_PLAIN: Mapping[str, str] = {
+    "SD101": "this is not YAML",
+    "SD102": "this is not UTF-8, or a control character",
+    "SD104": "a key stands twice",
+}
+
+
+def _without_content(problem: Diagnostic) -> Diagnostic:
+    """What is wrong with a secrets file, without a word of it."""
+    message = _PLAIN.get(problem.code, problem.message)
+    return replace(problem, message=message, label="", notes=())
+
+
 def _bad_secret(parsed: document.Document, place: document.Path) -> Diagnostic:
+    # Keys are not told: what is no secrets file may be any file.
     if place == ("users",):
         message = "`users` is not a mapping of numbers to passwords"
     elif len(place) == 1:
-        message = f"`{place[0]}` is not a key of a secrets file"
+        message = "this is not a key of a secrets file"
     else:
-        message = f"the password of `{place[1]}` is empty, or not text of one line"
+        message = "this password is empty, or not text of one line"
     return Diagnostic(
         code="SD232",
         severity="error",

@@ -119,10 +119,11 @@ _STAND_INS: Mapping[str, Any] = {
 def _sound(data: Mapping[str, Any], faults: Sequence[Any]) -> Site:
     """Give a site of what is right: without the keys, entries or sections at fault."""
     rest = dict(data)
+    copies: dict[int, Any] = {}
     for depth in (3, 2):
         for fault in faults:
             path = plain_path(fault["loc"])
-            _remove(rest, path[:depth] if path[0] in _ENTRIES else path[:1])
+            _remove(rest, path[:depth] if path[0] in _ENTRIES else path[:1], copies)
         rest = {**_STAND_INS, **rest, "hosts": rest.get("hosts") or _STAND_INS["hosts"]}
         try:
             return Site.model_validate(rest)
@@ -131,13 +132,18 @@ def _sound(data: Mapping[str, Any], faults: Sequence[Any]) -> Site:
     return Site.model_validate(_STAND_INS)
 
 
-def _remove(data: dict[Any, Any], path: Sequence[str | int]) -> None:
-    """Take the key at `path` out, or what holds it where that has no keys; the original stays."""
+def _remove(data: dict[Any, Any], path: Sequence[str | int], copies: dict[int, Any]) -> None:
+    """Take the key at `path` out, or what holds it where that has no keys; the original stays.
+
+    `copies` are those that were made before: each mapping is copied once, whatever is taken out.
+    """
     key, *inner = path
     below = data.get(key)
     if inner and inner != ["[key]"] and isinstance(below, dict) and inner[0] in below:
-        data[key] = dict(below)
-        _remove(data[key], inner)
+        if id(below) not in copies:
+            below = data[key] = dict(below)
+            copies[id(below)] = below
+        _remove(below, inner, copies)
     else:
         data.pop(key, None)
 

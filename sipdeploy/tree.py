@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from sipdeploy import services
+from sipdeploy import reading, services
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.errors import InvalidFiles, WrongUsage
 from sipdeploy.files import replace_file
@@ -70,7 +70,11 @@ def judge(rendered: Mapping[str, FileSet]) -> list[Diagnostic]:
 def lint_site(site: Site) -> list[Diagnostic]:
     """Judge the configuration that a site would produce, without its passwords."""
     stand_ins = dict.fromkeys(site.users, _NO_HA1)
-    return judge(render_hosts(site, list(site.hosts), credentials=stand_ins))
+    return [  # one at a time: the files of all would fill the memory where hosts are many
+        problem
+        for host in site.hosts
+        for problem in judge(render_hosts(site, [host], credentials=stand_ins))
+    ]
 
 
 def write(files: FileSet, host: str, directory: Path) -> list[Written]:
@@ -80,6 +84,10 @@ def write(files: FileSet, host: str, directory: Path) -> list[Written]:
     place holds something else, InvalidFiles when it cannot be written.
     """
     root = directory / host
+    for folder in (directory, root):
+        if folder.is_symlink():
+            message = f"`{folder}` is a link"
+            raise WrongUsage([_problem(message, "name the directory itself with `-o DIR`")])
     try:
         earlier = _claim(root)
         wanted = {file.path.lstrip("/") for file in files.files}
@@ -101,8 +109,8 @@ def _claim(root: Path) -> set[str]:
     """Take a directory that is ours, empty or not there; give what it holds of an earlier run."""
     root.mkdir(parents=True, exist_ok=True)
     marker = root / MARKER
-    if marker.is_file():
-        lines = marker.read_text("utf-8").splitlines()
+    if marker.is_file() and not marker.is_symlink():
+        lines = reading.regular(marker, is_linked=False).raw.decode("utf-8", "replace").split("\n")
         return {line for line in lines if line and not line.startswith("#")}
     if any(root.iterdir()):
         message = f"`{root}` is not empty, and was not made by sipdeploy"
@@ -120,8 +128,8 @@ def _mark(root: Path, paths: set[str]) -> None:
 
 def _write(file: ManagedFile, host: str, root: Path) -> Written:
     target = root / file.path.lstrip("/")
-    target.parent.mkdir(parents=True, exist_ok=True)
     _inside(target, root)
+    target.parent.mkdir(parents=True, exist_ok=True)
     replace_file(target, file.content, file.mode)
     return Written(
         host=host,

@@ -19,6 +19,12 @@ from sipdeploy.users import problems as users
 
 _FIRST = beginning.Answers()
 _FORMATS = click.Choice(list(get_args(Format)))
+_TRUSTED = click.option(
+    "--trusted",
+    "is_trusted",
+    is_flag=True,
+    help="The inventory is your own: fetch passwords from where it says.",
+)
 
 
 @click.command("init", short_help="Begin a site: inventory, passwords, .gitignore, a CI job.")
@@ -58,14 +64,22 @@ def init_command(session: Session, /, directory: Path, **answers: str) -> None:
 )
 @click.option("--explain", metavar="CODE", help="Show the manual of one code, such as SD305.")
 @click.option("--schema", is_flag=True, help="Show the JSON Schema of an inventory.")
+@_TRUSTED
 @click.pass_obj
 def lint_command(
-    session: Session, files: tuple[Path, ...], *, form: Format | None, explain: str, schema: bool
+    session: Session,
+    /,
+    files: tuple[Path, ...],
+    *,
+    form: Format | None,
+    explain: str,
+    **flags: bool,
 ) -> int:
     """Show every problem of the inventory and of the configuration it would produce.
 
-    Works on FILES, or on the inventory. Runs no command that they name. The exit code is 1 when
-    there are errors; warnings and notes do not change it.
+    Works on FILES, or on the inventory. Safe for an inventory from a stranger: runs no command
+    that it names, and without --trusted reads no file outside of its folder. The exit code is 1
+    when there are errors; warnings and notes do not change it.
 
     \b
     Examples:
@@ -76,13 +90,13 @@ def lint_command(
     if explain:
         session.output.result(_explanation(explain.upper()))
         return 0
-    if schema:
+    if flags["schema"]:
         session.output.result(inventory.schema())
         return 0
     problems: list[Diagnostic] = []
     sources: dict[str, Source] = {}
     for path in files or (session.inventory,):
-        found, source = _lint(path)
+        found, source = _lint(path, is_trusted=flags["is_trusted"])
         problems += found
         sources |= source
     session.output.findings(problems, sources, form)
@@ -101,11 +115,11 @@ def _explanation(code: str) -> str:
     raise WrongUsage([Diagnostic(code="SD001", severity="error", message=message, help=advice)])
 
 
-def _lint(path: Path) -> tuple[list[Diagnostic], dict[str, Source]]:
-    text, problems = read(path)
+def _lint(path: Path, *, is_trusted: bool) -> tuple[list[Diagnostic], dict[str, Source]]:
+    text, problems = read(path, is_trusted=is_trusted)
     if text is None:
         return problems, {}
-    found, problems, document = lint.lint_inventory(text, str(path))
+    found, problems, document = lint.lint_inventory(text, str(path), is_trusted=is_trusted)
     if found is not None:
         problems += tree.lint_site(found)
     return problems, {str(path): site.source(document)}
@@ -126,19 +140,28 @@ def _lint(path: Path) -> tuple[list[Diagnostic], dict[str, Source]]:
     help="Where to write.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@_TRUSTED
 @click.pass_obj
-def render_command(session: Session, hosts: tuple[str, ...], directory: Path, form: str) -> int:
+def render_command(
+    session: Session,
+    hosts: tuple[str, ...],
+    *,
+    directory: Path,
+    form: str,
+    is_trusted: bool,
+) -> int:
     """Write the files as they would stand on each host, under DIR/HOST/etc/...
 
     Equal input gives equal bytes. Needs the passwords, for their HA1 values stand in the files;
-    it touches no host.
+    it touches no host. Without --trusted it takes them from files below the inventory's folder
+    alone: it runs no command and reads no variable that the inventory names.
 
     \b
     Examples:
       sipdeploy render
       sipdeploy render --host sip1 -o /tmp/look
     """  # noqa: D301  # click wants the character itself
-    loaded = inventory.load(session.inventory)
+    loaded = inventory.load(session.inventory, is_trusted=is_trusted)
     names = inventory.chosen_hosts(loaded, hosts)
     credentials, problems = inventory.credentials(loaded)
     rendered = tree.render_hosts(loaded.site, names, credentials=credentials)

@@ -43,6 +43,9 @@ _COMMON = frozenset(
 def weak_password(subject: Subject) -> Iterator[Finding]:
     """Weak password: short, close to the number or the name, or among those tried first.
 
+    Why is told of a password in the inventory only; and of one in the secrets file the name, which
+    whoever wrote the inventory chose, is no part.
+
     Scanners find a SIP server within hours of its start and try these; who guesses one calls at
     your cost. Passwords made by `sipdeploy init` have 128 bits.
 
@@ -52,12 +55,14 @@ def weak_password(subject: Subject) -> Iterator[Finding]:
         users: {1001: {password: "fmK4tXw9Rd2zHq7pVb3n"}}
     """
     for number, password in subject.passwords():
-        reason = _weakness(password.reveal(), number, subject.site.users[number].name)
+        user = subject.site.users[number]
+        is_seen = user.password is not None
+        reason = _weakness(password.reveal(), number, user.name if is_seen else "")
         if reason:
             yield Finding(
                 message=f"the password of user `{number}` is weak",
                 span=subject.password(number),
-                label=reason,
+                label=reason if is_seen else "",
                 help="delete it here, and `sipdeploy init` makes a strong one in the secrets file",
             )
 
@@ -124,7 +129,7 @@ def stray_passwords(subject: Subject) -> Iterator[Finding]:
     for number in subject.shared.passwords:
         if number not in subject.site.users:
             yield Finding(
-                message=f"a password is kept for `{number}`, which is not a user",
+                message="a password is kept for a number that is not a user",
                 span=subject.shared.span(number),
                 help="delete the line, or add the user",
             )
@@ -134,14 +139,18 @@ def stray_passwords(subject: Subject) -> Iterator[Finding]:
 def shared_password(subject: Subject) -> Iterator[Finding]:
     """Shared password: who knows one of the users can be all of them.
 
+    Passwords in the inventory are not compared with those in the secrets file: whoever writes a
+    guess into the one would learn whether it is in the other.
+
     Bad:
         users: {1001: {password: "fmK4tXw9Rd2z"}, 1002: {password: "fmK4tXw9Rd2z"}}
     Good:
         users: {1001: {password: "fmK4tXw9Rd2z"}, 1002: {password: "zHq7pVb3nJs5"}}
     """
-    first: dict[Secret, str] = {}
+    first: dict[tuple[bool, Secret], str] = {}
     for number, password in subject.passwords():
-        owner = first.setdefault(password, number)
+        is_seen = subject.site.users[number].password is not None
+        owner = first.setdefault((is_seen, password), number)
         if owner != number:
             yield Finding(
                 message=f"users `{owner}` and `{number}` have the same password",

@@ -9,7 +9,7 @@ from pathlib import Path
 import paramiko
 from paramiko.pkey import UnknownKeyType
 
-from sipdeploy import known_hosts, ssh_problems
+from sipdeploy import known_hosts, reading, ssh_problems
 from sipdeploy.paths import expanded
 from sipdeploy.ssh_target import Target
 
@@ -85,6 +85,7 @@ class _Files:
         if public in self._agent:
             return self._agent[public]
         try:
+            reading.regular(path, reading.MOST_OF_A_KEY)  # which a FIFO or a device is not
             return paramiko.PKey.from_path(str(path))
         except FileNotFoundError:
             if file == self._target.must_exist:
@@ -113,6 +114,6 @@ def _is_locked(path: Path) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        return reading.regular(path, reading.MOST_OF_A_KEY).raw.decode(errors="replace")
     except OSError:
         return ""

@@ -107,7 +107,7 @@ def begin(path: Path) -> Draft:
     text, unreadable = document.decode(file.raw, str(path))
     if text is None:
         raise InvalidFiles(unreadable)
-    found, wrong, parsed = lint.lint_inventory(text, str(path))
+    found, wrong, parsed = lint.lint_inventory(text, str(path), is_trusted=True)
     if found is None or has_errors(wrong):
         errors = [problem for problem in wrong if problem.severity == "error"]
         raise InvalidFiles(errors, sources={str(path): site.source(parsed)})

@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sipdeploy import document, files, passwords
+from sipdeploy import commands, document, files, passwords
 from sipdeploy.diagnostics import Diagnostic, has_errors
 from sipdeploy.errors import InvalidFiles
 from sipdeploy.paths import expanded
@@ -87,9 +87,9 @@ class Vault:
         if self.command is None or self.command.store is None:
             return
         try:
-            passwords.run(self.command.store, self.directory, given=text)
-            kept = passwords.run(self.command.command, self.directory)
-        except passwords.NoPasswordError as failure:
+            commands.run(self.command.store, self.directory, given=text)
+            kept = commands.run(self.command.command, self.directory)
+        except commands.NoPasswordError as failure:
             reason = _without(str(failure), text)  # programs quote what they do not understand
             raise InvalidFiles([told("SD231", f"the `secrets` store: {reason}")]) from None
         if _passwords(kept) != _passwords(text):
@@ -140,8 +140,8 @@ def open_vault(site: Site, directory: Path) -> Vault:
 def _from_command(command: SecretsCommand, directory: Path) -> Vault:
     name = "what `secrets.command` prints"
     try:
-        text = passwords.run(command.command, directory)
-    except passwords.NoPasswordError as failure:
+        text = commands.run(command.command, directory)
+    except commands.NoPasswordError as failure:
         raise InvalidFiles([told("SD231", f"the `secrets` command: {failure}")]) from failure
     return _checked(
         Vault(name=name, text=text, passwords={}, directory=directory, command=command), []
