@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from sipdeploy.inventory import Inventory
 
-_CI = ".github/workflows/sipdeploy.yml"
+_CI = ".github/workflows"
+_JOB = ("sipdeploy.yml", "sipdeploy-requirements.txt")
 _SCHEMA = "inventory.schema.json"
 _PLAIN = re.compile(r"(?!null$)[A-Za-z][A-Za-z0-9._@-]*")
 
@@ -135,6 +136,9 @@ def _gitignore(loaded: Inventory) -> list[str]:
     """Have git ignore the secrets file, the credentials of the DNS, and the rendered trees."""
     places = (loaded.site.secrets, loaded.site.tls.dns_credentials)
     path = loaded.directory / ".gitignore"
+    if path.is_symlink():  # it leads to a file which is no list of ours, and lines are added to it
+        problem = f"`{path}` is a link"
+        raise InvalidFiles([Diagnostic(code="SD110", severity="error", message=problem)])
     old = path.read_text("utf-8") if path.exists() else ""
     wanted = [name for place in places if isinstance(place, str) for name in _inside(place)]
     present = {line.strip().lstrip("/").rstrip("/") for line in old.splitlines()}
@@ -143,7 +147,7 @@ def _gitignore(loaded: Inventory) -> list[str]:
         return []
     gap = "\n" if old and not old.endswith("\n") else ""
     lines = "".join(f"/{name}{'/' if name == 'rendered' else ''}\n" for name in missing)
-    replace_file(path.resolve(), (old + gap + lines).encode(), 0o644)
+    replace_file(path, (old + gap + lines).encode(), 0o644)
     return [f"{path}: {'added' if old else 'created with'} {', '.join(missing)}"]
 
 
@@ -156,11 +160,10 @@ def _inside(place: str) -> list[str]:
 
 def _others(directory: Path) -> Iterator[str]:
     """Write the CI job, once, and the schema, which follows the version of sipdeploy."""
-    job = directory / _CI
-    if not job.exists():
-        yield _create(
-            job, (template_directory() / "init" / "sipdeploy.yml").read_text("utf-8"), 0o644
-        )
+    for name in _JOB:
+        place = directory / _CI / name
+        if not place.exists():
+            yield _create(place, (template_directory() / "init" / name).read_text("utf-8"), 0o644)
     schema = directory / _SCHEMA
     text = inventory.schema() + "\n"
     if not schema.exists():

@@ -1,11 +1,15 @@
 import dataclasses
 import json
 import math
+import os
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sipdeploy import inventory
 from sipdeploy.errors import InvalidFiles, WrongUsage
@@ -13,6 +17,9 @@ from sipdeploy.init import Answers, _gitignore, init
 from sipdeploy.lint import lint_inventory
 from sipdeploy.passwords import read_secrets
 from sipdeploy.users.vault import new_password
+
+ROOT = Path(__file__).parent.parent.parent
+TEMPLATES = ROOT / "templates/init"
 
 
 def everything(directory):
@@ -24,7 +31,7 @@ def test_a_new_site_is_complete_and_without_errors(tmp_path):
     names = {str(p.relative_to(tmp_path / "pbx")) for p in everything(tmp_path / "pbx")}
     assert names == {
         "inventory.yaml", "secrets.yaml", ".gitignore", "inventory.schema.json",
-        ".github/workflows/sipdeploy.yml",
+        ".github/workflows/sipdeploy.yml", ".github/workflows/sipdeploy-requirements.txt",
     }  # fmt: skip
     assert len(made) == len(names)
     path = tmp_path / "pbx/inventory.yaml"
@@ -182,3 +189,107 @@ def test_lint_knows_what_git_has(tmp_path):
     assert "SD307" in codes()
     git("add", "secrets.yaml")
     assert "SD306" in codes()
+
+
+def job():
+    return yaml.safe_load((TEMPLATES / "sipdeploy.yml").read_text())
+
+
+def install(folder, **variables):
+    """Run the step that installs, as the runner does; its Python only says what it gets."""
+    (folder / "tools").mkdir(exist_ok=True)
+    for name in ("python3", "pip"):
+        (folder / "tools" / name).write_text(f'#!/bin/sh\necho "$0 $*" >> {folder}/started\n')
+        (folder / "tools" / name).chmod(0o755)
+    (folder / "step").write_text(job()["jobs"]["lint"]["steps"][1]["run"])
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "step"],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={**job()["env"], **variables, "RUNNER_TEMP": str(folder), "PATH":
+             f"{folder}/tools:{os.environ['PATH']}"},
+    )  # fmt: skip
+
+
+WHEEL = {"SIPDEPLOY_WHEEL": "https://a.example/s-1-py3-none-any.whl", "SIPDEPLOY_SHA256": "a" * 64}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"SIPDEPLOY_WHEEL": WHEEL["SIPDEPLOY_WHEEL"]},
+        {"SIPDEPLOY_SHA256": WHEEL["SIPDEPLOY_SHA256"]},
+        {**WHEEL, "SIPDEPLOY_WHEEL": "sipdeploy"},
+        {**WHEEL, "SIPDEPLOY_WHEEL": "http://a.example/s.whl"},
+        {**WHEEL, "SIPDEPLOY_SHA256": "latest"},
+    ],
+)
+def test_the_job_fails_with_one_line_while_nothing_names_what_to_install(tmp_path, variables):
+    done = install(tmp_path, **variables)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert "set SIPDEPLOY_WHEEL and SIPDEPLOY_SHA256" in done.stdout
+    assert not (tmp_path / "started").exists()
+
+
+def test_the_job_goes_on_with_both(tmp_path):
+    folder = tmp_path / ".github/workflows"
+    folder.mkdir(parents=True)
+    shutil.copy(TEMPLATES / "sipdeploy-requirements.txt", folder)
+    (tmp_path / "sipdeploy/bin").mkdir(parents=True)
+    done = install(tmp_path, **WHEEL)
+    assert "venv" in (tmp_path / "started").read_text(), done.stderr
+    lines = (tmp_path / "sipdeploy/requirements.txt").read_text().splitlines()
+    assert lines[-1] == f"sipdeploy @ {WHEEL['SIPDEPLOY_WHEEL']} --hash=sha256:{'a' * 64}"
+
+
+def test_the_job_may_little_and_takes_nothing_without_a_hash():
+    steps = job()["jobs"]["lint"]["steps"]
+    assert job()["permissions"] == {}
+    assert job()["jobs"]["lint"]["permissions"] == {"contents": "read"}
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", each) for each in used)
+    assert "--require-hashes" in steps[1]["run"]
+    assert "--only-binary :all:" in steps[1]["run"]
+    # no expression is pasted into a script, where its value would be code
+    assert "${{" not in (TEMPLATES / "sipdeploy.yml").read_text()
+
+
+def test_what_the_job_installs_is_what_sipdeploy_needs():
+    pinned = {}
+    for block in (TEMPLATES / "sipdeploy-requirements.txt").read_text().split("\n"):
+        if found := re.match(r"([a-z0-9-]+)==([0-9.]+)( ;[^\\]*)? \\$", block):
+            pinned[found[1]] = tuple(map(int, found[2].split(".")))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for line in project["dependencies"]:
+        name, least = line.split(">=")
+        assert pinned[name] >= tuple(map(int, least.split(".")))
+
+
+def test_nobody_is_sent_to_a_name_that_we_do_not_own():
+    """It is on no package index, and whoever takes the name there runs on our users' machines."""
+    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile"]
+    for folder in ("docs", "templates", "sipdeploy", ".ci", ".github"):
+        texts += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+    by_name = re.compile(
+        r"(pipx?|uvx?|uv tool|conda|brew|poetry|python3? -m pip)\b[^\n|`]*"
+        r"\b(run|install|add|download|tool|upgrade)\b[^\n|`]*\ssipdeploy(\s|==|`|$)"
+        r"|uvx sipdeploy|(FROM|docker (run|pull)) sipdeploy"
+    )
+    found = [
+        f"{path}: {hit[0]}"
+        for path in texts
+        if path.suffix != ".pyc" and (hit := by_name.search(path.read_text(errors="replace")))
+    ]
+    assert not found
+
+
+def test_a_gitignore_that_is_a_link_is_left_alone(tmp_path):
+    (tmp_path / "profile").write_text("mine\n")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/.gitignore").symlink_to("../profile")
+    with pytest.raises(InvalidFiles):
+        init(tmp_path / "site", Answers())
+    assert (tmp_path / "profile").read_text() == "mine\n"
