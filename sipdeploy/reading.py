@@ -37,6 +37,15 @@ def regular(path: Path, most: int = MOST, *, is_linked: bool = True) -> Regular:
     return _read(os.fspath(path), os.fspath(path), most, is_linked=is_linked)
 
 
+def named(path: Path, most: int = MOST) -> bytes:
+    """Read what somebody named on a command line of their own: it may be a pipe, and wait."""
+    with path.open("rb") as stream:
+        raw = stream.read(most + 1)
+    if len(raw) > most:
+        raise _too_large(str(path), most)
+    return raw
+
+
 def below(folder: Path, name: Path, most: int = MOST) -> Regular:
     """Read a regular file below a folder; OutsideError when it, or what it links to, is not there.
 

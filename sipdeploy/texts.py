@@ -19,10 +19,10 @@ def read(path: Path, *, is_trusted: bool = True) -> tuple[str | None, list[Diagn
     One that is not trusted may be no link: problems show lines, and it could lead to any file.
     """
     try:
-        found = reading.regular(path, is_linked=is_trusted)
+        raw = reading.named(path) if is_trusted else reading.regular(path, is_linked=False).raw
     except OSError as failure:
         return None, [unreadable(path, failure)]
-    return decode(found.raw, str(path))
+    return decode(raw, str(path))
 
 
 def unreadable(path: Path, failure: OSError) -> Diagnostic:

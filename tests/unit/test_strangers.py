@@ -318,10 +318,22 @@ def test_what_has_no_end_is_not_read(site, kind):
         Path(f"{Path(name).name}.yaml").write_text(text)
     own = f"{path.name}.yaml"
     for trust in ([], ["--trusted"]):
-        said = in_time("lint", own, "lead.yaml", str(path), "lead", *trust)
+        # a pipe that somebody names and trusts is waited for
+        selves = [] if trust and kind == "fifo" else [str(path), "lead"]
+        said = in_time("lint", own, "lead.yaml", *selves, *trust)
         assert "SD110" in said
         said = in_time("-i", own, "render", *trust)
         assert "cannot read" in said
+
+
+def test_an_inventory_of_ones_own_may_come_from_a_pipe(site):
+    text = f"{HEAD}users: {{1001: {{password: {GOOD}}}}}\n"
+    for words, code in ((("lint",), 1), (("lint", "--trusted"), 0), (("users",), 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "sipdeploy", "-i", "/dev/stdin", *words],
+            input=text, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=site,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("key", ["certificate", "private_key", "ca_bundle", "dns_credentials"])
