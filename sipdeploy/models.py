@@ -175,6 +175,11 @@ class Limits(_Part):
         description="WebSockets at once, 0.2 MiB of memory each; default: half as many again as "
         f"users, and at most {MOST_CONNECTIONS}",
     )
+    calls: Annotated[int, BeforeValidator(fields.whole(1, 10_000))] | None = Field(
+        default=None,
+        description="calls with services and mailboxes at once, 2 MiB of memory each; default: "
+        "256 for 170 users and fewer, then doubling with the number of users, and at most 4096",
+    )
 
 
 class Versions(_Part):

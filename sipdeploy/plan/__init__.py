@@ -168,7 +168,8 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
 
 def _is_firewall_gone(desired: Desired, facts: Facts) -> bool:
     """Whether somebody flushed our table while its unit still counts as active."""
-    has_table = any(file.path == firewall.NFTABLES for file in desired.files)
+    rules = (firewall.NFTABLES, firewall.LOOPBACK_RULES)
+    has_table = any(file.path in rules for file in desired.files)
     return has_table and not facts.has_firewall_table
 
 

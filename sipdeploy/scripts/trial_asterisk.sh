@@ -2,20 +2,14 @@
 # of its own, and gives what it complains of. Nothing of the one that runs is touched.
 candidate=${0%/scripts/*}
 work=$(mktemp -d /tmp/trial.XXXXXX) && mkdir "$work/db" "$work/run" "$work/log" "$work/spool" "$work/keys" || exit 1
-# A build of ours says itself where its modules are; it comes first in PATH, and so is out of the way
-# of a package that is to take its place.
+# A build of ours comes first in PATH, and so is out of the way of a package that is to take its place.
+# Where its modules are each Asterisk knows itself.
 own=$candidate/tree/usr/local/sbin
-if [ -e "$own/asterisk" ]; then
-    modules=$(sed -n 's,^exec \([^ ]*\)/sbin/asterisk .*,\1/lib/asterisk/modules,p' "$own/asterisk")
-else
-    own=/usr/sbin
-    modules=$(sed -n 's/^astmoddir *=>* *//p' /etc/asterisk/asterisk.conf 2>/dev/null | head -n 1)
-fi
+[ -e "$own/asterisk" ] || own=/usr/sbin
 PATH=$own:$PATH
 cat >"$work/asterisk.conf" <<EOF
 [directories]
 astetcdir => $work/etc
-astmoddir => ${modules:-/usr/lib/$(uname -m)-linux-gnu/asterisk/modules}
 astvarlibdir => /var/lib/asterisk
 astdbdir => $work/db
 astkeydir => $work

@@ -1,12 +1,15 @@
 """Asterisk: its files, its packages and the modules that it may load."""
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sipdeploy.render import ManagedFile, render
 from sipdeploy.service import (
     LOOPBACK,
+    NOTHING,
     Check,
     Deployment,
     Directory,
@@ -15,7 +18,7 @@ from sipdeploy.service import (
     Verdict,
     prefix_length,
 )
-from sipdeploy.services import source, user_database
+from sipdeploy.services import kamailio, source, user_database
 from sipdeploy.services.source import Build
 from sipdeploy.site import HostEntry, Site
 
@@ -37,28 +40,37 @@ DIGEST_SINCE = (22, 2)
 # Debian packages codec_opus with Asterisk from 20 on.
 OPUS_SINCE = (20,)
 
+# What nothing of ours uses is not loaded: code that is not there is not attacked.
 MODULES = (
     # what PJSIP stands on
     *("res_timing_timerfd", "res_sorcery_config", "res_sorcery_memory", "res_sorcery_astdb"),
     *("res_crypto", "res_pjproject", "res_pjsip", "res_pjsip_session", "res_pjsip_sdp_rtp"),
-    *("res_pjsip_endpoint_identifier_ip", "res_pjsip_endpoint_identifier_user", "res_pjsip_acl"),
-    *("res_pjsip_authenticator_digest", "res_pjsip_registrar", "res_pjsip_nat"),
-    *("res_pjsip_caller_id", "res_pjsip_header_funcs", "res_pjsip_rfc3326", "res_pjsip_refer"),
-    *("res_pjsip_dtmf_info", "res_pjsip_logger", "res_security_log", "res_clioriginate"),
+    *("res_pjsip_endpoint_identifier_ip", "res_pjsip_endpoint_identifier_user"),
+    # without it Asterisk takes every sender for one that has proved itself
+    "res_pjsip_authenticator_digest",
+    *("res_pjsip_nat", "res_pjsip_caller_id", "res_pjsip_header_funcs", "res_pjsip_dtmf_info"),
+    # the console: `channel originate`
+    "res_clioriginate",
     # voicemail indication and presence
     *("res_pjsip_pubsub", "res_pjsip_mwi", "res_pjsip_mwi_body_generator"),
     *("res_pjsip_outbound_publish", "res_pjsip_exten_state", "res_pjsip_pidf_body_generator"),
-    *("res_pjsip_pidf_digium_body_supplement", "res_pjsip_xpidf_body_generator"),
-    *("res_pjsip_dialog_info_body_generator",),
+    "res_pjsip_dialog_info_body_generator",
     # media
     *("res_rtp_asterisk", "res_srtp", "chan_pjsip", "bridge_simple", "bridge_native_rtp"),
-    *("bridge_holding", "bridge_builtin_features", "bridge_builtin_interval_features"),
-    *("bridge_softmix", "codec_ulaw", "codec_alaw", "codec_gsm", "codec_resample"),
-    *("format_gsm", "format_wav", "format_wav_gsm", "format_pcm", "res_format_attr_opus"),
+    *("codec_ulaw", "codec_alaw", "codec_gsm", "codec_resample"),
+    *("format_gsm", "format_wav", "format_pcm", "res_format_attr_opus"),
     # dialplan
     *("pbx_config", "app_stack", "app_dial", "app_echo", "app_playback", "app_playtones"),
     *("app_voicemail", "app_verbose", "func_callerid", "func_channel", "func_logic"),
     *("func_cut", "func_strings", "func_devstate", "res_pjsip_messaging"),
+)
+REGISTRAR_MODULES = ("res_pjsip_registrar",)
+# Built, and not loaded: for an administrator's own modules.conf.
+SPARE_MODULES = (
+    *("res_pjsip_refer", "res_pjsip_rfc3326", "res_pjsip_logger", "res_security_log"),
+    *("res_pjsip_acl", "res_pjsip_xpidf_body_generator", "res_pjsip_pidf_digium_body_supplement"),
+    *("bridge_holding", "bridge_softmix", "bridge_builtin_features", "format_wav_gsm"),
+    "bridge_builtin_interval_features",
 )
 
 ENDPOINTS = ("asterisk", "-rx", "module reload res_pjsip.so")
@@ -75,6 +87,7 @@ FILES: Sequence[tuple[str, tuple[str, ...] | None]] = (
     ("manager.conf", ("asterisk", "-rx", "manager reload")),
     ("http.conf", ("asterisk", "-rx", "module reload http")),
     ("modules.conf", None),
+    ("asterisk.conf", None),
 )
 # Users alone, so that adding one needs no trial start; the first holds HA1 in mode `asterisk`.
 DATA = ("pjsip_users.conf", "voicemail_users.conf", "users.db")
@@ -83,11 +96,18 @@ DATA = ("pjsip_users.conf", "voicemail_users.conf", "users.db")
 MOST_USERS_IN_FILES = 3000
 DATABASE = "/etc/asterisk/users.db"
 # What it has open is a copy of its own, which is renewed under SQLite's locks, not replaced.
-LIVE_DATABASE = "/var/lib/asterisk/users.db"
-USERS = ("sqlite3", LIVE_DATABASE, f".restore {DATABASE}")
+LIVE_FOLDER = "/run/sipdeploy-asterisk"
+# With ufw what nobody names is shut.
+SOCKETS = "/etc/sipdeploy/asterisk-sockets.sh"
+USERS = ("sqlite3", f"{LIVE_FOLDER}/users.db", f".restore {DATABASE}")
 USER_FILES = ("pjsip_users.conf", "voicemail_users.conf")
 DATABASE_FILES = ("sorcery.conf", "extconfig.conf", "res_config_sqlite3.conf")
 DATABASE_MODULES = ("res_config_sqlite3", "res_sorcery_realtime")
+# Measured: a call takes 1 MiB, 60 MiB an Asterisk without calls, and 40 KiB a user from a file.
+MIB_PER_CALL = 2
+MIB_PER_USER = 0.06
+BASE_MIB = 256
+MOST_CALLS = 4096
 # Asterisk's logger: `[date] ERROR[id] file.c: text`, with `[C-call]` in a call.
 COMPLAINT = re.compile(
     r"(?P<level>ERROR|WARNING)\[\d+\](?:\[C-\w+\])?:? \S+\.c:(?: \w+:)? ?(?P<text>.*)"
@@ -113,7 +133,7 @@ def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
 
 def build(site: Site) -> Build | None:
     """What the host is to build; None: Asterisk is a package."""
-    own = (*MODULES, *DATABASE_MODULES)
+    own = (*MODULES, *REGISTRAR_MODULES, *DATABASE_MODULES, *SPARE_MODULES)
     return source.build(site.install.source, own) if site.install.source else None
 
 
@@ -138,6 +158,16 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         reload=None,
         template="asterisk/override.conf.j2",
     )
+    if values["has_table"]:
+        yield ManagedFile(
+            path=SOCKETS,
+            content=render("asterisk/sockets.sh.j2", values),
+            mode=0o644,
+            owner="root:root",
+            service=NAME,
+            reload=NOTHING,
+            template="asterisk/sockets.sh.j2",
+        )
     if wanted := build(deployment.site):
         yield from source.files(wanted.name, NAME)
 
@@ -165,6 +195,26 @@ def has_database(site: Site, standing: Standing) -> bool:
     return len(site.users) > most
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What Asterisk is given: calls at once, and memory for them and for users in files."""
+
+    calls: int
+    memory_mib: int
+
+
+def sizes(site: Site, standing: Standing) -> Sizes:
+    """What is provided for. It follows from the room that Kamailio has, and changes with it."""
+    room = kamailio.sizes(site, standing).room
+    ports = site.ports.rtp.end - site.ports.rtp.start + 1
+    calls = site.limits.calls or min(room // 2, MOST_CALLS, ports // 2)
+    in_files = 0 if has_database(site, standing) else min(room, MOST_USERS_IN_FILES)
+    return Sizes(
+        calls=calls,
+        memory_mib=math.ceil(BASE_MIB + MIB_PER_CALL * calls + MIB_PER_USER * in_files),
+    )
+
+
 def notes(site: Site, standing: Standing) -> Iterator[str]:
     """Where users are read from, for a plan; `standing` tells where they are read from now."""
     if has_database(site, standing) and not standing.has_user_database:
@@ -179,7 +229,12 @@ def notes(site: Site, standing: Standing) -> Iterator[str]:
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     site = deployment.site
     is_large = has_database(site, deployment.standing)
-    own = (*(DATABASE_MODULES if is_large else ()), *MODULES)
+    own = (
+        *(DATABASE_MODULES if is_large else ()),
+        *MODULES,
+        *(REGISTRAR_MODULES if site.authentication == "asterisk" else ()),
+    )
+    given = sizes(site, deployment.standing)
     # The source has no codec for opus: what services say goes out as ulaw or alaw.
     has_opus = deployment.asterisk >= OPUS_SINCE and not site.install.source
     return {
@@ -203,6 +258,10 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         ),
         "voicemail_number": _voicemail_number(site),
         "open_files": OPEN_FILES,
+        "calls": given.calls,
+        "memory_mib": given.memory_mib,
+        "has_table": deployment.gate.firewall == "nftables",
+        "is_built": site.install.source is not None,
     }
 
 

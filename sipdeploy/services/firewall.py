@@ -17,6 +17,7 @@ UNIT = "sipdeploy-firewall.service"
 UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 NFTABLES = "/etc/sipdeploy/firewall.nft"
 UFW = "/etc/sipdeploy/ufw.sh"
+LOOPBACK_RULES = "/etc/sipdeploy/loopback.nft"
 FLUSHER = "/etc/systemd/system/nftables.service.d"
 DIRECTORIES = (
     Directory(path="/etc/sipdeploy", mode=0o755, owner="root:root"),
@@ -27,6 +28,7 @@ CONSOLES = (5038, 8088, 8089, 2046, 2049)
 RELOADS: Mapping[str, tuple[str, ...]] = {
     "nftables": ("nft", "-f", NFTABLES),
     "ufw": ("sh", UFW, "open"),
+    "loopback": ("nft", "-f", LOOPBACK_RULES),
 }
 # `FILE:LINE:COLUMN-COLUMN: Error: text`
 COMPLAINT = re.compile(
@@ -43,9 +45,9 @@ def gate(site: Site, *, is_ufw_active: bool, ssh_ports: tuple[int, ...], entry_p
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
-    """The Debian packages; with `auto` nftables too, for who knows whether ufw is active."""
+    """The Debian packages; ufw needs nftables too: its own rules name no account."""
     del os_id, codename
-    return {"none": (), "ufw": ("ufw",)}.get(site.firewall, ("nftables",))
+    return {"none": (), "ufw": ("ufw", "nftables")}.get(site.firewall, ("nftables",))
 
 
 def files(deployment: Deployment) -> Iterator[ManagedFile]:
@@ -62,6 +64,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
             (f"{FLUSHER}/sipdeploy.conf", "firewall/nftables.service.d.j2", nothing),
         ),
         "ufw": (
+            (LOOPBACK_RULES, "firewall/loopback.nft.j2", RELOADS["loopback"]),
             (UFW, "firewall/ufw.sh.j2", RELOADS[kind]),
             (UNIT_PATH, "firewall/ufw.service.j2", None),
         ),
@@ -86,6 +89,8 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
     return {
         "ssh_ports": tuple(str(port) for port in deployment.gate.ssh_ports),
         "wss": ports.wss,
+        "asterisk": ports.asterisk,
+        "proxy_ports": (str(ports.kamailio), str(ports.registrar)),
         "rtp": {"start": ports.rtp.start, "end": ports.rtp.end},
         "is_standalone": order is not None and order.is_standalone,
         "private": tuple(str(port) for port in private),
@@ -105,7 +110,7 @@ def listens(site: Site, host: HostEntry) -> Sequence[Port]:
 
 def checks(paths: Collection[str]) -> tuple[Check, ...]:
     """The verdict of nft over its rules."""
-    if NFTABLES not in paths:
+    if NFTABLES not in paths and LOOPBACK_RULES not in paths:
         return ()
     return (Check(service=NAME, title="`nft -c`", script="check_firewall"),)
 

@@ -624,7 +624,7 @@ def test_a_busy_user_called_by_asterisk_is_busy(system):
             system.run("asterisk -rx 'channel originate PJSIP/1002 application Wait 2'")
             await (await phone.incoming()).reject(486)
             await asyncio.sleep(1)
-            assert "0 active calls" in system.run("asterisk -rx 'core show channels'")
+            assert "0 active channels" in system.run("asterisk -rx 'core show channels'")
 
     run(scenario())
 
