@@ -56,7 +56,7 @@ def test_phones_get_in_and_nobody_gets_between_the_daemons(host):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as media:
         media.sendto(b"x", (host.address, 10000))
     time.sleep(0.2)
-    (rule,) = (x for x in host.run(TABLE).stdout.splitlines() if "10000-20000" in x)
+    (rule,) = (x for x in host.run(TABLE).stdout.splitlines() if "dport 10000-20000" in x)
     assert "packets 0" not in rule
     host.run("systemctl stop 'listener*'")
     assert run_apply(site_on(host)).state == "unchanged"
@@ -186,9 +186,14 @@ def test_ufw_is_taken_where_it_is_active(host):
     assert foreign() == before
     assert "ufw allow 8443/tcp comment 'sipdeploy'" in added
     assert "ufw deny 5060 comment 'sipdeploy'" in added
-    assert host.run(TABLE).returncode != 0
+    table = host.run(TABLE).stdout
+    assert "chain output" in table, "ufw knows no accounts"
+    assert "chain input" not in table
     assert is_open(host, 8443)
     assert run_apply(site_on(host)).state == "unchanged"
+    host.run("nft delete table inet sipdeploy", check=True)
+    assert run_apply(site_on(host)).state == "applied"
+    assert "chain output" in host.run(TABLE).stdout
     run_apply(site_on(host, more="ports: {wss: 9443}"))
     added = host.run("ufw show added").stdout
     assert "8443/tcp" not in added
@@ -196,4 +201,5 @@ def test_ufw_is_taken_where_it_is_active(host):
     assert run_apply(site_on(host, more="firewall: none")).state == "applied"
     added = host.run("ufw show added").stdout
     assert "sipdeploy" not in added
+    assert host.run(TABLE).returncode != 0
     assert foreign() == before
