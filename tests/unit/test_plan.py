@@ -2,19 +2,22 @@ import dataclasses
 import hashlib
 
 import pytest
+from fakes import FakeHost
 from hosts_facts import recorded
 
 from sipdeploy import acme, certificates
 from sipdeploy.acme import Order
 from sipdeploy.answers import Managed, PathFact
 from sipdeploy.candidate import archive, table
+from sipdeploy.hosts import Result
 from sipdeploy.plan import NO_UNIT, make_plan, text
-from sipdeploy.plan.desired import Desired, made_files
-from sipdeploy.plan.look import Look
+from sipdeploy.plan.desired import DIALOG_KEY, Desired, certificate_files, made_files
+from sipdeploy.plan.look import Look, look
 from sipdeploy.render import ManagedFile
 from sipdeploy.service import Check, Directory
 from sipdeploy.services import user_database
 from sipdeploy.site import load_site
+from sipdeploy.steps import validate
 
 RELOAD = ("kamcmd", "tls.reload")
 
@@ -122,6 +125,13 @@ def test_a_mode_is_changed_without_touching_the_service():
     assert plan(wanted, as_is(desired())).lines() == (
         "~ /etc/kamailio/tls.cfg (0640 root:kamailio -> 0600 root:kamailio)",
     )
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, "root:root"), (0o755, "kamailio:root")])
+def test_a_directory_gets_its_mode_and_owner_back(mode, owner):
+    fact = PathFact(mode=mode, owner=owner, digest="")
+    found = plan(desired(), as_is(desired(), directories={"/etc/kamailio": fact}))
+    assert found.lines() == (f"+ /etc/kamailio ({mode:04o} {owner} -> 0755 root:root)",)
 
 
 def test_a_stopped_service_is_started_and_not_reloaded():
@@ -256,6 +266,13 @@ def test_an_edit_on_the_host_is_drift():
     assert "~ /etc/kamailio/tls.cfg (edited on the host) (reload kamailio)" in found.lines()
 
 
+def test_an_edited_file_that_the_site_has_no_more_is_drift():
+    """Else somebody's work would be deleted without a word."""
+    found = plan(desired((PJSIP, CFG, UNIT)), edited(TLS.path))
+    assert [(change.kind, change.path) for change in found.drift] == [("delete", TLS.path)]
+    assert plan(desired((PJSIP, CFG, UNIT)), as_is(desired())).drift == ()
+
+
 def test_what_an_older_apply_wrote_without_noting_it_is_no_drift():
     managed = {path: Managed(service="kamailio") for path in as_is(desired()).managed}
     assert plan(desired(), edited(TLS.path, managed=managed)).drift == ()
@@ -289,6 +306,22 @@ def test_the_fingerprint_tells_every_other_plan():
         ),
     ]
     assert len({first.fingerprint(), *(other.fingerprint() for other in others)}) == 5
+
+
+def test_the_fingerprint_tells_what_becomes_of_each_unit():
+    """A saved plan in which a daemon was only to start does not stand for one that ends calls."""
+    facts = as_is(desired())
+    stopped = {**facts.units, "kamailio.service": NO_UNIT}
+    disabled = dataclasses.replace(facts.units["asterisk.service"], is_enabled=False)
+    plans = [
+        plan(desired(), facts),
+        plan(desired(), dataclasses.replace(facts, units=stopped)),
+        plan(
+            desired(),
+            dataclasses.replace(facts, units={**facts.units, "asterisk.service": disabled}),
+        ),
+    ]
+    assert len({found.fingerprint() for found in plans}) == 3
 
 
 NFT = file("/etc/sipdeploy/firewall.nft", service="firewall", reload=("nft", "-f", "x"))
@@ -342,3 +375,50 @@ def test_a_difference_shows_users_of_a_database_and_no_digest():
     (change,) = found.changes
     rows = text.difference(change, found, Look(present={path: before}))
     assert [row for row in rows if row.startswith("+")] == ["+users n1002 Bob 1 MD5:[hidden]"]
+
+
+def test_a_private_key_is_for_its_daemon_alone():
+    made = {m.path: (m.mode, m.owner) for m in made_files(site(), FILES)}
+    assert made[certificates.KEY_PATH] == made[DIALOG_KEY] == (0o640, "root:kamailio")
+    own = {f.path: f for f in certificate_files((b"certificate", b"key"), FILES)}
+    key = own[certificates.KEY_PATH]
+    assert (key.mode, key.owner) == (0o640, "root:kamailio")
+
+
+PEM = b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
+
+
+def changed_key():
+    """The plan of a host whose own private key is to be replaced, and what is there now."""
+    before = certificate_files((b"certificate", PEM), FILES)
+    after = certificate_files((b"certificate", PEM.replace(b"c2", b"d2")), FILES)
+    facts = as_is(desired((*FILES, *before)))
+    return plan(desired((*FILES, *after), made=()), facts)
+
+
+def test_no_private_key_is_shown():
+    found = changed_key()
+    assert [change.path for change in found.changes] == [certificates.KEY_PATH]
+    seen = Look(present={certificates.KEY_PATH: PEM})
+    for shown in (
+        text.as_text("sip1", found, seen, diffs=True),
+        str(text.as_data("sip1", found, seen)),
+    ):
+        assert certificates.KEY_PATH in shown
+        assert "2VjcmV0" not in shown
+
+
+def test_no_private_key_is_fetched_to_be_shown():
+    host = FakeHost("sip1", {"look": Result(status=0, stdout=b"\x1eend\n")})
+    look(host, changed_key())
+    other = dataclasses.replace(CFG, content=b"y")
+    look(host, plan(desired((PJSIP, other, TLS, UNIT)), as_is(desired())))
+    assert host.inputs == [b"", b"/etc/kamailio/kamailio.cfg\n"]
+
+
+def test_no_excerpt_of_a_rejected_candidate_is_from_a_private_key():
+    shown = validate.sources("sip1", changed_key())
+    assert f"sip1:{certificates.PATH}" in shown
+    assert "2VjcmV0" not in str(shown)
+    (change,) = text.as_data("sip1", changed_key(), Look())["changes"]
+    assert change["is_sensitive"]
