@@ -17,7 +17,7 @@ from sipdeploy.service import local_place
 
 MOST_LINES = 60
 MOST_COMPARED = 4000
-SECRET = re.compile(r"(?m)^(\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")
+SECRET = re.compile(r"^([-+ ]?\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")  # of a diff
 HASH = re.compile(r"\b(?:[0-9a-f]{16}){1,2}\b")  # HA1, and checksums of it
 SECRET_TABLES = ("credentials",)
 UNSHOWN = ("version", "loaded")  # tables that follow from the others

@@ -422,3 +422,12 @@ def test_no_excerpt_of_a_rejected_candidate_is_from_a_private_key():
     assert "2VjcmV0" not in str(shown)
     (change,) = text.as_data("sip1", changed_key(), Look())["changes"]
     assert change["is_sensitive"]
+
+
+def test_a_difference_shows_no_value_of_a_password():
+    before = b"[1001]\npassword = first-Zq8Kd2\nmd5_cred=once\n"
+    after = b"[1001]\npassword = second-Zq8Kd2\nmd5_cred=twice\n"
+    wanted = desired((dataclasses.replace(PJSIP, content=after), CFG, TLS, UNIT))
+    found = plan(wanted, as_is(desired()))
+    rows = text.difference(found.changes[0], found, Look(present={PJSIP.path: before}))
+    assert not [word for word in ("Zq8Kd2", "once", "twice") if word in str(rows)]
