@@ -149,6 +149,33 @@ def test_all_or_nothing_confirms_nobody_before_the_last():
     assert titles.index("confirm") > max(i for i, x in enumerate(titles) if x.startswith("keep"))
 
 
+@pytest.mark.parametrize(("all_or_nothing", "seconds"), [(False, 100), (True, 160)])
+def test_a_host_that_waits_for_others_waits_longer_for_its_confirmation(
+    hosts, all_or_nothing, seconds
+):
+    """Else its own timer undoes it while the next host is being swapped."""
+    run(all_or_nothing=all_or_nothing, confirm_seconds=100)
+    for host in hosts.values():
+        (swap,) = (words for words in host.asked if words[0] == "swap")
+        assert swap[3] == str(seconds)
+
+
+def test_new_users_register_before_an_apply_is_confirmed(hosts):
+    hosts["sip1"].answers["register"] = Result(status=0, stdout=b"\x1eproved\n1\n\x1erefused\n")
+    (report,), _ = run(names=["sip1"], prove={"1001": "0" * 32})
+    assert report.state == "applied"
+    assert scripts(hosts["sip1"]) == ["facts", "stage", "swap", "register", "confirm", "close"]
+    assert hosts["sip1"].inputs[3] == b"1001 " + b"0" * 32 + b"\n"
+
+
+def test_an_apply_whose_users_cannot_register_is_undone(hosts):
+    refused = b"\x1eproved\n0\n\x1erefused\n1001\t403\n"
+    hosts["sip1"].answers["register"] = Result(status=0, stdout=refused)
+    (report,), _ = run(names=["sip1"], prove={"1001": "0" * 32})
+    assert (report.state, report.diagnostics[0].code) == ("rolled back", "SD709")
+    assert scripts(hosts["sip1"])[-3:] == ["restore", "unlock", "close"]
+
+
 def test_all_or_nothing_takes_back_those_that_were_done(hosts):
     hosts["sip2"].answers["swap"] = LEFT
     reports, _ = run(all_or_nothing=True)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from fakes import FakeHost
 
 from sipdeploy import files, hosts, inventory
@@ -311,6 +312,23 @@ def test_a_full_disk_leaves_both_files_as_they_were(monkeypatch, name):
         begun.commit()
     assert state() == before
     assert {path.name for path in Path().iterdir()} == {"secrets.yaml", "inventory.yaml"}
+
+
+@pytest.mark.parametrize("words", [["add-user", "1003"], ["remove-user", "1002"]])
+def test_at_no_time_is_there_a_user_without_a_password(run, monkeypatch, words):
+    """A power cut may come between the two files: a user without a password stops every apply."""
+    rename, seen = files.Path.replace, []
+
+    def replace(self, target):
+        rename(self, target)
+        users = set(inventory.load(Path("inventory.yaml")).site.users)
+        kept = yaml.safe_load(Path("secrets.yaml").read_text())["users"]
+        seen.append((target.name, users - set(kept)))
+
+    monkeypatch.setattr(files.Path, "replace", replace)
+    assert run(*words)[0] == 0
+    assert sorted(name for name, _ in seen) == ["inventory.yaml", "secrets.yaml"]
+    assert [missing for _, missing in seen] == [set(), set()]
 
 
 def test_a_secrets_file_in_git_gets_no_password(run):
