@@ -70,6 +70,7 @@ class Phone(UserAgent):
     address: tuple[str, int]
     origin: str | None = None
     source: str | None = None
+    source_port: int = 0  # 0: any
     path: str = "/ws"
     tls: ssl.SSLContext | None = None
     pin: str = ""
@@ -97,6 +98,7 @@ class Phone(UserAgent):
             path=self.path,
             origin=self.origin,
             source=self.source,
+            source_port=self.source_port,
             tls=self.tls,
             pin=self.pin,
             open_seconds=self.timeout_seconds,

@@ -54,6 +54,7 @@ class Wire:
     path: str = "/ws"
     origin: str | None = None
     source: str | None = None
+    source_port: int = 0
     tls: ssl.SSLContext | None = None
     pin: str = ""  # SHA-256 of the server's certificate in hex
     open_seconds: float = 10
@@ -72,7 +73,7 @@ class Wire:
                 port=port,
                 ssl=self.tls or trusting_tls(),
                 server_hostname=self.server_name,
-                local_addr=(self.source, 0) if self.source else None,
+                local_addr=self._local,
                 origin=Origin(self.origin) if self.origin else None,
                 subprotocols=[Subprotocol("sip")],
                 compression=None,
@@ -86,6 +87,18 @@ class Wire:
         except (InvalidHandshake, EOFError) as refusal:
             raise HandshakeRefusedError(str(refusal)) from refusal
         self._check()
+
+    @property
+    def _local(self) -> tuple[str, int] | None:
+        if not self.source and not self.source_port:
+            return None
+        return self.source or "0.0.0.0", self.source_port  # noqa: S104 - a client's own end
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """The address and port that the server sees us at."""
+        address, port, *_ = self.connection.transport.get_extra_info("sockname")
+        return address, port
 
     def _check(self) -> None:
         if self.connection.subprotocol != "sip":

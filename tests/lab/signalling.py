@@ -1,0 +1,108 @@
+"""What scenarios on a running system share: registered phones, calls, digests of one's own."""
+
+import asyncio
+import hashlib
+import json
+import re
+import subprocess
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+import pytest
+from system import DOMAIN, password
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, 90))
+
+
+@asynccontextmanager
+async def registered(system, *numbers, **options):
+    """Phones, each on a connection of its own, registered."""
+    async with AsyncExitStack() as stack:
+        phones = [await stack.enter_async_context(system.phone(n, **options)) for n in numbers]
+        for phone in phones:
+            await phone.connect()
+            reply = await phone.register()
+            assert reply.status == 200, reply
+        yield phones
+
+
+async def talk(caller, callee):
+    """A call between two phones, set up; both ends of it."""
+    call = await caller.invite(callee.number)
+    incoming = await callee.incoming(method="INVITE")
+    await incoming.ring()
+    answered = await incoming.answer()
+    await call.answered()
+    await call.ack()
+    await answered.acknowledged()
+    return call, answered
+
+
+async def outcome(caller, number, **options):
+    call = await caller.invite(number, **options)
+    return (await call.final(45)).status
+
+
+async def gone(system, number, seconds=15):
+    begun = time.monotonic()
+    while system.contacts(number):
+        assert time.monotonic() - begun < seconds, f"{number} is still there"
+        await asyncio.sleep(0.5)
+
+
+async def challenge(phone, method="REGISTER", uri=""):
+    """A nonce for this connection."""
+    if method == "REGISTER":
+        reply = await phone.register(authenticate=False)
+    else:
+        reply = await phone.request(method, uri, authenticate=False)
+    told = reply.header("WWW-Authenticate") or reply.header("Proxy-Authenticate")
+    return re.search(r'nonce="([^"]+)"', told)[1]
+
+
+def proof(username, ha1, *, method, uri, nonce, realm=DOMAIN):  # noqa: PLR0913
+    """A digest as RFC 7616 has it, of an HA1 of one's own choice."""
+
+    def md5(data):
+        return hashlib.md5(data).hexdigest()
+
+    ha2 = md5(f"{method}:{uri}".encode())
+    response = md5(ha1 + f":{nonce}:00000001:abc:auth:{ha2}".encode())
+    return (
+        f'Digest username="{username}", realm="{realm}", nonce="{nonce}", uri="{uri}",'
+        f' response="{response}", algorithm=MD5, qop=auth, cnonce="abc", nc=00000001'
+    )
+
+
+def ha1(number):
+    text = f"{number}:{DOMAIN}:{password(number)}"
+    return hashlib.md5(text.encode()).hexdigest().encode()
+
+
+def only_kamailio(system):
+    if system.mode != "kamailio":
+        pytest.skip("Asterisk checks the passwords in this mode")
+
+
+def forgive(system):
+    """Let Kamailio forget who has failed to prove what: for the tests that follow."""
+    system.run("kamcmd htable.flush failures; kamcmd htable.flush rate")
+
+
+@contextmanager
+def second_address(system):
+    """Another address of this machine, from which phones can connect to the host."""
+    (route,) = json.loads(ip("-json", "route", "get", system.address))
+    address = system.address.rpartition(".")[0] + ".9"
+    ip("address", "add", f"{address}/24", "dev", route["dev"])
+    try:
+        yield address
+    finally:
+        ip("address", "del", f"{address}/24", "dev", route["dev"])
+
+
+def ip(*words):
+    done = subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+    return done.stdout

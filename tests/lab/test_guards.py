@@ -1,0 +1,453 @@
+"""Attacks on a running system, each stopped by one guard: without it, the test fails.
+
+`tests/mutations/kamailio.toml` names the guard of each.
+"""
+
+import asyncio
+import hashlib
+import re
+import time
+
+import pytest
+from signalling import (
+    challenge,
+    forgive,
+    ha1,
+    only_kamailio,
+    outcome,
+    proof,
+    registered,
+    run,
+    second_address,
+    talk,
+)
+from system import DOMAIN
+
+from lab.sip import HandshakeRefusedError, Sdp
+
+pytestmark = pytest.mark.lab
+
+DIGEST = 'Digest username="1003", realm="x", nonce="n", uri="sip:x", response="r"'
+
+
+def message(phone, number, **options):
+    """A MESSAGE with the credentials that the phone has, not sent."""
+    return phone.signed(phone.initial("MESSAGE", number, {"body": "hello", **options}))
+
+
+# --- one message, read in two ways ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["From", "To", "Call-ID", "CSeq", "f", "t", "i"])
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_header_that_stands_twice_reaches_nobody(system, name, place):
+    """Proxies believe the first, phones the last."""
+    second = {
+        "From": f"<sip:1006@{DOMAIN}>;tag=b",
+        "To": f"<sip:1006@{DOMAIN}>",
+        "Call-ID": "another",
+        "CSeq": "99 MESSAGE",
+    }
+    whole = {"f": "From", "t": "To", "i": "Call-ID"}.get(name, name)
+
+    async def scenario():
+        async with registered(system, "1003", "1001") as (eve, victim):
+            await proved(eve)
+            honest = message(eve, "1001")
+            twice = (name, second[whole])
+            headers = (twice, *honest.headers) if place == "first" else (*honest.headers, twice)
+            before = victim.wire.frames_received
+            text = str(honest).split("\r\n", 1)[0]
+            sent = "\r\n".join([text, *(f"{key}: {value}" for key, value in headers)])
+            await eve.send_raw(f"{sent}\r\nContent-Length: 5\r\n\r\nhello")
+            await asyncio.sleep(0.7)
+            assert victim.wire.frames_received == before
+
+    run(scenario())
+
+
+async def proved(phone):
+    """The phone has credentials for a next MESSAGE, where a MESSAGE needs any."""
+    await phone.request("MESSAGE", "9999", body="x")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"CSeq": "7 INVITE"},
+        {"CSeq": "-7 MESSAGE"},
+        {"Content-Length": "2"},
+        {"Content-Length": "x"},
+        {"Via": None},
+    ],
+    ids=str,
+)
+def test_a_message_that_contradicts_itself_reaches_nobody(system, changes):
+    async def scenario():
+        async with registered(system, "1003", "1001") as (eve, victim):
+            await proved(eve)
+            before = victim.wire.frames_received
+            await eve.send(eve.changed(message(eve, "1001"), changes))
+            await asyncio.sleep(0.7)
+            assert victim.wire.frames_received == before
+
+    run(scenario())
+
+
+def test_a_route_of_a_stranger_goes_no_further(system):
+    async def scenario():
+        async with registered(system, "1003", "1001") as (eve, callee):
+            route = {"Route": "<sip:192.0.2.1;lr>"}
+            await eve.invite("1001", headers=route)
+            incoming = await callee.incoming(method="INVITE")
+            assert incoming.request.values("Route") == []
+            await incoming.reject(486)
+
+    run(scenario())
+
+
+# --- what a peer must not learn, or be told ------------------------------------------------------
+
+
+def test_no_digest_reaches_the_peer(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            await alice.invite("1004", headers={"Authorization": DIGEST})
+            incoming = await bob.incoming(method="INVITE")
+            await incoming.reject(486)
+            call, _ = await talk(alice, bob)
+            digests = {"Authorization": DIGEST, "Proxy-Authorization": DIGEST}
+            assert (await call.request_in_dialog("INFO", headers=digests)).status == 200
+            (info,) = bob.received("INFO")
+            for request in (incoming.request, info):
+                assert request.values("Authorization") == []
+                assert request.values("Proxy-Authorization") == []
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+SNIFF = """
+import socket, time
+seen = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(3))
+seen.bind(("lo", 0))
+seen.settimeout(0.2)
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    try:
+        print(repr(seen.recv(65536)))
+    except TimeoutError:
+        pass
+"""
+
+
+def test_no_digest_reaches_asterisk(system):
+    """Where Kamailio checks passwords, no other daemon is to see what could be replayed."""
+    only_kamailio(system)
+    headers = {"Event": "message-summary", "Accept": "application/simple-message-summary"}
+
+    async def scenario():
+        async with registered(system, "1002") as (phone,):
+            listening = asyncio.to_thread(system.host.run, ["python3", "-c", SNIFF])
+            heard = asyncio.create_task(listening)
+            await asyncio.sleep(1)
+            reply = await phone.request("SUBSCRIBE", "1002", headers=headers)
+            assert reply.status == 200
+            call = await phone.invite("6002")
+            await call.answered()
+            await call.ack()
+            assert (await call.bye()).status == 200
+            packets = (await heard).stdout
+            for method in ("SUBSCRIBE", "INVITE", "BYE"):
+                assert f"{method} sip:" in packets
+            assert "Authorization" not in packets
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("status", [180, 200, 486])
+def test_a_reply_does_not_say_who_somebody_is(system, status):
+    lies = {
+        "P-Asserted-Identity": f'"Police" <sip:1006@{DOMAIN}>',
+        "P-Preferred-Identity": f"<sip:1006@{DOMAIN}>",
+        "Remote-Party-ID": f"<sip:1006@{DOMAIN}>",
+        "X-Sipdeploy-Reason": "busy",
+    }
+
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, eve):
+            call = await alice.invite("1004")
+            incoming = await eve.incoming(method="INVITE")
+            body = str(Sdp(setup="active")) if status == 200 else ""
+            await incoming.reply(status, body=body, headers=lies)
+            reply = await (call.ringing() if status == 180 else call.final())
+            await asyncio.sleep(0.3)
+            shown = [*call.replies, reply]
+            assert not [r for r in shown for name in lies if r.values(name)]
+
+    run(scenario())
+
+
+# --- proof ---------------------------------------------------------------------------------------
+
+
+def test_a_nonce_is_good_for_one_use(system):
+    only_kamailio(system)
+
+    async def scenario():
+        async with system.phone("1003") as phone:
+            await phone.connect()
+            uri = f"sip:{DOMAIN}"
+            nonce = await challenge(phone)
+            once = proof("1003", ha1("1003"), method="REGISTER", uri=uri, nonce=nonce)
+            sent = {"authenticate": False, "headers": {"Authorization": once}}
+            assert (await phone.register(**sent)).status == 200
+            assert (await phone.register(**sent)).status == 401
+
+    run(scenario())
+
+
+def uncounted(number, *, method, uri, nonce):
+    """A digest of the old form, without qop: no count of its uses protects it."""
+
+    def md5(data):
+        return hashlib.md5(data).hexdigest()
+
+    ha2 = md5(f"{method}:{uri}".encode())
+    response = md5(ha1(number) + f":{nonce}:{ha2}".encode())
+    return (
+        f'Digest username="{number}", realm="{DOMAIN}", nonce="{nonce}", uri="{uri}",'
+        f' response="{response}", algorithm=MD5'
+    )
+
+
+def test_a_digest_without_a_count_is_worth_nothing_elsewhere(system):
+    only_kamailio(system)
+
+    async def scenario(there):
+        async with system.phone("1003") as phone, system.phone("1003", source=there) as thief:
+            await phone.connect()
+            await thief.connect()
+            nonce = await challenge(phone)
+            stolen = uncounted("1003", method="REGISTER", uri=f"sip:{DOMAIN}", nonce=nonce)
+            sent = {"authenticate": False, "headers": {"Authorization": stolen}}
+            assert (await thief.register(**sent)).status == 401
+
+    with second_address(system) as there:
+        run(scenario(there))
+
+
+def test_a_digest_without_a_count_is_worth_nothing_for_another_target(system):
+    only_kamailio(system)
+
+    async def scenario():
+        async with registered(system, "1003", "1001") as (eve, victim):
+            nonce = await challenge(eve, "MESSAGE", f"sip:1004@{DOMAIN}")
+            used = uncounted("1003", method="MESSAGE", uri=f"sip:1001@{DOMAIN}", nonce=nonce)
+            sent = {"authenticate": False, "headers": {"Proxy-Authorization": used}}
+            reply = await eve.request("MESSAGE", "1001", body="x", **sent)
+            assert reply.status == 407
+            await victim.silence(0.3)
+
+    run(scenario())
+
+
+def test_a_register_for_another_number_is_not_even_challenged(system):
+    async def scenario():
+        async with system.phone("1003") as phone:
+            await phone.connect()
+            reply = await phone.register(to_user="1006", authenticate=False)
+            assert reply.status == 403
+            assert system.contacts("1006") == 0
+
+    run(scenario())
+
+
+def test_a_process_beside_asterisk_is_not_asterisk(system):
+    """It has Asterisk's address and account, and another port."""
+    send = (
+        "import socket, sys\n"
+        "made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "made.bind(('127.0.0.1', 0))\n"
+        "_, own = made.getsockname()\n"
+        "for port in sys.argv[1:]:\n"
+        "    for user in ('trunk', '1006'):\n"
+        "        text = (\n"
+        f"            'MESSAGE sip:1001@{DOMAIN} SIP/2.0\\r\\n'\n"
+        "            f'Via: SIP/2.0/UDP 127.0.0.1:{own};branch=z9hG4bK{user}\\r\\n'\n"
+        f"            f'From: <sip:{{user}}@{DOMAIN}>;tag=a\\r\\nTo: <sip:1001@{DOMAIN}>\\r\\n'\n"
+        "            f'Call-ID: {port}{user}\\r\\nCSeq: 1 MESSAGE\\r\\nMax-Forwards: 9\\r\\n'\n"
+        "            'Content-Type: text/plain\\r\\nContent-Length: 1\\r\\n\\r\\nx'\n"
+        "        )\n"
+        "        made.sendto(text.encode(), ('127.0.0.1', int(port)))\n"
+    )
+
+    async def scenario():
+        async with registered(system, "1001") as (victim,):
+            text = system.run("cat /etc/kamailio/kamailio.cfg")
+            ports = re.findall(r"_SOCKET!udp:127\.0\.0\.1:(\d+)!", text)
+            assert len(ports) == 2
+            sent = system.host.run(
+                ["runuser", "-u", "asterisk", "--", "python3", "-c", send, *ports]
+            )
+            assert sent.returncode == 0, sent.stderr
+            await victim.silence(0.7)
+
+    run(scenario())
+
+
+# --- what outlives a connection ------------------------------------------------------------------
+
+
+def test_a_port_that_is_used_again_has_proved_nothing(system):
+    """The next connection from there may be that of anybody behind the same NAT."""
+
+    async def scenario():
+        async with registered(system, "1003", "1004") as (eve, bob):
+            call, _ = await talk(eve, bob)
+            _, port = eve.wire.local_address
+            await eve.reset()
+            await asyncio.sleep(1)
+            async with system.phone("1003", "wrong", source_port=port) as heir:
+                await heir.connect()
+                dialog = call.established.copy()
+                for method in ("INFO", "BYE"):
+                    reply = await heir.request_in_dialog(dialog, method, authenticate=False)
+                    assert reply.status in {401, 403, 407}
+                assert await outcome(heir, "1004", authenticate=False) in {401, 403, 407}
+                await bob.silence(0.3)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("contact", [None, "*"])
+def test_who_has_unregistered_says_no_more(system, contact):
+    if system.mode != "asterisk":
+        pytest.skip("each request brings its own proof in this mode")
+
+    async def scenario():
+        async with registered(system, "1003", "1001") as (phone, callee):
+            options = {"contact": contact} if contact else {}
+            assert (await phone.register(expires=0, **options)).status == 200
+            assert await outcome(phone, "1001") == 403
+            assert (await phone.request("MESSAGE", "1001", body="x")).status == 403
+            await callee.silence(0.3)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_no_connection_is_opened_to_where_a_phone_says_it_is(system, transport):
+    came = []
+
+    def on_connection(_, writer):
+        came.append(writer)
+        writer.close()
+
+    async def scenario():
+        async with registered(system, "1001") as (alice,), system.phone("1003") as eve:
+            await eve.connect()
+            address, _ = eve.wire.local_address
+            server = await asyncio.start_server(on_connection, address, 0)
+            _, port = server.sockets[0].getsockname()
+            there = f"sip:{address}:{port};transport={transport}"
+            for contact in (f"<{there}>", f'<sip:x@x.invalid;transport=ws>;received="{there}"'):
+                await eve.register(contact=contact)
+                assert await outcome(alice, "1003", timeout_seconds=20) in {480, 500, 503}
+                await eve.register(contact="*", expires=0)
+            server.close()
+            assert not came
+
+    run(scenario())
+
+
+# --- floods and guesses --------------------------------------------------------------------------
+
+
+async def guess(system, numbers, **options):
+    """Wrong passwords for these numbers in turn, on as many connections as it takes."""
+    phone = None
+    for number in numbers:
+        if phone is None or phone.is_closed:
+            phone = system.phone(number, "guess", timeout_seconds=3, **options)
+            await phone.connect()
+        try:
+            await phone.register(from_user=number)
+        except (TimeoutError, ConnectionError):
+            phone = None
+    if phone is not None:
+        await phone.close()
+
+
+def test_a_number_under_attack_is_shut_to_newcomers_from_there(system):
+    """And stays open to the phone that has proved itself, and to everybody elsewhere."""
+
+    async def scenario(there):
+        async with registered(system, "1003", "1001", source=there) as (own, _):
+            await guess(system, ["1003"] * 30, source=there)
+            async with system.phone("1003", source=there) as late:
+                await late.connect()
+                assert (await late.register()).status == 403
+            assert (await own.register()).status == 200
+            async with system.phone("1003") as elsewhere:
+                await elsewhere.connect()
+                assert (await elsewhere.register()).status == 200
+
+    try:
+        with second_address(system) as there:
+            run(scenario(there))
+    finally:
+        forgive(system)
+
+
+def test_an_address_that_only_guesses_is_shut_out(system):
+    """However many numbers it tries; those who are in stay in."""
+
+    async def scenario(there):
+        async with registered(system, "1001", source=there) as (neighbour,):
+            with pytest.raises(HandshakeRefusedError):
+                await guess(system, [str(2000 + i % 50) for i in range(400)], source=there)
+            assert (await neighbour.register()).status == 200
+        async with system.phone("1004") as elsewhere:
+            await elsewhere.connect()
+            assert (await elsewhere.register()).status == 200
+
+    try:
+        with second_address(system) as there:
+            run(scenario(there))
+    finally:
+        forgive(system)
+
+
+def test_a_connection_that_floods_is_closed_and_its_neighbours_are_not(system):
+    async def scenario():
+        async with registered(system, "1001", "1003") as (neighbour, flooder):
+            text = str(flooder.initial("OPTIONS", "100", {"authenticate": False}))
+            for _ in range(1100):
+                try:
+                    await flooder.send_raw(text)
+                except ConnectionError:
+                    break
+            with pytest.raises((ConnectionError, TimeoutError)):
+                await flooder.register(timeout_seconds=5)
+            assert (await neighbour.register()).status == 200
+
+    try:
+        run(scenario())
+    finally:
+        forgive(system)
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def test_a_phone_that_does_not_even_answer_is_given_up_soon(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, dead):
+            begun = time.monotonic()
+            call = await alice.invite("1004")
+            await dead.incoming(method="INVITE")
+            assert (await call.final(20)).status == 480
+            assert 3 < time.monotonic() - begun < 10
+
+    run(scenario())
