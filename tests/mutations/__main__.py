@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for one in chosen:
             print(f"{one.name:14} {one.test}{f' ({one.suite})' if one.suite else ''}")
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"first the {len({one.test for one in chosen})} tests, unchanged", file=sys.stderr)
     bad = unfit(chosen, options.seconds * len(chosen))
     width = max(len(one.name) for one in chosen)
     counts = Counter()
@@ -60,6 +60,7 @@ def choose(mutations: Sequence[Mutation], options: argparse.Namespace) -> list[M
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
