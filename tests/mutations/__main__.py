@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for one in chosen:
             print(f"{one.name:14} {one.test}{f' ({one.suite})' if one.suite else ''}")
         return 0
-    print(f"first the {len({one.test for one in chosen})} tests, unchanged", file=sys.stderr)
+    tests = {one.test for one in chosen}
+    print(f"{len(tests)} tests run on the unchanged tree first", file=sys.stderr)
     bad = unfit(chosen, options.seconds * len(chosen))
     width = max(len(one.name) for one in chosen)
     counts = Counter()
