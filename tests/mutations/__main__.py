@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="name them and their tests; run none")
     parser.add_argument("--unit", action="store_true", help="only those that need no lab")
     parser.add_argument(
-        "--seconds", type=float, default=300, help="how long each may take (default: 300)"
+        "--seconds", type=float, default=600, help="how long each may take (default: 600)"
     )
     return parser.parse_args(argv)
 
