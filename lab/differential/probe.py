@@ -1,0 +1,173 @@
+"""What the two daemons of a host made of the messages: lab-only additions, and how to read them.
+
+Owns /etc/kamailio/local.cfg and /etc/asterisk/local on the lab host while it is open. The rendered
+files stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from lab.hosts import Host
+
+_LOG = "/var/log/asterisk/messages.log"
+# The stamp goes in front of all headers of the sender: neither parser can miss it.
+_KAMAILIO = """\
+route[LOCAL_REQUEST] {
+	$var(stamped) = "";
+	if ($sht(names=>$fU) != $null) $var(stamped) = $sht(names=>$fU);
+	insert_hf("X-Kamailio-Believes: $rm/$fU/$rU/$(ci{s.encode.hexa})/$var(stamped)\\r\\n");
+}
+"""
+_PJSIP = """\
+[trunk](+)
+context=differential
+"""
+# 6002 answers: a call that others may try to enter.
+_DIALPLAN = """\
+[differential]
+exten => _[0-9a-zA-Z%].,1,Log(NOTICE,differential [${PJSIP_HEADER(read,X-Kamailio-Believes)}] \
+num=[${CALLERID(num)}] name=[${CALLERID(name)}] exten=[${EXTEN}] id=[${CHANNEL(pjsip,call-id)}] \
+reason=[${PJSIP_HEADER(read,X-Sipdeploy-Reason)}])
+ same => n,GotoIf($["${EXTEN}" = "6002"]?stay)
+ same => n,Hangup(21)
+ same => n(stay),Answer()
+ same => n,Echo()
+"""
+_CALLER = 7  # the field of `core show channels concise`
+_FILES = {
+    "/etc/kamailio/local.cfg": _KAMAILIO,
+    "/etc/asterisk/local/pjsip.conf": _PJSIP,
+    "/etc/asterisk/local/extensions.conf": _DIALPLAN,
+}
+# Refused guesses are counted, and floods are cut: right, and not what is looked for here.
+_FORGET = (
+    "while sleep 0.2; do kamcmd htable.flush failures; kamcmd htable.flush rate; done "
+    ">/dev/null 2>&1"
+)
+_READING = re.compile(
+    r"differential \[(?P<stamp>.*?)\] num=\[(?P<number>.*?)\] name=\[(?P<name>.*?)\] "
+    r"exten=\[(?P<exten>.*?)\] id=\[(?P<call_id>.*?)\] reason=\[(?P<reason>.*?)\]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One INVITE as both saw it. Kamailio's words are empty where its stamp did not arrive."""
+
+    method: str
+    caller: str
+    callee: str
+    kamailio_call_id: str
+    kamailio_name: str
+    number: str
+    name: str
+    exten: str
+    call_id: str
+    reason: str
+
+    @property
+    def differences(self) -> list[str]:
+        """What the two read differently, in words."""
+        if not self.caller:
+            return ["what Kamailio asserts did not arrive"]
+        name = self.kamailio_name.strip('"').replace('\\"', '"').replace("\\\\", "\\")
+        pairs = (
+            ("caller", self.caller, self.number),
+            ("callee", self.callee, self.exten),
+            ("Call-ID", self.kamailio_call_id, self.call_id),
+            ("name", name, self.name),
+            ("reason of a diversion", "", self.reason),
+        )
+        return [
+            f"{what}: Kamailio {left!r}, Asterisk {right!r}"
+            for what, left, right in pairs
+            if left != right
+        ]
+
+
+class Probe:
+    """The additions on one host, from `with` to its end."""
+
+    def __init__(self, host: Host) -> None:
+        """Nothing is changed yet."""
+        self.host = host
+
+    def __enter__(self) -> Self:
+        """Add; Kamailio restarts."""
+        for path, text in _FILES.items():
+            self.host.write(path, text.encode())
+        self._reload()
+        self.host.run(
+            ["systemd-run", "--quiet", "--unit=differential-forget", "sh", "-c", _FORGET],
+            check=True,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take everything away again."""
+        self.host.run("systemctl stop differential-forget; rm -f " + " ".join(_FILES))
+        self._reload()
+
+    def _reload(self) -> None:
+        self.host.run("chgrp -R asterisk /etc/asterisk/local; chmod -R g+rX /etc/asterisk/local")
+        self.host.run("systemctl restart asterisk kamailio", check=True)
+
+    def readings(self) -> list[Reading]:
+        """What both read since the last time, of each INVITE that reached the dialplan."""
+        text = self.host.run(f"cat {_LOG} && : > {_LOG}").stdout
+        return [_reading(found) for found in _READING.finditer(text)]
+
+    def numbers(self, table: str) -> dict[int, str]:
+        """A table of Kamailio that maps connections to numbers, by the connection's port."""
+        text = self.host.run(f"kamcmd htable.dump {table}").stdout
+        return {
+            int(port): number
+            for port, number in re.findall(r"name: \S+:(\d+)\s+value: (\S*)", text)
+        }
+
+    def subscriptions(self) -> list[tuple[str, ...]]:
+        """Endpoint, resource, event and Call-ID of each subscription that Asterisk holds."""
+        text = self.host.run(["asterisk", "-rx", "pjsip show subscriptions inbound"]).stdout
+        pattern = r"Endpoint: ([^/<\s]+)\S*.*\s+Resource: ([^/\s]*)/(\S+).*\s+Expiry: +\d+ +(\S+)"
+        return re.findall(pattern, text)
+
+    def hang_up(self) -> None:
+        """End all calls."""
+        self.host.run(["asterisk", "-rx", "channel request hangup all"])
+
+    def callers(self) -> list[str]:
+        """The numbers of those who are in a call with Asterisk."""
+        text = self.host.run(["asterisk", "-rx", "core show channels concise"]).stdout
+        fields = [line.split("!") for line in text.splitlines()]
+        return [line[_CALLER] for line in fields if len(line) > _CALLER]
+
+
+def _reading(found: re.Match[str]) -> Reading:
+    method, caller, callee, call_id, name = (found["stamp"].split("/", 4) + [""] * 5)[:5]
+    try:
+        known = bytes.fromhex(call_id).decode(errors="replace")
+    except ValueError:
+        known = call_id
+    return Reading(
+        method=method,
+        caller=caller,
+        callee=callee,
+        kamailio_call_id=known,
+        kamailio_name=name,
+        number=found["number"],
+        name=found["name"],
+        exten=found["exten"],
+        call_id=found["call_id"],
+        reason=found["reason"],
+    )
