@@ -214,12 +214,14 @@ class Fuzzer:
 
     async def _subscribes(self, mutants: list[Mutant]) -> None:
         """Presence is for everybody, a mailbox is not: nothing but what was asked for."""
+        notified = await self.office.registered(ME)  # it answers each NOTIFY
         await self._pool(_subscribe, mutants, self._names(THIRD))
         for endpoint, resource, event, call_id in self.probe.subscriptions():
             found = self.office.sent.of_call(call_id)
             self.report.read["subscribe"] += found[0] is not None
             if found[0] and (endpoint, resource, event) != (ME, OTHER, "presence"):
                 self._found(found, f"{ME} watches {event} of {resource!r} as {endpoint!r}")
+        await _dropped(notified)
 
     # --- inside of a dialog: a call of somebody else must not be reached -------------------------
 
