@@ -7,8 +7,8 @@ import socket
 import ssl
 
 import pytest
+from signalling import ha1, proof, registered, run, talk
 from system import DOMAIN
-from test_signalling import ha1, proof, registered, run, talk
 
 from lab.sip_call import Call
 from lab.sip_dialog import Sdp
@@ -475,6 +475,12 @@ def test_a_call_to_ones_own_number_leads_to_no_other(system):
             stolen.routes = mine.established.routes
             stolen.sequence += 50
             assert (await one.request_in_dialog(stolen, "BYE")).status in {403, 480}
+            # the same as if Asterisk had answered
+            stolen.routes = tuple(
+                route.replace(".phone.", ".asterisk.") for route in stolen.routes
+            )
+            assert ".asterisk." in stolen.routes[0]
+            assert (await one.request_in_dialog(stolen, "BYE")).status == 403
             assert (await victim.bye()).status == 200
 
     run(scenario())

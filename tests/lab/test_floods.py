@@ -15,8 +15,8 @@ import time
 
 import pytest
 from conftest import Deployer
+from signalling import registered, talk
 from system import DOMAIN, INVENTORY, System, passwords
-from test_signalling import registered, talk
 
 from lab.load import Load, register_many
 from lab.sip_message import token
