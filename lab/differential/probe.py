@@ -28,30 +28,35 @@ _PJSIP = """\
 [trunk](+)
 context=differential
 """
-# 6002 answers: a call that others may try to enter.
+# Who calls, by the request-URI and by P-Asserted-Identity, and whom. 6002 answers: a call that
+# others may try to enter.
 _DIALPLAN = """\
 [differential]
 exten => _[0-9a-zA-Z%].,1,Log(NOTICE,differential [${PJSIP_HEADER(read,X-Kamailio-Believes)}] \
-num=[${CALLERID(num)}] name=[${CALLERID(name)}] exten=[${EXTEN}] id=[${CHANNEL(pjsip,call-id)}] \
-reason=[${PJSIP_HEADER(read,X-Sipdeploy-Reason)}])
- same => n,GotoIf($["${EXTEN}" = "6002"]?stay)
+num=[${CUT(EXTEN,~,2)}] asserted=[${CALLERID(num)}] name=[${CALLERID(name)}] \
+exten=[${CUT(EXTEN,~,1)}] id=[${CHANNEL(pjsip,call-id)}] reason=[${CUT(EXTEN,~,3)}])
+ same => n,GotoIf($["${CUT(EXTEN,~,1)}" = "6002"]?stay)
  same => n,Hangup(21)
  same => n(stay),Answer()
  same => n,Echo()
 """
+# The journal, where Asterisk's log goes, drops what comes too fast.
+_LOGGER = "messages.log => notice\n"
 _CALLER = 7  # the field of `core show channels concise`
 _FILES = {
     "/etc/kamailio/local.cfg": _KAMAILIO,
     "/etc/asterisk/local/pjsip.conf": _PJSIP,
     "/etc/asterisk/local/extensions.conf": _DIALPLAN,
+    "/etc/asterisk/local/logger.conf": _LOGGER,
 }
 # Refused guesses are counted, and floods are cut: right, and not what is looked for here.
 _FORGET = (
-    "while sleep 0.2; do kamcmd htable.flush failures; kamcmd htable.flush rate; done "
-    ">/dev/null 2>&1"
+    "while sleep 0.2; do for table in failures rate waiting added; do"
+    " kamcmd htable.flush $table; done; done >/dev/null 2>&1"
 )
 _READING = re.compile(
-    r"differential \[(?P<stamp>.*?)\] num=\[(?P<number>.*?)\] name=\[(?P<name>.*?)\] "
+    r"differential \[(?P<stamp>.*?)\] num=\[(?P<number>.*?)\] asserted=\[(?P<asserted>.*?)\] "
+    r"name=\[(?P<name>.*?)\] "
     r"exten=\[(?P<exten>.*?)\] id=\[(?P<call_id>.*?)\] reason=\[(?P<reason>.*?)\]"
 )
 
@@ -66,6 +71,7 @@ class Reading:
     kamailio_call_id: str
     kamailio_name: str
     number: str
+    asserted: str
     name: str
     exten: str
     call_id: str
@@ -79,10 +85,11 @@ class Reading:
         name = self.kamailio_name.strip('"').replace('\\"', '"').replace("\\\\", "\\")
         pairs = (
             ("caller", self.caller, self.number),
+            ("asserted caller", self.caller, self.asserted),
             ("callee", self.callee, self.exten),
             ("Call-ID", self.kamailio_call_id, self.call_id),
             ("name", name, self.name),
-            ("reason of a diversion", "", self.reason),
+            ("reason", "service", self.reason),
         )
         return [
             f"{what}: Kamailio {left!r}, Asterisk {right!r}"
@@ -166,6 +173,7 @@ def _reading(found: re.Match[str]) -> Reading:
         kamailio_call_id=known,
         kamailio_name=name,
         number=found["number"],
+        asserted=found["asserted"],
         name=found["name"],
         exten=found["exten"],
         call_id=found["call_id"],

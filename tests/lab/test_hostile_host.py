@@ -50,6 +50,7 @@ def test_no_other_account_reads_who_calls_whom(applied):
     assert deployer.run("plan", host.name, "--check").returncode == 0
     host.run(f"chmod 755 {' '.join(FOLDERS)}", check=True)
     host.run("chown root:root /var/log/asterisk", check=True)
+    host.run(f"echo secret >{FOLDERS[0]}/security.log", check=True)  # of a release before this one
     assert f"{FOLDERS[0]}/security.log" in readable(host, "stranger")
     assert deployer.run("plan", host.name, "--check").returncode == 1
     before = host.run("systemctl show -p MainPID asterisk").stdout
