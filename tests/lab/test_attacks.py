@@ -124,6 +124,23 @@ def test_from_and_to_have_one_form(system, sender):
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    "tags", ['tag=t;tag="u"', "tag=t;tag=u", 'tag="t"', "tag=t;x;tag", "tag="]
+)
+@pytest.mark.parametrize("name", ["From", "To"])
+def test_a_dialog_has_one_tag_a_side(system, name, tags):
+    """Of two, Kamailio takes the last, and phones the last that is a token."""
+
+    async def scenario():
+        async with registered(system, "1003", "1004") as (eve, bob):
+            number = {"From": "1003", "To": "1004"}[name]
+            lie = {name: f"<sip:{number}@{DOMAIN}>;{tags}"}
+            assert await refusal(eve, eve.invite("1004", headers=lie)) in {400, None}
+            assert bob.received("INVITE") == []
+
+    run(scenario())
+
+
 def test_a_digest_is_not_smuggled_past_the_count_of_failures(system, smuggled):
     async def scenario():
         async with system.phone("1006", "guess") as eve:
@@ -331,6 +348,71 @@ def test_every_answer_reaches_the_caller(system, attempt):
     run(scenario())
 
 
+def test_an_answer_that_comes_late_reaches_the_caller(system):
+    """The transaction has ended, and the other phone did not see the CANCEL in time."""
+
+    async def scenario():
+        async with registered(system, "1001", "1005", "1005") as (alice, one, two):
+            call = await alice.invite("1005")
+            first = await one.incoming(method="INVITE")
+            second = await two.incoming(method="INVITE")
+            await second.ring()
+            await first.answer()
+            await call.answered()
+            await call.ack()
+            await asyncio.sleep(6)
+            await second.answer()
+            await alice.until(
+                lambda: [r for r in alice.received(200) if r.to_tag == second.tag] or None,
+                "the late 200",
+            )
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "SIP/2.0/TLS {address}:{port};branch=z9hG4bKq",
+        "SIP/2.0/TCP {address}:{port};branch=z9hG4bKq",
+        "SIP/2.0/UDP {address}:{port};branch=z9hG4bKq",
+    ],
+)
+def test_a_late_answer_leads_nowhere_else(system, second):
+    """Two values in one Via line are one for the one who counts lines."""
+
+    async def scenario():
+        with socket.socket() as listener, socket.socket(type=socket.SOCK_DGRAM) as heard:
+            here = str(system.host.network.address)
+            listener.bind((here, 0))
+            listener.listen()
+            listener.settimeout(1.5)
+            heard.bind((here, listener.getsockname()[1]))
+            heard.settimeout(0.5)
+            via = second.format(address=here, port=listener.getsockname()[1])
+            async with registered(system, "1001", "1004") as (alice, bob):
+                call = await alice.invite("1004")
+                incoming = await bob.incoming(method="INVITE")
+                ours, *others = incoming.request.values("Via")
+                branch = re.sub(r"branch=([^;.]*)", r"branch=\g<1>x", ours)
+                for vias in ([f"{branch}, {via}", *others], [branch, via, *others]):
+                    text = forged(incoming.request, 200)
+                    head, rest = text.split("\r\n", 1)
+                    rest = re.sub(r"(?m)^Via:.*\r\n", "", rest)
+                    lines = [head, *(f"Via: {value}" for value in vias), rest]
+                    await bob.send_raw("\r\n".join(lines))
+                with pytest.raises(TimeoutError):
+                    await asyncio.to_thread(listener.accept)
+                with pytest.raises(TimeoutError):
+                    heard.recv(100)
+                assert 200 not in [reply.status for reply in call.replies]
+                await incoming.reject(486)
+                await call.final()
+
+    run(scenario())
+
+
 # --- dialogs -------------------------------------------------------------------------------------
 
 
@@ -448,6 +530,11 @@ def test_a_party_speaks_for_its_own_side_alone(system):
                 assert (await thief.request_in_dialog(stolen, "INFO")).status == 403
                 stolen.routes = other.established.routes
                 assert (await thief.request_in_dialog(stolen, "INFO")).status == 403
+            # a dialog is a Call-ID and both tags (RFC 3261, 12); the callee's came after its seal
+            another = call.established.copy()
+            another.local = re.sub(r";tag=.*", ";tag=another", another.local)
+            assert (await alice.request_in_dialog(another, "INFO")).status == 403
+            assert alice.received("INFO") == bob.received("INFO") == []
             assert (await call.bye()).status == 200
 
     run(scenario())
@@ -498,5 +585,29 @@ def test_a_replaces_takes_over_no_call_with_a_service(system):
             await asyncio.sleep(0.5)
             assert alice.received("BYE") == []
             assert (await victim.bye()).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("method", ["MESSAGE", "OPTIONS", "REFER", "INVITE"])
+def test_no_stranger_speaks_in_a_dialog(system, method):
+    """Phones look for a dialog by Call-ID and tags, whatever the method."""
+
+    async def scenario():
+        async with registered(system, "1001", "1004", "1003") as (alice, bob, eve):
+            call, _ = await talk(alice, bob)
+            dialog = call.established
+            headers = {
+                "Call-ID": dialog.call_id,
+                "From": re.sub(r"sip:\d+@", "sip:1003@", dialog.local),
+                "To": dialog.remote,
+                "CSeq": f"2147480000 {method}",
+                "Refer-To": f"<sip:1003@{DOMAIN}>",
+            }
+            body = "x" if method == "MESSAGE" else ""
+            reply = await eve.request(method, "1004", headers=headers, body=body)
+            assert reply.status in {403, 481}
+            assert bob.received(method)[1 if method == "INVITE" else 0 :] == []
+            assert (await call.bye()).status == 200
 
     run(scenario())

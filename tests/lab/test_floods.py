@@ -15,7 +15,7 @@ import time
 
 import pytest
 from conftest import Deployer
-from signalling import registered, talk
+from signalling import forgive, registered, talk
 from system import DOMAIN, INVENTORY, System, passwords
 
 from lab.load import Load, register_many
@@ -24,7 +24,7 @@ from lab.sip_message import token
 pytestmark = pytest.mark.lab
 
 PHONES = 500
-SECONDS = 10  # of each flood
+SECONDS = 8  # of each flood
 ENTRY_SECONDS = 5  # until a newcomer is registered
 CRLF = "\r\n"
 
@@ -249,40 +249,44 @@ def memory_of_asterisk(system):
     return int(told.split()[0]) >> 10
 
 
-@pytest.mark.parametrize("attack", FLOODS, ids=lambda flood: flood.__name__)
-def test_a_flood_keeps_nobody_out(crowded, attack, record_property):
+def test_no_flood_keeps_anybody_out(crowded, record_property):
+    """All floods, one after the other, on the same registered phones and the same call."""
     system, source = crowded
 
     async def scenario():
         load = Load(address=(system.address, 8443), domain=DOMAIN, concurrency=50, workers=1)
+        failed = []
         async with (
             register_many(load, crowd()) as fleet,
             registered(system, "1001", "1002") as two,
         ):
             assert fleet.result.failed == ()
-            alice, bob = two
-            call, _ = await talk(alice, bob)
-            task = asyncio.create_task(attack(system, source))
-            entries = []
-            await asyncio.sleep(1)
-            while not task.done():
-                entries.append(await enter(system, "1005"))
-                assert (await call.request_in_dialog("INFO", timeout_seconds=5)).status == 200
+            call, _ = await talk(*two)
+            for attack in FLOODS:
+                task = asyncio.create_task(attack(system, source))
                 await asyncio.sleep(1)
-            await task
-            used, whole = shared_memory(system)
-            figure = (
-                f"{attack.__name__}: newcomer in {max(entries):.1f} s at the most of"
-                f" {len(entries)} tries, shared memory {used} of {whole} MiB,"
-                f" Asterisk {memory_of_asterisk(system)} MiB"
-            )
-            record_property("figure", f"mode {system.mode}: {figure}")
-            assert max(entries) < ENTRY_SECONDS
-            assert await fleet.open_connections() == PHONES
-            assert used < 0.8 * whole
+                entries = []
+                while not task.done():
+                    entries.append(await enter(system, "1005"))
+                    reply = await call.request_in_dialog("INFO", timeout_seconds=5)
+                    assert reply.status == 200, attack.__name__
+                    await asyncio.sleep(1)
+                await task
+                used, whole = shared_memory(system)
+                lost = PHONES - await fleet.open_connections()
+                figure = (
+                    f"mode {system.mode}, {attack.__name__}: newcomer in {max(entries):.1f} s at"
+                    f" the most of {len(entries)} tries, {lost} phones lost, shared memory {used}"
+                    f" of {whole} MiB, Asterisk {memory_of_asterisk(system)} MiB"
+                )
+                record_property("figure", figure)
+                if max(entries) >= ENTRY_SECONDS or lost or used >= 0.8 * whole:
+                    failed.append(figure)
+                forgive(system)
             assert (await call.bye()).status == 200
+        assert failed == []
 
-    asyncio.run(asyncio.wait_for(scenario(), 180))
+    asyncio.run(asyncio.wait_for(scenario(), 400))
 
 
 def test_a_password_is_changed_while_the_port_is_under_attack(crowded):

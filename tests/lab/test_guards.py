@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import ssl
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 from signalling import (
@@ -674,6 +676,107 @@ def test_replies_have_a_bound(system):
         run(scenario())
     finally:
         forgive(system)
+
+
+def test_a_closed_connection_leaves_no_proof(system):
+    tables = ("proven", "registered") if system.mode == "asterisk" else ("proven",)
+
+    async def scenario():
+        async with registered(system, "1005"):
+            for table in tables:
+                assert "value: 1005" in system.run(f"kamcmd htable.dump {table}")
+        begun = time.monotonic()
+        while any("value: 1005" in system.run(f"kamcmd htable.dump {table}") for table in tables):
+            assert time.monotonic() - begun < 15
+            await asyncio.sleep(0.3)
+
+    run(scenario())
+
+
+def test_handshakes_that_fail_take_no_place(system):
+    """Many on one connection, none of them whole: newcomers of that address still get in."""
+
+    async def scenario():
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        lines = ["GET /ws HTTP/1.1", f"Host: {DOMAIN}", "Upgrade: websocket"]
+        request = "\r\n".join([*lines, "Connection: Upgrade", "Sec-WebSocket-Version: 13", "", ""])
+        for _ in range(5):
+            _, writer = await asyncio.open_connection(system.address, 8443, ssl=context)
+            writer.write(request.encode() * 60)
+            await asyncio.sleep(0.3)
+            writer.transport.abort()
+        async with system.phone("1004") as phone:
+            await phone.connect()
+            assert (await phone.register()).status == 200
+
+    run(scenario())
+
+
+def test_a_number_has_so_many_connections(system):
+    async def scenario():
+        async with AsyncExitStack() as stack:
+            phones = []
+            for _ in range(66):
+                phone = await stack.enter_async_context(system.phone("1003", keep_trace=False))
+                await phone.connect()
+                with contextlib.suppress(ConnectionError, TimeoutError):
+                    await phone.request("MESSAGE", "9999", body="x", timeout_seconds=2)
+                    if system.mode == "asterisk":
+                        await phone.register(timeout_seconds=2)
+                phones.append(phone)
+            await asyncio.sleep(0.5)
+            assert 50 <= sum(not phone.is_closed for phone in phones) <= 60
+        async with registered(system, "1004"):
+            pass  # others are not concerned
+
+    try:
+        run(scenario())
+    finally:
+        forgive(system)
+
+
+def test_so_many_calls_of_a_number_ring(system):
+    """And others may call again when these have ended."""
+
+    async def scenario():
+        async with registered(system, "1003", "1004", "1001") as (eve, _, other):
+            calls = [await eve.invite("1004") for _ in range(64)]
+            await asyncio.sleep(1.5)
+            refused = [call for call in calls if 503 in [r.status for r in call.replies]]
+            assert 1 <= len(refused) <= 6
+            call = await other.invite("6002")
+            await call.answered()
+            await call.ack()
+            assert (await call.bye()).status == 200
+            for call in calls:
+                if call not in refused:
+                    assert (await call.cancel()).status == 200
+            begun = time.monotonic()
+            while (status := await outcome(eve, "9999")) == 503:
+                assert time.monotonic() - begun < 15
+                await asyncio.sleep(0.5)
+            assert status == 404
+
+    run(scenario())
+
+
+def test_a_number_has_so_many_calls_with_services(system):
+    async def scenario():
+        async with registered(system, "1003", "1004") as (phone, other):
+            calls = [await phone.invite("6002") for _ in range(12)]
+            finals = [(await call.final()).status for call in calls]
+            assert finals.count(200) == 10, finals
+            call = await other.invite("6002")
+            await call.answered()
+            for one in (
+                call,
+                *(c for c, status in zip(calls, finals, strict=True) if status == 200),
+            ):
+                await one.ack()
+                assert (await one.bye()).status == 200
+
+    run(scenario())
 
 
 # --- who is gone, last: a password changes -------------------------------------------------------
