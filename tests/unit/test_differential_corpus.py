@@ -17,10 +17,11 @@ ALIKE = {
     "kamailio_call_id": "a",
     "kamailio_name": '"Eve; \\"the\\" <third>"',
     "number": "1001",
+    "asserted": "1001",
     "name": 'Eve; "the" <third>',
     "exten": "6001",
     "call_id": "a",
-    "reason": "",
+    "reason": "service",
 }
 
 
@@ -55,6 +56,6 @@ def test_a_known_attack_as_it_goes_over_the_wire(title, bytes_):
 
 def test_a_reading_is_compared_word_by_word():
     assert Reading(**ALIKE).differences == []
-    for word in ("number", "name", "exten", "call_id", "reason"):
+    for word in ("number", "asserted", "name", "exten", "call_id", "reason"):
         assert len(Reading(**{**ALIKE, word: "other"}).differences) == 1
     assert Reading(**{**ALIKE, "caller": ""}).differences
