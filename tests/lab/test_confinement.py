@@ -96,7 +96,7 @@ def test_the_sockets_of_the_resolver_are_shut_from_outside(system, again):
 
 
 def test_asterisk_takes_no_more_calls_than_there_is_room_for(system):
-    call = "channel originate Local/6002@from-kamailio application Wait 60"
+    call = "channel originate Local/6002@services application Wait 60"
     told = system.run(
         f"for i in $(seq {CALLS + 20}); do echo 'asterisk -rx \"{call}\"'; done | sh 2>&1;"
         " asterisk -rx 'core show channels count'; systemctl restart asterisk"

@@ -50,7 +50,7 @@ def place(lab, tmp_path, request):
     host.stop()
 
 
-MESSAGE = "channel originate Local/1002@from-kamailio application Playback {}"
+MESSAGE = "channel originate Local/1002@mailboxes application Playback {}"
 SPEECH = "&".join(["vm-intro"] * 4)  # a greeting goes by before anything is recorded
 
 
