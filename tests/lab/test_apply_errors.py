@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from applying import Events, codes, deafen, live, run_apply, site, site_on, units
@@ -106,9 +107,9 @@ def test_a_port_taken_by_another_program_is_told_before_anything(installed):
     host = installed
     before = live(host), units(host)
     host.run("systemd-run --unit=thief2 python3 -m http.server 9444", check=True)
-    for _ in range(50):
-        if ":9444" in host.run("ss -tln").stdout:
-            break
+    end = time.monotonic() + 20
+    while ":9444" not in host.run("ss -tln").stdout:
+        assert time.monotonic() < end
     report = run_apply(site_on(host, more="ports: {wss: 9444}"))
     host.run("systemctl stop thief2")
     assert codes(report) == ["SD514"]
