@@ -277,7 +277,8 @@ def test_what_a_host_tells_and_what_it_refuses(lab, tmp_path):
 async def told(host, deployer):
     """Who is registered, from where, on what; and how many messages wait."""
     box = "/var/spool/asterisk/voicemail/default/1002/INBOX"
-    host.run(f"mkdir -p {box}; touch {box}/msg0000.txt {box}/msg0000.wav", check=True)
+    leave = f"mkdir -p {box}; touch {box}/msg0000.txt {box}/msg0000.wav"
+    host.run(f"runuser -u asterisk -- sh -c '{leave}'", check=True)
     async with phone(host, "1001", password("1001")) as device:
         await device.connect()
         await device.register()
