@@ -413,6 +413,29 @@ def test_a_late_answer_leads_nowhere_else(system, second):
     run(scenario())
 
 
+def test_a_late_answer_names_no_connection(system):
+    """The `i` of the first Via is, for Kamailio, the connection by which a reply leaves."""
+
+    async def scenario():
+        async with registered(system, "1001", "1004", "1006") as (alice, bob, victim):
+            address, port = victim.wire.local_address
+            there = f"wss:{address}:{port} ->"
+            (number,) = re.findall(rf"(\d+): {there}", system.run("kamcmd ws.dump"))
+            call = await alice.invite("1004")
+            incoming = await bob.incoming(method="INVITE")
+            await incoming.answer()
+            await call.answered()
+            await call.ack()
+            await asyncio.sleep(6)
+            late = forged(incoming.request, 200)
+            name = f"{int(number):x}"[::-1]
+            await bob.send_raw(re.sub(r"(?m)^(Via: [^\r]*)", rf"\1;i={name}", late, count=1))
+            await victim.silence(0.5)
+            assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
 # --- dialogs -------------------------------------------------------------------------------------
 
 
@@ -427,6 +450,19 @@ async def call_of(phone, number, **headers):
 def party_of(routes):
     """The seal in a route set."""
     return re.search(r";party=([^;>]+)", routes[0])[1]
+
+
+def test_a_call_id_holds_no_space(system):
+    """A space stands between the fields under a seal."""
+
+    async def scenario():
+        async with registered(system, "1003", "1004") as (eve, bob):
+            for call_id in ("a 1003 6002", "a\t1003"):
+                asked = eve.invite("1004", headers={"Call-ID": call_id})
+                assert await refusal(eve, asked) in {400, None}
+            assert bob.received("INVITE") == []
+
+    run(scenario())
 
 
 def test_the_text_under_a_seal_reads_in_one_way(system):

@@ -134,20 +134,14 @@ def test_a_route_of_a_stranger_goes_no_further(system):
 def test_no_digest_reaches_the_peer(system):
     async def scenario():
         async with registered(system, "1001", "1004") as (alice, bob):
-            refused = await alice.invite("1004", headers={"Authorization": DIGEST})
-            requests = []
-            if system.mode == "kamailio":  # a request has one digest
-                assert (await refused.final()).status == 403
-                await bob.silence(0.3)
-            else:
-                incoming = await bob.incoming(method="INVITE")
-                requests.append(incoming.request)
-                await incoming.reject(486)
+            await alice.invite("1004", headers={"Authorization": DIGEST})
+            incoming = await bob.incoming(method="INVITE")
+            await incoming.reject(486)
             call, _ = await talk(alice, bob)
             digests = {"Authorization": DIGEST, "Proxy-Authorization": DIGEST}
             assert (await call.request_in_dialog("INFO", headers=digests)).status == 200
             (info,) = bob.received("INFO")
-            for request in (*requests, info):
+            for request in (incoming.request, info):
                 assert request.values("Authorization") == []
                 assert request.values("Proxy-Authorization") == []
             assert (await call.bye()).status == 200
@@ -199,7 +193,6 @@ def test_a_reply_does_not_say_who_somebody_is(system, status):
         "P-Asserted-Identity": f'"Police" <sip:1006@{DOMAIN}>',
         "P-Preferred-Identity": f"<sip:1006@{DOMAIN}>",
         "Remote-Party-ID": f"<sip:1006@{DOMAIN}>",
-        "X-Sipdeploy-Reason": "busy",
     }
 
     async def scenario():
@@ -270,7 +263,8 @@ def test_a_digest_without_a_count_is_worth_nothing_for_another_target(system):
     only_kamailio(system)
 
     async def scenario():
-        async with registered(system, "1003", "1001") as (eve, victim):
+        async with registered(system, "1001") as (victim,), system.phone("1003") as eve:
+            await eve.connect()
             nonce = await challenge(eve, "MESSAGE", f"sip:1004@{DOMAIN}")
             used = uncounted("1003", method="MESSAGE", uri=f"sip:1001@{DOMAIN}", nonce=nonce)
             sent = {"authenticate": False, "headers": {"Proxy-Authorization": used}}
@@ -349,18 +343,54 @@ def test_a_port_that_is_used_again_has_proved_nothing(system):
     run(scenario())
 
 
+def said(phone, **options):
+    """A MESSAGE without credentials, which answers no challenge."""
+    return phone.request("MESSAGE", "1001", body="x", authenticate=False, **options)
+
+
+def test_a_registration_that_stands_speaks_for_its_number(system):
+    """A connection is asked once for its number, and speaks for no other."""
+
+    async def scenario():
+        async with registered(system, "1003", "1001") as (phone, callee):
+            call = await phone.invite("1001", authenticate=False)
+            await (await callee.incoming(method="INVITE")).answer()
+            await call.answered()
+            await call.ack()
+            assert (await call.bye()).status == 200
+            asked = asyncio.create_task(said(phone))
+            await (await callee.incoming(method="MESSAGE")).reply(200)
+            assert (await asked).status == 200
+            assert (await said(phone, from_user="1004")).status in {403, 407}
+            await callee.silence(0.3)
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("contact", [None, "*"])
 def test_who_has_unregistered_says_no_more(system, contact):
-    if system.mode != "asterisk":
-        pytest.skip("each request brings its own proof in this mode")
+    """Another phone of the number does not speak for this connection."""
+    refused = 403 if system.mode == "asterisk" else 407
 
     async def scenario():
         async with registered(system, "1003", "1001") as (phone, callee):
             options = {"contact": contact} if contact else {}
             assert (await phone.register(expires=0, **options)).status == 200
-            assert await outcome(phone, "1001") == 403
-            assert (await phone.request("MESSAGE", "1001", body="x")).status == 403
+            async with registered(system, "1003"):
+                assert await outcome(phone, "1001", authenticate=False) == refused
+                assert (await said(phone)).status == refused
             await callee.silence(0.3)
+
+    run(scenario())
+
+
+def test_a_registration_that_has_run_out_ends_its_connection(system):
+    async def scenario():
+        async with registered(system, "1001"), system.phone("1003") as phone:
+            await phone.connect()
+            assert (await phone.register(expires=30)).status == 200
+            with pytest.raises(ConnectionError):
+                await phone.until(lambda: None, "end of the connection", 45)
 
     run(scenario())
 
@@ -757,6 +787,25 @@ def test_so_many_calls_of_a_number_ring(system):
                 assert time.monotonic() - begun < 15
                 await asyncio.sleep(0.5)
             assert status == 404
+
+    run(scenario())
+
+
+def test_an_invite_that_is_refused_in_a_call_holds_no_place(system):
+    """A phone refuses a hold; the call goes on, and it rings no more."""
+
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call = await alice.invite("1004")
+            await (await bob.incoming(method="INVITE")).answer()
+            await call.answered()
+            await call.ack()
+            assert "name" not in system.run("kamcmd htable.dump ringing")
+            again = asyncio.create_task(alice.request_in_dialog(call.established, "INVITE"))
+            await (await bob.incoming(method="INVITE")).reject(488)
+            assert (await again).status == 488
+            assert "name" not in system.run("kamcmd htable.dump ringing")
+            assert (await call.bye()).status == 200
 
     run(scenario())
 

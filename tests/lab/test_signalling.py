@@ -175,7 +175,6 @@ def test_identity_is_what_was_proved(system):
         "P-Asserted-Identity": f"<sip:1006@{DOMAIN}>",
         "P-Preferred-Identity": f"<sip:1006@{DOMAIN}>",
         "Remote-Party-ID": f"<sip:1006@{DOMAIN}>",
-        "X-Sipdeploy-Reason": "busy",
     }
 
     async def scenario():
@@ -336,7 +335,8 @@ def test_two_credentials_in_one_message_prove_nobody_else(system):
             )
             assert reply.status in {401, 403}
             assert system.contacts("1006") == 0
-        async with registered(system, "1003", "1001") as (eve, victim):
+        async with registered(system, "1001") as (victim,), system.phone("1003") as eve:
+            await eve.connect()
             uri = f"sip:1001@{DOMAIN}"
             nonce = await challenge(eve, "MESSAGE", uri)
             sent = {"method": "MESSAGE", "uri": uri, "nonce": nonce}
