@@ -24,7 +24,7 @@ from signalling import (
     second_address,
     talk,
 )
-from system import DOMAIN
+from system import DOMAIN, password
 
 from lab.sip import HandshakeRefusedError, Sdp
 
@@ -362,6 +362,17 @@ def test_a_registration_that_stands_speaks_for_its_number(system):
             await (await callee.incoming(method="MESSAGE")).reply(200)
             assert (await asked).status == 200
             assert (await said(phone, from_user="1004")).status in {403, 407}
+            await callee.silence(0.3)
+
+    run(scenario())
+
+
+def test_a_connection_speaks_for_its_last_number_alone(system):
+    async def scenario():
+        async with registered(system, "1003", "1001") as (phone, callee):
+            phone.number, phone.password = "1004", password("1004")
+            assert (await phone.register()).status == 200
+            assert (await said(phone, from_user="1003")).status in {403, 407}
             await callee.silence(0.3)
 
     run(scenario())
@@ -724,12 +735,13 @@ def test_a_closed_connection_leaves_no_proof(system):
 
 
 def test_handshakes_that_fail_take_no_place(system):
-    """Many on one connection, none of them whole: newcomers of that address still get in."""
+    """Many on one connection, without a subprotocol: newcomers of that address still get in."""
 
     async def scenario():
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         lines = ["GET /ws HTTP/1.1", f"Host: {DOMAIN}", "Upgrade: websocket"]
+        lines.append("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
         request = "\r\n".join([*lines, "Connection: Upgrade", "Sec-WebSocket-Version: 13", "", ""])
         for _ in range(5):
             _, writer = await asyncio.open_connection(system.address, 8443, ssl=context)
