@@ -20,8 +20,8 @@ import click  # noqa: E402
 
 from sipdeploy import __version__  # noqa: E402
 from sipdeploy.cli import cli  # noqa: E402
-from sipdeploy.errors import SipdeployError  # noqa: E402
-from sipdeploy.output import Output  # noqa: E402
+from sipdeploy.cli.output import Output  # noqa: E402
+from sipdeploy.diagnostics.errors import SipdeployError  # noqa: E402
 
 BUG = 3
 INTERRUPTED = 130
@@ -56,7 +56,7 @@ def _crash_log(failure: BaseException) -> str:
         f"sipdeploy {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"arguments: {sys.argv[1:]}\n\n{''.join(traceback.format_exception(failure))}"
     )
-    from sipdeploy.secret import Secret, hider  # noqa: PLC0415 - heavy, and a crash is rare
+    from sipdeploy.inventory.secret import Secret, hider  # noqa: PLC0415 - heavy, and a crash is rare
 
     # by its type: a dead proxy has no class
     told = hider(each.reveal() for each in gc.get_objects() if type(each) is Secret)(told)

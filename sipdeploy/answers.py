@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sipdeploy.incoming import number, whole
+from sipdeploy.host.incoming import number, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sipdeploy import acme, answers, certificates
-from sipdeploy.acme import Lineage
+from sipdeploy import answers
 from sipdeploy.answers import Managed, Outcome, PathFact, Socket, Unit
-from sipdeploy.certificates import Certificate
-from sipdeploy.hosts import MARK, Host, host_failed, run_script
-from sipdeploy.incoming import number, shown_line, whole
+from sipdeploy.diagnostics.escapes import shown_line
+from sipdeploy.host import Host, host_failed, run_script, sections
+from sipdeploy.host.incoming import number, whole
+from sipdeploy.services import acme, certificates
+from sipdeploy.services.acme import Lineage
+from sipdeploy.services.certificates import Certificate
 
 STATE = "/var/lib/sipdeploy"
 FIREWALL_TABLE = "table inet sipdeploy "
@@ -111,18 +113,6 @@ def read(host: Host, query: Query) -> Facts:
             f"`{host.name}` leaves out a part of what it was asked, or answers in no known way",
             notes=(f"{type(wrong).__name__}: {shown_line(str(wrong))[:200]}",),
         ) from wrong
-
-
-def sections(text: str) -> dict[str, str]:
-    """Cut what a script printed at its marks: name -> text, the first line is the name.
-
-    What comes in several parts is put together.
-    """
-    found: dict[str, str] = {}
-    for part in text.split(MARK)[1:]:
-        name, _, body = part.partition("\n")
-        found[name.strip()] = found.get(name.strip(), "") + body
-    return found
 
 
 def parse(found: Mapping[str, str], now: float) -> Facts:

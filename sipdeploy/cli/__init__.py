@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 
 from sipdeploy import __version__
+from sipdeploy.cli.output import Output
 from sipdeploy.cli.session import Session
-from sipdeploy.output import Output
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 # Command -> the module that has it as `NAME_command`, in the order of the help.

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sipdeploy import files, inventory
+from sipdeploy import inventory
 from sipdeploy.cli.session import Session, host_names
-from sipdeploy.users import draft, problems
+from sipdeploy.editing import draft, problems
+from sipdeploy.inventory import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from sipdeploy.connection import Ahead
-    from sipdeploy.users.draft import Draft
+    from sipdeploy.editing.draft import Draft
+    from sipdeploy.host.connection import Ahead
 
 FORMAT = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to show it."
@@ -102,6 +103,6 @@ def _write(session: Session, done: Draft, purpose: str, *, dry_run: bool) -> Non
 
 def _ahead(begun: Draft, names: Sequence[str]) -> Ahead:
     """Connections to be opened while the change is worked out."""
-    from sipdeploy.connection import Ahead  # noqa: PLC0415 - only where a host is reached
+    from sipdeploy.host.connection import Ahead  # noqa: PLC0415 - only where a host is reached
 
     return Ahead((name, begun.before.site.hosts[name]) for name in names)

@@ -10,12 +10,12 @@ import click
 from sipdeploy import inventory
 from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.errors import WrongUsage
+from sipdeploy.diagnostics.errors import WrongUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sipdeploy.connection import Ahead
+    from sipdeploy.host.connection import Ahead
     from sipdeploy.inventory import Inventory
 
 _FORMAT = click.option(
@@ -255,7 +255,7 @@ def cert_command(session: Session, /, host: str, form: str, **options: Any) -> i
 
 def _ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
     """Connections to be opened while all that is needed for the rest is imported."""
-    from sipdeploy.connection import Ahead  # noqa: PLC0415 - no other command needs Paramiko
+    from sipdeploy.host.connection import Ahead  # noqa: PLC0415 - no other command needs Paramiko
 
     return Ahead((name, loaded.site.hosts[name]) for name in names)
 

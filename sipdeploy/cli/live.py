@@ -5,27 +5,26 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from sipdeploy import secret
 from sipdeploy.cli import work
-from sipdeploy.connection import connect
-from sipdeploy.errors import HostFailed
-from sipdeploy.facts import sections
-from sipdeploy.hosts import host_failed, run_script
-from sipdeploy.incoming import number, whole
-from sipdeploy.users import problems
-from sipdeploy.users.tables import Contact, Presence
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.editing import problems
+from sipdeploy.editing.tables import Contact, Presence
+from sipdeploy.host import host_failed, run_script, sections
+from sipdeploy.host.connection import connect
+from sipdeploy.host.incoming import number, whole
+from sipdeploy.inventory import secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sipdeploy.cli.session import Session
-    from sipdeploy.connection import Ahead
     from sipdeploy.diagnostics import Diagnostic
-    from sipdeploy.hosts import Host
+    from sipdeploy.editing.draft import Draft
+    from sipdeploy.host import Host
+    from sipdeploy.host.connection import Ahead
+    from sipdeploy.inventory.site import Site
     from sipdeploy.plan import Plan
     from sipdeploy.plan.look import Look
-    from sipdeploy.site import Site
-    from sipdeploy.users.draft import Draft
 
 LOCK_WAIT_SECONDS = 120
 ASK_SECONDS = 180

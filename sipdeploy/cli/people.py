@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sipdeploy import document, files, inventory
+from sipdeploy import inventory
 from sipdeploy.cli.changing import FORMAT, carry_out, changing
 from sipdeploy.cli.session import Session, host_names
-from sipdeploy.errors import InvalidFiles
-from sipdeploy.secret import Secret
-from sipdeploy.users import draft, problems, tables
-from sipdeploy.users.vault import new_password
+from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.editing import draft, problems, tables
+from sipdeploy.editing.vault import new_password
+from sipdeploy.inventory import document, files
+from sipdeploy.inventory.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sipdeploy.users.draft import Draft
+    from sipdeploy.editing.draft import Draft
 
 
 @click.group(

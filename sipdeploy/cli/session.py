@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sipdeploy.errors import InvalidFiles
+from sipdeploy.diagnostics.errors import InvalidFiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import click
 
+    from sipdeploy.cli.output import Output
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.inventory import Inventory
-    from sipdeploy.output import Output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,16 @@ from typing import Any, get_args
 import click
 from click.shell_completion import get_completion_class
 
-from sipdeploy import init as beginning
-from sipdeploy import inventory, lint, manual, site, tree
+from sipdeploy import inventory, lint
 from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics import Diagnostic, Format, Source, has_errors
-from sipdeploy.document import read
-from sipdeploy.errors import WrongUsage
-from sipdeploy.users import problems as users
+from sipdeploy.diagnostics import codes as manual
+from sipdeploy.diagnostics.errors import WrongUsage
+from sipdeploy.editing import init as beginning
+from sipdeploy.editing import problems as users
+from sipdeploy.inventory import site
+from sipdeploy.inventory.document import read
+from sipdeploy.services import tree
 
 _FIRST = beginning.Answers()
 _FORMATS = click.Choice(list(get_args(Format)))
@@ -119,9 +122,7 @@ def _lint(path: Path, *, is_trusted: bool) -> tuple[list[Diagnostic], dict[str, 
     text, problems = read(path, is_trusted=is_trusted)
     if text is None:
         return problems, {}
-    found, problems, document = lint.lint_inventory(text, str(path), is_trusted=is_trusted)
-    if found is not None:
-        problems += tree.lint_site(found)
+    _, problems, document = lint.lint_inventory(text, str(path), is_trusted=is_trusted)
     return problems, {str(path): site.source(document)}
 
 
@@ -165,7 +166,6 @@ def render_command(
     names = inventory.chosen_hosts(loaded, hosts)
     credentials, problems = inventory.credentials(loaded)
     rendered = tree.render_hosts(loaded.site, names, credentials=credentials)
-    problems += tree.judge(rendered)
     written = [each for name in names for each in tree.write(rendered[name], name, directory)]
     listing = "\n".join(each.file for each in written)
     session.output.result(tree.as_json(written) if form == "json" else listing)

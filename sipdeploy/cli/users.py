@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sipdeploy import fields, inventory
+from sipdeploy import inventory
 from sipdeploy.cli.changing import FORMAT, carry_out, changing
-from sipdeploy.errors import WrongUsage
-from sipdeploy.secret import Secret
-from sipdeploy.site import User
-from sipdeploy.users import draft, problems
-from sipdeploy.users.vault import new_password
+from sipdeploy.diagnostics.errors import WrongUsage
+from sipdeploy.editing import draft, problems
+from sipdeploy.editing.vault import new_password
+from sipdeploy.inventory import fields
+from sipdeploy.inventory.secret import Secret
+from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
     from sipdeploy.cli.session import Session
     from sipdeploy.diagnostics import Diagnostic
-    from sipdeploy.users.draft import Draft
+    from sipdeploy.editing.draft import Draft
 
 _STDIN = click.option(
     "--password-stdin", is_flag=True, help="Take the password from the first line of stdin."
@@ -67,7 +68,7 @@ def add_user_command(
 
     done, code = carry_out(session, work, f"add-user {number}", **options)
     if not options["dry_run"]:
-        from sipdeploy.users import settings  # noqa: PLC0415 - only where there is a new user
+        from sipdeploy.editing import settings  # noqa: PLC0415 - only where there is a new user
 
         shown = settings.settings(
             done.after.site, number, None if password_stdin else password.reveal()
@@ -152,7 +153,7 @@ def set_password_command(
         **options,
     )
     if not options["dry_run"] and not password_stdin:
-        from sipdeploy.users import settings  # noqa: PLC0415 - only where it is shown
+        from sipdeploy.editing import settings  # noqa: PLC0415 - only where it is shown
 
         shown = settings.settings(done.after.site, number, password.reveal())
         session.output.result(

@@ -9,21 +9,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sipdeploy import acme, inventory, runlog, serving
-from sipdeploy import apply as application
-from sipdeploy.apply import Choices, Interrupted, Planned, Report, reports
+from sipdeploy import inventory
+from sipdeploy import transaction as application
+from sipdeploy.cli import runlog, serving
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.errors import InvalidFiles
+from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.plan import saved, text
-from sipdeploy.steps import run_step
+from sipdeploy.services import acme
+from sipdeploy.transaction import Choices, Interrupted, Planned, Report, reports
+from sipdeploy.transaction.steps import run_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sipdeploy.cli.session import Session
-    from sipdeploy.connection import Ahead
+    from sipdeploy.host.connection import Ahead
     from sipdeploy.inventory import Inventory
-    from sipdeploy.steps import Event
+    from sipdeploy.transaction.steps import Event
 
 INTERRUPTED = 130
 

@@ -9,16 +9,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sipdeploy import acme
-from sipdeploy.acme import Order
 from sipdeploy.answers import PathFact, Unit
 from sipdeploy.facts import Facts
 from sipdeploy.plan import first
 from sipdeploy.plan.desired import Desired, MadeFile
-from sipdeploy.render import ManagedFile
-from sipdeploy.service import Directory
-from sipdeploy.services import SERVICES, certbot, firewall, repository
+from sipdeploy.services import SERVICES, acme, certbot, firewall, repository
+from sipdeploy.services.acme import Order
+from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.repository import Repository
+from sipdeploy.services.service import Directory
 from sipdeploy.services.source import Build
 
 # What certbot is to renew no more is parked beside its place, and comes back from there.

@@ -3,24 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sipdeploy import acme, certificates
-from sipdeploy.acme import Order
-from sipdeploy.certificates import Material
 from sipdeploy.facts import Facts, Query, upstream
-from sipdeploy.render import ManagedFile
-from sipdeploy.service import Directory, Port, Standing
+from sipdeploy.inventory.site import HostEntry, Site, Versions
 from sipdeploy.services import (
     SERVICES,
+    acme,
     asterisk,
     certbot,
+    certificates,
     file_set,
     firewall,
     kamailio,
     repository,
 )
+from sipdeploy.services.acme import Order
+from sipdeploy.services.certificates import Material
+from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.repository import Repository
+from sipdeploy.services.service import Directory, Port, Standing
 from sipdeploy.services.source import UNIT_FILE, WRAPPER, Build
-from sipdeploy.site import HostEntry, Site, Versions
 
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
 TLS_SETTINGS = "/etc/kamailio/tls.cfg"

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection
 
-from sipdeploy import certificates
-from sipdeploy.acme import Order
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.plan.desired import Desired
+from sipdeploy.services import certificates
 from sipdeploy.services import repository as apt
+from sipdeploy.services.acme import Order
 from sipdeploy.services.repository import Repository
 from sipdeploy.services.source import Build
 

@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sipdeploy import acme
-from sipdeploy.facts import STATE, sections
-from sipdeploy.hosts import Host, host_failed, run_script
-from sipdeploy.incoming import whole
+from sipdeploy.facts import STATE
+from sipdeploy.host import Host, host_failed, run_script, sections
+from sipdeploy.host.incoming import whole
 from sipdeploy.plan import Plan
+from sipdeploy.services import acme
 
 LOOK_SECONDS = 120
 

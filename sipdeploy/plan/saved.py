@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.errors import InvalidFiles
+from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.plan import Plan
 
 FORMAT = 1

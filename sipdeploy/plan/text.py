@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from sipdeploy.diagnostics import HIDDEN
-from sipdeploy.incoming import MEBIBYTE, MOST_COLUMNS, decoded, shown_line
+from sipdeploy.diagnostics.escapes import shown_line
+from sipdeploy.host.incoming import MEBIBYTE, MOST_COLUMNS, decoded
 from sipdeploy.plan import Change, Plan
 from sipdeploy.plan.look import Look
-from sipdeploy.service import local_place
+from sipdeploy.services.service import local_place
 
 MOST_LINES = 60
 MOST_COMPARED = 4000

@@ -7,10 +7,10 @@ listens(site, host), checks(paths) and parse_check(output).
 from collections.abc import Mapping
 from types import ModuleType
 
-from sipdeploy.render import FileSet
-from sipdeploy.service import Deployment, Standing, parse_version
+from sipdeploy.inventory.site import Site, Versions
 from sipdeploy.services import asterisk, certbot, firewall, kamailio
-from sipdeploy.site import Site, Versions
+from sipdeploy.services.render import FileSet
+from sipdeploy.services.service import Deployment, Standing, parse_version
 
 # In the order in which they start: behind a shut door, and Kamailio sends nobody to an Asterisk
 # that is not there yet. certbot's timer comes last: what it fetches is for the others.

@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sipdeploy.render import ManagedFile, render
-from sipdeploy.service import (
+from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.services import kamailio, source, user_database
+from sipdeploy.services.render import ManagedFile, render
+from sipdeploy.services.service import (
     LOOPBACK,
     NOTHING,
     Check,
@@ -18,9 +20,7 @@ from sipdeploy.service import (
     Verdict,
     prefix_length,
 )
-from sipdeploy.services import kamailio, source, user_database
 from sipdeploy.services.source import Build
-from sipdeploy.site import HostEntry, Site
 
 NAME = "asterisk"
 UNIT = "asterisk.service"

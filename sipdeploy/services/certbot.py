@@ -6,11 +6,18 @@ challenge, and makes Kamailio serve what certbot has fetched.
 
 from collections.abc import Collection, Iterator, Sequence
 
-from sipdeploy import acme
-from sipdeploy.render import ManagedFile, render
-from sipdeploy.service import NOTHING, Check, Deployment, Directory, Port, Verdict, reachable
-from sipdeploy.services import kamailio
-from sipdeploy.site import HostEntry, Site
+from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.services import acme, kamailio
+from sipdeploy.services.render import ManagedFile, render
+from sipdeploy.services.service import (
+    NOTHING,
+    Check,
+    Deployment,
+    Directory,
+    Port,
+    Verdict,
+    answering_address,
+)
 
 NAME = "certbot"
 UNIT = "certbot.timer"
@@ -41,7 +48,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         "lineage": acme.lineage(order.domain),
         "firewall": deployment.gate.firewall,
         "ports": tuple(
-            {"host": reachable(port.address), "number": port.number}
+            {"host": answering_address(port.address), "number": port.number}
             for port in kamailio.listens(deployment.site, deployment.host)
             if port.protocol == "tcp"
         ),

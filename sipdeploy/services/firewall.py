@@ -7,10 +7,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sipdeploy import acme
-from sipdeploy.render import ManagedFile, render
-from sipdeploy.service import Check, Deployment, Directory, Gate, Port, Verdict
-from sipdeploy.site import HostEntry, Site
+from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.services import acme
+from sipdeploy.services.render import ManagedFile, render
+from sipdeploy.services.service import Check, Deployment, Directory, Gate, Port, Verdict
 
 NAME = "firewall"
 UNIT = "sipdeploy-firewall.service"

@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sipdeploy.models import MOST_CONNECTIONS
-from sipdeploy.render import ManagedFile, display_name, render
-from sipdeploy.service import (
+from sipdeploy.inventory.models import MOST_CONNECTIONS
+from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.services.render import ManagedFile, display_name, render
+from sipdeploy.services.service import (
     LOOPBACK,
     NOTHING,
     Check,
@@ -21,7 +22,6 @@ from sipdeploy.service import (
     Verdict,
 )
 from sipdeploy.services.user_database import serialized
-from sipdeploy.site import HostEntry, Site
 
 NAME = "kamailio"
 UNIT = "kamailio.service"

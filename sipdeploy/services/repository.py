@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from sipdeploy.render import ManagedFile, render
-from sipdeploy.site import Site
+from sipdeploy.inventory.site import Site
+from sipdeploy.services.render import ManagedFile, render
 
 NAME = "apt"  # no service of ours: nothing restarts for it
 SOURCE = "/etc/apt/sources.list.d/sipdeploy-kamailio.sources"

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from sipdeploy.install import AsteriskSource
-from sipdeploy.render import ManagedFile, render
+from sipdeploy.inventory.install import AsteriskSource
+from sipdeploy.services.render import ManagedFile, render
 
 WRAPPER = "/usr/local/sbin/asterisk"
 UNIT_FILE = "/etc/systemd/system/asterisk.service"

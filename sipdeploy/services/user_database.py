@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sipdeploy.render import asterisk_name, token
+from sipdeploy.services.render import asterisk_name, token
 
 SECTION = re.compile(r"^\[([\w-]+)\](?:\(([^)]*)\))?", re.MULTILINE)
 SETTING = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)

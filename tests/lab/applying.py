@@ -4,10 +4,10 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 
-from sipdeploy.apply import Choices, Report, apply
+from sipdeploy.inventory.site import Site, load_site
 from sipdeploy.services import kamailio
-from sipdeploy.site import Site, load_site
-from sipdeploy.steps import Event
+from sipdeploy.transaction import Choices, Report, apply
+from sipdeploy.transaction.steps import Event
 
 INVENTORY = """\
 domain: sip.example.test

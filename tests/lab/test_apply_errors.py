@@ -11,10 +11,11 @@ import pytest
 from applying import Events, codes, deafen, live, run_apply, site, site_on, units
 from conftest import Deployer
 
-from sipdeploy import preflight, steps
-from sipdeploy.connection import connect
-from sipdeploy.errors import HostFailed
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host.connection import connect
+from sipdeploy.plan import preflight
 from sipdeploy.services import kamailio
+from sipdeploy.transaction import steps
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 

@@ -3,9 +3,9 @@
 import pytest
 from applying import Events, codes, run_apply, site, site_on, tree, units
 
-from sipdeploy.connection import connect
-from sipdeploy.hosts import LocalHost
-from sipdeploy.ssh import SSHHost
+from sipdeploy.host import LocalHost
+from sipdeploy.host.connection import connect
+from sipdeploy.host.ssh import SSHHost
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 

@@ -14,7 +14,7 @@ from test_calls import browsers, hear_each_other, phones, talk  # noqa: F401 - f
 
 from lab.load import Load, register_many
 from sipdeploy import inventory
-from sipdeploy.apply import Choices, apply
+from sipdeploy.transaction import Choices, apply
 
 pytestmark = pytest.mark.lab
 

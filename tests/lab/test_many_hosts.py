@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from applying import Events, live, run_apply, site_on, units
 
-from sipdeploy.apply import Choices, apply
-from sipdeploy.site import load_site
+from sipdeploy.inventory.site import load_site
+from sipdeploy.transaction import Choices, apply
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 

@@ -13,8 +13,8 @@ import time
 import pytest
 from applying import Events, codes, live, run_apply, site_on, units
 
-from sipdeploy.apply import visit
-from sipdeploy.hosts import host_failed
+from sipdeploy.host import host_failed
+from sipdeploy.transaction import visit
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 

@@ -9,10 +9,9 @@ import subprocess
 import pytest
 from applying import codes, live, run_apply, site, site_on, units
 
-from sipdeploy import certificates
-from sipdeploy.models import Tls
+from sipdeploy.inventory.models import Tls
 from sipdeploy.plan import desired
-from sipdeploy.services import asterisk, kamailio
+from sipdeploy.services import asterisk, certificates, kamailio
 
 pytestmark = pytest.mark.lab
 CFG = "/etc/kamailio/kamailio.cfg"

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from lab.sip import HandshakeRefusedError, Phone
-from sipdeploy.service import Port
+from sipdeploy.inventory.site import Versions, load_site
 from sipdeploy.services import SERVICES, asterisk, file_set, kamailio
-from sipdeploy.site import Versions, load_site
+from sipdeploy.services.service import Port
 
 pytestmark = pytest.mark.lab
 

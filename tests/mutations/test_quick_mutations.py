@@ -26,7 +26,7 @@ NEEDLE = "def token(value: object) -> Quoted:"
 def mutation(**changes):
     values = {
         "name": "x",
-        "file": "sipdeploy/render.py",
+        "file": "sipdeploy/services/render.py",
         "text": NEEDLE,
         "replacement": f"# harmless\n{NEEDLE}",
         "test": "tests/unit/test_render.py::test_token_list",

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sipdeploy.hosts import Host, Result, host_failed
-from sipdeploy.incoming import MOST_BYTES, OnLine
+from sipdeploy.host import Host, Result, host_failed
+from sipdeploy.host.incoming import MOST_BYTES, OnLine
 
 
 class FakeHost:

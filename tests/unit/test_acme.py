@@ -4,9 +4,9 @@ import datetime as dt
 
 import pytest
 
-from sipdeploy import acme
-from sipdeploy.certificates import Certificate
-from sipdeploy.site import load_site
+from sipdeploy.inventory.site import load_site
+from sipdeploy.services import acme
+from sipdeploy.services.certificates import Certificate
 
 DOMAIN = "sip.example.com"
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)

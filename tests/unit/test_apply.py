@@ -9,16 +9,24 @@ import pytest
 from fakes import FakeHost
 from hosts_facts import FOLDER
 
-from sipdeploy import apply as apply_module
-from sipdeploy import preflight
-from sipdeploy.apply import Choices, Interrupted, Report, apply, holder, plan, rollback, visit
-from sipdeploy.apply.holder import own_holder, stale_holder
+from sipdeploy import transaction as apply_module
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.errors import InvalidFiles
-from sipdeploy.hosts import Result, host_failed
-from sipdeploy.plan import saved
+from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.host import Result, host_failed
+from sipdeploy.inventory.site import load_site
+from sipdeploy.plan import preflight, saved
 from sipdeploy.plan.desired import _packages
-from sipdeploy.site import load_site
+from sipdeploy.transaction import (
+    Choices,
+    Interrupted,
+    Report,
+    apply,
+    holder,
+    plan,
+    rollback,
+    visit,
+)
+from sipdeploy.transaction.holder import own_holder, stale_holder
 
 TEXT = """\
 domain: sip.example.test

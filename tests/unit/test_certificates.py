@@ -6,9 +6,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sipdeploy import certificates
-from sipdeploy.errors import InvalidFiles
-from sipdeploy.site import load_site
+from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.inventory.site import load_site
+from sipdeploy.services import certificates
 
 TEXT = """\
 domain: sip.example.test

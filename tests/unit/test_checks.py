@@ -2,7 +2,7 @@
 
 import pytest
 
-from sipdeploy.site import load_site
+from sipdeploy.inventory.site import load_site
 
 HEAD = "domain: a.example\nemail: a@a.example\nusers: {}\n"
 HOST = "hosts: {h: {address: 203.0.113.10}}\n"

@@ -1,6 +1,7 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,7 @@ def test_completion_scripts(run, shell):
 
 def test_it_runs_as_a_module():
     done = subprocess.run(
-        [str(ROOT / ".venv/bin/python"), "-m", "sipdeploy", "--version"],
+        [sys.executable, "-m", "sipdeploy", "--version"],
         capture_output=True,
         check=True,
     )

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from sipdeploy.diagnostics import Source, full
-from sipdeploy.document import decode
+from sipdeploy.inventory.document import decode
+from sipdeploy.inventory.site import load_site, source
 from sipdeploy.lint import explanations, judge
-from sipdeploy.rules import Subject
-from sipdeploy.site import load_site, source
+from sipdeploy.lint.rules import Subject
 
 CASES = sorted((Path(__file__).parent.parent / "diagnostics").glob("*.yaml"))
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipdeploy.document import decode, parse, read
+from sipdeploy.inventory.document import decode, parse, read
 
 
 def data(text):

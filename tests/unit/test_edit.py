@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sipdeploy.document import parse
-from sipdeploy.site import load_site
-from sipdeploy.users.edit import (
+from sipdeploy.editing.edit import (
     NotEditable,
     quoted,
     scalar,
@@ -14,6 +12,8 @@ from sipdeploy.users.edit import (
     with_values,
     without_entries,
 )
+from sipdeploy.inventory.document import parse
+from sipdeploy.inventory.site import load_site
 
 NEW = {"1009": {"name": "Zoë Ångström", "voicemail": True}}
 

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from sipdeploy.apply import Interrupted, Report
 from sipdeploy.cli import work
+from sipdeploy.cli.output import Output
 from sipdeploy.cli.session import Session
-from sipdeploy.output import Output
+from sipdeploy.transaction import Interrupted, Report
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import pytest
 
-from sipdeploy import errors
-from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics import Diagnostic, errors
 
 PROBLEM = Diagnostic(code="SD110", severity="error", message="cannot read `x`")
 

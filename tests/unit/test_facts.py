@@ -4,9 +4,9 @@ from hosts_facts import recorded
 
 from sipdeploy import answers, facts
 from sipdeploy.answers import Socket
-from sipdeploy.errors import HostFailed
+from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import Query
-from sipdeploy.hosts import LocalHost, Result
+from sipdeploy.host import LocalHost, Result
 
 QUERY = Query(
     domain="localhost",

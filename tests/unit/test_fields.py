@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipdeploy import fields
-from sipdeploy.fields import Invalid, PortRange
+from sipdeploy.inventory import fields
+from sipdeploy.inventory.fields import Invalid, PortRange
 
 CHECKS = [
     fields.line, fields.name, fields.boolean, fields.whole(1, 9), fields.port, fields.port_range,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sipdeploy import files
+from sipdeploy.inventory import files
 
 
 def names(folder):
@@ -93,7 +93,7 @@ def test_a_failure_leaves_the_old_content(tmp_path, monkeypatch):
 
 
 def test_the_lock_is_one_for_all_processes_and_dies_with_its_holder(tmp_path):
-    hold = "import sys, time; from pathlib import Path; from sipdeploy import files\n"
+    hold = "import sys, time; from pathlib import Path; from sipdeploy.inventory import files\n"
     hold += "with files.locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"

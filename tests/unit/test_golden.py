@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sipdeploy.inventory.site import load_site
 from sipdeploy.services import file_set
-from sipdeploy.site import load_site
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/inventory.yaml"))

@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from test_steps import World, begin, host, lock_of, say, world  # noqa: F401 - fixtures
 
-from sipdeploy import hosts
-from sipdeploy.errors import HostFailed
-from sipdeploy.hosts import run_script
-from sipdeploy.steps import Confirm, Stage, Turn, validate
-from sipdeploy.steps.turn import unlock
+from sipdeploy import host as hosts
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host import run_script
+from sipdeploy.transaction import validate
+from sipdeploy.transaction.steps import Confirm, Stage, Turn
+from sipdeploy.transaction.turn import unlock
 
 
 def with_shell(monkeypatch, text):

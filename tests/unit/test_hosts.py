@@ -3,9 +3,9 @@ import time
 import pytest
 from fakes import FakeHost
 
-from sipdeploy import hosts
-from sipdeploy.errors import HostFailed
-from sipdeploy.hosts import LocalHost, Result, check_sudo, run_script
+from sipdeploy import host as hosts
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host import LocalHost, Result, check_sudo, run_script
 
 
 @pytest.fixture

@@ -16,11 +16,12 @@ from fakes import FakeHost
 from hosts_facts import FOLDER
 from test_facts import QUERY
 
-from sipdeploy import facts, hosts, release
-from sipdeploy.errors import HostFailed
-from sipdeploy.facts import sections
-from sipdeploy.hosts import LocalHost, Result, run_script
-from sipdeploy.incoming import (
+from sipdeploy import facts
+from sipdeploy import host as hosts
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.diagnostics.escapes import shown, shown_line
+from sipdeploy.host import LocalHost, Result, run_script, sections
+from sipdeploy.host.incoming import (
     MEBIBYTE,
     MOST_BYTES,
     MOST_COLUMNS,
@@ -28,14 +29,13 @@ from sipdeploy.incoming import (
     Intake,
     decoded,
     number,
-    shown,
-    shown_line,
     whole,
 )
 from sipdeploy.plan import Change, text
 from sipdeploy.plan.look import Look, look
-from sipdeploy.steps import fetch_release, history
-from sipdeploy.steps.runner import Event, run_step
+from sipdeploy.transaction import release
+from sipdeploy.transaction.runner import Event, run_step
+from sipdeploy.transaction.steps import fetch_release, history
 
 ESCAPES = (
     "\x1b[2J\x1b]0;own\x07 \x9b31m \u202egnp.exe\u202c \u2066x\u2069 \u2028 \x85 \r \x00 \x7f"

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from sipdeploy import inventory
-from sipdeploy.errors import InvalidFiles, WrongUsage
-from sipdeploy.init import Answers, _gitignore, init
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy.editing.init import Answers, _gitignore, init
+from sipdeploy.editing.vault import new_password
+from sipdeploy.inventory.passwords import read_secrets
 from sipdeploy.lint import lint_inventory
-from sipdeploy.passwords import read_secrets
-from sipdeploy.users.vault import new_password
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATES = ROOT / "templates/init"

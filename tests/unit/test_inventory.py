@@ -3,8 +3,8 @@ import json
 import pytest
 
 from sipdeploy import inventory
-from sipdeploy.errors import InvalidFiles, WrongUsage
-from sipdeploy.secret import ha1
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy.inventory.secret import ha1
 
 TEXT = """\
 domain: sip.example.com

@@ -3,7 +3,7 @@ import hmac
 
 import pytest
 
-from sipdeploy.known_hosts import entries_for, entry_name, fingerprint, judge, parse, read
+from sipdeploy.host.known_hosts import entries_for, entry_name, fingerprint, judge, parse, read
 
 KEY = base64.b64encode(b"the key").decode()
 OTHER = base64.b64encode(b"another").decode()

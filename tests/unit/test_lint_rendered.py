@@ -1,6 +1,6 @@
 import pytest
 
-from sipdeploy.lint_rendered import lint_rendered
+from sipdeploy.lint.rendered import lint_rendered
 
 CFG = "/etc/kamailio/kamailio.cfg"
 PJSIP = "/etc/asterisk/pjsip.conf"

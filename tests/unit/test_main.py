@@ -3,8 +3,8 @@ import pytest
 
 from sipdeploy import __main__ as entry
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.errors import HostFailed, RollbackFailed
-from sipdeploy.secret import Secret
+from sipdeploy.diagnostics.errors import HostFailed, RollbackFailed
+from sipdeploy.inventory.secret import Secret
 
 PROBLEM = [Diagnostic(code="SD500", severity="error", message="sip1 is gone")]
 

@@ -2,8 +2,8 @@ import io
 
 import pytest
 
+from sipdeploy.cli.output import Output, has_colour
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.output import Output, has_colour
 
 FOUND = [Diagnostic(code="SD305", severity="note", message="m")]
 

@@ -2,15 +2,15 @@ import sys
 
 import pytest
 
-from sipdeploy import passwords
-from sipdeploy.passwords import (
+from sipdeploy.inventory import passwords
+from sipdeploy.inventory.passwords import (
     NoPasswordError,
     parse_secrets,
     read_secrets,
     resolve_passwords,
     run,
 )
-from sipdeploy.site import load_site
+from sipdeploy.inventory.site import load_site
 
 HEAD = "domain: a.example\nemail: a@a.example\nhosts: {h: {address: 203.0.113.10}}\n"
 

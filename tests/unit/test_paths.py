@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from sipdeploy import certificates, known_hosts, passwords
-from sipdeploy.errors import InvalidFiles
+from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.host import known_hosts
+from sipdeploy.host.ssh_target import config_lines
+from sipdeploy.inventory import passwords
+from sipdeploy.inventory.paths import cache_folder, expanded
+from sipdeploy.inventory.site import load_site
 from sipdeploy.lint import lint_inventory
-from sipdeploy.paths import cache_folder, expanded
-from sipdeploy.site import load_site
-from sipdeploy.ssh_target import config_lines
+from sipdeploy.services import certificates
 
 TEXT = """\
 domain: sip.example.test

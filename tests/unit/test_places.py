@@ -1,6 +1,6 @@
 from sipdeploy.diagnostics import Span
-from sipdeploy.document import parse
-from sipdeploy.places import Document
+from sipdeploy.inventory.document import parse
+from sipdeploy.inventory.places import Document
 
 TEXT = "a: {b: secret, c: 1}\nd: |\n  secret\n  secret\ne: x\n"
 DOCUMENT, _ = parse(TEXT, "a.yaml")

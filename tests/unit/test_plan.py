@@ -5,19 +5,18 @@ import pytest
 from fakes import FakeHost
 from hosts_facts import recorded
 
-from sipdeploy import acme, certificates
-from sipdeploy.acme import Order
 from sipdeploy.answers import Managed, PathFact
-from sipdeploy.candidate import archive, table
-from sipdeploy.hosts import Result
+from sipdeploy.host import Result
+from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import NO_UNIT, make_plan, text
 from sipdeploy.plan.desired import DIALOG_KEY, Desired, certificate_files, made_files
 from sipdeploy.plan.look import Look, look
-from sipdeploy.render import ManagedFile
-from sipdeploy.service import Check, Directory
-from sipdeploy.services import user_database
-from sipdeploy.site import load_site
-from sipdeploy.steps import validate
+from sipdeploy.services import acme, certificates, user_database
+from sipdeploy.services.acme import Order
+from sipdeploy.services.render import ManagedFile
+from sipdeploy.services.service import Check, Directory
+from sipdeploy.transaction import validate
+from sipdeploy.transaction.candidate import archive, table
 
 RELOAD = ("kamcmd", "tls.reload")
 

@@ -3,11 +3,11 @@ import re
 import pytest
 from hosts_facts import recorded
 
-from sipdeploy import preflight
 from sipdeploy.answers import Socket
+from sipdeploy.inventory.site import load_site
+from sipdeploy.plan import preflight
 from sipdeploy.plan.desired import ports
 from sipdeploy.services import kamailio
-from sipdeploy.site import load_site
 
 GIB = 1024**3
 

@@ -6,8 +6,8 @@ import pytest
 from hosts_facts import recorded
 from test_acme import DOMAIN, site
 
-from sipdeploy import preflight_acme
 from sipdeploy.facts import Socket
+from sipdeploy.plan import preflight_acme
 
 OWN = "203.0.113.10"
 POINTS = {f"A {DOMAIN}": (OWN,), f"AAAA {DOMAIN}": ()}

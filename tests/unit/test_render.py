@@ -5,8 +5,8 @@ import re
 import jinja2
 import pytest
 
-from sipdeploy import render
-from sipdeploy.render import Quoted, UnquotableError
+from sipdeploy.services import render
+from sipdeploy.services.render import Quoted, UnquotableError
 
 BREAKS = ["\n", "\r", "\0", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800", "\v", "\f"]
 

@@ -12,11 +12,11 @@ from functools import cache
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from sipdeploy.fields import PortRange
-from sipdeploy.models import Limits
-from sipdeploy.render import display_name
+from sipdeploy.inventory.fields import PortRange
+from sipdeploy.inventory.models import Limits
+from sipdeploy.inventory.site import HostEntry, Ports, Service, Site, User, Versions, load_site
 from sipdeploy.services import file_set, kamailio
-from sipdeploy.site import HostEntry, Ports, Service, Site, User, Versions, load_site
+from sipdeploy.services.render import display_name
 
 # --- the parsers ---------------------------------------------------------------------------------
 

@@ -5,13 +5,15 @@ import textwrap
 
 import pytest
 
-from sipdeploy import lint, lint_pjsip, lint_rendered
+from sipdeploy import lint
+from sipdeploy.inventory.passwords import SecretsFile
+from sipdeploy.inventory.secret import Secret
+from sipdeploy.inventory.site import load_site
 from sipdeploy.lint import explanations, judge
-from sipdeploy.passwords import SecretsFile
-from sipdeploy.rules import RULES, Subject
-from sipdeploy.rules.network import ASTERISK_USERS
-from sipdeploy.secret import Secret
-from sipdeploy.site import load_site
+from sipdeploy.lint import pjsip as lint_pjsip
+from sipdeploy.lint import rendered as lint_rendered
+from sipdeploy.lint.network import ASTERISK_USERS
+from sipdeploy.lint.rules import RULES, Subject
 
 BASE = {
     "domain": "sip.example.com",

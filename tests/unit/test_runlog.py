@@ -5,10 +5,10 @@ import stat
 
 import pytest
 
-from sipdeploy.apply.reports import Report
+from sipdeploy.cli.runlog import RunLog, write_private
 from sipdeploy.diagnostics import Diagnostic, Source, Span
-from sipdeploy.runlog import RunLog, write_private
-from sipdeploy.steps import Event
+from sipdeploy.transaction.reports import Report
+from sipdeploy.transaction.steps import Event
 
 SECRET = "5f4dcc3b5aa765d61d8327deb882cf99"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from sipdeploy.diagnostics import HIDDEN
-from sipdeploy.secret import PasswordSource, Secret, credentials, ha1, hider
+from sipdeploy.inventory.secret import PasswordSource, Secret, credentials, ha1, hider
 
 SECRET = Secret("hunter2")
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from sipdeploy.service import Gate, Standing
+from sipdeploy.inventory.site import Versions, load_site
 from sipdeploy.services import asterisk, file_set, firewall, user_database
-from sipdeploy.site import Versions, load_site
+from sipdeploy.services.service import Gate, Standing
 
 MODES = ("kamailio", "asterisk")
 VERSIONS = Versions.model_construct(kamailio="6.1.5", asterisk="22.10.1")

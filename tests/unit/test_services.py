@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sipdeploy.service import LOOPBACK, Standing, parse_version
+from sipdeploy.inventory.site import Versions, load_site
 from sipdeploy.services import SERVICES, asterisk, certbot, file_set, kamailio, user_database
-from sipdeploy.site import Versions, load_site
+from sipdeploy.services.service import LOOPBACK, Standing, parse_version
 
 SAMPLES = Path(__file__).parent.parent / "golden" / "kamailio-c"
 PASSWORD = "correct-horse-battery"

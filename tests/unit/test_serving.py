@@ -5,9 +5,9 @@ import datetime as dt
 import pytest
 from test_acme import DOMAIN, NOW, site
 
-from sipdeploy import serving
-from sipdeploy.certificates import Certificate
-from sipdeploy.serving import Outcome, Serving
+from sipdeploy.cli import serving
+from sipdeploy.cli.serving import Outcome, Serving
+from sipdeploy.services.certificates import Certificate
 
 
 def certificate(days=60, **more):

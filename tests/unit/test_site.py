@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sipdeploy.diagnostics import full, has_errors
+from sipdeploy.inventory.site import is_secret, load_site, source
 from sipdeploy.lint import lint_inventory
-from sipdeploy.site import is_secret, load_site, source
 
 SMALLEST = """\
 domain: sip.example.com

@@ -6,11 +6,10 @@ import sys
 import paramiko
 import pytest
 
-from sipdeploy import ssh, ssh_problems
-from sipdeploy.errors import HostFailed
-from sipdeploy.known_hosts import Verdict, parse
-from sipdeploy.ssh import keys
-from sipdeploy.ssh_target import Wish, config_lines, parse_jump, resolve
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host import keys, ssh, ssh_problems
+from sipdeploy.host.known_hosts import Verdict, parse
+from sipdeploy.host.ssh_target import Wish, config_lines, parse_jump, resolve
 
 
 @pytest.fixture
@@ -163,7 +162,7 @@ def test_keys_that_cannot_be_used_are_listed(resolved, tmp_path, monkeypatch):
 def test_a_match_exec_works_though_its_library_is_read_late():
     """In a process of its own, in which nothing else has imported it."""
     program = (
-        "import sys, sipdeploy.ssh, paramiko\n"
+        "import sys, sipdeploy.host.ssh, paramiko\n"
         "assert 'asyncio' not in sys.modules\n"
         "config = paramiko.SSHConfig.from_text('Match exec \"true\"\\n  User late\\n')\n"
         "assert config.lookup('x')['user'] == 'late'\n"

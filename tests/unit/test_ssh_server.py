@@ -8,9 +8,9 @@ import paramiko
 import pytest
 from ssh_server import Door, Server, announce
 
-from sipdeploy.errors import HostFailed
-from sipdeploy.ssh import SSHHost, target_of
-from sipdeploy.ssh_target import Wish
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host.ssh import SSHHost, target_of
+from sipdeploy.host.ssh_target import Wish
 
 
 @pytest.fixture

@@ -14,20 +14,20 @@ import pytest
 from fakes import BreakingHost, FakeHost
 from hosts_facts import recorded
 
-from sipdeploy import steps
 from sipdeploy.answers import Managed
-from sipdeploy.candidate import titles
 from sipdeploy.diagnostics import has_errors
-from sipdeploy.errors import HostFailed, RollbackFailed
-from sipdeploy.hosts import LocalHost, Result, run_script
+from sipdeploy.diagnostics.errors import HostFailed, RollbackFailed
+from sipdeploy.host import LocalHost, Result, run_script
 from sipdeploy.plan import Change, make_plan
 from sipdeploy.plan.desired import Desired, MadeFile
-from sipdeploy.release import Signature, dump
-from sipdeploy.render import ManagedFile
-from sipdeploy.service import Check, Directory, Verdict
 from sipdeploy.services import SERVICES
-from sipdeploy.steps import Confirm, Course, Lock, Packages, Stage, Swap, Turn, validate
-from sipdeploy.steps.packages import complaints
+from sipdeploy.services.render import ManagedFile
+from sipdeploy.services.service import Check, Directory, Verdict
+from sipdeploy.transaction import steps, validate
+from sipdeploy.transaction.candidate import titles
+from sipdeploy.transaction.packages import complaints
+from sipdeploy.transaction.release import Signature, dump
+from sipdeploy.transaction.steps import Confirm, Course, Lock, Packages, Stage, Swap, Turn
 
 ME = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
 
@@ -524,7 +524,9 @@ def test_old_facts_get_no_lock(world, host, say):
 
 
 def test_an_unknown_owner_is_told_before_anything(world, host, say, monkeypatch):
-    monkeypatch.setattr("sipdeploy.candidate.table", lambda _: b"no-such-user:no-such-group\n")
+    monkeypatch.setattr(
+        "sipdeploy.transaction.candidate.table", lambda _: b"no-such-user:no-such-group\n"
+    )
     with pytest.raises(HostFailed, match="cannot be staged") as failed:
         run_steps(host, world.steps(), say)
     assert "no user no-such-user" in failed.value.diagnostics[0].notes[0]

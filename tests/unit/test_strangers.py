@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from sipdeploy import git, reading
 from sipdeploy.__main__ import main
 from sipdeploy.diagnostics import FORMATS, Diagnostic, Source, Span, full
-from sipdeploy.places import Document
-from sipdeploy.secret import PasswordSource
-from sipdeploy.site import Site, load_site
-from sipdeploy.verdicts import _models
+from sipdeploy.inventory import reading
+from sipdeploy.inventory.places import Document
+from sipdeploy.inventory.secret import PasswordSource
+from sipdeploy.inventory.site import Site, load_site
+from sipdeploy.inventory.verdicts import _models
+from sipdeploy.lint import git
 
 HEAD = "domain: sip.example.com\nemail: a@b.example\nhosts: {sip1: {address: 203.0.113.10}}\n"
 GOOD = "fmK4tXw9Rd2zHq7pVb3n"
@@ -338,8 +339,8 @@ def test_an_inventory_of_ones_own_may_come_from_a_pipe(site):
 
 @pytest.mark.parametrize("key", ["certificate", "private_key", "ca_bundle", "dns_credentials"])
 def test_no_file_of_tls_holds_a_plan_up(site, key):
-    from sipdeploy import certificates  # noqa: PLC0415
-    from sipdeploy.errors import InvalidFiles  # noqa: PLC0415
+    from sipdeploy.diagnostics.errors import InvalidFiles  # noqa: PLC0415
+    from sipdeploy.services import certificates  # noqa: PLC0415
 
     os.mkfifo(site / "trap")
     lines = {
@@ -535,7 +536,7 @@ def test_what_looks_like_a_password_is_hidden_as_before():
 
 
 def test_an_inventory_of_too_many_values_is_refused(monkeypatch):
-    from sipdeploy import document  # noqa: PLC0415
+    from sipdeploy.inventory import document  # noqa: PLC0415
 
     monkeypatch.setattr(document, "_MOST_EVENTS", 50)
     _, (problem,) = document.parse("x: [" + "a, " * 60 + "]\n", "other")
@@ -548,7 +549,7 @@ STARTS = {
     *("subprocess.getoutput", "subprocess.getstatusoutput", "os.system", "os.popen", "os.fork"),
     *("os.startfile", "pty.spawn", "pty.fork", "paramiko.ProxyCommand", "os.forkpty"),
 }
-PACKAGE = Path(git.__file__).parent
+PACKAGE = Path(git.__file__).parent.parent
 DOCS = PACKAGE.parent / "docs/security.md"
 
 
@@ -597,13 +598,20 @@ def test_every_file_that_an_inventory_can_name_is_in_the_docs():
     assert set(lines(Site)) == written
 
 
-READERS = {"reading.py", "ssh_target.py", "known_hosts.py", "init.py", "hosts.py", "cli/work.py"}
+READERS = {
+    "inventory/reading.py",
+    "host/__init__.py",
+    "host/known_hosts.py",
+    "host/ssh_target.py",
+    "editing/init.py",
+    "cli/work.py",
+}
 
 
 def test_files_are_opened_in_one_place():
     """Those left read files of ours or of the user: ~/.ssh, templates, /proc, a plan."""
     ways = ("read_text", "read_bytes", "open", "os.open", "fdopen")
     found = {path for path, name in calls() if name in ways or name.split(".")[-1] in ways}
-    writers = {"files.py", "runlog.py", "output.py", "__main__.py"}
-    in_memory = {"release.py", "candidate.py"}  # tarfile.open of bytes
-    assert found <= READERS | writers | in_memory | {"apply/holder.py"}
+    writers = {"inventory/files.py", "cli/runlog.py", "cli/output.py", "__main__.py"}
+    in_memory = {"transaction/release.py", "transaction/candidate.py"}  # tarfile.open of bytes
+    assert found <= READERS | writers | in_memory | {"transaction/holder.py"}

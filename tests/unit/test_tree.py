@@ -1,8 +1,8 @@
 import pytest
 
-from sipdeploy import tree
-from sipdeploy.errors import InvalidFiles, WrongUsage
-from sipdeploy.render import FileSet, ManagedFile
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy.services import tree
+from sipdeploy.services.render import FileSet, ManagedFile
 
 
 def file(path, content=b"x", mode=0o640):

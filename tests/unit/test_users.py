@@ -8,19 +8,21 @@ import pytest
 import yaml
 from fakes import FakeHost
 
-from sipdeploy import files, hosts, inventory
+from sipdeploy import host as hosts
+from sipdeploy import inventory
 from sipdeploy.__main__ import main
 from sipdeploy.diagnostics import HIDDEN
-from sipdeploy.errors import HostFailed, InvalidFiles
-from sipdeploy.hosts import Result
+from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles
+from sipdeploy.editing import draft, settings, tables
+from sipdeploy.host import Result
+from sipdeploy.inventory import files
+from sipdeploy.inventory.secret import Secret
+from sipdeploy.inventory.site import User, load_site
 from sipdeploy.plan.desired import Probe
 from sipdeploy.plan.text import _diff
-from sipdeploy.secret import Secret
-from sipdeploy.service import Port
+from sipdeploy.proof.register import Register, spread
 from sipdeploy.services import kamailio
-from sipdeploy.site import User, load_site
-from sipdeploy.steps.register import Register, spread
-from sipdeploy.users import draft, settings, tables
+from sipdeploy.services.service import Port
 
 HEAD = """\
 # our site

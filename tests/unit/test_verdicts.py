@@ -1,7 +1,7 @@
 import pytest
 
-from sipdeploy.site import load_site
-from sipdeploy.verdicts import plain_path
+from sipdeploy.inventory.site import load_site
+from sipdeploy.inventory.verdicts import plain_path
 
 HEAD = "domain: a.example\nemail: a@a.example\nhosts: {h: {address: 203.0.113.10}}\n"
 

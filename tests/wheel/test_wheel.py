@@ -36,7 +36,7 @@ def test_a_wheel_renders_outside_of_the_checkout(tmp_path):
     run(*sipdeploy, "lint", cwd=tmp_path / "pbx", **where)
     listing = run(*sipdeploy, "render", cwd=tmp_path / "pbx", **where)
     assert "etc/kamailio/kamailio.cfg" in listing
-    scripts = (tmp_path / "site" / "sipdeploy" / "scripts").glob("*.sh")
+    scripts = (tmp_path / "site" / "sipdeploy" / "host" / "scripts").glob("*.sh")
     assert {path.name for path in scripts} == {
-        path.name for path in (ROOT / "sipdeploy" / "scripts").glob("*.sh")
+        path.name for path in (ROOT / "sipdeploy" / "host" / "scripts").glob("*.sh")
     }

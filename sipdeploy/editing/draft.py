@@ -1,0 +1,286 @@
+"""A change of users, worked out in memory: both files as they would be, and the site that follows.
+
+Nothing is written before `commit`, and then all of it or none.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sipdeploy import lint
+from sipdeploy.diagnostics import Diagnostic, Span, has_errors
+from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.editing import edit, problems
+from sipdeploy.editing.vault import MODE, Vault, open_vault
+from sipdeploy.inventory import Inventory, document, files, site
+from sipdeploy.inventory.paths import expanded
+from sipdeploy.inventory.secret import PasswordSource, Secret
+from sipdeploy.inventory.site import Site, User
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from sipdeploy.inventory.document import Document
+    from sipdeploy.inventory.files import TextFile
+
+    Change = Callable[[Document], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An inventory and its passwords, before and after. `passwords` are the new ones alone."""
+
+    path: Path
+    file: TextFile
+    before: Inventory
+    after: Inventory
+    vault: Vault
+    vault_text: str = field(repr=False)
+    others: tuple[tuple[TextFile, str], ...] = field(default=(), repr=False)
+    passwords: Mapping[str, Secret] = field(default_factory=dict)
+    drops: bool = False  # passwords are taken out of the vault: after the inventory, then
+
+    def differences(self) -> str:
+        """What would change in the inventory, as a unified diff without passwords."""
+        old, new = _masked(self.before), _masked(self.after)
+        name = str(self.path)
+        return "\n".join(difflib.unified_diff(old, new, name, name, lineterm="", n=2))
+
+    @property
+    def told(self) -> str:
+        """What would change beside the inventory, in a line."""
+        number = len(self.passwords)
+        many = f"{number} new passwords" if number > 1 else "a new password"
+        if self.vault_text == self.vault.text:
+            return "no password changes in what is kept beside it" if not number else many
+        return f"{self.vault.name}: {many if number else 'passwords are taken out'}"
+
+    def commit(self) -> None:
+        """Write it. InvalidFiles when it cannot be, or somebody else was faster.
+
+        A password without a user does no harm, a user without a password does: so new passwords
+        are written before the inventory, and old ones are taken away after it.
+        """
+        changes: list[tuple[TextFile, str]] = [*self.others]
+        if self.after.document.text != self.before.document.text:
+            changes.append((self.file, self.after.document.text))
+        has_new_text = self.vault_text != self.vault.text
+        if has_new_text and self.vault.file is not None:
+            changes.insert(len(changes) if self.drops else 0, (self.vault.file, self.vault_text))
+        try:
+            if has_new_text and not self.drops:
+                self.vault.store(self.vault_text)
+            files.replace_all(changes)
+        except files.ChangedError as failure:
+            raise problems.changed(str(failure)) from failure
+        except OSError as failure:
+            raise problems.not_written(failure) from failure
+        if has_new_text and self.drops:
+            self.vault.store(self.vault_text)
+
+
+def _masked(inventory: Inventory) -> list[str]:
+    """The lines of an inventory as they may be shown."""
+    source = site.source(inventory.document)
+    path = inventory.document.path
+    excerpts = (
+        source.excerpt(Span(path=path, line=number, column=1))
+        for number in range(1, len(source.lines) + 1)
+    )
+    return [found[0] for found in excerpts if found]
+
+
+def begin(path: Path) -> Draft:
+    """Read everything that a change of users needs; InvalidFiles with all that is wrong with it.
+
+    The site is linted too: with passwords in git, for one, no new one is made.
+    """
+    try:
+        file = files.read(path, 0o644)
+    except OSError as failure:
+        raise problems.not_written(failure) from failure
+    if file.raw is None:
+        raise InvalidFiles(document.read(path)[1])
+    text, unreadable = document.decode(file.raw, str(path))
+    if text is None:
+        raise InvalidFiles(unreadable)
+    found, wrong, parsed = lint.lint_inventory(text, str(path), is_trusted=True)
+    if found is None or has_errors(wrong):
+        errors = [problem for problem in wrong if problem.severity == "error"]
+        raise InvalidFiles(errors, sources={str(path): site.source(parsed)})
+    inventory = Inventory(path=path, site=found, document=parsed)
+    vault = open_vault(found, inventory.directory)
+    return Draft(
+        path=path, file=file, before=inventory, after=inventory, vault=vault, vault_text=vault.text
+    )
+
+
+def add(draft: Draft, users: Mapping[str, User], passwords: Mapping[str, Secret]) -> Draft:
+    """Add users whose numbers are free; every password of `passwords` goes to the vault."""
+    wrong = [*_taken(draft, users)]
+    if wrong:
+        raise InvalidFiles(wrong, sources=draft.before.sources)
+    _require_store(draft, users)
+    entries = {number: _entry(user) for number, user in users.items()}
+    wanted = {**draft.before.site.users, **users}
+    advice = [f"`{edit.flow(number, entry)}`" for number, entry in entries.items()]
+    return _with_inventory(
+        replace(
+            draft,
+            vault_text=draft.vault.changed({n: p.reveal() for n, p in passwords.items()}),
+            passwords=passwords,
+        ),
+        lambda parsed: edit.with_entries(parsed, "users", entries),
+        (wanted, advice),
+    )
+
+
+def _taken(draft: Draft, users: Mapping[str, User]) -> Iterator[Diagnostic]:
+    known, parsed = draft.before.site, draft.before.document
+    for number in users:
+        if number in known.users:
+            span = parsed.key_span(("users", number))
+            yield problems.taken(number, known.users[number].name, span)
+        if number in known.services:
+            message = f"`{number}` is a service already ({known.services[number].kind})"
+            span = parsed.key_span(("services", number))
+            yield problems.told("SD216", message, "take another number", span)
+
+
+def _entry(user: User) -> dict[str, edit.Scalar]:
+    """What stands in the inventory: what is not the default."""
+    fields: dict[str, edit.Scalar] = {}
+    if user.name:
+        fields["name"] = user.name
+    if user.voicemail:
+        fields["voicemail"] = True
+    if user.max_contacts != User().max_contacts:
+        fields["max_contacts"] = user.max_contacts
+    return fields
+
+
+def remove(draft: Draft, numbers: Sequence[str]) -> Draft:
+    """Remove users and what the vault has of them."""
+    require_known(draft, numbers)
+    wanted = {n: user for n, user in draft.before.site.users.items() if n not in numbers}
+    is_writable = draft.vault.command is None or draft.vault.command.store is not None
+    return _with_inventory(
+        replace(
+            draft,
+            vault_text=draft.vault.changed({}, numbers) if is_writable else draft.vault.text,
+            drops=True,
+        ),
+        lambda parsed: edit.without_entries(parsed, "users", numbers),
+        (wanted, [f"delete the entry of `{number}`" for number in numbers]),
+    )
+
+
+def set_passwords(draft: Draft, passwords: Mapping[str, Secret]) -> Draft:
+    """Put other passwords where those of the users are: inventory, vault, or a file of their own.
+
+    InvalidFiles (SD706) tells every user whose password comes from a variable or a command.
+    """
+    require_known(draft, passwords)
+    users = draft.before.site.users
+    inline = {n: p for n, p in passwords.items() if isinstance(users[n].password, Secret)}
+    own = {n: p for n, p in passwords.items() if isinstance(users[n].password, PasswordSource)}
+    shared = {n: p for n, p in passwords.items() if users[n].password is None}
+    wrong = [_no_place(draft, n) for n in own if _source(users[n]).file is None]
+    if wrong:
+        raise InvalidFiles(wrong, sources=draft.before.sources)
+    _require_store(draft, shared)
+    wanted = {
+        number: user.model_copy(update={"password": inline[number]}) if number in inline else user
+        for number, user in users.items()
+    }
+    paths: dict[document.Path, str] = {
+        ("users", n, "password"): p.reveal() for n, p in inline.items()
+    }
+    return _with_inventory(
+        replace(
+            draft,
+            vault_text=draft.vault.changed({n: p.reveal() for n, p in shared.items()}),
+            others=tuple(_password_file(draft, users[n], p) for n, p in own.items()),
+            passwords=passwords,
+        ),
+        lambda parsed: edit.with_values(parsed, paths),
+        (wanted, ["the passwords in it are to be replaced"]),
+    )
+
+
+def _source(user: User) -> PasswordSource:
+    return user.password if isinstance(user.password, PasswordSource) else PasswordSource()
+
+
+def _no_place(draft: Draft, number: str) -> Diagnostic:
+    source = _source(draft.before.site.users[number])
+    where = f"the variable `{source.env}`" if source.env else "a command"
+    return problems.told(
+        "SD706",
+        f"the password of `{number}` comes from {where}",
+        "change it there, then `sipdeploy apply`",
+        draft.before.document.value_span(("users", number, "password")),
+    )
+
+
+def _password_file(draft: Draft, user: User, password: Secret) -> tuple[TextFile, str]:
+    """The file of one password, of which the first line is it, with another first line."""
+    path = draft.before.directory / expanded(str(_source(user).file))
+    try:
+        file = files.read(path, MODE)
+        old = (file.raw or b"").decode()
+    except (OSError, UnicodeDecodeError) as failure:
+        message = f"cannot read `{path}`"
+        raise InvalidFiles([problems.told("SD705", message)]) from failure
+    _, ending, rest = old.partition("\n")
+    return file, f"{password.reveal()}{ending or chr(10)}{rest}"
+
+
+def require_known(draft: Draft, numbers: Iterable[str]) -> None:
+    """InvalidFiles (SD702) tells every number that is not a user."""
+    known = list(draft.before.site.users)
+    unknown = [number for number in numbers if number not in draft.before.site.users]
+    if unknown:
+        near = {n: difflib.get_close_matches(n, known, n=1, cutoff=0.7) for n in unknown}
+        raise InvalidFiles([problems.unknown(number, near[number]) for number in unknown])
+
+
+def _require_store(draft: Draft, numbers: Iterable[str]) -> None:
+    command = draft.vault.command
+    if command is None or command.store is not None or not list(numbers):
+        return
+    raise InvalidFiles(
+        [
+            problems.told(
+                "SD706",
+                "passwords come from `secrets.command`, and nothing says how to put one there",
+                "write `secrets: {command: ..., store: ...}`: `store` gets the whole on standard"
+                " input, such as `age -e -r age1... -o secrets.age`",
+                draft.before.document.value_span(("secrets",)),
+            )
+        ],
+        sources=draft.before.sources,
+    )
+
+
+def _with_inventory(
+    draft: Draft, change: Change, expected: tuple[Mapping[str, User], Sequence[str]]
+) -> Draft:
+    """Edit the inventory, and let nothing pass but exactly what was meant.
+
+    `expected` are the users that it has to hold then, and what to do by hand where that fails.
+    """
+    wanted, advice = expected
+    before = draft.before
+    try:
+        text = change(before.document)
+    except edit.NotEditable as failure:
+        raise problems.not_editable(draft.path, str(failure), advice) from failure
+    found, wrong, parsed = site.load_site(text, str(draft.path))
+    meant: Site = before.site.model_copy(update={"users": dict(wanted)})
+    if found != meant or found is None or list(found.users) != list(wanted) or has_errors(wrong):
+        raise problems.not_editable(draft.path, "an edit would change more than that", advice)
+    return replace(draft, after=Inventory(path=draft.path, site=found, document=parsed))

@@ -1,0 +1,263 @@
+"""Edits of YAML text in place: an entry more, an entry less, another value. No other byte changes.
+
+Pure. Works at the places that a document keeps, in block and in flow style, and takes the style of
+the neighbours. What it gives is to be read again before it is used: it knows no YAML itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sipdeploy.editing.page import Change, NotEditable, Page
+from sipdeploy.inventory.document import parse
+
+__all__ = [
+    "Entry",
+    "NotEditable",
+    "Scalar",
+    "flow",
+    "quoted",
+    "scalar",
+    "with_entries",
+    "with_values",
+    "without_entries",
+]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from sipdeploy.inventory.places import Document, Path
+
+Scalar = str | bool | int
+Entry = Scalar | dict[str, Scalar]
+
+# A text that means itself without quotes, in block and in flow style, to every reader of YAML.
+_PLAIN = re.compile(r"[^\W\d_](?:[\w.' -]*[\w.])?")
+_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+_NOT_YAML = re.compile("[\ufffe\uffff]")
+_INDENT = 2
+
+
+def with_entries(
+    document: Document, section: str, entries: Mapping[str, Entry], *, quote: str = ""
+) -> str:
+    """Give the text with entries added to the mapping at the key `section`, behind its last one.
+
+    `quote` stands around keys where no neighbour shows how they are written.
+    """
+    page = Page(document)
+    present = page.data.get(section)
+    if (section,) not in document.marks:
+        return page.changed(page.section(section, _Style(quote).lines(entries, _INDENT)))
+    if not present:
+        return page.changed(_into_empty(page, section, entries, _Style(quote)))
+    style = _style(page, section)
+    if page.is_flow((section,)):
+        return page.changed(_into_flow(page, section, entries, style))
+    return page.changed([_into_block(page, section, entries, style)])
+
+
+def without_entries(document: Document, section: str, keys: Iterable[str]) -> str:
+    """Give the text without those entries of the mapping at the key `section`.
+
+    What stands in their lines goes with them, and so do comments that are indented below them.
+    """
+    wanted = list(keys)
+    page = Page(document)
+    if not page.is_flow((section,)):
+        return page.changed([_block_lines(page, (section, key)) for key in wanted])
+    for key in wanted:  # one by one: each takes a comma of its neighbours with it
+        page = Page(parse(page.changed(_from_flow(page, section, key)), document.path)[0])
+    return page.text
+
+
+def with_values(document: Document, values: Mapping[Path, str]) -> str:
+    """Give the text with other texts, in double quotes, as the values at those paths."""
+    page = Page(document)
+    return page.changed(
+        [Change(*page.value(path), quoted(value)) for path, value in values.items()]
+    )
+
+
+def quoted(text: str) -> str:
+    """Write a text in double quotes; JSON strings are YAML, but for two characters."""
+    written = json.dumps(text, ensure_ascii=False)
+    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04X}", written)
+
+
+def scalar(value: Scalar) -> str:
+    """Write a value as YAML has it: in quotes, unless it is a plain word."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
+        return str(value)
+    return quoted(value)
+
+
+def flow(key: str, entry: Entry) -> str:
+    """Write one entry in a line, as an example of it."""
+    return _Style().flow(key, entry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How entries are written: quotes around keys, and fields below them or in braces."""
+
+    quote: str = ""
+    field_quote: str = ""
+    field_indent: int = 0  # 0: in braces
+    padding: str = ""  # inside of the braces
+
+    def key(self, key: str) -> str:
+        return f"{self.quote}{key}{self.quote}"
+
+    def field(self, name: str, value: Scalar) -> str:
+        # Quoted keys: the file is JSON, or wants to look like it.
+        is_text = bool(self.field_quote) and isinstance(value, str)
+        return f"{self.field_quote}{name}{self.field_quote}: " + (
+            quoted(str(value)) if is_text else scalar(value)
+        )
+
+    def flow(self, key: str, entry: Entry) -> str:
+        if not isinstance(entry, dict):
+            return f"{self.key(key)}: {quoted(str(entry))}"
+        fields = ", ".join(self.field(name, value) for name, value in entry.items())
+        pad = self.padding if fields else ""
+        return f"{self.key(key)}: {{{pad}{fields}{pad}}}"
+
+    def lines(self, entries: Mapping[str, Entry], indent: int) -> list[str]:
+        return [line for row in entries.items() for line in self._entry(*row, " " * indent)]
+
+    def _entry(self, key: str, entry: Entry, indent: str) -> Iterator[str]:
+        if not self.field_indent or not isinstance(entry, dict) or not entry:
+            yield indent + self.flow(key, entry)
+            return
+        yield f"{indent}{self.key(key)}:"
+        for name, value in entry.items():
+            yield " " * self.field_indent + self.field(name, value)
+
+
+def _quote(page: Page, path: Path) -> str:
+    letter = page.text[page.key(path)]
+    return letter if letter in "\"'" else ""
+
+
+def _style(page: Page, section: str) -> _Style:
+    """The style of the last entry, and of the last that has fields."""
+    entries = page.data[section]
+    quote = _quote(page, (section, next(reversed(entries))))
+    model = next((key for key in reversed(entries) if isinstance(entries[key], dict)), None)
+    fields = entries[model] if model is not None else None
+    if model is None or not fields:
+        return _Style(quote, quote if _quote(page, (section,)) else "")
+    path = (section, model, next(iter(fields)))
+    field_quote = _quote(page, path)
+    if page.is_flow((section, model)):
+        opened = page.value((section, model))[0] + 1
+        return _Style(quote, field_quote, padding=" " if page.text[opened] == " " else "")
+    column = page.marks[path][1]
+    return _Style(quote, field_quote, field_indent=column - 1)
+
+
+def _into_empty(
+    page: Page, section: str, entries: Mapping[str, Entry], style: _Style
+) -> list[Change]:
+    """Fill a section that holds nothing: no value at all, `~`, or empty braces."""
+    start, end = page.value((section,))
+    key, key_end = page.key((section,)), page.key_end((section,))
+    is_plain = page.is_first(key) and page.line(key) == page.line(end)
+    if is_plain and not page.is_in_braces and (rest := page.rest(end)) and not rest[1]:
+        colon = page.text.index(":", key_end) + 1
+        gone = [Change(colon, end, "")] if end > start else []
+        indent = page.marks[(section,)][1] - 1 + _INDENT
+        return [*gone, page.after(page.line(key), style.lines(entries, indent))]
+    quote = _quote(page, (section,)) or style.quote
+    style = _Style(quote, _quote(page, (section,)))
+    inside = ", ".join(style.flow(*row) for row in entries.items())
+    if page.text[start : start + 1] == "{":
+        return [Change(start + 1, start + 1, inside)]
+    return [Change(start, end, f"{'' if end > start else ' '}{{{inside}}}")]
+
+
+def _into_block(page: Page, section: str, entries: Mapping[str, Entry], style: _Style) -> Change:
+    last = (section, next(reversed(page.data[section])))
+    key, end = page.key(last), page.end(last)
+    rest = page.rest(end)
+    if not page.is_first(key) or rest is None or rest[1]:
+        raise NotEditable(f"`{last[1]}` is not written as `NUMBER: ...` on lines of its own")
+    indent = page.marks[last][1] - 1
+    line = page.comments(page.line(end), indent)
+    return page.after(line, style.lines(entries, indent))
+
+
+def _into_flow(
+    page: Page, section: str, entries: Mapping[str, Entry], style: _Style
+) -> list[Change]:
+    last = (section, next(reversed(page.data[section])))
+    key, end = page.key(last), page.end(last)
+    written = [style.flow(*row) for row in entries.items()]
+    rest = page.rest(end)
+    if not page.is_first(key) or rest is None:
+        return [Change(end, end, "".join(f", {each}" for each in written))]
+    # On lines of their own: so are the new ones, and the last has a comma if it had one before.
+    indent = page.text[page.starts[page.line(key)] : key]
+    lines = [f"{indent}{each}," for each in written]
+    lines[-1] = lines[-1] if rest[1] else lines[-1][:-1]
+    comma = [] if rest[1] else [Change(end, end, ",")]
+    return [*comma, page.after(page.line(end), lines)]
+
+
+def _block_lines(page: Page, path: Path) -> Change:
+    """The lines of an entry, and comments below it that are indented further than its key."""
+    key, end = page.key(path), page.end(path)
+    rest = page.rest(end)
+    if not page.is_first(key) or rest is None or rest[1]:
+        raise NotEditable(f"`{path[-1]}` is not written as `NUMBER: ...` on lines of its own")
+    last = page.comments(page.line(end), page.marks[path][1])
+    stop = page.starts[last + 1] if last + 1 < len(page.starts) else len(page.text)
+    return Change(page.starts[page.line(key)], stop, "")
+
+
+def _from_flow(page: Page, section: str, key: str) -> list[Change]:
+    keys = list(page.data[section])
+    place = keys.index(key)
+    start, end = page.key((section, key)), page.end((section, key))
+    is_last = place + 1 == len(keys)
+    limit = page.value((section,))[1] - 1 if is_last else page.key((section, keys[place + 1]))
+    comma = _comma(page, end, limit)
+    stop = end if comma is None else comma + 1
+    is_alone = page.is_first(start) and page.line(start) > page.line(page.value((section,))[0])
+    rest = page.rest(stop) if is_alone else None
+    if rest is not None and page.line(stop) + 1 < len(page.starts):
+        before = _comma_before(page, section, key) if comma is None else []
+        whole = Change(page.starts[page.line(start)], page.starts[page.line(stop) + 1], "")
+        return [*before, whole]
+    if not is_last:  # up to the next one, if that is in the same line
+        return [Change(start, limit if page.line(limit) == page.line(start) else stop, "")]
+    before = _comma_before(page, section, key)
+    if before and not page.text[before[0].end : start].strip(" "):
+        return [Change(before[0].start, end, "")]
+    return [*before, Change(start, end if before else stop, "")]
+
+
+def _comma_before(page: Page, section: str, key: str) -> list[Change]:
+    """Take the comma away that stands between an entry and the one before it, if any does."""
+    keys = list(page.data[section])
+    place = keys.index(key)
+    if not place:
+        return []
+    found = _comma(page, page.end((section, keys[place - 1])), page.key((section, key)))
+    return [] if found is None else [Change(found, found + 1, "")]
+
+
+def _comma(page: Page, start: int, stop: int) -> int | None:
+    """The comma between two entries; those in comments do not count."""
+    place = start
+    while place < stop:
+        if page.text[place] == ",":
+            return place
+        place = page.ends[page.line(place)] if page.text[place] == "#" else place + 1
+    return None

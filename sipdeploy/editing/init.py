@@ -1,0 +1,174 @@
+"""Begins a site: inventory, passwords, and what git, CI and editors want beside them.
+
+Never overwrites what is there; in a directory with an inventory it only adds what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from string import Template
+from typing import TYPE_CHECKING
+
+from sipdeploy import inventory
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy.editing import vault
+from sipdeploy.inventory import fields
+from sipdeploy.inventory.files import replace_file
+from sipdeploy.inventory.paths import expanded
+from sipdeploy.services.render import template_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from sipdeploy.inventory import Inventory
+
+_CI = ".github/workflows"
+_JOB = ("sipdeploy.yml", "sipdeploy-requirements.txt")
+_SCHEMA = "inventory.schema.json"
+_PLAIN = re.compile(r"(?!null$)[A-Za-z][A-Za-z0-9._@-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What goes into a new inventory."""
+
+    domain: str = "sip.example.com"
+    email: str = "ops@example.com"
+    host: str = "sip1"
+    address: str = "203.0.113.10"
+
+
+def init(directory: Path, answers: Answers) -> list[str]:
+    """Write what is missing in `directory`; say for each file what was done, one line each.
+
+    Raises InvalidFiles when what is there has errors, or cannot be written; WrongUsage for an
+    answer that cannot stand in an inventory.
+    """
+    _check(answers)
+    path = directory / "inventory.yaml"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        made = [] if path.exists() else [_create(path, _first_inventory(answers), 0o644)]
+        loaded = inventory.load(path)
+        made += _secrets(loaded)
+        made += _gitignore(loaded)
+        made += _others(directory)
+    except OSError as failure:
+        reason = (failure.strerror or str(failure)).lower()
+        message = f"cannot write `{failure.filename}`: {reason}"
+        problem = Diagnostic(code="SD110", severity="error", message=message)
+        raise InvalidFiles([problem]) from failure
+    return made
+
+
+def _check(answers: Answers) -> None:
+    checks: Sequence[tuple[Callable[[str], str], str]] = (
+        (fields.domain, answers.domain),
+        (fields.email, answers.email),
+        (fields.host_name, answers.host),
+        (fields.address, answers.address),
+    )
+    problems = [problem for check, value in checks for problem in _problems(check, value)]
+    if problems:
+        raise WrongUsage(problems)
+
+
+def _problems(check: Callable[[str], str], value: str) -> Iterator[Diagnostic]:
+    try:
+        check(value)
+    except fields.Invalid as fault:
+        yield Diagnostic(
+            code=fault.code,
+            severity="error",
+            message=fault.message,
+            label=fault.label,
+            help=fault.advice,
+        )
+
+
+def _first_inventory(answers: Answers) -> str:
+    template = Template((template_directory() / "init" / "inventory.yaml").read_text("utf-8"))
+    return template.substitute(
+        domain=_quoted(answers.domain),
+        email=_quoted(answers.email),
+        host=_quoted(answers.host),
+        address=_quoted(answers.address),
+    )
+
+
+def _quoted(text: str) -> str:
+    """Write text as YAML has it: in quotes, unless it is a plain word. JSON strings are YAML."""
+    return text if _PLAIN.fullmatch(text) or re.fullmatch(r"[0-9.]+", text) else json.dumps(text)
+
+
+def _create(path: Path, text: str, mode: int) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, text.encode(), mode)
+    return f"{path}: created"
+
+
+def _secrets(loaded: Inventory) -> list[str]:
+    """Make the missing passwords; those that are there stay as they are, comments too."""
+    place, users = loaded.site.secrets, loaded.site.users
+    wanting = [number for number, user in users.items() if user.password is None]
+    if not isinstance(place, str) or not wanting:
+        return []
+    known = vault.open_vault(loaded.site, loaded.directory)
+    missing = {n: vault.new_password() for n in wanting if n not in known.passwords}
+    if not missing or known.file is None:
+        return []
+    known.file.place.parent.mkdir(parents=True, exist_ok=True)
+    is_new = known.file.raw is None
+    replace_file(known.file.place, known.changed(missing).encode(), vault.MODE)
+    made = (
+        f"{len(missing)} passwords"
+        if len(missing) > 1
+        else f"a password for {next(iter(missing))}"
+    )
+    return [f"{known.file.path}: {'created with' if is_new else 'added'} {made}"]
+
+
+def _gitignore(loaded: Inventory) -> list[str]:
+    """Have git ignore the secrets file, the credentials of the DNS, and the rendered trees."""
+    places = (loaded.site.secrets, loaded.site.tls.dns_credentials)
+    path = loaded.directory / ".gitignore"
+    if path.is_symlink():  # it leads to a file which is no list of ours, and lines are added to it
+        problem = f"`{path}` is a link"
+        raise InvalidFiles([Diagnostic(code="SD110", severity="error", message=problem)])
+    old = path.read_text("utf-8") if path.exists() else ""
+    wanted = [name for place in places if isinstance(place, str) for name in _inside(place)]
+    present = {line.strip().lstrip("/").rstrip("/") for line in old.splitlines()}
+    missing = [name for name in (*wanted, "rendered") if name not in present]
+    if not missing:
+        return []
+    gap = "\n" if old and not old.endswith("\n") else ""
+    lines = "".join(f"/{name}{'/' if name == 'rendered' else ''}\n" for name in missing)
+    replace_file(path, (old + gap + lines).encode(), 0o644)
+    return [f"{path}: {'added' if old else 'created with'} {', '.join(missing)}"]
+
+
+def _inside(place: str) -> list[str]:
+    """The place as git writes it, without `.` and `..`; nothing when it is elsewhere."""
+    name = os.path.normpath(expanded(place))
+    is_elsewhere = name.startswith("/") or name.split("/", 1)[0] in (".", "..")
+    return [] if is_elsewhere else [name]
+
+
+def _others(directory: Path) -> Iterator[str]:
+    """Write the CI job, once, and the schema, which follows the version of sipdeploy."""
+    for name in _JOB:
+        place = directory / _CI / name
+        if not place.exists():
+            yield _create(place, (template_directory() / "init" / name).read_text("utf-8"), 0o644)
+    schema = directory / _SCHEMA
+    text = inventory.schema() + "\n"
+    if not schema.exists():
+        yield _create(schema, text, 0o644)
+    elif schema.read_text("utf-8") != text:
+        replace_file(schema, text.encode(), 0o644)
+        yield f"{schema}: updated"

@@ -1,0 +1,174 @@
+"""Users as tables: CSV in and out, and who is where for people and for machines. Pure."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sipdeploy.diagnostics import Diagnostic, Span, printable
+from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.editing import problems
+from sipdeploy.inventory import fields
+from sipdeploy.inventory.secret import Secret
+from sipdeploy.inventory.site import User
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sipdeploy.inventory.site import Site
+
+COLUMNS = ("number", "name", "voicemail", "max_contacts", "password")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """One phone of a user: where it registered from, when last, and what it calls itself."""
+
+    host: str
+    source: str
+    registered: int  # seconds since 1970; a phone does it anew every few minutes
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """What hosts tell of a user. No `messages` where no host was asked."""
+
+    contacts: tuple[Contact, ...] = ()
+    messages: int | None = None
+
+
+def read_csv(text: str, path: str) -> dict[str, tuple[User, Secret | None]]:
+    """Read users, by number; a user without a password is to get a new one.
+
+    The first line names the columns: `number`, and any of the others. InvalidFiles tells every
+    line that is no user (SD707), none of them shown, for a password may be in it.
+    """
+    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    wrong: list[Diagnostic] = []
+    found: dict[str, tuple[User, Secret | None]] = {}
+    try:
+        wrong += _columns(reader.fieldnames or (), path)
+        for row in reader if not wrong else ():
+            span = Span(path=path, line=reader.line_num, column=1)
+            faults = [*_faults(row, found)]
+            wrong += [problems.told("SD707", fault, "", span) for fault in faults]
+            if not faults:
+                found[row["number"].strip()] = _user(row)
+    except csv.Error as failure:
+        span = Span(path=path, line=reader.line_num, column=1)
+        wrong.append(problems.told("SD707", f"this is not CSV: {failure}", "", span))
+    if wrong:
+        raise InvalidFiles(wrong)
+    return found
+
+
+def _columns(names: Sequence[str], path: str) -> Iterator[Diagnostic]:
+    span = Span(path=path, line=1, column=1)
+    advice = f"the first line names the columns: {','.join(COLUMNS)}"
+    if "number" not in names:
+        yield problems.told("SD707", "there is no column `number`", advice, span)
+    for name in names:
+        if name not in COLUMNS:
+            yield problems.told("SD707", f"`{name[:40]}` is not a column", advice, span)
+
+
+def _faults(row: Mapping[str, str], found: Mapping[str, object]) -> Iterator[str]:
+    """What is wrong with a line, without showing more of it than its number."""
+    if None in row or None in row.values():
+        yield "the line has more or fewer columns than the first one"
+        return
+    number = row["number"].strip()
+    checks = (
+        (fields.user_number, number),
+        (fields.name, row.get("name", "").strip()),
+        (fields.boolean, row.get("voicemail", "").strip() or "no"),
+        (fields.whole(1, 100), row.get("max_contacts", "").strip() or "5"),
+    )
+    for check, value in checks:
+        try:
+            check(value)
+        except fields.Invalid as fault:
+            yield fault.message
+    if fields.CONTROL.search(row.get("password", "")):
+        yield f"the password of `{number}` holds a control character"
+    if number in found:
+        yield f"`{number}` stands in an earlier line too"
+
+
+def _user(row: Mapping[str, str]) -> tuple[User, Secret | None]:
+    password = row.get("password", "")
+    user = User(
+        name=row.get("name", "").strip(),
+        voicemail=fields.boolean(row.get("voicemail", "").strip() or "no"),
+        max_contacts=int(row.get("max_contacts", "").strip() or User().max_contacts),
+    )
+    return user, Secret(password) if password else None
+
+
+def as_csv(site: Site, passwords: Mapping[str, Secret] | None = None) -> str:
+    """Give the users of a site as `read_csv` takes them; with passwords only where given."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS if passwords is not None else COLUMNS[:-1])
+    for number, user in site.users.items():
+        row = [number, user.name, "yes" if user.voicemail else "no", str(user.max_contacts)]
+        if passwords is not None:
+            row.append(passwords[number].reveal())
+        writer.writerow(row)
+    return out.getvalue()
+
+
+def as_text(site: Site, present: Mapping[str, Presence]) -> str:
+    """A table of the users; a line for each phone. `present` is empty where no host was asked."""
+    heads = ["NUMBER", "NAME", "VOICEMAIL"] + ["REGISTERED", "FROM", "DEVICE"] * bool(present)
+    rows = [heads]
+    for number, user in site.users.items():
+        here = present.get(number, Presence())
+        box = "-" if not user.voicemail else str(here.messages) if present else "yes"
+        first = [number, printable(user.name), box]
+        phones = [
+            [_time(c.registered), f"{c.source} on {c.host}", printable(c.device)]
+            for c in here.contacts
+        ]
+        rows.append([*first, *(phones[0] if phones else ["-", "", ""] if present else [])])
+        rows += [["", "", "", *phone] for phone in phones[1:]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _time(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def as_json(site: Site, present: Mapping[str, Presence]) -> str:
+    """The users for machines; without hosts asked, without what only hosts know."""
+    rows = []
+    for number, user in site.users.items():
+        row: dict[str, object] = {
+            "number": number,
+            "name": user.name,
+            "voicemail": user.voicemail,
+            "max_contacts": user.max_contacts,
+        }
+        if present:
+            here = present.get(number, Presence())
+            row["messages"] = here.messages
+            row["contacts"] = [
+                {
+                    "host": contact.host,
+                    "source": contact.source,
+                    "registered": _time(contact.registered),
+                    "device": contact.device,
+                }
+                for contact in here.contacts
+            ]
+        rows.append(row)
+    return json.dumps({"users": rows}, indent=2, ensure_ascii=False)

@@ -1,0 +1,72 @@
+"""From the entries of an inventory to hosts that run commands, also ahead of their need."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Self
+
+from sipdeploy.host import Host, LocalHost
+from sipdeploy.host.ssh import SSHHost, target_of
+from sipdeploy.host.ssh_target import Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sipdeploy.inventory.site import HostEntry
+
+
+def connect(name: str, entry: HostEntry) -> Host:
+    """Open the host of an inventory entry; HostFailed with what to type when it cannot be."""
+    if entry.is_local:
+        return LocalHost(name)
+    given = entry.model_fields_set  # what the inventory leaves out is ~/.ssh/config's to say
+    wish = Wish(
+        alias=entry.address,
+        user=entry.user if "user" in given else None,
+        port=entry.port if "port" in given else None,
+        identity_file=entry.identity_file,
+    )
+    return SSHHost(name, target_of(name, wish))
+
+
+class Ahead:
+    """Connections that are opened while there is other work to do: most of the time they wait.
+
+    A context, so that what nobody has taken is closed.
+    """
+
+    def __init__(self, entries: Iterable[tuple[str, HostEntry]]) -> None:
+        self._opened: dict[str, Host | BaseException] = {}
+        self._threads = {
+            name: threading.Thread(target=self._open, args=(name, entry), daemon=True)
+            for name, entry in entries
+        }
+
+    def __enter__(self) -> Self:
+        for thread in self._threads.values():
+            thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for thread in self._threads.values():
+            thread.join()
+        for opened in self._opened.values():
+            if not isinstance(opened, BaseException):
+                opened.close()
+
+    def take(self, name: str, entry: HostEntry) -> Host:
+        """As `connect`; the connection belongs to the caller. Once for each name."""
+        thread = self._threads.pop(name, None)
+        if thread is None:
+            return connect(name, entry)
+        thread.join()
+        opened = self._opened.pop(name)
+        if isinstance(opened, BaseException):
+            raise opened
+        return opened
+
+    def _open(self, name: str, entry: HostEntry) -> None:
+        try:
+            self._opened[name] = connect(name, entry)
+        except BaseException as failure:  # noqa: BLE001 - told to whoever takes it
+            self._opened[name] = failure

@@ -1,0 +1,139 @@
+"""Judges a host key by known_hosts files, as sshd(8) describes them; never writes one.
+
+Pure but for `read`: lines and a key in, a verdict with file and line out.
+"""
+
+import base64
+import binascii
+import fnmatch
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sipdeploy.inventory.paths import expanded
+
+SSH_PORT = 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of a known_hosts file."""
+
+    names: str
+    key_type: str
+    key: bytes
+    marker: str
+    file: str
+    line: int
+
+    @property
+    def place(self) -> str:
+        """`file:line`, to find it with an editor."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the files say of a key, and the entry that says it."""
+
+    state: Literal["known", "unknown", "changed", "revoked"]
+    entry: Entry | None = None
+
+
+def read(files: Iterable[str]) -> tuple[Entry, ...]:
+    """Every entry of the files that can be read; a missing file has none."""
+    found: list[Entry] = []
+    for file in files:
+        try:
+            text = expanded(file).read_text(errors="replace")
+        except OSError:
+            continue
+        found += parse(text, file)
+    return tuple(found)
+
+
+def parse(text: str, file: str) -> list[Entry]:
+    """Read the lines of one file; what is no entry is passed over, as OpenSSH does."""
+    numbered = enumerate(text.splitlines(), start=1)
+    entries = (_entry(line, file, number) for number, line in numbered)
+    return [entry for entry in entries if entry is not None]
+
+
+def _entry(text: str, file: str, line: int) -> Entry | None:
+    words = text.split()
+    if not words or words[0].startswith("#"):
+        return None
+    marker = words.pop(0) if words[0].startswith("@") else ""
+    if len(words) < 3:  # noqa: PLR2004 - names, type, key
+        return None
+    try:
+        key = base64.b64decode(words[2], validate=True)
+    except binascii.Error:
+        return None
+    return Entry(names=words[0], key_type=words[1], key=key, marker=marker, file=file, line=line)
+
+
+def entry_name(host: str, port: int) -> str:
+    """How a host is written in the file: `[host]:port` unless it is port 22."""
+    name = host.lower()
+    return name if port == SSH_PORT else f"[{name}]:{port}"
+
+
+def entries_for(entries: Iterable[Entry], name: str) -> tuple[Entry, ...]:
+    """The plain and revoked entries whose names match; certificate authorities are left out."""
+    wanted = ("", "@revoked")
+    return tuple(e for e in entries if e.marker in wanted and _matches(e.names, name))
+
+
+def judge(entries: Sequence[Entry], key_type: str, key: bytes) -> Verdict:
+    """Judge a key by the entries of its host.
+
+    A key of another type than the known ones counts as changed: those were asked for first.
+    """
+    same = [entry for entry in entries if entry.key == key]
+    for entry in same:
+        if entry.marker == "@revoked":
+            return Verdict(state="revoked", entry=entry)
+    if same:
+        return Verdict(state="known", entry=same[0])
+    trusted = [entry for entry in entries if not entry.marker]
+    if not trusted:
+        return Verdict(state="unknown")
+    of_type = [entry for entry in trusted if entry.key_type == key_type]
+    return Verdict(state="changed", entry=(of_type or trusted)[0])
+
+
+def fingerprint(key: bytes) -> str:
+    """`SHA256:...` as ssh-keygen -l prints it."""
+    digest = base64.b64encode(hashlib.sha256(key).digest()).decode()
+    return "SHA256:" + digest.rstrip("=")
+
+
+def _matches(names: str, name: str) -> bool:
+    """Whether a comma-separated list names the host; a `!pattern` that fits says no to all."""
+    found = False
+    for pattern in names.split(","):
+        if pattern.startswith("!"):
+            if _fits(pattern[1:], name):
+                return False
+        elif _fits(pattern, name):
+            found = True
+    return found
+
+
+def _fits(pattern: str, name: str) -> bool:
+    if pattern.startswith("|1|"):
+        return _hash_fits(pattern, name)
+    literal = pattern.lower().replace("[", "[[]")  # only * and ? are wild here
+    return fnmatch.fnmatchcase(name, literal)
+
+
+def _hash_fits(pattern: str, name: str) -> bool:
+    parts = pattern.split("|")
+    try:
+        salt, digest = (base64.b64decode(part, validate=True) for part in parts[2:4])
+    except (binascii.Error, ValueError):
+        return False
+    return hmac.compare_digest(hmac.digest(salt, name.encode(), "sha1"), digest)

@@ -1,0 +1,165 @@
+"""A host over SSH: commands with their input and output, sudo where the login is not root.
+
+With its package the only place that knows Paramiko, and the only one where words are quoted.
+"""
+
+import contextlib
+import logging
+import shlex
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from sipdeploy.host import lazily
+
+lazily.load("invoke")  # before Paramiko, which would import it
+
+import paramiko  # noqa: E402
+
+from sipdeploy.diagnostics.errors import HostFailed  # noqa: E402
+from sipdeploy.diagnostics.escapes import shown_line  # noqa: E402
+from sipdeploy.host import (  # noqa: E402
+    CHUNK_BYTES,
+    Result,
+    check_sudo,
+    host_failed,
+    sent_too_much,
+    title_of,
+)
+from sipdeploy.host.incoming import MOST_BYTES, Intake, OnLine  # noqa: E402
+from sipdeploy.host.ssh_target import Target, Wish, config_lines, resolve  # noqa: E402
+from sipdeploy.host.transport import open_transport  # noqa: E402
+
+# Every failure is told by a diagnostic; Paramiko's own traceback on stderr would be a second one.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+def target_of(name: str, wish: Wish) -> Target:
+    """What ~/.ssh/config and the inventory make of a host; HostFailed when the file is wrong."""
+    config = paramiko.SSHConfig()
+    try:
+        config.parse(config_lines())
+        return resolve(config.lookup, wish)
+    except RecursionError:
+        problem = "its ProxyJump goes round in circles"
+    except (paramiko.SSHException, OSError, ValueError, KeyError) as wrong:
+        problem = str(wrong) or type(wrong).__name__
+    raise host_failed(
+        "SD508",
+        f"the SSH configuration for `{name}` cannot be used: {problem}",
+        help_=f"`ssh -G {wish.alias}` shows what SSH makes of ~/.ssh/config",
+    )
+
+
+class SSHHost:
+    """A host reached over SSH. A dead or closed connection is opened anew by the next `run`."""
+
+    def __init__(self, name: str, target: Target) -> None:
+        self.name = name
+        self.target = target
+        self._transports: list[paramiko.Transport] = []
+        self._prefix = () if target.user == "root" else ("sudo", "-n", "--")
+        self._connect()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002 - the word of subprocess.run
+        on_line: OnLine | None = None,
+        timeout_seconds: float = 60,
+        most_bytes: int = MOST_BYTES,
+    ) -> Result:
+        """As Host.run, in a channel of its own.
+
+        A host that sends too much loses the connection: it need not heed the window of a channel.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        try:
+            if not self._transports or not self._transports[-1].is_active():
+                self._connect()
+            channel = self._transports[-1].open_session(timeout=timeout_seconds)
+            with channel:
+                channel.exec_command(shlex.join([*self._prefix, *argv]))
+                intake = Intake(on_line, most_bytes, channel.close)
+                result = _exchange(channel, input, intake, deadline)
+        except TimeoutError:
+            raise self._late(argv, timeout_seconds) from None
+        except (paramiko.SSHException, OSError, EOFError) as lost:
+            raise self._lost(argv, shown_line(str(lost))) from lost
+        if intake.is_over:
+            self.close()
+            raise sent_too_much(self.name, argv, most_bytes)
+        if result.status < 0 and not (self._transports and self._transports[-1].is_active()):
+            raise self._lost(argv, "the connection was closed")
+        if self._prefix:
+            check_sudo(self.name, self.target.user, result)
+        return result
+
+    def close(self) -> None:
+        """Close the connection and those that it jumped over, the last first."""
+        while self._transports:
+            self._transports.pop().close()
+
+    def _connect(self) -> None:
+        self.close()
+        try:
+            for target in (*self.target.jumps, self.target):
+                via = self._transports[-1] if self._transports else None
+                self._transports.append(open_transport(self.name, target, via))
+        except BaseException:
+            self.close()
+            raise
+
+    def _late(self, argv: Sequence[str], seconds: float) -> HostFailed:
+        return host_failed(
+            "SD506", f"`{title_of(argv)}` did not end on `{self.name}` within {seconds:g} s"
+        )
+
+    def _lost(self, argv: Sequence[str], why: str) -> HostFailed:
+        return host_failed(
+            "SD506",
+            f"the connection to `{self.name}` was lost during `{title_of(argv)}`",
+            notes=(why,) if why else (),
+            help_=f"`{self.target.ssh_command}` tells whether the host is there; then apply again",
+        )
+
+
+def _exchange(channel: paramiko.Channel, data: bytes, intake: Intake, deadline: float) -> Result:
+    """Write and read at once: both outputs share one window, and unread ones stop the rest."""
+    helpers = [
+        threading.Thread(target=_write_all, args=(channel, data), daemon=True),
+        threading.Thread(target=_read_errors, args=(channel, intake), daemon=True),
+    ]
+    for helper in helpers:
+        helper.start()
+    while chunk := _before(deadline, channel, channel.recv):
+        if not intake.take(chunk):
+            break
+    if intake.is_over:
+        return Result(status=-1)
+    if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+        raise TimeoutError
+    for helper in helpers:
+        helper.join(timeout=max(0.0, deadline - time.monotonic()))
+    status = channel.recv_exit_status()
+    stdout, stderr = intake.end()
+    return Result(status=status, stdout=stdout, stderr=stderr)
+
+
+def _before(deadline: float, channel: paramiko.Channel, receive: Callable[[int], bytes]) -> bytes:
+    channel.settimeout(max(0.001, deadline - time.monotonic()))
+    return receive(CHUNK_BYTES)
+
+
+def _write_all(channel: paramiko.Channel, data: bytes) -> None:
+    with contextlib.suppress(OSError, EOFError):  # a command need not read its input
+        channel.sendall(data)
+        channel.shutdown_write()
+
+
+def _read_errors(channel: paramiko.Channel, intake: Intake) -> None:
+    with contextlib.suppress(OSError, EOFError):  # the reader of stdout tells of a lost channel
+        while chunk := channel.recv_stderr(CHUNK_BYTES):
+            if not intake.take_error(chunk):
+                return

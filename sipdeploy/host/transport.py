@@ -1,0 +1,133 @@
+"""An SSH connection up to the point where commands can run: way there, host key, login."""
+
+import socket
+import subprocess
+import tempfile
+import threading
+from typing import IO
+
+import paramiko
+
+from sipdeploy.host import known_hosts, ssh_problems
+from sipdeploy.host.incoming import decoded
+from sipdeploy.host.keys import authenticate
+from sipdeploy.host.ssh_target import Target
+
+CONNECT_SECONDS = 10
+HANDSHAKE_SECONDS = 20
+KEEPALIVE_SECONDS = 15
+LOST_AFTER_MILLISECONDS = 30_000  # without an acknowledgement (tcp(7), TCP_USER_TIMEOUT)
+
+
+MOST_PACKET_BYTES = 256 * 1024  # as OpenSSH has it; the protocol allows 4 GiB, also before a login
+
+
+class _Packets(paramiko.packet.Packetizer):
+    """Reads packets of the other side, and refuses one whose length would fill the memory."""
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - Paramiko's
+        """As Paramiko's; SSHException when it is asked for more than a packet may have."""
+        if n > MOST_PACKET_BYTES:
+            raise paramiko.SSHException(f"the host announces a packet of {n} bytes")
+        return super().read_all(n, check_rekey)
+
+
+def open_transport(
+    name: str, target: Target, via: paramiko.Transport | None
+) -> paramiko.Transport:
+    """Connect, check the host's key, prove who we are; HostFailed with what to type otherwise."""
+    complaints = tempfile.TemporaryFile()  # noqa: SIM115 - what a ProxyCommand says, read on failure
+    with complaints:
+        sock = _socket(name, target, via, complaints)
+        try:
+            transport = _shake_hands(name, target, sock, complaints)
+        except BaseException:
+            sock.close()
+            raise
+    try:
+        _check_key(name, target, transport)
+        authenticate(name, target, transport)
+    except BaseException:
+        transport.close()
+        raise
+    transport.set_keepalive(KEEPALIVE_SECONDS)
+    return transport
+
+
+def _socket(
+    name: str, target: Target, via: paramiko.Transport | None, complaints: IO[bytes]
+) -> "socket.socket | paramiko.Channel":
+    place = (target.address, target.port)
+    try:
+        if via is not None:
+            return via.open_channel(
+                "direct-tcpip", place, ("127.0.0.1", 0), timeout=CONNECT_SECONDS
+            )
+        if target.proxy_command:
+            return _proxy(target.proxy_command, complaints)
+        sock = socket.create_connection(place, timeout=CONNECT_SECONDS)
+    except (OSError, paramiko.SSHException) as failure:
+        raise ssh_problems.unreachable(name, target, failure) from failure
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_AFTER_MILLISECONDS)
+    return sock
+
+
+def _proxy(command: str, complaints: IO[bytes]) -> socket.socket:
+    """Start a ProxyCommand on a real socket: Paramiko's own spins when the command dies."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603 - the user's own; ssh hands it to a shell too
+            ["/bin/sh", "-c", f"exec {command}"],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=complaints,
+            start_new_session=True,
+        )
+    # It ends when our end of the socket is closed; somebody has to take note.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return ours
+
+
+def _shake_hands(
+    name: str,
+    target: Target,
+    sock: "socket.socket | paramiko.Channel",
+    complaints: IO[bytes],
+) -> paramiko.Transport:
+    transport = paramiko.Transport(sock, packetizer_class=_Packets)
+    transport.banner_timeout = HANDSHAKE_SECONDS
+    transport.auth_timeout = HANDSHAKE_SECONDS
+    _prefer_known_types(target, transport)
+    try:
+        transport.start_client(timeout=HANDSHAKE_SECONDS)
+    except (paramiko.SSHException, OSError, EOFError) as failure:
+        transport.close()
+        complaints.seek(0)
+        said = decoded(complaints.read(2000)).strip().splitlines()
+        raise ssh_problems.no_ssh(name, target, failure, said) from failure
+    return transport
+
+
+def _known(target: Target) -> tuple[known_hosts.Entry, ...]:
+    name = target.host_key_alias or known_hosts.entry_name(target.address, target.port)
+    return known_hosts.entries_for(known_hosts.read(target.known_hosts), name.lower())
+
+
+def _prefer_known_types(target: Target, transport: paramiko.Transport) -> None:
+    """Ask first for the key types that we can check, as OpenSSH does."""
+    known = {entry.key_type for entry in _known(target)}
+    if "ssh-rsa" in known:
+        known |= {"rsa-sha2-512", "rsa-sha2-256"}
+    options = transport.get_security_options()
+    options.key_types = sorted(options.key_types, key=lambda kind: kind not in known)
+
+
+def _check_key(name: str, target: Target, transport: paramiko.Transport) -> None:
+    """Let only a known key pass; whatever ~/.ssh/config says, none is accepted blindly."""
+    key = transport.get_remote_server_key()
+    verdict = known_hosts.judge(_known(target), key.get_name(), key.asbytes())
+    if verdict.state == "known":
+        return
+    raise ssh_problems.bad_key(name, target, verdict, (key.get_name(), key.asbytes()))

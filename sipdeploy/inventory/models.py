@@ -1,0 +1,264 @@
+"""The models of an inventory: its keys, their types, their defaults, their description.
+
+Pure. Single values are checked here, what is wrong between them in `checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
+
+from sipdeploy.inventory import fields
+from sipdeploy.inventory.fields import Invalid, PortRange
+from sipdeploy.inventory.install import Install
+from sipdeploy.inventory.secret import PasswordSource, Secret, SecretsCommand
+
+_LOOSE_TEXT = {"type": ["string", "number"]}  # YAML without quotation marks: 6.1, 1234
+
+
+def _or_empty(value: Any) -> Any:
+    """Read a key with nothing after it as an empty mapping, where all keys have defaults."""
+    return {} if value is None else value
+
+
+def _kind(value: Any) -> str:
+    return "<text>" if isinstance(value, str | Secret) else "<mapping>"
+
+
+def _password(value: Any) -> Any:
+    return value if isinstance(value, Secret) else Secret(fields.line(value))
+
+
+Line = Annotated[str, BeforeValidator(fields.line)]
+Whether = Annotated[bool, BeforeValidator(fields.boolean)]
+Port = Annotated[int, BeforeValidator(fields.port)]
+Range = Annotated[
+    PortRange, BeforeValidator(fields.port_range), WithJsonSchema({"type": "string"})
+]
+Media = Annotated[str, BeforeValidator(fields.media_address)]
+Password = Annotated[
+    Annotated[Secret, BeforeValidator(_password), Tag("<text>"), WithJsonSchema(_LOOSE_TEXT)]
+    | Annotated[PasswordSource, Tag("<mapping>")],
+    Discriminator(_kind),
+]
+Secrets = Annotated[
+    Annotated[Line, Tag("<text>")] | Annotated[SecretsCommand, Tag("<mapping>")],
+    Discriminator(_kind),
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class HostEntry(_Part):
+    """A host that sipdeploy works on."""
+
+    address: Annotated[str, BeforeValidator(fields.address)] = Field(
+        description="IPv4, IPv6 or host name for SSH; `local`: this machine, without SSH"
+    )
+    user: Annotated[str, BeforeValidator(fields.login)] = Field(
+        default="root", description="login; other than root needs sudo without a password"
+    )
+    port: Port = Field(default=22, description="of SSH")
+    identity_file: Line | None = Field(default=None, description="private key of SSH")
+    public_address: Media | None = Field(
+        default=None, description="numeric address at which browsers reach media; default: address"
+    )
+    private_address: Media | None = Field(
+        default=None,
+        description="the host's own numeric address, where a public one is mapped to it",
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the host is this machine."""
+        return self.address == fields.LOCAL
+
+    @property
+    def media_address(self) -> str:
+        """The numeric address that media is announced with; `load_site` made sure of it."""
+        return fields.media_address(self.public_address or self.address)
+
+
+class Ports(_Part):
+    """Ports of the services; only `wss` and `rtp` are ever public."""
+
+    wss: Port = Field(default=8443, description="WebSocket over TLS, public")
+    kamailio: Port = Field(default=5062, description="Kamailio towards Asterisk, private")
+    asterisk: Port = Field(default=5060, description="Asterisk towards Kamailio, private")
+    registrar: Port = Field(
+        default=5063, description="Kamailio relays REGISTER and SUBSCRIBE from here, private"
+    )
+    rtp: Range = Field(
+        default=PortRange(10000, 20000), description="media of Asterisk, public, UDP"
+    )
+
+
+class Tls(_Part):
+    """The certificate of the domain."""
+
+    provider: Annotated[
+        fields.Provider,
+        BeforeValidator(fields.choice("letsencrypt", "files", "self-signed")),
+    ] = Field(default="letsencrypt", description="where the certificate comes from")
+    server: Annotated[str, BeforeValidator(fields.url)] | None = Field(
+        default=None, description="letsencrypt: another ACME directory"
+    )
+    ca_bundle: Line | None = Field(
+        default=None, description="letsencrypt: root of that ACME server"
+    )
+    challenge: Annotated[fields.Challenge, BeforeValidator(fields.choice("http-01", "dns-01"))] = (
+        Field(default="http-01", description="letsencrypt: how the domain is proved")
+    )
+    webroot: Annotated[str, BeforeValidator(fields.folder)] | None = Field(
+        default=None,
+        description="http-01: folder of the host that something serves on port 80; "
+        "default: certbot answers there itself",
+    )
+    dns_plugin: Annotated[str, BeforeValidator(fields.dns_plugin)] | None = Field(
+        default=None, description="dns-01: plugin of certbot, such as `rfc2136` or `cloudflare`"
+    )
+    dns_credentials: Line | None = Field(
+        default=None, description="dns-01: the plugin's file of credentials, as its manual has it"
+    )
+    dns_wait: Annotated[int, BeforeValidator(fields.whole(0, 3600))] = Field(
+        default=60, description="dns-01: seconds until all name servers have the record"
+    )
+    certificate: Line | None = Field(
+        default=None, description="files: PEM, server first, then chain"
+    )
+    private_key: Line | None = Field(default=None, description="files: PEM, without a pass phrase")
+
+
+class User(_Part):
+    """A person with a phone."""
+
+    name: Annotated[str, BeforeValidator(fields.name), WithJsonSchema(_LOOSE_TEXT)] = Field(
+        default="", description="as phones show it"
+    )
+    password: Password | None = Field(
+        default=None, description="absent: taken from the secrets file", repr=False
+    )
+    voicemail: Whether = Field(default=False, description="has a box")
+    max_contacts: Annotated[int, BeforeValidator(fields.whole(1, 100))] = Field(
+        default=5, description="phones and browser tabs at once"
+    )
+
+
+class Service(_Part):
+    """A service extension, answered by Asterisk."""
+
+    kind: Annotated[
+        fields.Kind, BeforeValidator(fields.choice("ivr-test", "voicemail", "echo"))
+    ] = Field(description="what answers")
+
+
+# Of more users than this a part is connected at once; who expects more says so.
+MOST_CONNECTIONS = 32_768
+
+
+class Limits(_Part):
+    """What the services are sized for; what is not said follows from the number of users."""
+
+    connections: Annotated[int, BeforeValidator(fields.whole(256, 1_000_000))] | None = Field(
+        default=None,
+        description="WebSockets at once, 0.2 MiB of memory each; default: half as many again as "
+        f"users, and at most {MOST_CONNECTIONS}",
+    )
+    calls: Annotated[int, BeforeValidator(fields.whole(1, 10_000))] | None = Field(
+        default=None,
+        description="calls with services and mailboxes at once, 2 MiB of memory each; default: "
+        "256 for 170 users and fewer, then doubling with the number of users, and at most 4096",
+    )
+
+
+class Versions(_Part):
+    """Versions of the services to write for."""
+
+    kamailio: Annotated[
+        str,
+        BeforeValidator(fields.version("Kamailio", fields.KAMAILIO_VERSIONS)),
+        WithJsonSchema(_LOOSE_TEXT),
+    ] = Field(
+        default=fields.KAMAILIO_VERSIONS[-1], description=", ".join(fields.KAMAILIO_VERSIONS)
+    )
+    asterisk: Annotated[
+        str,
+        BeforeValidator(fields.version("Asterisk", fields.ASTERISK_VERSIONS)),
+        WithJsonSchema(_LOOSE_TEXT),
+    ] = Field(
+        default=fields.ASTERISK_VERSIONS[-1], description=", ".join(fields.ASTERISK_VERSIONS)
+    )
+
+
+def _some(value: Any) -> Any:
+    if value is None or value == {}:
+        advice = "write at least one, such as `sip1: {address: 203.0.113.10}`"
+        raise Invalid("SD204", "no host is named", advice=advice)
+    return value
+
+
+def _digits(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+Empty = BeforeValidator(_or_empty)
+
+
+class Site(_Part):
+    """A whole site. Built by `load_site`; built by hand it lacks the checks across keys."""
+
+    domain: Annotated[str, BeforeValidator(fields.domain)] = Field(
+        description="SIP domain, realm, name in the certificate, and host of the WebSocket"
+    )
+    email: Annotated[str, BeforeValidator(fields.email)] = Field(description="ACME account")
+    hosts: Annotated[
+        dict[Annotated[str, BeforeValidator(fields.host_name)], Annotated[HostEntry, Empty]],
+        BeforeValidator(_some),
+    ] = Field(description="hosts by name")
+    ports: Annotated[Ports, Empty] = Ports()
+    tls: Annotated[Tls, Empty] = Tls()
+    authentication: Annotated[
+        fields.Authentication, BeforeValidator(fields.choice("kamailio", "asterisk"))
+    ] = Field(
+        default="kamailio", description="who checks passwords; `asterisk` is for small sites"
+    )
+    firewall: Annotated[
+        fields.Firewall, BeforeValidator(fields.choice("auto", "nftables", "ufw", "none"))
+    ] = Field(default="auto", description="auto: ufw where it is active, else a table of nftables")
+    origins: Annotated[
+        tuple[Annotated[str, BeforeValidator(fields.origin)], ...],
+        BeforeValidator(lambda value: () if value is None else value),
+    ] = Field(
+        default=(), description="web origins that may open the WebSocket; none named: any may"
+    )
+    users: Annotated[
+        dict[
+            Annotated[str, BeforeValidator(fields.user_number), _digits("^[0-9]{2,15}$")],
+            Annotated[User, Empty],
+        ],
+        Empty,
+    ] = Field(description="users by number")
+    secrets: Secrets = Field(
+        default="secrets.yaml", description="file or command with the passwords"
+    )
+    services: Annotated[
+        dict[
+            Annotated[str, BeforeValidator(fields.service_number), _digits("^[0-9*]{1,15}$")],
+            Service,
+        ],
+        Empty,
+    ] = Field(default_factory=dict, description="service extensions by number")
+    limits: Annotated[Limits, Empty] = Limits()
+    versions: Annotated[Versions, Empty] = Versions()
+    install: Annotated[Install, Empty] = Install()

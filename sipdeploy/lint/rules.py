@@ -1,0 +1,86 @@
+"""Lint rules of the inventory: what they look at, what they give, and the table that they enter.
+
+Pure: a rule is a generator over a `Subject`; its docstring is its manual, snippets included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sipdeploy.inventory.passwords import SecretsFile
+from sipdeploy.inventory.secret import Secret
+
+if TYPE_CHECKING:
+    from sipdeploy.diagnostics import Severity, Span
+    from sipdeploy.inventory.document import Document, Path
+    from sipdeploy.inventory.site import Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What rules look at: the site, its text, and what lies beside it."""
+
+    site: Site
+    document: Document
+    shared: SecretsFile = field(default_factory=lambda: SecretsFile(passwords={}, found=False))
+    tracked: bool = False  # git has the secrets file
+    unignored: bool = False  # git would take it
+
+    def passwords(self) -> Iterator[tuple[str, Secret]]:
+        """Give the passwords that can be known without running anything."""
+        for number, user in self.site.users.items():
+            if isinstance(user.password, Secret):
+                yield number, user.password
+            elif user.password is None and number in self.shared.passwords:
+                yield number, self.shared.passwords[number]
+
+    def password(self, number: str) -> Span | None:
+        """Find the password of a user, in the inventory or in the secrets file."""
+        if self.site.users[number].password is None:
+            return self.shared.span(number)
+        return self.value(("users", number, "password"))
+
+    def key(self, path: Path) -> Span | None:
+        """Find a key, or the nearest that holds it."""
+        return self.document.key_span(path)
+
+    def value(self, path: Path) -> Span | None:
+        """Find a value, or the nearest key that holds it."""
+        return self.document.value_span(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a rule has found; the rule itself adds code and severity."""
+
+    message: str
+    span: Span | None
+    label: str = ""
+    help: str = ""
+
+
+Check = Callable[[Subject], Iterable[Finding]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A check with its code; the docstring of the check is its manual."""
+
+    code: str
+    severity: Severity
+    check: Check
+
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(code: str, severity: Severity) -> Callable[[Check], Check]:
+    """Enter a generator into the rules."""
+
+    def enter(check: Check) -> Check:
+        RULES[code] = Rule(code=code, severity=severity, check=check)
+        return check
+
+    return enter

@@ -1,0 +1,234 @@
+"""Whether a host can carry its site, judged from facts before anything is changed. Pure.
+
+Tells all problems at once; knows which systems and versions this release supports.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.facts import Facts, upstream
+from sipdeploy.inventory.fields import ASTERISK_VERSIONS, KAMAILIO_VERSIONS
+from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.plan import desired, preflight_acme
+from sipdeploy.services import asterisk
+from sipdeploy.services.kamailio import MIB_PER_CONNECTION, Sizes
+from sipdeploy.services.service import Port
+
+# The oldest release of each system that is supported.
+SYSTEMS = {"debian": 11, "ubuntu": 22}
+MIB = 1024 * 1024
+PACKAGES_BYTES = 1024 * MIB
+FILES_BYTES = 50 * MIB
+BUILD_BYTES = 512 * MIB
+SKEW_WARNING_SECONDS = 60
+SKEW_ERROR_SECONDS = 3600
+SAFE_TLS = [5, 7, 5]  # has `tls_threads_mode`
+ELSEWHERE = {"kamailio": "repository", "asterisk": "source"}
+DAEMONS_MIB = 256  # what the system and both daemons need besides the shared memory
+# `match` of an identify section takes a port since Asterisk 16.8.0 (its CHANGES).
+RANGES = {
+    "kamailio": (KAMAILIO_VERSIONS[0], KAMAILIO_VERSIONS[-1]),
+    "asterisk": ("16.8", ASTERISK_VERSIONS[-1]),
+}
+
+
+def problems(
+    site: Site, name: str, facts: Facts, ports: Iterable[Port], *, given: Sizes
+) -> list[Diagnostic]:
+    """Every reason not to begin, and every warning; `given` is what Kamailio is rendered for."""
+    host = site.hosts[name]
+    return [
+        *system(name, facts),
+        *versions(site, name, facts),
+        *room(site, name, facts),
+        *memory(name, facts, given),
+        *clock(name, facts),
+        *taken_ports(name, facts, ports),
+        *addresses(name, host, facts),
+        *(() if facts.records else resolution(name, host, facts, site.domain)),
+        *preflight_acme.problems(site, name, facts),
+    ]
+
+
+def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
+    """Debian 11 or Ubuntu 22.04, or later, with systemd."""
+    oldest = SYSTEMS.get(facts.os_id)
+    # Debian's sid and testing have no number: they are newer than any.
+    number = re.match(r"\d+", facts.os_version)
+    is_old = oldest is not None and number is not None and int(number[0]) < oldest
+    if oldest is None or is_old:
+        yield _error(
+            "SD510",
+            f"`{name}` runs {facts.os_name}, which is not supported",
+            "use a host with Debian 11, Ubuntu 22.04, or a later one of these",
+        )
+    elif not facts.has_systemd:
+        yield _error(
+            "SD510",
+            f"`{name}` was not started by systemd",
+            "use a host (or a container) that boots with systemd",
+        )
+
+
+def versions(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
+    """Both daemons are there or can be had, in a version that we write configuration for."""
+    if facts.os_id not in SYSTEMS:
+        return
+    wanted = desired.versions(site, facts)
+    for package, known in RANGES.items():
+        version = wanted[package]
+        if version is None:
+            yield _absent(name, package, facts)
+        elif not _is_known(upstream(version), known):
+            yield _error(
+                "SD511",
+                f"`{name}` has {package} {version}; supported are {known[0]} to {known[1]}",
+                f"write `install: {{{package}: {ELSEWHERE[package]}}}`, "
+                f"or use a host whose archive has {package} {known[1]}",
+            )
+    if "kamailio" not in facts.installed:
+        yield from openssl(name, facts, wanted["kamailio"] or "")
+
+
+def openssl(name: str, facts: Facts, kamailio: str) -> Iterator[Diagnostic]:
+    """A Kamailio whose TLS does not hold with OpenSSL 3; Debian 11 has OpenSSL 1.1."""
+    numbers = [int(part) for part in upstream(kamailio).split(".")]
+    if kamailio and numbers < SAFE_TLS and facts.codename != "bullseye":
+        yield Diagnostic(
+            code="SD519",
+            severity="warning",
+            message=f"`{name}` gets kamailio {kamailio}, which is known to crash with OpenSSL 3",
+            notes=("kamailio#3791: processes share what OpenSSL means for threads",),
+            help="write `install: {kamailio: repository}`: a newer one, of Kamailio's own",
+        )
+
+
+def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
+    if package == "asterisk" and facts.codename in ("bookworm", "trixie"):
+        return _error(
+            "SD511",
+            f"`{name}` runs {facts.os_name}, and its archive has no asterisk",
+            "write `install: {asterisk: source}`: the host builds it, which takes some minutes",
+            notes=("Debian 12 and 13 were released without Asterisk",),
+        )
+    return _error(
+        "SD511",
+        f"the package archive of `{name}` has no {package}",
+        "add a mirror of the distribution (on Ubuntu with `universe`) to /etc/apt/sources.list",
+    )
+
+
+def _is_known(version: str, known: tuple[str, str]) -> bool:
+    """Whether a version lies in the range, each end of it as exact as it is written."""
+    low, have, high = (
+        [int(part) for part in text.split(".")] for text in (known[0], version, known[1])
+    )
+    return low <= have and have[: len(high)] <= high
+
+
+def room(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
+    """Disk for packages and a build, while they are missing, and files."""
+    build = asterisk.build(site)
+    is_bare = not facts.installed.keys() >= {"kamailio"} | ({"asterisk"} if not build else set())
+    needed = PACKAGES_BYTES if is_bare else FILES_BYTES
+    if build and build.name not in facts.builds:
+        needed = PACKAGES_BYTES + BUILD_BYTES
+    needs = {"/": needed, "/var": needed, "/etc": FILES_BYTES}
+    told: set[int] = set()
+    for path, need in needs.items():
+        free = facts.free_bytes.get(path, need)
+        if free < need and free not in told:
+            told.add(free)
+            yield _error(
+                "SD512",
+                f"`{name}` has {free // MIB} MiB free in {path}, and {need // MIB} MiB are needed",
+                f"make room: `du -xh {path} | sort -h | tail` shows what fills it; "
+                "`apt-get clean` often helps",
+            )
+
+
+def memory(name: str, facts: Facts, given: Sizes) -> Iterator[Diagnostic]:
+    """Memory for what Kamailio shares between its processes, most of it for connections."""
+    has, need = facts.memory_bytes // MIB, given.shared_mib + DAEMONS_MIB
+    if not facts.memory_bytes or has >= need:
+        return
+    fit = given.connections - math.ceil((need - has) / MIB_PER_CONNECTION)
+    fewer = f"`limits: {{connections: {fit // 256 * 256}}}` is what it can carry; or "
+    yield _error(
+        "SD513",
+        f"`{name}` has {has} MiB of memory, and this site needs {need} MiB "
+        f"({given.shared_mib} MiB of it shared, for {given.connections} connections)",
+        f"{fewer if fit >= 256 else ''}use a host with more memory",  # noqa: PLR2004
+    )
+
+
+def clock(name: str, facts: Facts) -> Iterator[Diagnostic]:
+    """Certificates and one-time credentials need a clock that is about right."""
+    skew = abs(facts.skew_seconds)
+    if skew <= SKEW_WARNING_SECONDS:
+        return
+    direction = "ahead of" if facts.skew_seconds > 0 else "behind"
+    message = f"the clock of `{name}` is {skew:.0f} s {direction} the one here"
+    mend = f"on `{name}`: `timedatectl set-ntp true`"
+    if skew > SKEW_ERROR_SECONDS:
+        yield _error("SD515", message, mend)
+    else:
+        yield Diagnostic(code="SD515", severity="warning", message=message, help=mend)
+
+
+def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diagnostic]:
+    """Every port is free, or already ours."""
+    for port in ports:
+        for socket in facts.sockets:
+            meets = "*" in (_wild(port.address), socket.address) or port.address == socket.address
+            if (socket.proto, socket.port) != (port.protocol, port.number) or not meets:
+                continue
+            if socket.program == port.process:
+                continue
+            who = f"`{socket.program}` (pid {socket.pid})" if socket.program else "a program"
+            yield _error(
+                "SD514",
+                f"{who} on `{name}` already listens on {port.protocol} port {port.number}",
+                f"set `{port.key}` to a free port, or stop the program",
+            )
+
+
+def _wild(address: str) -> str:
+    return "*" if address in ("0.0.0.0", "::") else address  # noqa: S104 - read, not bound
+
+
+def addresses(name: str, host: HostEntry, facts: Facts) -> Iterator[Diagnostic]:
+    """The address that the daemons bind to is one that the host has."""
+    local = host.private_address or host.media_address
+    if local in facts.addresses or not facts.addresses:
+        return
+    there = ", ".join(f"`{address}`" for address in facts.addresses)
+    key = "private_address" if host.private_address else "public_address"
+    mend = f"set `hosts.{name}.private_address` to one of {there}"
+    if not host.private_address:
+        mend += f" (when `{local}` is mapped to it), or correct `hosts.{name}.{key}`"
+    yield _error("SD516", f"`{name}` has no interface with the address `{local}`", mend)
+
+
+def resolution(name: str, host: HostEntry, facts: Facts, domain: str) -> Iterator[Diagnostic]:
+    """Phones will find the host under the domain; only asked of a host that is new."""
+    found = facts.domain_addresses
+    wanted = host.media_address
+    if found is None or wanted in found or host.private_address in found:
+        return
+    where = ", ".join(f"`{address}`" for address in found)
+    message = f"`{domain}` resolves to {where} on `{name}`, not to `{wanted}`"
+    if not found:
+        message = f"`{domain}` does not resolve on `{name}`"
+    yield Diagnostic(
+        code="SD517",
+        severity="warning",
+        message=message,
+        help=f"point the DNS record of `{domain}` at `{wanted}`: phones connect by that name",
+    )
+
+
+def _error(code: str, message: str, mend: str, *, notes: tuple[str, ...] = ()) -> Diagnostic:
+    return Diagnostic(code=code, severity="error", message=message, help=mend, notes=notes)

@@ -1,0 +1,1 @@
+"""Whether a host works: what it must prove before it is confirmed."""

@@ -1,0 +1,230 @@
+"""What is asked of an ACME server, what certbot keeps of it, and what a refusal means. Pure.
+
+A lineage is certbot's word for a certificate and its successors (its manual, "Where are my
+certificates?"); ours is named after the domain, so that a change of it leaves the old one alone.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sipdeploy.inventory.site import Site
+from sipdeploy.services.certificates import Certificate, parse
+
+LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+LETSENCRYPT_HOSTS = ".api.letsencrypt.org/directory"  # the staging server too
+CAA_NAME = "letsencrypt.org"  # as a CAA record names it (RFC 8659; letsencrypt.org/docs/caa)
+SCRIPT = "/etc/sipdeploy/certificate.sh"
+ROOT = "/etc/sipdeploy/acme-root.pem"
+CREDENTIALS = "/etc/sipdeploy/dns.ini"
+LINEAGES = "/etc/letsencrypt/live"
+RENEWALS = "/etc/letsencrypt/renewal"  # certbot renews what has a NAME.conf here
+# certbot renews when a third of the time is left; a quarter left: nobody has renewed for weeks.
+OVERDUE = 0.25
+
+
+def lineage(domain: str) -> str:
+    """The name by which certbot knows the certificate of a domain."""
+    return f"sipdeploy-{domain}"
+
+
+def renewal(domain: str) -> str:
+    """The file by which certbot renews the certificate of a domain."""
+    return f"{RENEWALS}/{lineage(domain)}.conf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a host asks of an ACME server, and how it proves the domain."""
+
+    domain: str
+    email: str
+    server: str
+    challenge: str
+    webroot: str = ""
+    dns_plugin: str = ""
+    dns_wait: int = 0
+    has_credentials: bool = False
+    has_root: bool = False
+
+    @property
+    def is_standalone(self) -> bool:
+        """Whether certbot itself answers on port 80."""
+        return self.challenge == "http-01" and not self.webroot
+
+    @property
+    def authenticator(self) -> str:
+        """The plugin of certbot that proves the domain."""
+        if self.challenge == "dns-01":
+            return f"dns-{self.dns_plugin}"
+        return "webroot" if self.webroot else "standalone"
+
+    def arguments(self) -> tuple[str, ...]:
+        """The words for `certbot`, which asks nothing and runs none of its hooks.
+
+        The transaction itself makes the certificate live; from then on the hooks do.
+        """
+        words = (
+            *("certonly", "--non-interactive", "--agree-tos", "--no-eff-email"),
+            *("--email", self.email, "--server", self.server, "--key-type", "ecdsa"),
+            *("--cert-name", lineage(self.domain), "--domain", self.domain),
+            *("--force-renewal", "--no-directory-hooks"),
+            *("--authenticator", self.authenticator),
+        )
+        return (*words, *self._proof())
+
+    def _proof(self) -> Iterator[str]:
+        name = f"--{self.authenticator}"
+        if self.webroot:
+            yield from ("--webroot-path", self.webroot)
+        if self.has_credentials:
+            yield from (f"{name}-credentials", CREDENTIALS)
+        if self.challenge == "dns-01" and self.dns_plugin != "route53":  # it asks Route 53 itself
+            yield from (f"{name}-propagation-seconds", str(self.dns_wait))
+
+
+def order(site: Site) -> Order | None:
+    """What the site asks for; None where its certificate comes from elsewhere."""
+    tls = site.tls
+    if tls.provider != "letsencrypt":
+        return None
+    is_dns = tls.challenge == "dns-01"
+    return Order(
+        domain=site.domain,
+        email=site.email,
+        server=tls.server or LETSENCRYPT,
+        challenge=tls.challenge,
+        webroot=tls.webroot or "",
+        dns_plugin=(tls.dns_plugin or "") if is_dns else "",
+        dns_wait=tls.dns_wait if is_dns else 0,
+        has_credentials=is_dns and tls.dns_credentials is not None,
+        has_root=tls.ca_bundle is not None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """What certbot has of a domain on a host: the certificate, how it was had, SHA-256 in hex."""
+
+    certificate: Certificate
+    digest: str
+    settings: Mapping[str, str]
+
+    def answers(self, wanted: Order, now: float) -> bool:
+        """Whether it is what is wanted, and certbot will go on renewing it in that way."""
+        found = self.certificate
+        end, begin = found.not_after.timestamp(), found.not_before.timestamp()
+        same = (
+            self.settings.get("server") == wanted.server
+            and self.settings.get("authenticator") == wanted.authenticator
+            and self.settings.get("webroot_path", "").rstrip(",") == wanted.webroot
+        )
+        in_time = end - now > OVERDUE * (end - begin)
+        return same and in_time and found.key_matches and found.covers(wanted.domain)
+
+
+def held(found: Mapping[str, str]) -> Lineage | None:
+    """What certbot has, by the sections of the script `facts`; None: nothing that can be read."""
+    chain = found.get("lineage", "").encode()
+    certificate = parse(chain, found.get("lineage-key", "").encode())
+    if certificate is None:
+        return None
+    # a renewal configuration of certbot: `key = value` below `[renewalparams]`
+    pairs = (line.partition("=") for line in found.get("renewal", "").splitlines())
+    return Lineage(
+        certificate=certificate,
+        digest=hashlib.sha256(chain).hexdigest(),
+        settings={key.strip(): value.strip() for key, mark, value in pairs if mark},
+    )
+
+
+def records(text: str) -> dict[str, tuple[str, ...]]:
+    """Read DNS records, `TYPE NAME DATA` in each line; DATA is missing where there is no such."""
+    found: dict[str, tuple[str, ...]] = {}
+    for line in text.splitlines():
+        words = line.split(" ", 2)
+        key = " ".join(words[:2])
+        found[key] = (*found.get(key, ()), *words[2:])
+    return found
+
+
+# A part of what certbot says -> what it means, and what mends it. The error types are those of
+# RFC 8555, section 6.7; the rest are certbot's own words.
+_MEANINGS: Sequence[tuple[str, str, str]] = (
+    (
+        r"error:rateLimited|too many (certificates|failed|registrations|new orders)",
+        "the ACME server has had too many requests for it (a rate limit)",
+        "wait until the time that it names, then apply again; letsencrypt.org/docs/rate-limits",
+    ),
+    (
+        r"error:caa|CAA record",
+        "a CAA record in the DNS forbids this ACME server",
+        "add its name to the CAA records of the domain, or remove them",
+    ),
+    (
+        r"error:rejectedIdentifier|not issue for|policy forbids",
+        "the ACME server issues nothing for this domain by its policy",
+        "correct `domain`, or take another ACME server with `tls.server`",
+    ),
+    (
+        r"error:dns|NXDOMAIN|no valid A records|No valid IP",
+        "the ACME server does not find the domain in the DNS",
+        "make an A (or AAAA) record for the domain that points at this host",
+    ),
+    (
+        r"Could not bind TCP port 80|Problem binding to port 80",
+        "port 80 of the host is taken by another program",
+        "stop it (`ss -ltnp sport = :80` shows it), or let it serve the folder of `tls.webroot`",
+    ),
+    (
+        r"error:connection|Timeout during connect|connection refused|likely firewall",
+        "the ACME server cannot reach port 80 of the host",
+        "let TCP port 80 pass in every firewall on the way, or take `challenge: dns-01`",
+    ),
+    (
+        r"error:(unauthorized|incorrectResponse)",
+        "the ACME server was given another answer than the challenge asks for",
+        "check that the domain points at this host alone (A and AAAA), and what answers there",
+    ),
+    (
+        r"error:badNonce",
+        "the ACME server refused one request after another as out of date (bad nonces)",
+        "apply again; if it goes on, the ACME server itself is at fault",
+    ),
+    (
+        r"error:(invalidEmail|invalidContact|unsupportedContact)",
+        "the ACME server does not take the account's address",
+        "correct `email`",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
+        "the certificate of the ACME server itself is not trusted on the host",
+        "name its root with `tls.ca_bundle`, or correct `tls.server`",
+    ),
+    (
+        r"(ConnectionError|Max retries exceeded|Failed to establish|NameResolutionError)",
+        "the host cannot reach the ACME server",
+        "let the host out to it by https, or correct `tls.server`",
+    ),
+    (
+        r"dns-\S+ plugin|does not appear to be installed|errors\.PluginError",
+        "the DNS plugin of certbot cannot do its work",
+        "correct `tls.dns_plugin` and the file of `tls.dns_credentials` by the plugin's manual",
+    ),
+)
+
+
+def meaning(said: str) -> tuple[str, str]:
+    """What certbot's output means, and what mends it; two empty texts when it is not known."""
+    for pattern, told, mend in _MEANINGS:
+        if re.search(pattern, said, re.IGNORECASE):
+            return told, mend
+    return "", ""
+
+
+def last_words(said: str) -> tuple[str, ...]:
+    """The lines of certbot's output that a person wants to see."""
+    noise = ("Saving debug log", "Ask for help", "See the logfile", "Certbot failed", "- - - -")
+    lines = [line.strip() for line in said.splitlines()]
+    return tuple(line for line in lines if line and not line.startswith(noise))[-6:]

@@ -1,0 +1,231 @@
+"""What a certificate says, and whether it will do for a domain; makes none and keeps no key.
+
+The only user of `cryptography`, which Paramiko brings along.
+"""
+
+import datetime as dt
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.diagnostics.escapes import shown_line
+from sipdeploy.inventory import reading
+from sipdeploy.inventory.paths import expanded
+from sipdeploy.inventory.site import Site
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+PATH = "/etc/kamailio/tls/server.crt"
+KEY_PATH = "/etc/kamailio/tls/server.key"
+RENEW_BEFORE = dt.timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """The facts of a certificate and the key beside it; fingerprint: SHA-256 in hex."""
+
+    names: tuple[str, ...]
+    not_before: dt.datetime
+    not_after: dt.datetime
+    key_matches: bool
+    issuer: str = ""
+    is_self_signed: bool = False
+    fingerprint: str = ""
+
+    def covers(self, domain: str) -> bool:
+        """Whether a browser accepts it for the domain (RFC 6125: a `*` stands for one label)."""
+        wild = "*." + domain.partition(".")[2]
+        return domain in self.names or wild in self.names
+
+
+def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
+    """Facts of PEM texts (server certificate first, public key); None when they are not that."""
+    try:
+        leaf = _chain(certificate)[0]
+        return Certificate(
+            names=_names(leaf),
+            not_before=leaf.not_valid_before_utc,
+            not_after=leaf.not_valid_after_utc,
+            key_matches=_spki(leaf.public_key()) == _public_spki(public_key),
+            issuer=shown_line(leaf.issuer.rfc4514_string()),
+            is_self_signed=leaf.issuer == leaf.subject,
+            fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
+        )
+    except (ValueError, IndexError, UnsupportedAlgorithm):
+        return None
+
+
+def _chain(pem: bytes) -> "list[x509.Certificate]":
+    """The certificates of a PEM text, in its order; ValueError when it is none."""
+    from cryptography import x509  # noqa: PLC0415 - see `prepare`
+
+    return x509.load_pem_x509_certificates(pem)
+
+
+def prepare() -> None:
+    """Import what reads certificates: it is heavy, and while a host is asked there is time."""
+    from cryptography import x509  # noqa: F401, PLC0415
+
+
+def _names(leaf: "x509.Certificate") -> tuple[str, ...]:
+    from cryptography import x509  # noqa: PLC0415 - see `prepare`
+
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ()
+    return tuple(
+        shown_line(name.lower()) for name in found.value.get_values_for_type(x509.DNSName)
+    )
+
+
+def _spki(key: object) -> bytes:
+    encoding = serialization.Encoding.DER
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public: bytes = key.public_bytes(encoding, form)  # type: ignore[attr-defined]
+    return public
+
+
+def _public_spki(pem: bytes) -> bytes | None:
+    try:
+        return _spki(serialization.load_pem_public_key(pem))
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What a site brings along for its certificate: files beside the inventory, checked."""
+
+    pair: tuple[bytes, bytes] | None = None
+    acme_root: bytes | None = None
+    dns_credentials: bytes | None = field(default=None, repr=False)
+
+
+def read_material(site: Site, folder: Path) -> Material:
+    """Read what `tls` names (relative to folder); InvalidFiles with all that is wrong."""
+    if site.tls.provider == "files":
+        return Material(pair=read_files(site, folder))
+    if site.tls.provider == "self-signed":
+        return Material()
+    problems: list[Diagnostic] = []
+    contents: dict[str, bytes | None] = {}
+    for key in ("ca_bundle", "dns_credentials"):
+        name = getattr(site.tls, key)
+        contents[key] = _read(folder / expanded(name)) if name else None
+        if name and contents[key] is None:
+            problems += _missing((key,), (name,), (None,))
+    root = contents["ca_bundle"]
+    if root is not None and not _is_pem(root):
+        mend = f"`openssl x509 -in {site.tls.ca_bundle} -noout -text` shows what it is"
+        problems.append(_error("SD602", f"`{site.tls.ca_bundle}` is no certificate in PEM", mend))
+    if problems:
+        raise InvalidFiles(problems)
+    return Material(acme_root=root, dns_credentials=contents["dns_credentials"])
+
+
+def _is_pem(content: bytes) -> bool:
+    try:
+        return bool(_chain(content))
+    except ValueError:
+        return False
+
+
+def read_files(site: Site, folder: Path) -> tuple[bytes, bytes]:
+    """The certificate and key of provider `files` (relative to folder), checked.
+
+    InvalidFiles with all that is wrong: unreadable, no PEM, another key, domain, dates.
+    """
+    named = (site.tls.certificate or "", site.tls.private_key or "")
+    certificate, key = (_read(folder / expanded(name)) for name in named)
+    problems = list(_missing(("certificate", "private_key"), named, (certificate, key)))
+    if certificate is not None and key is not None:
+        now = dt.datetime.now(dt.UTC)
+        problems = list(_faults(named, (certificate, key), site.domain, now))
+    if problems:
+        raise InvalidFiles(problems)
+    return certificate or b"", key or b""
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return reading.regular(path, reading.MOST_OF_A_KEY).raw
+    except OSError:
+        return None
+
+
+def _missing(
+    keys: Iterable[str], names: Iterable[str], contents: Iterable[bytes | None]
+) -> Iterator[Diagnostic]:
+    for key, name, content in zip(keys, names, contents, strict=True):
+        if content is None:
+            yield _error(
+                "SD602", f"`tls.{key}` names `{name}`, which cannot be read", f"`ls -l {name}`"
+            )
+
+
+def _faults(
+    names: tuple[str, str],
+    contents: tuple[bytes, bytes],
+    domain: str,
+    now: dt.datetime,
+) -> Iterator[Diagnostic]:
+    public = _public_half(contents[1])
+    if public is None:
+        mend = f"`openssl pkey -in {names[1]} -out {names[1]}` removes a pass phrase"
+        yield _error("SD602", f"`{names[1]}` is no private key in PEM without a pass phrase", mend)
+    found = parse(contents[0], public or b"")
+    if found is None:
+        mend = f"`openssl x509 -in {names[0]} -noout -text` shows what it is"
+        yield _error("SD602", f"`{names[0]}` is no certificate in PEM", mend)
+        return
+    if public is not None and not found.key_matches:
+        mend = "name the key that the certificate was made with"
+        yield _error("SD603", f"`{names[1]}` is not the key of `{names[0]}`", mend)
+    if not found.covers(domain):
+        there = ", ".join(found.names) or "no name"
+        mend = f"order one for `{domain}`, or correct `domain`"
+        yield _error("SD604", f"`{names[0]}` is for {there}, not for `{domain}`", mend)
+    for number in _out_of_order(contents[0]):
+        mend = "put the certificate first, then the one that signed it, and so on"
+        yield _error(
+            "SD606", f"certificate {number} in `{names[0]}` did not sign the one before it", mend
+        )
+    if now > found.not_after:
+        yield _error("SD605", f"`{names[0]}` expired on {found.not_after:%Y-%m-%d}", "renew it")
+    elif now < found.not_before:
+        when = f"{found.not_before:%Y-%m-%d %H:%M} UTC"
+        yield _error(
+            "SD605", f"`{names[0]}` is valid only from {when}", "check this machine's clock"
+        )
+
+
+def _out_of_order(chain: bytes) -> Iterator[int]:
+    """The places, from 2, of certificates that are not the issuer of the one before them."""
+    for number, (one, above) in enumerate(itertools.pairwise(_chain(chain)), 2):
+        try:
+            one.verify_directly_issued_by(above)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            yield number
+
+
+def _public_half(key: bytes) -> bytes | None:
+    try:
+        private = serialization.load_pem_private_key(key, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _error(code: str, message: str, mend: str) -> Diagnostic:
+    return Diagnostic(code=code, severity="error", message=message, help=mend)

@@ -1,0 +1,191 @@
+"""Turns templates and values into the bytes of managed files; the only user of Jinja2.
+
+A string reaches a file only through one of the quoting filters below: the environment refuses any
+other, so a value of the inventory cannot break out of its place by being forgotten.
+Rendering is pure: equal values give equal bytes, whatever the clock, the host or the environment.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sipdeploy.inventory.paths import cache_folder
+
+if TYPE_CHECKING:
+    import jinja2
+
+BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+TOKEN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._:*/+-]*\Z")
+NAME_BYTES = 79
+PLAIN_NAME = re.compile(r"[\w.'-]+(?: [\w.'-]+)*", re.ASCII)
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z")
+IPV6 = re.compile(r"(?=.*:)[0-9A-Fa-f:.]+\Z")
+ORIGIN = re.compile(r"[A-Za-z0-9+.-]+://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?\Z")
+
+
+class UnquotableError(ValueError):
+    """A value that no quoting makes safe at the place where a template puts it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedFile:
+    """A file that sipdeploy owns whole.
+
+    `path` is absolute on the host, `owner` is `user:group`. `reload` is the command that makes new
+    content live; None means that `service` must restart for it. The content of a `sensitive` file
+    is never shown. `template` names where it came from. `is_data` files hold users and services
+    alone: no routing, so a daemon need not be started on trial for a change of them.
+    """
+
+    path: str
+    content: bytes
+    mode: int
+    owner: str
+    service: str
+    reload: tuple[str, ...] | None
+    sensitive: bool = False
+    template: str
+    is_data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """All managed files of one host, sorted by path."""
+
+    files: tuple[ManagedFile, ...]
+
+    def text(self) -> Mapping[str, str]:
+        """Path -> content of every file that is text: what the lint of the rendered tree reads."""
+        return {
+            file.path: file.content.decode()
+            for file in self.files
+            if not file.content.startswith(b"SQLite format 3\0")
+        }
+
+
+class Quoted(str):
+    """Text that is safe where the template puts it: what the quoting filters return."""
+
+    __slots__ = ()
+
+
+def token(value: object) -> Quoted:
+    """A name, number, host or path that needs no quotes anywhere, or UnquotableError."""
+    text = str(value)
+    if not TOKEN.match(text):
+        raise UnquotableError(f"`{text!r}` is not a plain token")
+    return Quoted(text)
+
+
+def uri_host(value: object) -> Quoted:
+    """A host of a SIP URI, where an IPv6 address stands in brackets (RFC 3261, section 25.1)."""
+    text = str(value)
+    if IPV6.match(text):
+        return Quoted(f"[{text}]")
+    if not HOST.match(text):
+        raise UnquotableError(f"`{text!r}` is not a host")
+    return Quoted(text)
+
+
+def token_list(values: Sequence[object]) -> Quoted:
+    """Tokens joined by commas."""
+    return Quoted(",".join(token(value) for value in values))
+
+
+def posix_pattern(values: Sequence[str]) -> Quoted:
+    """A Kamailio string with the POSIX extended pattern that matches exactly these web origins.
+
+    Their hosts are names, or addresses, of which those of IPv6 stand in brackets.
+    """
+    for value in values:
+        if not ORIGIN.match(value):
+            raise UnquotableError(f"`{value!r}` is not a web origin")
+    choices = "|".join(re.sub(r"([].*+[])", r"[\1]", value) for value in values)
+    return Quoted(f'"^({choices})$"')
+
+
+def display_name(value: object) -> str:
+    """A quoted-string of RFC 3261 section 25.1, still to be quoted for the file it goes to."""
+    text = str(value)
+    if BAD_CHARACTERS.search(text):
+        raise UnquotableError(f"`{text!r}` cannot be a display name")
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def asterisk_name(value: object) -> Quoted:
+    """A caller name for pjsip.conf and voicemail.conf.
+
+    Asterisk's parsers of `callerid=` and of a mailbox line know no escapes for their own
+    separators, so those few characters become spaces; SIP itself gets the name as it is.
+    They keep 79 bytes, so that a longer name is cut here, between two characters.
+    """
+    text = str(value)
+    if len(text) <= NAME_BYTES and PLAIN_NAME.fullmatch(text):
+        return Quoted(text)  # as most are
+    if BAD_CHARACTERS.search(text):
+        raise UnquotableError(f"`{text!r}` cannot be a caller name")
+    plain = " ".join(re.sub(r'[",;<>\\|()\[\]${}=#]', " ", text).split())
+    return Quoted(plain.encode()[:NAME_BYTES].decode(errors="ignore").strip())
+
+
+FILTERS: Mapping[str, Callable[..., str]] = {
+    "token": token,
+    "token_list": token_list,
+    "uri_host": uri_host,
+    "posix_pattern": posix_pattern,
+    "asterisk_name": asterisk_name,
+}
+
+
+def only_quoted(value: object) -> object:
+    """Jinja's last look at each printed value: numbers and quoted text pass, nothing else."""
+    if isinstance(value, Quoted) or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise UnquotableError(f"a template prints `{value!r}` without a quoting filter")
+
+
+def template_directory() -> Path:
+    """Inside the package in a wheel; beside it in a checkout, editable installs included."""
+    inside = Path(__file__).parent.parent / "templates"
+    return inside if inside.is_dir() else Path(__file__).parent.parent.parent / "templates"
+
+
+@cache
+def environment() -> "jinja2.Environment":
+    """The one Jinja environment; undefined names are errors.
+
+    What it compiles is kept for the next run (a template is known by its content), and loaded only
+    from a folder that nobody else can write to: it is code.
+    """
+    import jinja2  # noqa: PLC0415 - heavy, and read while a host is being asked
+
+    kept = cache_folder("templates")
+    made = jinja2.Environment(
+        bytecode_cache=jinja2.FileSystemBytecodeCache(str(kept)) if kept else None,
+        loader=jinja2.FileSystemLoader(template_directory()),
+        undefined=jinja2.StrictUndefined,
+        finalize=only_quoted,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  # not HTML: `only_quoted` refuses what is not quoted
+    )
+    made.filters.update(FILTERS)
+    return made
+
+
+def compile_templates() -> None:
+    """Compile all templates ahead of their need, as while a host is being asked."""
+    for name in environment().list_templates(extensions=["j2"]):
+        environment().get_template(name)
+
+
+def render(template: str, values: Mapping[str, Any]) -> bytes:
+    """The bytes that `template` (a path below templates/) gives with `values`.
+
+    Raises UnquotableError for a value that cannot stand where it would land.
+    """
+    return environment().get_template(template).render(values).encode()

@@ -1,0 +1,145 @@
+"""Rendered trees on this machine: what would stand on each host, judged, and written for a look.
+
+Removes nothing but what an earlier run wrote into the same directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from sipdeploy import services
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy.inventory import reading
+from sipdeploy.inventory.files import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sipdeploy.inventory.site import Site
+    from sipdeploy.services.render import FileSet, ManagedFile
+
+MARKER = ".sipdeploy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A file that was written: for which host, where, and what it is there."""
+
+    host: str
+    path: str
+    file: str
+    mode: str
+    owner: str
+    service: str
+    sensitive: bool
+    bytes: int
+    sha256: str
+
+
+def as_json(written: Sequence[Written]) -> str:
+    """Show what was written as a JSON list."""
+    return json.dumps([asdict(each) for each in written], indent=2)
+
+
+def render_hosts(
+    site: Site, hosts: Sequence[str], *, credentials: Mapping[str, str]
+) -> dict[str, FileSet]:
+    """Render the files of the named hosts, for the versions that the inventory names."""
+    return {
+        host: services.file_set(site, host, versions=site.versions, credentials=credentials)
+        for host in hosts
+    }
+
+
+def write(files: FileSet, host: str, directory: Path) -> list[Written]:
+    """Write the files of a host below `directory`/HOST, each one whole or not at all.
+
+    What an earlier run wrote there and this one does not is removed. Raises WrongUsage when the
+    place holds something else, InvalidFiles when it cannot be written.
+    """
+    root = directory / host
+    for folder in (directory, root):
+        if folder.is_symlink():
+            message = f"`{folder}` is a link"
+            raise WrongUsage([_problem(message, "name the directory itself with `-o DIR`")])
+    try:
+        earlier = _claim(root)
+        wanted = {file.path.lstrip("/") for file in files.files}
+        _mark(root, earlier | wanted)
+        written = [_write(file, host, root) for file in files.files]
+        _remove(root, earlier - wanted)
+        _mark(root, wanted)
+    except OSError as failure:
+        reason = (failure.strerror or str(failure)).lower()
+        raise InvalidFiles([_problem(f"cannot write `{failure.filename}`: {reason}")]) from failure
+    return written
+
+
+def _problem(message: str, advice: str = "") -> Diagnostic:
+    return Diagnostic(code="SD420", severity="error", message=message, help=advice)
+
+
+def _claim(root: Path) -> set[str]:
+    """Take a directory that is ours, empty or not there; give what it holds of an earlier run."""
+    root.mkdir(parents=True, exist_ok=True)
+    marker = root / MARKER
+    if marker.is_file() and not marker.is_symlink():
+        lines = reading.regular(marker, is_linked=False).raw.decode("utf-8", "replace").split("\n")
+        return {line for line in lines if line and not line.startswith("#")}
+    if any(root.iterdir()):
+        message = f"`{root}` is not empty, and was not made by sipdeploy"
+        raise WrongUsage([_problem(message, "name another directory with `-o DIR`")])
+    # HA1 values are as good as passwords for SIP: git is to leave the tree alone.
+    (root / ".gitignore").write_text("*\n", "utf-8")
+    return set()
+
+
+def _mark(root: Path, paths: set[str]) -> None:
+    head = "# made by `sipdeploy render`; it replaces and removes these files:\n"
+    content = head + "".join(f"{path}\n" for path in sorted(paths))
+    replace_file(root / MARKER, content.encode(), 0o644)
+
+
+def _write(file: ManagedFile, host: str, root: Path) -> Written:
+    target = root / file.path.lstrip("/")
+    _inside(target, root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(target, file.content, file.mode)
+    return Written(
+        host=host,
+        path=file.path,
+        file=str(target),
+        mode=f"{file.mode:04o}",
+        owner=file.owner,
+        service=file.service,
+        sensitive=file.sensitive,
+        bytes=len(file.content),
+        sha256=hashlib.sha256(file.content).hexdigest(),
+    )
+
+
+def _inside(target: Path, root: Path) -> None:
+    """Refuse to follow a link out of the directory."""
+    if not target.parent.resolve().is_relative_to(root.resolve()):
+        message = f"`{target.parent}` is a link out of `{root}`"
+        raise WrongUsage([_problem(message, "remove the link")])
+
+
+def _remove(root: Path, paths: set[str]) -> None:
+    """Remove files of an earlier run, and the directories that are empty without them."""
+    for path in sorted(paths):
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts:
+            continue
+        target = root / pure
+        if not target.parent.resolve().is_relative_to(root.resolve()):
+            continue
+        target.unlink(missing_ok=True)
+        for parent in (root / above for above in pure.parents if above != PurePosixPath()):
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()

@@ -1,0 +1,240 @@
+"""Brings hosts to what the site says, all or one by one, and tells what became of each.
+
+Order only: what is done is in the plan, how it is done in the steps. All hosts are staged and
+validated before the first is touched.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Self
+
+from sipdeploy.facts import Facts
+from sipdeploy.host import Host, host_failed
+from sipdeploy.host.connection import connect
+from sipdeploy.inventory.site import Site
+from sipdeploy.plan.desired import Desired, desired
+from sipdeploy.services import certificates
+from sipdeploy.services.render import compile_templates
+from sipdeploy.transaction import steps
+from sipdeploy.transaction.choices import Choices, Job
+from sipdeploy.transaction.holder import own_holder
+from sipdeploy.transaction.release import Header
+from sipdeploy.transaction.reports import Interrupted, Planned, Report
+from sipdeploy.transaction.steps import Say
+from sipdeploy.transaction.visit import Visit
+
+__all__ = [
+    "Choices",
+    "Interrupted",
+    "Planned",
+    "Report",
+    "apply",
+    "history",
+    "plan",
+    "rollback",
+]
+AT_ONCE = 32  # connections; what they do is waiting
+STAGED_AT_ONCE = 8  # daemons are started on trial, and packages are fetched from one archive
+Want = Callable[[Host, str, Facts], Desired]
+_DEFAULT = Choices()
+
+
+def apply(
+    site: Site,
+    names: Sequence[str],
+    *,
+    credentials: Mapping[str, str],
+    say: Say,
+    choices: Choices = _DEFAULT,
+) -> tuple[Report, ...]:
+    """Bring the named hosts to what the site says; the first failure ends it.
+
+    `credentials` maps numbers to HA1.
+    InvalidFiles before any host is touched; Interrupted only after the undo.
+    """
+    return _carry_out(site, names, _wanted(site, credentials, choices), (say, choices))
+
+
+def rollback(
+    site: Site, name: str, number: int | None, *, say: Say, choices: Choices = _DEFAULT
+) -> tuple[Report, ...]:
+    """Bring a host back to a release that it keeps (None: the one before the present one).
+
+    The same transaction as any other, and so itself a release. What the host made for itself,
+    such as a self-signed certificate, stays.
+    """
+
+    def want(host: Host, name: str, found: Facts) -> Desired:
+        chosen = number if number is not None else _previous(host, name)
+        del found
+        return steps.fetch_release(host, chosen)
+
+    return _carry_out(site, [name], want, (say, choices))
+
+
+def _previous(host: Host, name: str) -> int:
+    kept = steps.history(host)
+    earlier = [header.number for header in kept if not header.is_current]
+    current = [header.number for header in kept if header.is_current]
+    if not earlier or not current or min(earlier) > current[0]:
+        raise host_failed("SD530", f"`{name}` keeps no release before the present one")
+    return max(number for number in earlier if number < current[0])
+
+
+def history(site: Site, name: str) -> tuple[Header, ...]:
+    """The releases that a host keeps, the oldest first; HostFailed when it cannot be asked."""
+    host = connect(name, site.hosts[name])
+    try:
+        return steps.history(host)
+    finally:
+        host.close()
+
+
+def plan(
+    site: Site,
+    names: Sequence[str],
+    *,
+    credentials: Mapping[str, str],
+    say: Say,
+    choices: Choices = _DEFAULT,
+) -> tuple[Planned, ...]:
+    """What an apply would do to the named hosts. Locks nothing, and changes nothing on them.
+
+    The one exception: a host that lacks packages and has no fresh list of them fetches it.
+    """
+    want = _wanted(site, credentials, choices)
+    with _Crew(site, names, want, (say, choices)) as crew:
+        crew.all(Visit.survey)
+        crew.all(Visit.see)
+        return tuple(visit.planned() for visit in crew.visits)
+
+
+def _wanted(site: Site, credentials: Mapping[str, str], choices: Choices) -> Want:
+    material = certificates.read_material(site, choices.folder)
+    threading.Thread(target=_prepare, daemon=True).start()
+
+    def want(host: Host, name: str, found: Facts) -> Desired:
+        del host
+        return desired(site, name, found, credentials, material)
+
+    return want
+
+
+def _prepare() -> None:
+    """Read what is needed when a host has answered; until then there is time."""
+    certificates.prepare()
+    compile_templates()
+
+
+def _carry_out(
+    site: Site, names: Sequence[str], want: Want, manner: tuple[Say, Choices]
+) -> tuple[Report, ...]:
+    with _Crew(site, names, want, manner) as crew:
+        crew.carry_out()
+        reports = tuple(visit.report() for visit in crew.visits)
+        if crew.is_interrupted:
+            raise Interrupted(reports)
+        return reports
+
+
+class _Crew:
+    """The visits of one run, and the threads that they go on in."""
+
+    def __init__(
+        self, site: Site, names: Sequence[str], want: Want, manner: tuple[Say, Choices]
+    ) -> None:
+        say, choices = manner
+        self.job = Job(
+            site=site,
+            say=say,
+            holder=own_holder(),
+            choices=choices,
+            want=want,
+            hosts=len(names),
+        )
+        self.visits = [Visit(self.job, name) for name in names]
+        self.is_interrupted = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for visit in self.visits:
+            visit.close()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether nothing new may begin."""
+        return self.is_interrupted or any(visit.failure for visit in self.visits)
+
+    def carry_out(self) -> None:
+        """Prepare all, stage all, and only then change them."""
+        choices = self.job.choices
+        self.all(Visit.prepare)
+        asked = [visit for visit in self.visits if visit.has_work and not visit.is_expected]
+        if not self.has_failed and choices.agree is not None and asked:
+            self.all(Visit.see, asked)
+            plans = {v.name: (v.plan, v.look) for v in asked if v.has_work and v.plan}
+            if plans and not choices.agree(plans):
+                return
+        at_work = [visit for visit in self.visits if visit.has_work]
+        if not self.has_failed:
+            self.all(Visit.stage, at_work, STAGED_AT_ONCE)
+        if not self.has_failed and choices.all_or_nothing:
+            self.all(_unless_failed(self, Visit.swap), at_work, choices.parallel)
+            if not self.has_failed:
+                self.all(Visit.confirm, at_work)
+        elif not self.has_failed:
+            self.all(_unless_failed(self, _change), at_work, choices.parallel)
+        if self.has_failed:
+            self._finish_undo()
+
+    def _finish_undo(self) -> None:
+        """Undo those that were begun and are not confirmed; nothing may interrupt it."""
+        left = [v for v in self.visits if not v.failure and v.report().state != "applied"]
+        self.all(Visit.give_up, left)
+
+    def all(
+        self,
+        phase: Callable[[Visit], None],
+        visits: Sequence[Visit] | None = None,
+        at_once: int = AT_ONCE,
+    ) -> None:
+        """Run a phase of the visits, `at_once` of them at the same time, and wait for all."""
+        chosen = self.visits if visits is None else visits
+        if not chosen:
+            return
+        with ThreadPoolExecutor(min(at_once, len(chosen))) as pool:
+            futures: list[Future[None]] = [pool.submit(phase, visit) for visit in chosen]
+            pending = set(futures)
+            while pending:
+                try:
+                    pending = wait(pending, timeout=1.0).not_done
+                except KeyboardInterrupt:
+                    self._interrupt()
+        for future in futures:
+            future.result()  # a bug is not to be lost in a thread
+
+    def _interrupt(self) -> None:
+        """Let nothing new begin, and end what waits for hosts; a second time changes nothing."""
+        if not self.is_interrupted:
+            self.is_interrupted = True
+            self.job.stop.set()
+            for visit in self.visits:
+                visit.interrupt()
+
+
+def _change(visit: Visit) -> None:
+    visit.swap()
+    visit.confirm()
+
+
+def _unless_failed(crew: _Crew, phase: Callable[[Visit], None]) -> Callable[[Visit], None]:
+    """The first failure ends it: hosts whose turn has not come stay as they are."""
+
+    def act(visit: Visit) -> None:
+        if not crew.has_failed:
+            phase(visit)
+
+    return act

@@ -1,0 +1,138 @@
+"""The candidate on the host: staged and judged beside the live files, then made live."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sipdeploy.diagnostics.errors import HostFailed, SipdeployError
+from sipdeploy.facts import STATE
+from sipdeploy.host import Host, ask, host_failed
+from sipdeploy.host.incoming import OnLine
+from sipdeploy.plan import Plan
+from sipdeploy.proof import verify
+from sipdeploy.transaction import validate
+from sipdeploy.transaction.candidate import archive
+from sipdeploy.transaction.runner import count
+from sipdeploy.transaction.turn import AUDIT_LOG, Turn, raise_if_refused, unlock
+
+RESTORE_SECONDS = 540  # 120 of them for the end of a command that was cut off
+SWAP_SECONDS = 420
+VERIFY_SECONDS = 20
+CONFIRM_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Takes the lock and puts the candidate beside the live files, for the daemons to judge."""
+
+    has_undo: ClassVar[bool] = True
+    turn: Turn
+    plan: Plan
+    release: bytes
+    state: str = STATE
+
+    @property
+    def title(self) -> str:
+        """`stage and validate 12 files`."""
+        number = len(self.plan.desired.files) + len(self.plan.desired.made)
+        return f"stage and validate {count(number, 'file')}"
+
+    def run(self, host: Host, on_line: OnLine) -> None:
+        """One exchange; HostFailed points into the file that a daemon rejects."""
+        del on_line
+        checks = validate.checks(self.plan)
+        words = ("stage", self.state, self.plan.desired.domain, *self.turn.words)
+        data = archive(self.plan, checks, self.release)
+        problem = ("SD521", "the candidate cannot be staged")
+        found = ask(host, words, problem, data=data, timeout_seconds=300)
+        raise_if_refused(host, found)
+        problems = validate.problems(host.name, self.plan, checks, found, state=self.state)
+        if problems:
+            raise HostFailed(problems, sources=validate.sources(host.name, self.plan))
+
+    def undo(self, host: Host) -> None:
+        """Nothing live has changed; the candidate goes with the lock."""
+        unlock(host, self.turn, self.state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swap:
+    """Makes the candidate live, in one exchange which goes on by itself when we are gone.
+
+    The host arms its own way back, keeps what was there, replaces files by renames, has the
+    services take them in, and waits until they answer. Its undo puts back files, then services.
+    """
+
+    has_undo: ClassVar[bool] = True
+    turn: Turn
+    plan: Plan
+    timeout_seconds: int = CONFIRM_SECONDS
+    state: str = STATE
+    log: str = AUDIT_LOG
+    verify_seconds: int = VERIFY_SECONDS
+
+    @property
+    def title(self) -> str:
+        """What is shown until the host says at which part it is."""
+        return "keep what is there"
+
+    def run(self, host: Host, on_line: OnLine) -> None:
+        """HostFailed tells what could not be done, or what does not answer afterwards."""
+        words = ("swap", self.state, self.turn.holder, str(self.timeout_seconds))
+        found = ask(
+            host,
+            (*words, str(self.verify_seconds), self.log),
+            ("SD522", "the files cannot be replaced"),
+            on_line=on_line,
+            timeout_seconds=SWAP_SECONDS,
+        )
+        if "failed" in found:
+            raise self._failed(host, found)
+        problems = verify.problems(host.name, found, self.verify_seconds)
+        if problems:
+            raise HostFailed(problems)
+
+    def _failed(self, host: Host, found: Mapping[str, str]) -> HostFailed:
+        command, _, said = found["failed"].partition("\n")
+        lines = (*said.splitlines()[-5:], *found.get("journal", "").splitlines()[-10:])
+        return host_failed(
+            "SD523",
+            f"`{command}` failed on `{host.name}`",
+            notes=tuple(line for line in lines if line.strip()),
+            help_=verify.where_to_look(host.name),
+        )
+
+    def undo(self, host: Host) -> None:
+        """The host's own script does it from what `run` kept, and tells what it could not.
+
+        A host that is away undoes the run itself: then this says by when.
+        """
+        words = ("restore", self.state, "apply", self.turn.holder, self.log)
+        problem = ("SD525", "not everything could be put back", tells_why(host.name))
+        try:
+            found = ask(host, words, problem, timeout_seconds=RESTORE_SECONDS)
+        except HostFailed as failure:
+            raise self._by_itself(host.name, failure) from failure
+        if "confirmed" in found:
+            raise host_failed(
+                "SD525",
+                f"`{host.name}` had already confirmed: the new release stays",
+                help_=f"`sipdeploy plan {host.name}` shows whether anything is left to do",
+            )
+
+    def _by_itself(self, name: str, failure: HostFailed) -> SipdeployError:
+        codes = {problem.code for problem in failure.diagnostics}
+        if "SD525" in codes or not self.timeout_seconds:
+            return failure
+        return host_failed(
+            "SD525",
+            f"`{name}` cannot be reached to put the previous release back",
+            notes=tuple(problem.message for problem in failure.diagnostics),
+            help_=f"unless it was confirmed, it does so by itself within {self.timeout_seconds} s "
+            f"of the swap; then `sipdeploy plan {name}` tells what happened",
+        )
+
+
+def tells_why(name: str) -> str:
+    """What to type after an undo that failed: often the old configuration does not start."""
+    return f"{verify.where_to_look(name)}; then apply again"

@@ -1,0 +1,137 @@
+"""A release: what an apply made of a host, as it is kept there, so that it can come back. Pure.
+
+Its contents are files beside `release.json`; what the host makes for itself is no part of it.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sipdeploy.diagnostics.escapes import shown_line
+from sipdeploy.plan.desired import Desired, MadeFile, Probe
+from sipdeploy.services.acme import Order
+from sipdeploy.services.render import ManagedFile
+from sipdeploy.services.repository import Repository
+from sipdeploy.services.service import Directory, Port
+from sipdeploy.services.source import Build, Tarball
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Who made a release, when (ISO 8601, UTC), by which act, and what it changed."""
+
+    number: int
+    who: str
+    when: str
+    purpose: str
+    what: tuple[str, ...]
+    is_current: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What an apply enters of itself into the release that it makes."""
+
+    who: str
+    when: str
+    purpose: str
+    what: tuple[str, ...]
+
+
+def dump(desired: Desired, signature: Signature) -> bytes:
+    """`release.json`: everything but the contents of files; equal input gives equal bytes."""
+    data = {
+        "format": FORMAT,
+        **asdict(signature),
+        "desired": {
+            **_plain(asdict(desired), without=("files",)),
+            "files": [_plain(asdict(file), without=("content",)) for file in desired.files],
+        },
+    }
+    return json.dumps(data, indent=1).encode()
+
+
+def _plain(values: Mapping[str, Any], *, without: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in without}
+
+
+def header(text: str, number: int, current: int) -> Header:
+    """Read who, when and what of a `release.json`; ValueError when it is none of ours."""
+    data = _data(text)
+    what = data.get("what")
+    return Header(
+        number=number,
+        who=str(data.get("who")),
+        when=str(data.get("when")),
+        purpose=str(data.get("purpose")),
+        what=tuple(str(line) for line in what) if isinstance(what, list) else (),
+        is_current=number == current,
+    )
+
+
+def load(archive: bytes) -> Desired:
+    """Read what a host was to be from the tar of a release; ValueError when it is none of ours."""
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+            for member in tar:
+                if member.size > len(archive):  # a hole that would be filled with zeros here
+                    raise ValueError(f"the release is damaged: {shown_line(member.name)}")
+                stream = tar.extractfile(member) if member.isfile() else None
+                if stream is not None:
+                    files[member.name.removeprefix("tree")] = stream.read()
+        data = _data(files["release.json"].decode())["desired"]
+        return Desired(
+            domain=data["domain"],
+            files=tuple(_file(row, files[row["path"]]) for row in data["files"]),
+            made=tuple(
+                MadeFile(**{**row, "reload": _words(row["reload"])}) for row in data["made"]
+            ),
+            directories=tuple(Directory(**row) for row in data["directories"]),
+            packages=tuple(data["packages"]),
+            units=data["units"],
+            ports=tuple(Port(**row) for row in data["ports"]),
+            probe=Probe(**data["probe"]) if data["probe"] else None,
+            order=Order(**data["order"]) if data.get("order") else None,
+            build=_build(data["build"]) if data.get("build") else None,
+            repository=Repository(**data["repository"]) if data.get("repository") else None,
+        )
+    except (KeyError, TypeError, AttributeError, tarfile.TarError) as wrong:
+        raise ValueError(f"the release is damaged: {shown_line(str(wrong))}") from wrong
+
+
+def _data(text: str) -> dict[str, Any]:
+    try:
+        data = _printable(json.loads(text))
+    except RecursionError as wrong:
+        raise ValueError("the release is damaged: it is nested too deeply") from wrong
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError("the release was written by another version of sipdeploy")
+    return data
+
+
+def _printable(value: Any) -> Any:
+    """The same data with printable text: JSON has escapes of its own for what is not."""
+    if isinstance(value, str):
+        return shown_line(value)
+    if isinstance(value, dict):
+        return {shown_line(key): _printable(each) for key, each in value.items()}
+    return [_printable(each) for each in value] if isinstance(value, list) else value
+
+
+def _build(row: Mapping[str, Any]) -> Build:
+    tarballs = tuple(Tarball(**tarball) for tarball in row["tarballs"])
+    return Build(**{**row, "modules": tuple(row["modules"]), "tarballs": tarballs})
+
+
+def _file(row: Mapping[str, Any], content: bytes) -> ManagedFile:
+    return ManagedFile(**{**row, "reload": _words(row["reload"]), "content": content})
+
+
+def _words(words: list[str] | None) -> tuple[str, ...] | None:
+    return None if words is None else tuple(words)
