@@ -23,8 +23,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.sip import Phone
-from lab.sip_wire import trusting_tls
+from sipdeploy.sip.phone import Phone
+from sipdeploy.sip.wire import trusting_tls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Self
 
 from websockets.exceptions import ConnectionClosed
 
-from lab.sip import MalformedMessage, Phone
-from lab.sip_wire import trusting_tls
+from sipdeploy.sip.phone import MalformedMessage, Phone
+from sipdeploy.sip.wire import trusting_tls
 
 if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
     from lab.differential.corpus import Mutant, Names
-    from lab.sip import Reply, Request
+    from sipdeploy.sip.phone import Reply, Request
 
 _MESSAGES = 800  # of one connection: below the flood limit, whatever the pace
 _PONG_SECONDS = 10

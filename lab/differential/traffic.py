@@ -18,14 +18,14 @@ from websockets.exceptions import ConnectionClosed
 
 from lab.differential.corpus import Mutant, Names
 from lab.differential.line import Line, Office, contact, finals, settled, transmit, written
-from lab.sip_digest import Challenge, Credentials
+from sipdeploy.sip.digest import Challenge, Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lab.differential.line import Build
     from lab.differential.probe import Probe, Reading
-    from lab.sip import Call, Phone, Reply, Request
+    from sipdeploy.sip.phone import Call, Phone, Reply, Request
 
 ME, OTHER, THIRD = "1001", "1002", "1003"
 KINDS = {"invite": 62, "register": 4, "takeover": 10, "subscribe": 8, "dialog": 10, "message": 4}

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sipdeploy.answers import PathFact, Unit
-from sipdeploy.facts import Facts
+from sipdeploy.facts import Facts, PathFact, Unit
 from sipdeploy.plan import first
 from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.services import SERVICES, acme, certbot, firewall, repository

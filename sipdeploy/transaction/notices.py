@@ -2,9 +2,8 @@
 
 import datetime as dt
 
-from sipdeploy.answers import Outcome
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.facts import Facts
+from sipdeploy.facts import Facts, Outcome
 from sipdeploy.inventory.site import Ports
 from sipdeploy.plan import Plan
 from sipdeploy.services import firewall

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lab.sip import Phone
+from sipdeploy.sip.phone import Phone
 
 DOMAIN = "sip.example.test"
 NUMBERS = ("1001", "1002", "1003", "1004", "1005", "1006")

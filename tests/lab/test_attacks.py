@@ -10,9 +10,9 @@ import pytest
 from signalling import ha1, proof, registered, run, talk
 from system import DOMAIN
 
-from lab.sip_call import Call
-from lab.sip_dialog import Sdp
-from lab.sip_message import parameter, token
+from sipdeploy.sip.call import Call
+from sipdeploy.sip.dialog import Sdp
+from sipdeploy.sip.message import parameter, token
 
 pytestmark = pytest.mark.lab
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from system import DOMAIN
 
-from lab.sip_dialog import Sdp
+from sipdeploy.sip.dialog import Sdp
 
 pytestmark = pytest.mark.lab
 

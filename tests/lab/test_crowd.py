@@ -7,7 +7,7 @@ from conftest import Deployer
 from system import DOMAIN, INVENTORY, passwords
 
 from lab.load import Load, register_many
-from lab.sip import Phone
+from sipdeploy.sip.phone import Phone
 
 pytestmark = pytest.mark.lab
 

@@ -19,7 +19,7 @@ from signalling import forgive, registered, talk
 from system import DOMAIN, INVENTORY, System, passwords
 
 from lab.load import Load, register_many
-from lab.sip_message import token
+from sipdeploy.sip.message import token
 
 pytestmark = pytest.mark.lab
 

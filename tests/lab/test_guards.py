@@ -26,7 +26,7 @@ from signalling import (
 )
 from system import DOMAIN, password
 
-from lab.sip import HandshakeRefusedError, Sdp
+from sipdeploy.sip.phone import HandshakeRefusedError, Sdp
 
 pytestmark = pytest.mark.lab
 

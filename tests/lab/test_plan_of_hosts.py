@@ -13,7 +13,7 @@ from applying import live, tree, units
 from conftest import Deployer
 from system import DOMAIN, NUMBERS, password
 
-from lab.sip import Phone
+from sipdeploy.sip.phone import Phone
 
 pytestmark = pytest.mark.lab
 

@@ -11,8 +11,8 @@ import pytest
 from signalling import forgive, registered, run, talk
 from system import DOMAIN
 
-from lab.sip_dialog import Sdp
-from lab.sip_message import parameter
+from sipdeploy.sip.dialog import Sdp
+from sipdeploy.sip.message import parameter
 
 pytestmark = pytest.mark.lab
 

@@ -19,7 +19,7 @@ from signalling import (
 )
 from system import DOMAIN
 
-from lab.sip import CallRefusedError, HandshakeRefusedError
+from sipdeploy.sip.phone import CallRefusedError, HandshakeRefusedError
 
 pytestmark = pytest.mark.lab
 

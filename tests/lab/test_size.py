@@ -9,8 +9,8 @@ from applying import units
 from conftest import Deployer
 from system import DOMAIN, INVENTORY, NUMBERS, password, passwords
 
-from lab.sip import Phone
 from sipdeploy.services.asterisk import MOST_USERS_IN_FILES
+from sipdeploy.sip.phone import Phone
 
 pytestmark = pytest.mark.lab
 

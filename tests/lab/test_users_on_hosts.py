@@ -20,7 +20,7 @@ from system import DOMAIN, INVENTORY, password, passwords
 from lab.browser import Browser, spki_pin
 from lab.distance import distance
 from lab.load import Load, register_many
-from lab.sip import Phone
+from sipdeploy.sip.phone import Phone
 
 pytestmark = pytest.mark.lab
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from lab.sip import HandshakeRefusedError, Phone
 from sipdeploy.inventory.site import Versions, load_site
 from sipdeploy.services import SERVICES, asterisk, file_set, kamailio
 from sipdeploy.services.service import Port
+from sipdeploy.sip.phone import HandshakeRefusedError, Phone
 
 pytestmark = pytest.mark.lab
 

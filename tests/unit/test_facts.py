@@ -2,10 +2,9 @@ import pytest
 from fakes import FakeHost
 from hosts_facts import recorded
 
-from sipdeploy import answers, facts
-from sipdeploy.answers import Socket
+from sipdeploy import facts
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.facts import Query
+from sipdeploy.facts import Query, Socket
 from sipdeploy.host import LocalHost, Result
 
 QUERY = Query(
@@ -71,7 +70,7 @@ def test_a_host_after_apply():
     ],
 )
 def test_sockets(line, socket):
-    found = answers.sockets(line)
+    found = facts.sockets(line)
     assert (found[0].proto, found[0].port, found[0].program) == (
         socket.proto,
         socket.port,
@@ -115,10 +114,10 @@ def test_a_file_whose_name_has_a_line_break_is_passed_over():
     text = (
         "640 root:kamailio /etc/kamailio/a\n640 root:root /etc/kamailio/b\nc d e\n\n9 9 x\nend\n"
     )
-    found = answers.modes(text)
+    found = facts.modes(text)
     assert found.keys() == {"/etc/kamailio/a", "/etc/kamailio/b"}
 
 
 def test_the_room_of_a_host_is_that_of_its_unit():
-    assert answers.room("# Managed by x; Room for 8192 users; memory and files for 512") == 8192
-    assert answers.room("# Managed by sipdeploy.") == 0
+    assert facts.room("# Managed by x; Room for 8192 users; memory and files for 512") == 8192
+    assert facts.room("# Managed by sipdeploy.") == 0

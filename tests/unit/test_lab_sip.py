@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.load import Load, register_many
-from lab.sip import CallRefusedError, Phone
-from lab.sip_dialog import Dialog, Sdp
-from lab.sip_digest import Challenge, Credentials, parse_challenge
-from lab.sip_message import (
+from sipdeploy.sip.dialog import Dialog, Sdp
+from sipdeploy.sip.digest import Challenge, Credentials, parse_challenge
+from sipdeploy.sip.message import (
     MalformedMessage,
     Reply,
     Request,
@@ -25,6 +24,7 @@ from lab.sip_message import (
     uri_of,
     with_headers,
 )
+from sipdeploy.sip.phone import CallRefusedError, Phone
 
 INVITE = Request(
     method="INVITE",

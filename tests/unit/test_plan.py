@@ -5,7 +5,7 @@ import pytest
 from fakes import FakeHost
 from hosts_facts import recorded
 
-from sipdeploy.answers import Managed, PathFact
+from sipdeploy.facts import Managed, PathFact
 from sipdeploy.host import Result
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import NO_UNIT, make_plan, text

@@ -3,7 +3,7 @@ import re
 import pytest
 from hosts_facts import recorded
 
-from sipdeploy.answers import Socket
+from sipdeploy.facts import Socket
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import preflight
 from sipdeploy.plan.desired import ports

@@ -14,9 +14,9 @@ import pytest
 from fakes import BreakingHost, FakeHost
 from hosts_facts import recorded
 
-from sipdeploy.answers import Managed
 from sipdeploy.diagnostics import has_errors
 from sipdeploy.diagnostics.errors import HostFailed, RollbackFailed
+from sipdeploy.facts import Managed
 from sipdeploy.host import LocalHost, Result, run_script
 from sipdeploy.plan import Change, make_plan
 from sipdeploy.plan.desired import Desired, MadeFile

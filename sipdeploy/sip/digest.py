@@ -9,7 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from lab.sip_message import MalformedMessage, Reply, token
+from sipdeploy.sip.message import MalformedMessage, Reply, token
 
 _AUTH_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 

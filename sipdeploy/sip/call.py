@@ -6,18 +6,18 @@ the phone does, and tells a call what came.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from lab.sip_dialog import Dialog, Sdp
-from lab.sip_message import Reply, Request, token, with_headers
+from sipdeploy.sip.dialog import Dialog, Sdp
+from sipdeploy.sip.message import Reply, Request, token, with_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Unpack
 
-    from lab.sip import Phone
-    from lab.sip_agent import Options
+    from sipdeploy.sip.agent import Options
 
 _SUCCESS, _FAILURE = range(200, 300), range(300, 700)
 _REASONS = {
@@ -37,6 +37,69 @@ _REASONS = {
 }
 
 
+_T = TypeVar("_T")
+OnReply = Callable[[Reply], Awaitable[None]]
+
+
+class Line(Protocol):
+    """What a call needs of its phone: to build requests, to send them, and to wait."""
+
+    automatic: set[str]
+
+    @property
+    def contact(self) -> str:
+        """The Contact of dialogs."""
+        ...
+
+    def in_dialog(self, dialog: Dialog, method: str, **options: Unpack[Options]) -> Request:
+        """The next request of a dialog."""
+        ...
+
+    def changed(self, request: Request, changes: Mapping[str, str | None]) -> Request:
+        """The request with some headers replaced."""
+        ...
+
+    def on_transaction(self, invite: Request, method: str, reply: Reply | None = None) -> Request:
+        """The CANCEL of an INVITE, or the ACK of its refusal."""
+        ...
+
+    def takes_challenge(self, reply: Reply, attempts: int) -> bool:
+        """Whether to send the request again, with credentials."""
+        ...
+
+    def again(self, request: Request) -> Request:
+        """The request with credentials."""
+        ...
+
+    def keep(self, call: Call) -> None:
+        """Remember a call, for the requests that belong to it."""
+        ...
+
+    async def until(
+        self, found: Callable[[], _T | None], what: str, timeout_seconds: float | None = None
+    ) -> _T:
+        """Wait till `found()` is not None."""
+        ...
+
+    async def send(self, message: Request | Reply) -> None:
+        """Send one message."""
+        ...
+
+    async def start(self, request: Request, on_reply: OnReply) -> None:
+        """Open a client transaction."""
+        ...
+
+    async def exchange(self, request: Request, timeout_seconds: float | None = None) -> Reply:
+        """One transaction: the final reply."""
+        ...
+
+    async def request_in_dialog(
+        self, dialog: Dialog, method: str, **options: Unpack[Options]
+    ) -> Reply:
+        """A request in a dialog, and its final reply."""
+        ...
+
+
 class CallRefusedError(Exception):
     """A call that should have been answered ended with another final reply: `reply`."""
 
@@ -49,7 +112,7 @@ class CallRefusedError(Exception):
 class Call:
     """A call of either direction. `replies` are those that came to our INVITE, challenges too."""
 
-    phone: Phone
+    phone: Line
     request: Request  # the INVITE, as it was sent last or as it came
     authenticate: bool = True
     replies: list[Reply] = field(default_factory=list)
@@ -146,14 +209,14 @@ class Call:
     def _take_dialog(self, reply: Reply) -> None:
         if self._final is None:  # a later 2xx is a fork's: in `replies`, and the test's affair
             self.dialog = Dialog.of_caller(self.request, reply)
-            self.phone.inbox.calls.append(self)
+            self.phone.keep(self)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Incoming:
     """A request that came to the phone, and the replies that were sent to it."""
 
-    phone: Phone
+    phone: Line
     request: Request
     call: Call | None = None  # of a request in a dialog, or once an INVITE was answered
     replies: list[Reply] = field(default_factory=list)
@@ -216,7 +279,7 @@ class Incoming:
         call = self.call or Call(phone=self.phone, request=self.request)
         if call.dialog is None:
             call.dialog = Dialog.of_callee(self.request, self.tag)
-            self.phone.inbox.calls.append(call)
+            self.phone.keep(call)
         self.call = call
         await self.reply(200, body=sdp or str(Sdp(setup="active")))
         return call

@@ -9,13 +9,13 @@ import uuid
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from lab.sip_digest import Challenge, Credentials
-from lab.sip_message import Reply, Request, token, with_headers
+from sipdeploy.sip.digest import Challenge, Credentials
+from sipdeploy.sip.message import Reply, Request, token, with_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.sip_dialog import Dialog
+    from sipdeploy.sip.dialog import Dialog
 
 _CHALLENGES = {401, 407}
 _WITH_CONTACT = {"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER", "OPTIONS"}

@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
-from lab.sip_agent import Options, UserAgent
-from lab.sip_call import Call, CallRefusedError, Incoming
-from lab.sip_dialog import Dialog, Sdp
-from lab.sip_inbox import Inbox
-from lab.sip_message import MalformedMessage, Reply, Request, parameter, parse, token, uri_of
-from lab.sip_wire import PING, PONG, HandshakeRefusedError, Traced, Wire, trusting_tls
+from sipdeploy.sip.agent import Options, UserAgent
+from sipdeploy.sip.call import Call, CallRefusedError, Incoming, OnReply
+from sipdeploy.sip.dialog import Dialog, Sdp
+from sipdeploy.sip.inbox import Inbox
+from sipdeploy.sip.message import MalformedMessage, Reply, Request, parameter, parse, token, uri_of
+from sipdeploy.sip.wire import PING, PONG, HandshakeRefusedError, Traced, Wire, trusting_tls
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = [
@@ -49,7 +49,6 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-_OnReply = Callable[[Reply], Awaitable[None]]
 
 
 class RegisterOptions(Options, total=False):
@@ -84,7 +83,7 @@ class Phone(UserAgent):
     malformed: list[str] = field(default_factory=list, init=False)
     wire: Wire = field(init=False)
     _registration: str = field(default_factory=lambda: token(20), init=False)
-    _transactions: dict[tuple[str, str], _OnReply] = field(default_factory=dict, init=False)
+    _transactions: dict[tuple[str, str], OnReply] = field(default_factory=dict, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _reader: asyncio.Task[None] | None = field(default=None, init=False)
 
@@ -283,7 +282,11 @@ class Phone(UserAgent):
             reply = await self.exchange(request, seconds)
         return reply
 
-    async def start(self, request: Request, on_reply: _OnReply) -> None:
+    def keep(self, call: Call) -> None:
+        """Remember a call, for the requests that belong to it."""
+        self.inbox.calls.append(call)
+
+    async def start(self, request: Request, on_reply: OnReply) -> None:
         """Open a client transaction: send, and have each reply handed over."""
         self._transactions[request.branch, request.method] = on_reply
         await self.send(request)

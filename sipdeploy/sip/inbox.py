@@ -8,18 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.sip_call import Call, Incoming
+from sipdeploy.sip.call import Call, Incoming, Line
 
 if TYPE_CHECKING:
-    from lab.sip import Phone
-    from lab.sip_message import Request
+    from sipdeploy.sip.message import Request
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Inbox:
     """Requests that came and that no test has taken yet, and the calls that they may belong to."""
 
-    phone: Phone
+    phone: Line
     requests: list[Incoming] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     served: list[Incoming] = field(default_factory=list)  # INVITEs, for their CANCEL

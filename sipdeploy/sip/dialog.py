@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from lab.sip_message import Message, Reply, Request, parameter, token, uri_of
+from sipdeploy.sip.message import Message, Reply, Request, parameter, token, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
