@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from sipdeploy.diagnostics import full
-from sipdeploy.inventory.paths import own_folder
+from sipdeploy.inventory.files import own_folder
 from sipdeploy.inventory.secret import hider
 from sipdeploy.transaction.reports import Report
-from sipdeploy.transaction.steps import Event
+from sipdeploy.transaction.runner import Event
 
 KEPT = 50
 

@@ -12,10 +12,8 @@ from click.shell_completion import get_completion_class
 from sipdeploy import inventory, lint
 from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics import Diagnostic, Format, Source, has_errors
-from sipdeploy.diagnostics import codes as manual
 from sipdeploy.diagnostics.errors import WrongUsage
 from sipdeploy.editing import init as beginning
-from sipdeploy.editing import problems as users
 from sipdeploy.inventory import site
 from sipdeploy.inventory.document import read
 from sipdeploy.services import tree
@@ -109,7 +107,7 @@ def lint_command(
 
 
 def _explanation(code: str) -> str:
-    known = {**manual.EXPLAIN, **lint.explanations(), **users.EXPLAIN}
+    known = lint.explanations()
     if code in known:
         return f"{code}: {known[code]}"
     message = f"there is no code `{code}`"

@@ -17,7 +17,7 @@ from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.plan import saved, text
 from sipdeploy.services import acme
 from sipdeploy.transaction import Choices, Interrupted, Planned, Report, reports
-from sipdeploy.transaction.steps import run_step
+from sipdeploy.transaction.runner import run_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sipdeploy.cli.session import Session
     from sipdeploy.host.connection import Ahead
     from sipdeploy.inventory import Inventory
-    from sipdeploy.transaction.steps import Event
+    from sipdeploy.transaction.runner import Event
 
 INTERRUPTED = 130
 

@@ -1,6 +1,6 @@
-"""The manual of the codes that commands and hosts tell, as `lint --explain` shows them.
+"""The manual of every code, as `lint --explain` shows it.
 
-The codes of an inventory, of rules and of users stand where they are told.
+The manual of a lint rule is the docstring of the rule.
 """
 
 from __future__ import annotations
@@ -14,6 +14,56 @@ EXPLAIN: Mapping[str, str] = {
     "SD001": "The command was asked for what does not exist.",
     "SD002": "The words of the command do not go together, or it would ask and nobody is at a"
     " terminal to answer.",
+    "SD101": "The file is not YAML. Reading stops at the first such place.",
+    "SD102": "The file is not UTF-8 text, or holds a control character, which YAML forbids.",
+    "SD103": "A tab stands where YAML wants spaces; YAML forbids tabs as indentation.",
+    "SD104": "A key stands twice in one mapping. YAML readers differ in which one they take,"
+    " so sipdeploy takes neither.",
+    "SD105": "Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) are not supported:"
+    " commands that edit the inventory could not tell what belongs to whom. Write the value out.",
+    "SD106": "YAML tags (`!name`) have no meaning in an inventory.",
+    "SD107": "The file holds several documents, divided by `---`; an inventory is one.",
+    "SD108": "The file is empty, or holds nothing but comments.",
+    "SD109": "The file, or a key in it, is not of a shape that an inventory can have.",
+    "SD110": "The file cannot be read.",
+    "SD201": "The key is not known. Keys are listed in inventory.example.yaml.",
+    "SD202": "A key that has no default is missing.",
+    "SD203": "The value is of another kind: text, a list (`- a`) or a mapping (`key: value`).",
+    "SD204": "The key is there, its value is not.",
+    "SD205": "A whole number within bounds is wanted.",
+    "SD206": "`true` or `false` is wanted (`yes`, `no`, `on`, `off` do as well).",
+    "SD207": "One of a few words is wanted.",
+    "SD208": "Users have 2 to 15 digits; services 1 to 15 digits and stars.",
+    "SD209": "The domain is a full DNS name: certificate, SIP realm and WebSocket carry it.",
+    "SD210": "The e-mail address is that of the ACME account, to which warnings are sent.",
+    "SD211": "An address is IPv4, IPv6, a host name that SSH can resolve, or `local`.",
+    "SD212": "Media needs a numeric address that browsers reach; ICE candidates hold no names.",
+    "SD213": "Two sockets cannot share a port. 22 is for SSH, 80 for ACME challenges.",
+    "SD214": "Asterisk takes any port of `ports.rtp` for a call, so nothing else may be in it.",
+    "SD215": "A range of ports is `FIRST-LAST`, from 1024 to 65535.",
+    "SD216": "One number cannot be a user and a service: which one would ring?",
+    "SD217": "A key that the chosen provider of certificates needs is missing.",
+    "SD218": "A key has no effect with the chosen provider of certificates.",
+    "SD219": "A web origin is scheme, host and port, as browsers send it, without a path.",
+    "SD220": "The text has a control character, a line break, or too many characters.",
+    "SD221": "A password is text, or exactly one of `env`, `file`, `command`.",
+    "SD222": "sipdeploy writes for Kamailio 5.4 to 6.1 and Asterisk 16 to 22.",
+    "SD223": "Names of hosts and logins go into paths and commands, so they are kept simple.",
+    "SD224": "Two entries name one machine; the second would undo the first.",
+    "SD225": "An ACME directory is an https URL.",
+    "SD226": "A folder of a host is an absolute path; a DNS plugin of certbot is one word.",
+    "SD227": "Where software comes from is a URL, and what it must be a SHA-256 or a fingerprint.",
+    "SD230": "Every user needs a password: in the inventory, from a source named there, or in the"
+    " secrets file. None is ever made up by `apply`: a lost secrets file would lock every phone"
+    " out. `sipdeploy init` makes the missing ones.",
+    "SD231": "A source of passwords named in the inventory gives nothing: a variable that is not"
+    " set, a file that cannot be read, a command that fails or takes longer than 10 seconds.",
+    "SD232": "The secrets file holds one mapping, `users`, from numbers to passwords.",
+    "SD233": "The inventory may come from a stranger. So `lint` and `render` run no command of it,"
+    " read no variable, and no file outside of its folder. `--trusted` says that it is yours: then"
+    " `render` fetches passwords as `apply` does, and `lint` reads a secrets file elsewhere.",
+    "SD304": "The secrets file holds every password in clear text; nobody but its owner may read"
+    " it (mode 0600).",
     "SD401": "The host's own daemons judge the candidate before anything live changes: their"
     " parser reads it, and each is started on it for a moment, in a network of its own. This is"
     " what they say; the place is one of the candidate's files, which `sipdeploy render` writes"
@@ -97,4 +147,23 @@ EXPLAIN: Mapping[str, str] = {
     "SD622": "Too few days are left. A renewal should have come weeks ago.",
     "SD623": "A renewed certificate could not be made live, and the old one is served on.",
     "SD624": "certbot's last run failed, or its timer does not run.",
+    "SD701": "A number can be given once. `sipdeploy users` lists those that are taken.",
+    "SD702": "Only users of the inventory can be changed or removed.",
+    "SD703": "The file is written in a way that an edit would not leave the rest of it alone,"
+    " such as `? 1001` for a key. Nothing was written; the change is to be made by hand.",
+    "SD704": "Somebody else changed the file while the change of it was being worked out, an"
+    " editor for one. Nothing was written.",
+    "SD705": "The file cannot be read or written, or another sipdeploy has it for too long.",
+    "SD706": "The password of this user comes from where sipdeploy cannot put a new one: a"
+    " variable, or a command without a `store` beside it.",
+    "SD707": "A line of the CSV file is not a user. All such lines are told, and none is taken.",
+    "SD708": "A password is one line of text without control characters.",
+    "SD709": "A host does not let a user register who was just added or has a new password; the"
+    " host went back to what it was before.",
+    "SD710": "The inventory has the change and the host does not: nothing is lost, and the next"
+    " `sipdeploy apply` brings it there.",
+    "SD711": "The host lacks more than the change of users, and that may restart a service or"
+    " install packages: nobody has agreed to it.",
+    "SD712": "The user is gone, and messages of its box are still on the host.",
+    "SD713": "The user is gone, and a call that it has with a service may still go on.",
 }

@@ -15,7 +15,7 @@ from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import edit, problems
 from sipdeploy.editing.vault import MODE, Vault, open_vault
 from sipdeploy.inventory import Inventory, document, files, site
-from sipdeploy.inventory.paths import expanded
+from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import PasswordSource, Secret
 from sipdeploy.inventory.site import Site, User
 

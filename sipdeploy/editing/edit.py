@@ -29,7 +29,7 @@ __all__ = [
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from sipdeploy.inventory.places import Document, Path
+    from sipdeploy.inventory.document import Document, Path
 
 Scalar = str | bool | int
 Entry = Scalar | dict[str, Scalar]

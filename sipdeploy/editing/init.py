@@ -17,8 +17,7 @@ from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import vault
 from sipdeploy.inventory import fields
-from sipdeploy.inventory.files import replace_file
-from sipdeploy.inventory.paths import expanded
+from sipdeploy.inventory.files import expanded, replace_file
 from sipdeploy.services.render import template_directory
 
 if TYPE_CHECKING:

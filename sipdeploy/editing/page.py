@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sipdeploy.inventory.places import BREAK
+from sipdeploy.inventory.reading import BREAK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sipdeploy.inventory.places import Document, Path
+    from sipdeploy.inventory.document import Document, Path
 
 _REST = re.compile(r"[ \t]*(,?)[ \t]*(#.*)?")  # of a line, behind an entry
 

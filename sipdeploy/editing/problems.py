@@ -8,32 +8,10 @@ from sipdeploy.diagnostics import Diagnostic, listed
 from sipdeploy.diagnostics.errors import InvalidFiles, SipdeployError, WrongUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sipdeploy.diagnostics import Span
-
-EXPLAIN: Mapping[str, str] = {
-    "SD701": "A number can be given once. `sipdeploy users` lists those that are taken.",
-    "SD702": "Only users of the inventory can be changed or removed.",
-    "SD703": "The file is written in a way that an edit would not leave the rest of it alone,"
-    " such as `? 1001` for a key. Nothing was written; the change is to be made by hand.",
-    "SD704": "Somebody else changed the file while the change of it was being worked out, an"
-    " editor for one. Nothing was written.",
-    "SD705": "The file cannot be read or written, or another sipdeploy has it for too long.",
-    "SD706": "The password of this user comes from where sipdeploy cannot put a new one: a"
-    " variable, or a command without a `store` beside it.",
-    "SD707": "A line of the CSV file is not a user. All such lines are told, and none is taken.",
-    "SD708": "A password is one line of text without control characters.",
-    "SD709": "A host does not let a user register who was just added or has a new password; the"
-    " host went back to what it was before.",
-    "SD710": "The inventory has the change and the host does not: nothing is lost, and the next"
-    " `sipdeploy apply` brings it there.",
-    "SD711": "The host lacks more than the change of users, and that may restart a service or"
-    " install packages: nobody has agreed to it.",
-    "SD712": "The user is gone, and messages of its box are still on the host.",
-    "SD713": "The user is gone, and a call that it has with a service may still go on.",
-}
 
 
 def told(code: str, message: str, help_: str = "", span: Span | None = None) -> Diagnostic:

@@ -14,7 +14,7 @@ from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import edit
 from sipdeploy.editing.problems import not_editable, told
 from sipdeploy.inventory import commands, document, files, passwords
-from sipdeploy.inventory.paths import expanded
+from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import SecretsCommand, hider
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from paramiko.pkey import UnknownKeyType
 from sipdeploy.host import known_hosts, ssh_problems
 from sipdeploy.host.ssh_target import Target
 from sipdeploy.inventory import reading
-from sipdeploy.inventory.paths import expanded
+from sipdeploy.inventory.files import expanded
 
 DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sipdeploy.inventory.paths import expanded
+from sipdeploy.inventory.files import expanded
 
 SSH_PORT = 22
 

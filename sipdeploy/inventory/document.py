@@ -7,35 +7,21 @@ Never raises for bad text.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sipdeploy.diagnostics import Diagnostic, Span
-from sipdeploy.inventory.places import BREAK, Document, Mark, Path
-from sipdeploy.inventory.texts import after, decode, error, read
+from sipdeploy.diagnostics import Diagnostic, Source, Span
+from sipdeploy.inventory.reading import BREAK, after, decode, error, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["EXPLAIN", "Document", "Mark", "Path", "decode", "parse", "read"]
 
-EXPLAIN: Mapping[str, str] = {
-    "SD101": "The file is not YAML. Reading stops at the first such place.",
-    "SD102": "The file is not UTF-8 text, or holds a control character, which YAML forbids.",
-    "SD103": "A tab stands where YAML wants spaces; YAML forbids tabs as indentation.",
-    "SD104": "A key stands twice in one mapping. YAML readers differ in which one they take,"
-    " so sipdeploy takes neither.",
-    "SD105": "Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) are not supported:"
-    " commands that edit the inventory could not tell what belongs to whom. Write the value out.",
-    "SD106": "YAML tags (`!name`) have no meaning in an inventory.",
-    "SD107": "The file holds several documents, divided by `---`; an inventory is one.",
-    "SD108": "The file is empty, or holds nothing but comments.",
-    "SD109": "The file, or a key in it, is not of a shape that an inventory can have.",
-    "SD110": "The file cannot be read.",
-}
+__all__ = ["Document", "Mark", "Path", "decode", "parse", "read"]
+
 
 _FORBIDDEN = re.compile(
     "[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -317,3 +303,84 @@ class _Builder:
             self._stack[-1].key, self._stack[-1].place = "\0", (*frame.mark, frame.mark[1] + 1)
         else:
             self._place(frame.container, (*frame.mark, end.line + 1, end.column + 1))
+
+
+# Places: where a part of a document stands.
+
+
+Path = tuple[str | int, ...]
+# Where a node stands: its key (line, column, end column), its value (line, column, end line and
+# column), all from 1. Plain tuples: a large inventory has half a million of them.
+Mark = tuple[int, int, int, int, int, int, int]
+
+
+# Bounded, so that a line full of beginnings does not take time that grows with its square.
+_PASSWORD = re.compile(r"(?i)(pass|pwd|secret)[\w-]{0,80}[\"']?\s{0,80}:\s*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One file: its data (dict, list, str, None; None also when unreadable) and its places."""
+
+    path: str
+    text: str
+    data: Any = None
+    marks: Mapping[Path, Mark] = field(default_factory=dict)
+
+    def key_span(self, path: Path) -> Span | None:
+        """Find the key that ends `path`; of what is not there, the nearest that holds it."""
+        while path and path not in self.marks:
+            path = path[:-1]
+        if not path:
+            return self.start
+        line, column, end, *_ = self.marks[path]
+        return Span(path=self.path, line=line, column=column, end_column=end)
+
+    def value_span(self, path: Path) -> Span | None:
+        """Find the value at `path`; its key when the value is empty or goes over several lines."""
+        if path not in self.marks:
+            return self.key_span(path)
+        *_, line, column, end_line, end = self.marks[path]
+        if end_line != line or end <= column:
+            return self.key_span(path)
+        return Span(path=self.path, line=line, column=column, end_column=end)
+
+    @property
+    def start(self) -> Span:
+        """The beginning of the file."""
+        return Span(path=self.path, line=1, column=1)
+
+    def source(self, is_secret: Callable[[Path], bool] = lambda _: False) -> Source:
+        """Give the lines for excerpts; values at secret paths are hidden.
+
+        In a file that could not be read the places are unknown, so what looks like a password is.
+        """
+        lines = BREAK.split(self.text)
+        if self.data is None:
+            return Source(lines=lines, hidden=_suspects(lines))
+        hidden: dict[int, list[tuple[int, int]]] = {}
+        for path, mark in self.marks.items():
+            if is_secret(path):
+                _hide(mark, hidden)
+        return Source(lines=lines, hidden=hidden)
+
+
+def _hide(mark: Mark, hidden: dict[int, list[tuple[int, int]]]) -> None:
+    *_, line, column, end_line, end = mark
+    for number in range(line, end_line + 1):
+        low = column if number == line else 1
+        high = end if number == end_line else 1 << 30
+        if high > low:
+            hidden.setdefault(number, []).append((low, high))
+
+
+def _suspects(lines: list[str]) -> dict[int, list[tuple[int, int]]]:
+    """Hide what follows `password:` and the like, and the line after when nothing follows."""
+    hidden = {}
+    goes_on = False
+    for number, line in enumerate(lines, 1):
+        found = _PASSWORD.search(line)
+        if found or goes_on:
+            hidden[number] = [(found.end() + 1 if found else 1, 1 << 30)]
+        goes_on = bool(found) and line[found.end() :].strip() in {"", "|", ">"} if found else False
+    return hidden

@@ -16,10 +16,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, Span, listed
-from sipdeploy.inventory import document, reading, texts
+from sipdeploy.inventory import document, reading
 from sipdeploy.inventory.commands import NoPasswordError, program, run
 from sipdeploy.inventory.fields import CONTROL
-from sipdeploy.inventory.paths import expanded
+from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import PasswordSource, Secret, SecretsCommand
 
 if TYPE_CHECKING:
@@ -29,20 +29,6 @@ if TYPE_CHECKING:
     from sipdeploy.inventory.site import Site
 
 _AT_ONCE = 8
-
-EXPLAIN: Mapping[str, str] = {
-    "SD230": "Every user needs a password: in the inventory, from a source named there, or in the"
-    " secrets file. None is ever made up by `apply`: a lost secrets file would lock every phone"
-    " out. `sipdeploy init` makes the missing ones.",
-    "SD231": "A source of passwords named in the inventory gives nothing: a variable that is not"
-    " set, a file that cannot be read, a command that fails or takes longer than 10 seconds.",
-    "SD232": "The secrets file holds one mapping, `users`, from numbers to passwords.",
-    "SD233": "The inventory may come from a stranger. So `lint` and `render` run no command of it,"
-    " read no variable, and no file outside of its folder. `--trusted` says that it is yours: then"
-    " `render` fetches passwords as `apply` does, and `lint` reads a secrets file elsewhere.",
-    "SD304": "The secrets file holds every password in clear text; nobody but its owner may read"
-    " it (mode 0600).",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,8 +217,8 @@ def _read_file(secrets: str, directory: Path, *, is_trusted: bool) -> SecretsFil
     except reading.OutsideError:
         return _withheld(f"`{secrets}` is not read here: it is not below the inventory's folder")
     except OSError as failure:
-        return SecretsFile(passwords={}, diagnostics=(texts.unreadable(path, failure),))
-    text, unreadable = texts.decode(found.raw, str(path))
+        return SecretsFile(passwords={}, diagnostics=(reading.unreadable(path, failure),))
+    text, unreadable = reading.decode(found.raw, str(path))
     if text is None:
         return SecretsFile(passwords={}, diagnostics=tuple(map(_without_content, unreadable)))
     parsed = parse_secrets(text, str(path))

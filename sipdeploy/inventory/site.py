@@ -5,20 +5,33 @@ Pure. Finds all problems at once; never reads a file, and never shows the value 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import difflib
+import ipaddress
+import itertools
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from sipdeploy.diagnostics import Diagnostic, Source, has_errors
-from sipdeploy.inventory.checks import CHECKS
 from sipdeploy.inventory.document import Document, Path, parse
 from sipdeploy.inventory.fields import Invalid
-from sipdeploy.inventory.install import Install
-from sipdeploy.inventory.models import HostEntry, Ports, Service, Site, Tls, User, Versions
-from sipdeploy.inventory.verdicts import plain_path, verdicts
+from sipdeploy.inventory.models import (
+    HostEntry,
+    Install,
+    Ports,
+    Service,
+    Site,
+    Tls,
+    User,
+    Versions,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pydantic import BaseModel
+
+    from sipdeploy.inventory.document import Document
 
 
 __all__ = [
@@ -173,3 +186,276 @@ def _told(document: Document, path: Path, where: str, fault: Invalid) -> Diagnos
         label=fault.label,
         help=fault.advice,
     )
+
+
+_TAGS = frozenset({"<text>", "<mapping>"})  # of unions; they lead nowhere in the document
+_UNIONS = frozenset({"password", "secrets", "asterisk", "kamailio"})
+_KEY = "[key]"  # pydantic's way to say: not the value, its key
+
+_PARTS: Mapping[str, str] = {"hosts": "a host", "users": "a user", "services": "a service"}
+
+
+def verdicts(
+    document: Document, faults: Sequence[Any], model: type[BaseModel]
+) -> list[Diagnostic]:
+    """Turn pydantic's errors into diagnostics; `model` tells which keys there are."""
+    misspelt = {
+        (*path[:-1], near)
+        for path in (plain_path(f["loc"]) for f in faults if f["type"] == "extra_forbidden")
+        for near in _near(str(path[-1]), _keys(model, path[:-1]))
+    }
+    told = (
+        _verdict(document, fault, model)
+        for fault in faults
+        if fault["type"] != "missing" or plain_path(fault["loc"]) not in misspelt
+    )
+    return list(dict.fromkeys(told))
+
+
+def plain_path(location: Sequence[str | int]) -> Path:
+    """Give the path in the document; pydantic adds which part of a union it has tried."""
+    return tuple(
+        part
+        for before, part in itertools.pairwise(("", *location))
+        if not (part in _TAGS and before in _UNIONS)
+    )
+
+
+def _verdict(document: Document, fault: Mapping[str, Any], model: type[BaseModel]) -> Diagnostic:
+    kind = fault["type"]
+    path = plain_path(fault["loc"])
+    at_key = path[-1:] == (_KEY,)
+    path = path[:-1] if at_key else path
+    if kind == "extra_forbidden":
+        verdict, at_key = _unknown_key(path, _keys(model, path[:-1])), True
+    elif kind == "missing":
+        verdict, at_key, path = _missing_key(path), True, path[:-1]
+    else:
+        verdict = _judge(kind, fault)
+    return Diagnostic(
+        code=verdict.code,
+        severity="error",
+        message=verdict.message,
+        span=document.key_span(path) if at_key else document.value_span(path),
+        label=verdict.label,
+        help=verdict.advice,
+    )
+
+
+def _judge(kind: str, fault: Mapping[str, Any]) -> Invalid:
+    own = fault.get("ctx", {}).get("error")
+    if isinstance(own, Invalid):
+        return own
+    if fault["input"] is None or kind == "string_too_short":
+        return Invalid("SD204", "the value is empty", advice="write a value, or delete the key")
+    if kind == "one_source":
+        message = "a password comes from exactly one source"
+        return Invalid("SD221", message, advice="write one of `env`, `file`, `command`")
+    wanted = "a list" if "tuple" in kind else "text" if "string" in kind else "a mapping"
+    advice = {
+        "a list": "write `[a, b]`, or lines that begin with `- `",
+        "a mapping": "write lines of `key: value`, indented, below the key",
+    }.get(wanted, "")
+    return Invalid("SD203", f"{wanted} is wanted here", advice=advice)
+
+
+def _keys(model: Any, path: Path) -> tuple[str, ...]:
+    """Find the keys that the mapping at `path` may have."""
+    for part in path:
+        inner = getattr(model, "model_fields", {}).get(part)
+        model = inner.annotation if inner else model
+        model = next(iter(_models(model)), model)
+    return tuple(getattr(model, "model_fields", ()))
+
+
+def _models(annotation: Any) -> Iterator[Any]:
+    """Find the models inside a type such as `dict[str, User]`, outermost first."""
+    if hasattr(annotation, "model_fields"):
+        yield annotation
+    for inner in (*getattr(annotation, "__args__", ()), getattr(annotation, "__origin__", None)):
+        if inner is not None and inner is not annotation:
+            yield from _models(inner)
+
+
+def _unknown_key(path: Path, known: tuple[str, ...]) -> Invalid:
+    word = str(path[-1])
+    place = ".".join(str(part) for part in path[:-1])
+    message = f"unknown key `{word}`" + (f" in `{place}`" if place else "")
+    for near in _near(word, known):
+        return Invalid("SD201", message, advice=f"did you mean `{near}`?")
+    what = _PARTS.get(str(path[0])) if len(path) == 3 else None  # noqa: PLR2004  # in an entry
+    keys = ", ".join(f"`{key}`" for key in known)
+    return Invalid("SD201", message, advice=f"the keys of {what or 'this mapping'} are {keys}")
+
+
+def _near(word: str, known: tuple[str, ...]) -> list[str]:
+    """Find the one key that was meant; none when there are several candidates."""
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=2, cutoff=0.75)
+    return near if len(near) == 1 else []
+
+
+def _missing_key(path: Path) -> Invalid:
+    key = path[-1]
+    place = ".".join(str(part) for part in path[:-1])
+    message = f"`{key}` is missing" + (f" in `{place}`" if place else "")
+    return Invalid("SD202", message, advice=f"add `{key}: {_EXAMPLES.get(str(key), '...')}`")
+
+
+_EXAMPLES: Mapping[str, str] = {
+    "domain": "sip.example.com",
+    "email": "ops@example.com",
+    "hosts": "{sip1: {address: 203.0.113.10}}",
+    "users": "{1001: {name: Alice}}",
+    "address": "203.0.113.10",
+    "kind": "echo",
+    "command": "sops -d secrets.enc.yaml",
+    "version": "22.11.0",
+    "url": "https://example.com/asterisk-22.11.0.tar.gz",
+}
+
+
+Found = tuple[Path, Literal["key", "value"], Invalid]
+
+
+def _port_clashes(site: Site) -> Iterator[Found]:
+    """Every socket needs a port of its own; 22 is for SSH, 80 for ACME challenges."""
+    ports, seen = site.ports, {22: "SSH", 80: "ACME challenges"}
+    for key in ("wss", "kamailio", "asterisk", "registrar"):
+        number, fault = getattr(ports, key), None
+        if number in seen:
+            message = f"`ports.{key}` is {number}, which is taken by {seen[number]}"
+            fault = Invalid("SD213", message, advice="give it another port")
+        elif ports.rtp.start <= number <= ports.rtp.end:
+            message = f"`ports.{key}` is {number}, which is inside `ports.rtp` {ports.rtp}"
+            fault = Invalid("SD214", message, advice="move one of them")
+        if fault:
+            yield ("ports", key), "value", fault
+        seen.setdefault(number, f"`ports.{key}`")
+
+
+def _ssh_ports(site: Site) -> Iterator[Found]:
+    """SSH of a host may not stand where a service of ours will listen."""
+    for name, host in site.hosts.items():
+        for key in ("wss", "kamailio", "asterisk", "registrar"):
+            is_same = host.port == getattr(site.ports, key) != 22  # noqa: PLR2004  # told above
+            if is_same and not host.is_local:
+                message = f"SSH of `{name}` and `ports.{key}` have the same port {host.port}"
+                fault = Invalid("SD213", message, advice=f"move `ports.{key}`")
+                yield ("hosts", name, "port"), "value", fault
+
+
+def _shared_numbers(site: Site) -> Iterator[Found]:
+    for number in site.services.keys() & site.users.keys():
+        message = f"`{number}` is a service and a user"
+        fault = Invalid("SD216", message, advice="give one of them another number")
+        yield ("services", number), "key", fault
+
+
+def _shared_addresses(site: Site) -> Iterator[Found]:
+    seen: dict[tuple[str, int], str] = {}
+    for name, host in site.hosts.items():
+        first = seen.setdefault((host.address, 0 if host.is_local else host.port), name)
+        if first != name:
+            message = f"hosts `{first}` and `{name}` are the same machine"
+            fault = Invalid("SD224", message, advice="delete one of them")
+            yield ("hosts", name, "address"), "value", fault
+
+
+def _media_addresses(site: Site) -> Iterator[Found]:
+    for name, host in site.hosts.items():
+        key = "public_address" if host.public_address else "address"
+        try:
+            host.media_address  # noqa: B018  # its check is what is wanted
+        except Invalid as fault:
+            advice = (
+                f"set `hosts.{name}.public_address` to the numeric address that browsers reach"
+            )
+            message = f"host `{name}` has no numeric address for media"
+            is_name = fault.code == "SD211"
+            yield (
+                ("hosts", name, key),
+                "value",
+                Invalid(
+                    "SD212", message if is_name else fault.message, fault.label, advice=advice
+                ),
+            )
+        if host.private_address and not _same_family(host):
+            message = "`private_address` and the public one are of different IP versions"
+            yield ("hosts", name, "private_address"), "value", Invalid("SD212", message)
+
+
+def _same_family(host: HostEntry) -> bool:
+    try:
+        public = ipaddress.ip_address(host.public_address or host.address)
+    except ValueError:
+        return True  # told elsewhere
+    return public.version == ipaddress.ip_address(str(host.private_address)).version
+
+
+_PROVIDER_KEYS: Mapping[str, str] = {
+    "server": "letsencrypt",
+    "ca_bundle": "letsencrypt",
+    "challenge": "letsencrypt",
+    "webroot": "letsencrypt",
+    "dns_plugin": "letsencrypt",
+    "dns_credentials": "letsencrypt",
+    "dns_wait": "letsencrypt",
+    "certificate": "files",
+    "private_key": "files",
+}
+
+
+def _provider_keys(site: Site) -> Iterator[Found]:
+    for key, provider in _PROVIDER_KEYS.items():
+        is_set = key in site.tls.model_fields_set and getattr(site.tls, key) is not None
+        mine = provider == site.tls.provider
+        if not is_set and mine and provider == "files":
+            message = f"`tls.{key}` is missing"
+            advice = f"add `{key}: FILE` (PEM)"
+            fault = Invalid("SD217", message, "`files` needs it", advice=advice)
+            yield ("tls", "provider"), "value", fault
+        elif is_set and not mine:
+            message = f"`tls.{key}` belongs to the provider `{provider}`"
+            advice = f"delete it, or write `provider: {provider}`"
+            label = f"the provider here is `{site.tls.provider}`"
+            yield ("tls", key), "key", Invalid("SD218", message, label, advice=advice)
+    if site.tls.ca_bundle and site.tls.server is None and site.tls.provider == "letsencrypt":
+        fault = Invalid("SD217", "`tls.server` is missing", "`ca_bundle` is the root of it")
+        yield ("tls", "ca_bundle"), "key", fault
+
+
+_CHALLENGE_KEYS: Mapping[str, str] = {
+    "webroot": "http-01",
+    "dns_plugin": "dns-01",
+    "dns_credentials": "dns-01",
+    "dns_wait": "dns-01",
+}
+
+
+def _challenge_keys(site: Site) -> Iterator[Found]:
+    """What belongs to the one way to prove a domain means nothing to the other."""
+    tls = site.tls
+    if tls.provider != "letsencrypt":
+        return
+    for key, challenge in _CHALLENGE_KEYS.items():
+        if key in tls.model_fields_set and challenge != tls.challenge:
+            message = f"`tls.{key}` belongs to `challenge: {challenge}`"
+            advice = f"delete it, or write `challenge: {challenge}`"
+            label = f"the challenge here is `{tls.challenge}`"
+            yield ("tls", key), "key", Invalid("SD218", message, label, advice=advice)
+    if tls.challenge == "dns-01" and tls.dns_plugin is None:
+        message = "`tls.dns_plugin` is missing"
+        advice = "add the plugin of your DNS provider, such as `dns_plugin: rfc2136`"
+        fault = Invalid("SD217", message, "`dns-01` needs it", advice=advice)
+        yield ("tls", "challenge"), "value", fault
+
+
+CHECKS: tuple[Callable[[Site], Iterator[Found]], ...] = (
+    _port_clashes,
+    _ssh_ports,
+    _shared_numbers,
+    _shared_addresses,
+    _media_addresses,
+    _provider_keys,
+    _challenge_keys,
+)

@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sipdeploy.diagnostics import Diagnostic, Span
-from sipdeploy.inventory import document as documents
-from sipdeploy.inventory import passwords, site, verdicts
-from sipdeploy.inventory.paths import expanded
+from sipdeploy.diagnostics import Diagnostic, Span, codes
+from sipdeploy.inventory import passwords, site
+from sipdeploy.inventory.files import expanded
 from sipdeploy.lint import git, network, secrets
 from sipdeploy.lint import rendered as lint_rendered
 from sipdeploy.lint.rules import RULES, Subject
@@ -145,9 +144,7 @@ def _unused(code: str, span: Span) -> Diagnostic:
 
 
 def explanations() -> Mapping[str, str]:
-    """Give the manual of every code that lint itself can tell."""
+    """Give the manual of every code."""
     own = {"SD301": inspect.cleandoc(suppressed.__doc__ or "")}
     rules = {code: inspect.getdoc(each.check) or "" for code, each in RULES.items()}
-    parts = (documents.EXPLAIN, verdicts.EXPLAIN, passwords.EXPLAIN, own, rules)
-    merged = {code: text for part in parts for code, text in part.items()}
-    return dict(sorted({**merged, **lint_rendered.explanations()}.items()))
+    return dict(sorted({**codes.EXPLAIN, **own, **rules, **lint_rendered.explanations()}.items()))

@@ -12,12 +12,12 @@ from typing import Literal
 from sipdeploy.facts import Facts, PathFact, Unit
 from sipdeploy.plan import first
 from sipdeploy.plan.desired import Desired, MadeFile
-from sipdeploy.services import SERVICES, acme, certbot, firewall, repository
+from sipdeploy.services import SERVICES, acme, certbot, firewall
+from sipdeploy.services import install as repository
 from sipdeploy.services.acme import Order
+from sipdeploy.services.install import Build, Repository
 from sipdeploy.services.render import ManagedFile
-from sipdeploy.services.repository import Repository
 from sipdeploy.services.service import Directory
-from sipdeploy.services.source import Build
 
 # What certbot is to renew no more is parked beside its place, and comes back from there.
 Kind = Literal["create", "update", "mode", "delete", "directory", "park", "unpark"]

@@ -14,14 +14,13 @@ from sipdeploy.services import (
     file_set,
     firewall,
     kamailio,
-    repository,
 )
+from sipdeploy.services import install as repository
 from sipdeploy.services.acme import Order
 from sipdeploy.services.certificates import Material
+from sipdeploy.services.install import UNIT_FILE, WRAPPER, Build, Repository
 from sipdeploy.services.render import ManagedFile
-from sipdeploy.services.repository import Repository
 from sipdeploy.services.service import Directory, Port, Standing
-from sipdeploy.services.source import UNIT_FILE, WRAPPER, Build
 
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
 TLS_SETTINGS = "/etc/kamailio/tls.cfg"

@@ -5,10 +5,9 @@ from collections.abc import Collection
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.plan.desired import Desired
 from sipdeploy.services import certificates
-from sipdeploy.services import repository as apt
+from sipdeploy.services import install as apt
 from sipdeploy.services.acme import Order
-from sipdeploy.services.repository import Repository
-from sipdeploy.services.source import Build
+from sipdeploy.services.install import Build, Repository
 
 
 def packages(desired: Desired, facts: Facts) -> dict[str, str]:

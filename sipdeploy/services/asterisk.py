@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sipdeploy.inventory.site import HostEntry, Site
-from sipdeploy.services import kamailio, source, user_database
+from sipdeploy.services import install as source
+from sipdeploy.services import kamailio, user_database
+from sipdeploy.services.install import Build
 from sipdeploy.services.render import ManagedFile, render
 from sipdeploy.services.service import (
     LOOPBACK,
@@ -20,7 +22,6 @@ from sipdeploy.services.service import (
     Verdict,
     prefix_length,
 )
-from sipdeploy.services.source import Build
 
 NAME = "asterisk"
 UNIT = "asterisk.service"

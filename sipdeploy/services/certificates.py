@@ -17,7 +17,7 @@ from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.inventory import reading
-from sipdeploy.inventory.paths import expanded
+from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.site import Site
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sipdeploy.inventory.paths import cache_folder
+from sipdeploy.inventory.files import cache_folder
 
 if TYPE_CHECKING:
     import jinja2

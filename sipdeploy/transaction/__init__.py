@@ -16,12 +16,12 @@ from sipdeploy.inventory.site import Site
 from sipdeploy.plan.desired import Desired, desired
 from sipdeploy.services import certificates
 from sipdeploy.services.render import compile_templates
-from sipdeploy.transaction import steps
+from sipdeploy.transaction import release
 from sipdeploy.transaction.choices import Choices, Job
-from sipdeploy.transaction.holder import own_holder
-from sipdeploy.transaction.release import Header
+from sipdeploy.transaction.release import Header, fetch_release
 from sipdeploy.transaction.reports import Interrupted, Planned, Report
-from sipdeploy.transaction.steps import Say
+from sipdeploy.transaction.runner import Say
+from sipdeploy.transaction.turn import own_holder
 from sipdeploy.transaction.visit import Visit
 
 __all__ = [
@@ -68,13 +68,13 @@ def rollback(
     def want(host: Host, name: str, found: Facts) -> Desired:
         chosen = number if number is not None else _previous(host, name)
         del found
-        return steps.fetch_release(host, chosen)
+        return fetch_release(host, chosen)
 
     return _carry_out(site, [name], want, (say, choices))
 
 
 def _previous(host: Host, name: str) -> int:
-    kept = steps.history(host)
+    kept = release.history(host)
     earlier = [header.number for header in kept if not header.is_current]
     current = [header.number for header in kept if header.is_current]
     if not earlier or not current or min(earlier) > current[0]:
@@ -86,7 +86,7 @@ def history(site: Site, name: str) -> tuple[Header, ...]:
     """The releases that a host keeps, the oldest first; HostFailed when it cannot be asked."""
     host = connect(name, site.hosts[name])
     try:
-        return steps.history(host)
+        return release.history(host)
     finally:
         host.close()
 

@@ -11,7 +11,7 @@ from sipdeploy.inventory.site import HostEntry, Site
 from sipdeploy.plan import Plan
 from sipdeploy.plan.desired import Desired
 from sipdeploy.plan.look import Look
-from sipdeploy.transaction.steps import Say
+from sipdeploy.transaction.runner import Say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

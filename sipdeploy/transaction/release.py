@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sipdeploy.diagnostics.escapes import shown_line
+from sipdeploy.facts import STATE
+from sipdeploy.host import Host, ask, host_failed, run_script
+from sipdeploy.host.incoming import whole
 from sipdeploy.plan.desired import Desired, MadeFile, Probe
 from sipdeploy.services.acme import Order
+from sipdeploy.services.install import Build, Repository, Tarball
 from sipdeploy.services.render import ManagedFile
-from sipdeploy.services.repository import Repository
 from sipdeploy.services.service import Directory, Port
-from sipdeploy.services.source import Build, Tarball
 
 FORMAT = 1
 
@@ -135,3 +137,39 @@ def _file(row: Mapping[str, Any], content: bytes) -> ManagedFile:
 
 def _words(words: list[str] | None) -> tuple[str, ...] | None:
     return None if words is None else tuple(words)
+
+
+FETCH_SECONDS = 300
+
+
+def history(host: Host, state: str = STATE) -> tuple[Header, ...]:
+    """Every release that is kept, the oldest first; HostFailed when one is damaged."""
+    found = ask(host, ("history", state), ("SD530", "the releases cannot be read"))
+    current = whole(found.get("current", ""))
+    try:
+        return tuple(
+            header(text, whole(name.removeprefix("release ")), current)
+            for name, text in found.items()
+            if name.startswith("release ")
+        )
+    except ValueError as wrong:
+        raise host_failed(
+            "SD530", f"a release on `{host.name}` cannot be read: {wrong}"
+        ) from wrong
+
+
+def fetch_release(host: Host, number: int, state: str = STATE) -> Desired:
+    """What a host was to be in a release, with the contents of its files; one exchange."""
+    words = ("release", state, str(number))
+    result = run_script(host, words, timeout_seconds=FETCH_SECONDS)
+    if result.status != 0:
+        raise host_failed(
+            "SD530",
+            f"`{host.name}` keeps no release {number}",
+            help_=f"`sipdeploy history {host.name}` lists those that it keeps",
+        )
+    try:
+        return load(result.stdout)
+    except ValueError as wrong:
+        message = f"release {number} on `{host.name}` cannot be read: {wrong}"
+        raise host_failed("SD530", message) from wrong

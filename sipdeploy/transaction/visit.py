@@ -14,13 +14,19 @@ from sipdeploy.host.connection import connect
 from sipdeploy.plan import Plan, make_plan, preflight, saved
 from sipdeploy.plan.desired import make_query, packages, ports
 from sipdeploy.plan.look import Look, look
-from sipdeploy.services import firewall, kamailio, repository
+from sipdeploy.proof.register import Register
+from sipdeploy.services import firewall, kamailio
+from sipdeploy.services import install as repository
 from sipdeploy.services.service import Standing
-from sipdeploy.transaction import notices, release, steps
+from sipdeploy.transaction import release
+from sipdeploy.transaction import reports as notices
+from sipdeploy.transaction.certificate import Issue
 from sipdeploy.transaction.choices import Job
-from sipdeploy.transaction.holder import stale_holder
+from sipdeploy.transaction.files import Stage, Swap
+from sipdeploy.transaction.packages import AddRepository, BuildAsterisk, Packages, update_lists
 from sipdeploy.transaction.reports import Planned, Report, State
-from sipdeploy.transaction.steps import Course, Event, Turn
+from sipdeploy.transaction.runner import Course, Event, Step, run_step
+from sipdeploy.transaction.turn import Confirm, Lock, Turn, locked, recover, stale_holder
 
 LISTS_STALE_SECONDS = 86_400
 PER_FURTHER_HOST_SECONDS = 60
@@ -160,10 +166,10 @@ class Visit:
             found = self._read(host)
         if self._is_held(found):  # what would be planned is about to change
             held = found.lock_holder, found.lock_purpose, found.lock_seconds
-            raise steps.locked(self.name, *held)
+            raise locked(self.name, *held)
         if found.has_abandoned_run:
             what = "undo an unfinished apply"
-            self._do(host, what, lambda: steps.recover(host, found.lock_holder))
+            self._do(host, what, lambda: recover(host, found.lock_holder))
             self._warn(notices.undone(self.name, found))
             found = self._read(host)
         self._plan(host, found)
@@ -217,7 +223,7 @@ class Visit:
         self._job.say(Event(host=self.name, title=title, state=state, seconds=seconds))
 
     def _do(self, host: Host, title: str, act: Callable[[], None]) -> None:
-        steps.run_step(host, title, lambda _, __: act(), self._job.say)
+        run_step(host, title, lambda _, __: act(), self._job.say)
 
     def _read(self, host: Host) -> Facts:
         query: Query = make_query(self._job.site)
@@ -232,7 +238,7 @@ class Visit:
         is_stale = age is None or age > LISTS_STALE_SECONDS or missing - found.candidates.keys()
         if not missing or not is_stale or found.os_id not in preflight.SYSTEMS:
             return found
-        steps.run_step(host, "update package lists", steps.update_lists, self._job.say)
+        run_step(host, "update package lists", update_lists, self._job.say)
         return self._read(host)
 
     def _is_held(self, found: Facts) -> bool:
@@ -262,20 +268,20 @@ class Visit:
 
     def _stage(self) -> None:
         plan, course = self._begun
-        first: list[steps.Step] = []
+        first: list[Step] = []
         if plan.repository:
             file = next(f for f in plan.desired.files if f.path == repository.SOURCE)
-            first.append(steps.AddRepository(repository=plan.repository, source=file.content))
+            first.append(AddRepository(repository=plan.repository, source=file.content))
         if plan.packages:
             held = tuple(unit.unit for unit in plan.units if not unit.is_settled)
-            first.append(steps.Packages(names=tuple(plan.packages), held=held))
+            first.append(Packages(names=tuple(plan.packages), held=held))
         if plan.build:
-            first.append(steps.BuildAsterisk(build=plan.build))
+            first.append(BuildAsterisk(build=plan.build))
         if plan.order:
-            first.append(steps.Issue(turn=self._turn, plan=plan, order=plan.order))
+            first.append(Issue(turn=self._turn, plan=plan, order=plan.order))
         if first:
-            course.run(steps.Lock(turn=self._turn), *first)
-        course.run(steps.Stage(turn=self._turn, plan=plan, release=self._release(plan)))
+            course.run(Lock(turn=self._turn), *first)
+        course.run(Stage(turn=self._turn, plan=plan, release=self._release(plan)))
 
     @property
     def _begun(self) -> tuple[Plan, Course]:
@@ -312,9 +318,9 @@ class Visit:
         seconds = self._job.choices.confirm_seconds
         if self._job.choices.all_or_nothing:
             seconds += PER_FURTHER_HOST_SECONDS * (self._job.hosts - 1)
-        course.run(steps.Swap(turn=self._turn, plan=plan, timeout_seconds=seconds))
+        course.run(Swap(turn=self._turn, plan=plan, timeout_seconds=seconds))
         if prove := self._job.choices.prove:
-            course.run(steps.Register(desired=plan.desired, credentials=prove))
+            course.run(Register(desired=plan.desired, credentials=prove))
 
     def _confirm(self) -> None:
         plan, course = self._begun
@@ -322,5 +328,5 @@ class Visit:
             unit.unit == firewall.UNIT and unit.action != "none" for unit in plan.units
         )
         audit = plan.lines()
-        course.run(steps.Confirm(turn=self._turn, audit=audit, is_new_connection=is_shut))
+        course.run(Confirm(turn=self._turn, audit=audit, is_new_connection=is_shut))
         self._state = "applied"

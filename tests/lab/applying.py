@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from sipdeploy.inventory.site import Site, load_site
 from sipdeploy.services import kamailio
 from sipdeploy.transaction import Choices, Report, apply
-from sipdeploy.transaction.steps import Event
+from sipdeploy.transaction.runner import Event
 
 INVENTORY = """\
 domain: sip.example.test

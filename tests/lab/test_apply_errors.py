@@ -15,7 +15,7 @@ from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host.connection import connect
 from sipdeploy.plan import preflight
 from sipdeploy.services import kamailio
-from sipdeploy.transaction import steps
+from sipdeploy.transaction.files import Stage, Swap
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
@@ -199,8 +199,8 @@ def test_an_apply_that_was_cut_off_is_undone_by_the_next(installed, monkeypatch)
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(steps.Swap, "undo", lambda *_: None)
-        patched.setattr(steps.Stage, "undo", lambda *_: None)
+        patched.setattr(Swap, "undo", lambda *_: None)
+        patched.setattr(Stage, "undo", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             run_apply(site_on(host, more="ports: {wss: 9443}"), Events(die))
     assert b"9443" in host.read("/etc/kamailio/kamailio.cfg")

@@ -18,7 +18,7 @@ from system import DOMAIN, password, passwords
 
 from lab.browser import Browser, spki_pin
 from lab.origin import Origin
-from sipdeploy.services import source
+from sipdeploy.services import install as source
 
 pytestmark = [pytest.mark.lab, pytest.mark.source]
 

@@ -4,7 +4,7 @@ import pytest
 from applying import Events, codes, run_apply, site_on
 
 from lab.origin import SUFFIX, Origin
-from sipdeploy.services import repository
+from sipdeploy.services import install as repository
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 

@@ -16,17 +16,8 @@ from sipdeploy.host import Result, host_failed
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import preflight, saved
 from sipdeploy.plan.desired import _packages
-from sipdeploy.transaction import (
-    Choices,
-    Interrupted,
-    Report,
-    apply,
-    holder,
-    plan,
-    rollback,
-    visit,
-)
-from sipdeploy.transaction.holder import own_holder, stale_holder
+from sipdeploy.transaction import Choices, Interrupted, Report, apply, plan, rollback, turn, visit
+from sipdeploy.transaction.turn import own_holder, stale_holder
 
 TEXT = """\
 domain: sip.example.test
@@ -419,7 +410,7 @@ def test_only_a_dead_process_of_this_machine_is_stale():
 
 def test_without_proc_nobody_is_known_to_be_dead(monkeypatch):
     me = own_holder()
-    monkeypatch.setattr(holder.Path, "read_text", lambda *_: open("/no/such"))  # noqa: PTH123, SIM115
+    monkeypatch.setattr(turn.Path, "read_text", lambda *_: open("/no/such"))  # noqa: PTH123, SIM115
     assert stale_holder(me) == ""
     mine = own_holder()
     assert mine.endswith("machine unknown)")
@@ -430,7 +421,7 @@ def test_a_user_without_a_name_goes_by_the_number(monkeypatch):
     def nameless():
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(holder.getpass, "getuser", nameless)
+    monkeypatch.setattr(turn.getpass, "getuser", nameless)
     assert own_holder().startswith(f"{os.getuid()}@")
 
 

@@ -18,8 +18,8 @@ from sipdeploy import host as hosts
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import run_script
 from sipdeploy.transaction import validate
-from sipdeploy.transaction.steps import Confirm, Stage, Turn
-from sipdeploy.transaction.turn import unlock
+from sipdeploy.transaction.files import Stage
+from sipdeploy.transaction.turn import Confirm, Turn, unlock
 
 
 def with_shell(monkeypatch, text):

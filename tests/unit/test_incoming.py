@@ -34,8 +34,8 @@ from sipdeploy.host.incoming import (
 from sipdeploy.plan import Change, text
 from sipdeploy.plan.look import Look, look
 from sipdeploy.transaction import release
+from sipdeploy.transaction.release import fetch_release, history
 from sipdeploy.transaction.runner import Event, run_step
-from sipdeploy.transaction.steps import fetch_release, history
 
 ESCAPES = (
     "\x1b[2J\x1b]0;own\x07 \x9b31m \u202egnp.exe\u202c \u2066x\u2069 \u2028 \x85 \r \x00 \x7f"

@@ -12,17 +12,19 @@ from hosts_facts import recorded
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import parse
 from sipdeploy.host import Result, script_text, sections
-from sipdeploy.inventory.install import ASTERISK
+from sipdeploy.inventory.models import ASTERISK
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import make_plan, preflight, saved
 from sipdeploy.plan.desired import desired, make_query, ports, versions
 from sipdeploy.plan.look import Look
 from sipdeploy.plan.text import as_data, as_text
-from sipdeploy.services import asterisk, kamailio, repository, source
+from sipdeploy.services import asterisk, kamailio
+from sipdeploy.services import install as repository
+from sipdeploy.services import install as source
 from sipdeploy.services.certificates import Material
 from sipdeploy.services.service import Standing
 from sipdeploy.transaction import release
-from sipdeploy.transaction.steps import AddRepository, BuildAsterisk
+from sipdeploy.transaction.packages import AddRepository, BuildAsterisk
 
 OTHER = "{version: 22.9.0, url: 'https://a.example/a.tgz', sha256: %s}" % ("a" * 64)
 RELEASED = "https://downloads.asterisk.org/pub/telephony/asterisk/releases/asterisk-22.11.0.tar.gz"

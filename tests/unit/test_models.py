@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sipdeploy.inventory.install import AsteriskSource, Install, KamailioRepository
+from sipdeploy.inventory.models import AsteriskSource, Install, KamailioRepository
 from sipdeploy.inventory.site import HostEntry, Site, User, Versions, json_schema, load_site
 
 EXAMPLE = Path(__file__).parent.parent.parent / "inventory.example.yaml"

@@ -8,7 +8,7 @@ from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.host import known_hosts
 from sipdeploy.host.ssh_target import config_lines
 from sipdeploy.inventory import passwords
-from sipdeploy.inventory.paths import cache_folder, expanded
+from sipdeploy.inventory.files import cache_folder, expanded
 from sipdeploy.inventory.site import load_site
 from sipdeploy.lint import lint_inventory
 from sipdeploy.services import certificates

@@ -1,6 +1,5 @@
 from sipdeploy.diagnostics import Span
-from sipdeploy.inventory.document import parse
-from sipdeploy.inventory.places import Document
+from sipdeploy.inventory.document import Document, parse
 
 TEXT = "a: {b: secret, c: 1}\nd: |\n  secret\n  secret\ne: x\n"
 DOCUMENT, _ = parse(TEXT, "a.yaml")

@@ -8,7 +8,7 @@ import pytest
 from sipdeploy.cli.runlog import RunLog, write_private
 from sipdeploy.diagnostics import Diagnostic, Source, Span
 from sipdeploy.transaction.reports import Report
-from sipdeploy.transaction.steps import Event
+from sipdeploy.transaction.runner import Event
 
 SECRET = "5f4dcc3b5aa765d61d8327deb882cf99"
 

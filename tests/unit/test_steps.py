@@ -23,11 +23,13 @@ from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.services import SERVICES
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Check, Directory, Verdict
-from sipdeploy.transaction import steps, validate
+from sipdeploy.transaction import validate
 from sipdeploy.transaction.candidate import titles
-from sipdeploy.transaction.packages import complaints
-from sipdeploy.transaction.release import Signature, dump
-from sipdeploy.transaction.steps import Confirm, Course, Lock, Packages, Stage, Swap, Turn
+from sipdeploy.transaction.files import Stage, Swap
+from sipdeploy.transaction.packages import Packages, complaints, update_lists
+from sipdeploy.transaction.release import Signature, dump, fetch_release, history
+from sipdeploy.transaction.runner import Course
+from sipdeploy.transaction.turn import Confirm, Lock, Turn, recover
 
 ME = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
 
@@ -273,7 +275,7 @@ def test_what_a_vanished_host_was_left_with_is_recovered(world, host, say, at, i
     with pytest.raises(RollbackFailed) as failed:
         run_steps(breaking, world.steps(), say)
     assert has_errors(failed.value.diagnostics)
-    steps.recover(host, "me", world.state, str(world.folder / "audit.log"))
+    recover(host, "me", world.state, str(world.folder / "audit.log"))
     if at == 4 and is_done:
         assert world.is_applied
     else:
@@ -307,7 +309,7 @@ def test_an_old_configuration_that_does_not_start_blocks_no_later_apply(world, h
     assert "does not start with its former configuration" in failed.value.diagnostics[0].notes[-1]
     assert "journalctl -b -u asterisk -u kamailio" in failed.value.diagnostics[0].help
     assert world.tree() == world.before
-    steps.recover(host, "me", world.state, str(world.folder / "audit.log"))
+    recover(host, "me", world.state, str(world.folder / "audit.log"))
     assert world.state_files == UNDONE
 
 
@@ -328,7 +330,7 @@ def test_a_recovery_that_fails_leaves_no_lock(world, host, say):
     saved = world.folder / "state/undo/tree" / str(world.live / "old").lstrip("/")
     saved.unlink()
     with pytest.raises(RollbackFailed):
-        steps.recover(host, "me", world.state, str(world.folder / "audit.log"))
+        recover(host, "me", world.state, str(world.folder / "audit.log"))
     assert world.state_files == {"serial", "undo"}
 
 
@@ -396,21 +398,21 @@ def test_what_has_been_confirmed_is_not_undone(world, host, say):
 
 def test_a_release_comes_back_as_it_was(world, host, say):
     run_steps(host, world.steps(), say)
-    assert steps.fetch_release(host, 1, world.state) == world.plan.desired
-    (header,) = steps.history(host, world.state)
+    assert fetch_release(host, 1, world.state) == world.plan.desired
+    (header,) = history(host, world.state)
     assert (header.number, header.who, header.purpose) == (1, "me", "apply sip1")
     assert header.is_current
     kept = {p.name for p in Path(f"{world.state}/releases/1").rglob("*") if p.is_file()}
     assert "server.key" not in kept
     with pytest.raises(HostFailed, match="keeps no release 2"):
-        steps.fetch_release(host, 2, world.state)
+        fetch_release(host, 2, world.state)
 
 
 def test_five_releases_are_kept(world, host, say):
     for number in range(7):
         (Path(world.state) / "serial").unlink(missing_ok=True)
         run_steps(host, world.steps(holder=f"run {number}"), say)
-    numbers = [header.number for header in steps.history(host, world.state)]
+    numbers = [header.number for header in history(host, world.state)]
     assert numbers == [3, 4, 5, 6, 7]
 
 
@@ -594,7 +596,7 @@ def test_the_lines_of_apt_that_matter_are_told(say):
     assert "Reading package lists..." not in notes
     assert complaints(Result(status=1, stdout=b"a\nb\n")) == ("a", "b")
     with pytest.raises(HostFailed, match="lists of the package archive"):
-        steps.update_lists(host, say)
+        update_lists(host, say)
 
 
 def test_the_parts_of_a_swap_are_told_as_they_begin(world, host):

@@ -1,7 +1,6 @@
 import pytest
 
-from sipdeploy.inventory.site import load_site
-from sipdeploy.inventory.verdicts import plain_path
+from sipdeploy.inventory.site import load_site, plain_path
 
 HEAD = "domain: a.example\nemail: a@a.example\nhosts: {h: {address: 203.0.113.10}}\n"
 
