@@ -62,12 +62,12 @@ class Managed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SelfRollback:
     """What the host did by itself: `how` is `timer` or `boot`; whose apply it undid."""
 
     when: float
     how: str
-    holder: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +107,14 @@ class Facts:
     directories: Mapping[str, PathFact]
     managed: Mapping[str, Managed]
     serial: str
-    lock_holder: str
+    lock_owner: str
     has_abandoned_run: bool
     certificate: Certificate | None
     release: int = 0
     lock_purpose: str = ""
     lock_seconds: float | None = None  # its age
-    run_holder: str = ""
-    outcome: Outcome | None = None
+    run_owner: str = ""
+    outcome: SelfRollback | None = None
     has_timer: bool = False
     is_ufw_active: bool = False
     has_firewall_table: bool = False
@@ -198,12 +198,12 @@ def _machine(found: Mapping[str, str], now: float) -> Facts:
         directories=modes(found["directories"]),
         managed=managed(found["managed"]),
         serial=found["serial"].strip(),
-        lock_holder=found["lock"].strip(),
+        lock_owner=found["lock"].strip(),
         has_abandoned_run=bool(found["abandoned"].strip()),
         release=whole(found["release"]),
         lock_purpose=found["purpose"].strip(),
         lock_seconds=age(found["since"], clock),
-        run_holder=found["runner"].strip(),
+        run_owner=found["runner"].strip(),
         outcome=outcome(found["outcome"]),
         has_timer=bool(found["timer"].strip()),
         is_ufw_active=bool(found["ufw"].strip()),
@@ -317,12 +317,12 @@ def age(text: str, clock: float) -> float | None:
     return clock - began if began else None
 
 
-def outcome(text: str) -> Outcome | None:
+def outcome(text: str) -> SelfRollback | None:
     """Read what the host did by itself: when, how, whose apply it undid."""
     words = text.strip().split("\t")
-    if len(words) != 3:  # noqa: PLR2004 - when, how, holder
+    if len(words) != 3:  # noqa: PLR2004 - when, how, owner
         return None
-    return Outcome(when=number(words[0], 0.0), how=words[1], holder=words[2])
+    return SelfRollback(when=number(words[0], 0.0), how=words[1], owner=words[2])
 
 
 def closing_chains(text: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sipdeploy.host.connection import Ahead
     from sipdeploy.inventory.site import Site
     from sipdeploy.plan import Plan
-    from sipdeploy.plan.look import Look
+    from sipdeploy.plan.preview import Present
 
 LOCK_WAIT_SECONDS = 120
 ASK_SECONDS = 180
@@ -75,7 +75,7 @@ class _Agreement:
         self.is_refused = False
         self.missing: list[Diagnostic] = []
 
-    def __call__(self, plans: Mapping[str, tuple[Plan, Look]]) -> bool:
+    def __call__(self, plans: Mapping[str, tuple[Plan, Present]]) -> bool:
         if sys.stdin.isatty():
             self.is_refused = not self._session.output.agree(plans)
         else:

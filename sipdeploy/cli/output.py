@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sipdeploy.diagnostics import Format, Sources
     from sipdeploy.plan import Plan
-    from sipdeploy.plan.look import Look
+    from sipdeploy.plan.preview import Present
     from sipdeploy.transaction.runner import Event
 
 
@@ -57,12 +57,12 @@ class Output:
                 full(diagnostics, sources, colour=has_colour(sys.stderr)), err=True, color=True
             )
 
-    def agree(self, plans: Mapping[str, tuple[Plan, Look]]) -> bool:
+    def agree(self, plans: Mapping[str, tuple[Plan, Present]]) -> bool:
         """Show what is to come on all hosts, and ask once."""
         from sipdeploy.plan.text import as_text  # noqa: PLC0415 - only where somebody is asked
 
-        for host, (plan, look) in plans.items():
-            click.echo(as_text(host, plan, look, diffs=self.verbose), err=True)
+        for host, (plan, present) in plans.items():
+            click.echo(as_text(host, plan, present, diffs=self.verbose), err=True)
         return click.confirm(f"apply this to {', '.join(plans)}?", err=True)
 
     def require_somebody(self) -> None:

@@ -22,7 +22,7 @@ DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RenewalResult:
     """How the last attempt ended to make a new certificate live; `why` where it failed."""
 
     when: dt.datetime
@@ -42,7 +42,7 @@ class Serving:
     is_renewed: bool
     held: Certificate | None = None
     next_try: dt.datetime | None = None
-    outcome: Outcome | None = None
+    outcome: RenewalResult | None = None
     is_unit_failed: bool = False
 
     @property
@@ -88,7 +88,9 @@ def parse(name: str, site: Site, found: Mapping[str, str]) -> Serving:
         is_renewed=acme.order(site) is not None,
         held=certificates.parse(found.get("lineage", "").encode(), key),
         next_try=_moment(next_try) if next_try else None,
-        outcome=Outcome(when=_moment(result[0]), has_failed=result[1] != "served", why=result[2])
+        outcome=RenewalResult(
+            when=_moment(result[0]), has_failed=result[1] != "served", why=result[2]
+        )
         if is_result
         else None,
         is_unit_failed=found.get("unit", "").strip() == "failed",

@@ -16,7 +16,7 @@ from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.plan import saved, text
 from sipdeploy.services import acme
-from sipdeploy.transaction import Choices, Interrupted, Planned, Report, reports
+from sipdeploy.transaction import Interrupted, Options, Planned, Report, reports
 from sipdeploy.transaction.runner import run_step
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def plan(
             names,
             credentials=credentials,
             say=say,
-            choices=Choices(folder=loaded.directory, connect=ahead.take),
+            options=Options(folder=loaded.directory, connect=ahead.take),
         )
     for each in planned:
         session.output.problems(each.diagnostics, each.sources)
@@ -58,7 +58,7 @@ def plan(
 
 
 def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
-    there = [(each.host, each.plan, each.look) for each in planned if each.plan is not None]
+    there = [(each.host, each.plan, each.present) for each in planned if each.plan is not None]
     if form == "json":
         return json.dumps({"hosts": [text.as_data(*row) for row in there]}, indent=2)
     return "\n".join(text.as_text(*row, diffs=diffs) for row in there)
@@ -67,18 +67,16 @@ def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
 def apply(
     session: Session, loaded: Inventory, names: Sequence[str], ahead: Ahead, **options: Any
 ) -> int:
-    """Carry out a transaction on the named hosts; options are those of Choices, and `form`.
+    """Carry out a transaction on the named hosts; options are those of Options, and `form`.
 
     With an empty `form` what became of them is no result, and goes to standard error.
     """
     form = options.pop("form")
     credentials = _credentials(session, loaded)
-    choices = Choices(folder=loaded.directory, connect=ahead.take, **options)
+    how = Options(folder=loaded.directory, connect=ahead.take, **options)
 
     def run(say: Callable[[Event], None]) -> tuple[Report, ...]:
-        return application.apply(
-            loaded.site, names, credentials=credentials, say=say, choices=choices
-        )
+        return application.apply(loaded.site, names, credentials=credentials, say=say, options=how)
 
     return _run(session, run, form, credentials.values())
 
@@ -103,10 +101,10 @@ def saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
 def rollback(session: Session, loaded: Inventory, name: str, ahead: Ahead, **options: Any) -> int:
     """Bring a host back to a release; options as with `apply`, and `release`."""
     form, release = options.pop("form"), options.pop("release")
-    choices = Choices(folder=loaded.directory, connect=ahead.take, **options)
+    how = Options(folder=loaded.directory, connect=ahead.take, **options)
 
     def run(say: Callable[[Event], None]) -> tuple[Report, ...]:
-        return application.rollback(loaded.site, name, release, say=say, choices=choices)
+        return application.rollback(loaded.site, name, release, say=say, options=how)
 
     return _run(session, run, form, ())
 

@@ -32,10 +32,10 @@ SUDO_REFUSALS = (
 # Some scripts are made of parts that others have too, or that are read better by themselves.
 PARTS = {
     "facts": ("common", "dns", "facts"),
-    "lock": ("common", "turn", "lock"),
+    "lock": ("common", "take_lock", "lock"),
     "issue": ("common", "issue_keep", "issue"),
     "unissue": ("common", "issue_keep", "unissue"),
-    "stage": ("common", "turn", "validate", "stage"),
+    "stage": ("common", "take_lock", "validate", "stage"),
     "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
     "register": ("common", "websocket", "register"),
     "build_asterisk": ("build_asterisk",),  # run by a user without rights, away from the others
@@ -43,7 +43,7 @@ PARTS = {
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }
 # Scripts whose answer grows with the site.
-DATA_SCRIPTS = ("look", "registrations", "release")
+DATA_SCRIPTS = ("preview", "registrations", "release")
 MARK = "\x1e"  # ASCII record separator: a section of a script's answer begins here
 SUDO_MISSING = ("sudo: not found", "sudo: command not found", "command not found: sudo")
 

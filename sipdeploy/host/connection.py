@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from sipdeploy.host import Host, LocalHost
 from sipdeploy.host.ssh import SSHHost, target_of
-from sipdeploy.host.ssh_target import Wish
+from sipdeploy.host.ssh_settings import SshSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,13 +20,13 @@ def connect(name: str, entry: HostEntry) -> Host:
     if entry.is_local:
         return LocalHost(name)
     given = entry.model_fields_set  # what the inventory leaves out is ~/.ssh/config's to say
-    wish = Wish(
+    settings = SshSettings(
         alias=entry.address,
         user=entry.user if "user" in given else None,
         port=entry.port if "port" in given else None,
         identity_file=entry.identity_file,
     )
-    return SSHHost(name, target_of(name, wish))
+    return SSHHost(name, target_of(name, settings))
 
 
 class Ahead:

@@ -10,7 +10,7 @@ import paramiko
 from paramiko.pkey import UnknownKeyType
 
 from sipdeploy.host import known_hosts, ssh_problems
-from sipdeploy.host.ssh_target import Target
+from sipdeploy.host.ssh_settings import Target
 from sipdeploy.inventory import reading
 from sipdeploy.inventory.files import expanded
 

@@ -27,19 +27,19 @@ from sipdeploy.host import (  # noqa: E402
     title_of,
 )
 from sipdeploy.host.incoming import MOST_BYTES, Intake, OnLine  # noqa: E402
-from sipdeploy.host.ssh_target import Target, Wish, config_lines, resolve  # noqa: E402
+from sipdeploy.host.ssh_settings import SshSettings, Target, config_lines, resolve  # noqa: E402
 from sipdeploy.host.transport import open_transport  # noqa: E402
 
 # Every failure is told by a diagnostic; Paramiko's own traceback on stderr would be a second one.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-def target_of(name: str, wish: Wish) -> Target:
+def target_of(name: str, settings: SshSettings) -> Target:
     """What ~/.ssh/config and the inventory make of a host; HostFailed when the file is wrong."""
     config = paramiko.SSHConfig()
     try:
         config.parse(config_lines())
-        return resolve(config.lookup, wish)
+        return resolve(config.lookup, settings)
     except RecursionError:
         problem = "its ProxyJump goes round in circles"
     except (paramiko.SSHException, OSError, ValueError, KeyError) as wrong:
@@ -47,7 +47,7 @@ def target_of(name: str, wish: Wish) -> Target:
     raise host_failed(
         "SD508",
         f"the SSH configuration for `{name}` cannot be used: {problem}",
-        help_=f"`ssh -G {wish.alias}` shows what SSH makes of ~/.ssh/config",
+        help_=f"`ssh -G {settings.alias}` shows what SSH makes of ~/.ssh/config",
     )
 
 

@@ -8,7 +8,7 @@ from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.host import host_failed
 from sipdeploy.host.known_hosts import SSH_PORT, Verdict, entry_name, fingerprint
-from sipdeploy.host.ssh_target import Target
+from sipdeploy.host.ssh_settings import Target
 
 UNROUTED = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL}
 

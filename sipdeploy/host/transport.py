@@ -11,7 +11,7 @@ import paramiko
 from sipdeploy.host import known_hosts, ssh_problems
 from sipdeploy.host.incoming import decoded
 from sipdeploy.host.keys import authenticate
-from sipdeploy.host.ssh_target import Target
+from sipdeploy.host.ssh_settings import Target
 
 CONNECT_SECONDS = 10
 HANDSHAKE_SECONDS = 20

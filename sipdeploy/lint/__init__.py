@@ -44,12 +44,12 @@ def lint_inventory(
 def survey(
     loaded: Site, document: Document, directory: Path, *, is_trusted: bool = False
 ) -> Subject:
-    """Look at what lies beside the inventory; nothing is run but git."""
+    """Present at what lies beside the inventory; nothing is run but git."""
     if not isinstance(loaded.secrets, str):
         return Subject(site=loaded, document=document)
     name = expanded(loaded.secrets)
     folder = (directory / name).parent if is_trusted else directory
-    found = git.standing(folder, Path(name.name) if is_trusted else name)
+    found = git.state_of(folder, Path(name.name) if is_trusted else name)
     return Subject(
         site=loaded,
         document=document,

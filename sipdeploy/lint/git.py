@@ -28,7 +28,7 @@ _LINK = re.compile(rb"gitdir: ([^\0\n]+)\n*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class GitState:
     """What git does with a file: has it, or would take it with the next `git add`."""
 
     is_tracked: bool = False
@@ -44,7 +44,7 @@ class _Repository:
     common: Path
 
 
-def standing(folder: Path, name: Path) -> Standing:
+def state_of(folder: Path, name: Path) -> GitState:
     """Ask about a file `name`, relative to `folder`, in the repository that `folder` is in."""
     folder = Path(os.path.realpath(folder))
     # From no folder that PATH names in relation to where we are: that may be a stranger's.
@@ -53,13 +53,13 @@ def standing(folder: Path, name: Path) -> Standing:
     found = _repository(folder)
     path = Path(os.path.normpath(folder / name))
     if found is None or program is None or not reading.is_below(str(found.top), str(path)):
-        return Standing()
+        return GitState()
     place = str(path.relative_to(found.top))
     try:
         with tempfile.TemporaryDirectory(prefix="sipdeploy-git-") as own:
             return _asked(program, found, Path(own), place)
     except (OSError, subprocess.TimeoutExpired):
-        return Standing()
+        return GitState()
 
 
 def _repository(folder: Path) -> _Repository | None:
@@ -87,7 +87,7 @@ def _linked(top: Path, marker: Path) -> _Repository | None:
     return _Repository(top=top, index=own / "index", common=common)
 
 
-def _asked(program: str, found: _Repository, own: Path, place: str) -> Standing:
+def _asked(program: str, found: _Repository, own: Path, place: str) -> GitState:
     _make(own, _data(found.common / "config"), _data(found.common / "info/exclude"))
 
     def ask(*words: str) -> int:
@@ -97,7 +97,7 @@ def _asked(program: str, found: _Repository, own: Path, place: str) -> Standing:
     has = ("--literal-pathspecs", "ls-files", "--error-unmatch", "--", place)
     tracked = ask(*has) if found.index.is_file() else 1
     ignores = ask("check-ignore", "-q", "--no-index", "--", f"./{place}")
-    return Standing(is_tracked=tracked == 0, is_unignored=ignores == 1)
+    return GitState(is_tracked=tracked == 0, is_unignored=ignores == 1)
 
 
 def _data(path: Path) -> bytes:

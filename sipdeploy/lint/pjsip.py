@@ -83,7 +83,7 @@ def _read(path: str, text: str, templates: dict[str, dict[str, tuple[str, int]]]
     return found
 
 
-Check = Callable[[list[Section]], Iterable[Place]]
+RuleFunction = Callable[[list[Section]], Iterable[Place]]
 _REFERENCES: Mapping[str, str] = {
     "aors": "aor",
     "auth": "auth",
@@ -153,4 +153,4 @@ def open_endpoint(found: list[Section]) -> Iterator[Place]:
             )
 
 
-RULES: Mapping[str, Check] = {"SD415": missing_section, "SD416": open_endpoint}
+RULES: Mapping[str, RuleFunction] = {"SD415": missing_section, "SD416": open_endpoint}

@@ -16,14 +16,14 @@ from sipdeploy.lint.pjsip import Place
 Tree = Mapping[str, str]
 
 
-Check = Callable[[Tree], Iterable[Place]]
-RULES: dict[str, Check] = {}
+RuleFunction = Callable[[Tree], Iterable[Place]]
+RULES: dict[str, RuleFunction] = {}
 
 
-def rule(code: str) -> Callable[[Check], Check]:
+def rule(code: str) -> Callable[[RuleFunction], RuleFunction]:
     """Enter a generator into the rules; its docstring is its manual."""
 
-    def enter(check: Check) -> Check:
+    def enter(check: RuleFunction) -> RuleFunction:
         RULES[code] = check
         return check
 

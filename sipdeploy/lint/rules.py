@@ -61,7 +61,7 @@ class Finding:
     help: str = ""
 
 
-Check = Callable[[Subject], Iterable[Finding]]
+RuleFunction = Callable[[Subject], Iterable[Finding]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +70,16 @@ class Rule:
 
     code: str
     severity: Severity
-    check: Check
+    check: RuleFunction
 
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(code: str, severity: Severity) -> Callable[[Check], Check]:
+def rule(code: str, severity: Severity) -> Callable[[RuleFunction], RuleFunction]:
     """Enter a generator into the rules."""
 
-    def enter(check: Check) -> Check:
+    def enter(check: RuleFunction) -> RuleFunction:
         RULES[code] = Rule(code=code, severity=severity, check=check)
         return check
 

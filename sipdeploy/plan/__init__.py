@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from sipdeploy.facts import Facts, PathFact, Unit
-from sipdeploy.plan import first
+from sipdeploy.plan import prerequisites
 from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.services import SERVICES, acme, certbot, firewall
 from sipdeploy.services import install as repository
@@ -134,8 +134,8 @@ class Plan:
 
 def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
     """Desired minus facts; `now` (seconds since 1970) decides whether a certificate is too old."""
-    order = first.order(desired, facts, now)
-    to_make = first.to_make(desired, facts, order, now)
+    order = prerequisites.order(desired, facts, now)
+    to_make = prerequisites.to_make(desired, facts, order, now)
     changes = tuple(_changes(desired, facts, to_make, now))
     actions = {
         service: _action(service, facts.units.get(unit, NO_UNIT), changes)
@@ -150,7 +150,7 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
     )
     return Plan(
         desired=desired,
-        packages=first.packages(desired, facts),
+        packages=prerequisites.packages(desired, facts),
         changes=changes,
         to_make=to_make,
         units=tuple(_units(desired, facts, actions)),
@@ -159,8 +159,8 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
         drift=tuple(change for change in changes if change.is_drift),
         release=facts.release,
         order=order,
-        build=first.build(desired, facts),
-        repository=first.repository(desired, facts, [change.path for change in changes]),
+        build=prerequisites.build(desired, facts),
+        repository=prerequisites.repository(desired, facts, [change.path for change in changes]),
     )
 
 
@@ -265,7 +265,11 @@ def _renewals(desired: Desired, facts: Facts, now: float) -> Iterator[Change]:
     """What certbot renews is what the site has from it, and nothing else of ours."""
     wanted = acme.renewal(desired.order.domain) if desired.order else ""
     rows: list[tuple[Kind, str]] = [("park", path) for path in facts.renewals if path != wanted]
-    if wanted and wanted not in facts.renewals and first.order(desired, facts, now) is None:
+    if (
+        wanted
+        and wanted not in facts.renewals
+        and prerequisites.order(desired, facts, now) is None
+    ):
         rows.append(("unpark", wanted))
     for kind, path in rows:
         yield Change(

@@ -20,7 +20,7 @@ from sipdeploy.services.acme import Order
 from sipdeploy.services.certificates import Material
 from sipdeploy.services.install import UNIT_FILE, WRAPPER, Build, Repository
 from sipdeploy.services.render import ManagedFile
-from sipdeploy.services.service import Directory, Port, Standing
+from sipdeploy.services.service import Directory, HostProfile, Port
 
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
 TLS_SETTINGS = "/etc/kamailio/tls.cfg"
@@ -133,9 +133,9 @@ def desired(
     # Past the model's check: a host's own version has more digits than the inventory's.
     known = {name: upstream(version or "") for name, version in versions(site, found).items()}
     extra = repository.repository(site)
-    standing = _standing(site, name, found)
+    profile = _profile(site, name, found)
     wanted = Versions.model_construct(None, **known)
-    files = file_set(site, name, versions=wanted, credentials=credentials, standing=standing).files
+    files = file_set(site, name, versions=wanted, credentials=credentials, profile=profile).files
     if material.pair:
         files = (*files, *certificate_files(material.pair, files))
     files = (*files, *certbot.material(material.acme_root, material.dns_credentials))
@@ -160,19 +160,19 @@ def desired(
         order=acme.order(site),
         build=asterisk.build(site),
         repository=extra,
-        notes=(*kamailio.notes(site, standing), *asterisk.notes(site, standing)),
+        notes=(*kamailio.notes(site, profile), *asterisk.notes(site, profile)),
     )
 
 
-def _standing(site: Site, name: str, found: Facts) -> Standing:
-    gate = firewall.gate(
+def _profile(site: Site, name: str, found: Facts) -> HostProfile:
+    shut = firewall.firewall_of(
         site,
         is_ufw_active=found.is_ufw_active,
         ssh_ports=found.ssh_ports,
         entry_port=site.hosts[name].port,
     )
     has_database = asterisk.DATABASE in found.managed
-    return Standing(gate=gate, room=found.room, has_user_database=has_database)
+    return HostProfile(firewall=shut, room=found.room, has_user_database=has_database)
 
 
 def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ...]:

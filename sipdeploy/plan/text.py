@@ -13,7 +13,7 @@ from sipdeploy.diagnostics import HIDDEN
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.host.incoming import MEBIBYTE, MOST_COLUMNS, decoded
 from sipdeploy.plan import Change, Plan
-from sipdeploy.plan.look import Look
+from sipdeploy.plan.preview import Present
 from sipdeploy.services.service import local_place
 
 MOST_LINES = 60
@@ -24,7 +24,7 @@ SECRET_TABLES = ("credentials",)
 UNSHOWN = ("version", "loaded")  # tables that follow from the others
 
 
-def as_text(name: str, plan: Plan, look: Look, *, diffs: bool) -> str:
+def as_text(name: str, plan: Plan, present: Present, *, diffs: bool) -> str:
     """The plan of one host, one line for each thing, differences below their file."""
     if plan.is_empty:
         return f"{name}\n  no changes"
@@ -34,13 +34,13 @@ def as_text(name: str, plan: Plan, look: Look, *, diffs: bool) -> str:
         lines.append(f"  {line}")
         change = shown.get(line)
         if change and diffs:
-            lines += (f"      {row}" for row in difference(change, plan, look))
-    lines += (f"  = {said}" for said in (*plan.desired.notes, *costs(plan, look)))
+            lines += (f"      {row}" for row in difference(change, plan, present))
+    lines += (f"  = {said}" for said in (*plan.desired.notes, *costs(plan, present)))
     lines.append(f"  {_total(plan)}")
     return "\n".join(lines)
 
 
-def as_data(name: str, plan: Plan, look: Look) -> dict[str, Any]:
+def as_data(name: str, plan: Plan, present: Present) -> dict[str, Any]:
     """The plan of one host for machines."""
     return {
         "host": name,
@@ -60,14 +60,14 @@ def as_data(name: str, plan: Plan, look: Look) -> dict[str, Any]:
                 "effect": change.effect,
                 "is_sensitive": change.sensitive,
                 "is_drift": change.is_drift,
-                "diff": difference(change, plan, look),
+                "diff": difference(change, plan, present),
             }
             for change in plan.changes
         ],
         "units": [
             {"unit": u.unit, "action": u.action, "enable": not u.is_settled} for u in plan.units
         ],
-        "costs": list(costs(plan, look)),
+        "costs": list(costs(plan, present)),
         "notes": list(plan.desired.notes),
     }
 
@@ -84,9 +84,9 @@ def _total(plan: Plan) -> str:
     return ", ".join(said) or "units to enable"
 
 
-def costs(plan: Plan, look: Look) -> Iterator[str]:
+def costs(plan: Plan, present: Present) -> Iterator[str]:
     """What each restart or reload does to the people who are connected right now."""
-    live = look.live
+    load = present.load
     for unit in plan.units:
         name = unit.unit.removesuffix(".service")
         if not unit.was_active or unit.action == "none":
@@ -95,16 +95,16 @@ def costs(plan: Plan, look: Look) -> Iterator[str]:
             yield f"{unit.action} {name}: nobody notices"
         elif name == "kamailio":
             yield (
-                f"{unit.action} kamailio: {_some(live.registrations, 'registration')} "
-                f"{_plural(live.registrations, 'reconnects', 'reconnect')}, "
-                f"{_some(live.calls, 'call')} {_plural(live.calls, 'goes', 'go')} on, "
-                f"{_some(live.ringing, 'call')} being set up "
-                f"{_plural(live.ringing, 'is', 'are')} lost"
+                f"{unit.action} kamailio: {_some(load.registrations, 'registration')} "
+                f"{_plural(load.registrations, 'reconnects', 'reconnect')}, "
+                f"{_some(load.calls, 'call')} {_plural(load.calls, 'goes', 'go')} on, "
+                f"{_some(load.ringing, 'call')} being set up "
+                f"{_plural(load.ringing, 'is', 'are')} lost"
             )
         elif name == "asterisk":
             yield (
-                f"{unit.action} asterisk: {_some(live.channels, 'call')} with services "
-                f"{_plural(live.channels, 'is', 'are')} cut; calls between phones go on"
+                f"{unit.action} asterisk: {_some(load.channels, 'call')} with services "
+                f"{_plural(load.channels, 'is', 'are')} cut; calls between phones go on"
             )
 
 
@@ -118,20 +118,20 @@ def _plural(number: int | None, one: str, many: str) -> str:
     return one if number == 1 else many
 
 
-def difference(change: Change, plan: Plan, look: Look) -> list[str]:
+def difference(change: Change, plan: Plan, present: Present) -> list[str]:
     """The unified difference of one file, without secrets; empty where there is none to show."""
-    present = look.present.get(change.path)
-    if present is None or change.kind not in ("update", "delete"):
+    current = present.current.get(change.path)
+    if current is None or change.kind not in ("update", "delete"):
         return []
     after = next((f.content for f in plan.desired.files if f.path == change.path), b"")
-    written = look.written.get(change.path)
+    written = present.written.get(change.path)
     rows: list[str] = []
     if change.is_drift and written is not None:
-        rows = ["edited on the host since the last apply:", *_diff(written, present)]
+        rows = ["edited on the host since the last apply:", *_diff(written, current)]
         place = local_place(change.path)
         rows += [f"(to keep it, move it to {place})"] if place else []
         rows.append("the inventory would make of it:")
-    return _cut([*rows, *_diff(present, after)])
+    return _cut([*rows, *_diff(current, after)])
 
 
 def _cut(rows: list[str]) -> list[str]:

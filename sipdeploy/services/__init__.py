@@ -10,7 +10,7 @@ from types import ModuleType
 from sipdeploy.inventory.site import Site, Versions
 from sipdeploy.services import asterisk, certbot, firewall, kamailio
 from sipdeploy.services.render import FileSet
-from sipdeploy.services.service import Deployment, Standing, parse_version
+from sipdeploy.services.service import Deployment, HostProfile, parse_version
 
 # In the order in which they start: behind a shut door, and Kamailio sends nobody to an Asterisk
 # that is not there yet. certbot's timer comes last: what it fetches is for the others.
@@ -25,7 +25,7 @@ def file_set(
     *,
     versions: Versions,
     credentials: Mapping[str, str],
-    standing: Standing | None = None,
+    profile: HostProfile | None = None,
 ) -> FileSet:
     """Every managed file of `host_name`, for daemons of these versions.
 
@@ -40,7 +40,7 @@ def file_set(
         kamailio=parse_version(versions.kamailio),
         asterisk=parse_version(built.version if built else versions.asterisk),
         credentials=credentials,
-        standing=standing or Standing(),
+        profile=profile or HostProfile(),
     )
     files = (file for module in SERVICES.values() for file in module.files(deployment))
     return FileSet(tuple(sorted(files, key=lambda file: file.path)))

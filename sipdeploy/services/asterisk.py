@@ -15,11 +15,11 @@ from sipdeploy.services.service import (
     LOOPBACK,
     NOTHING,
     Check,
+    Complaint,
     Deployment,
     Directory,
+    HostProfile,
     Port,
-    Standing,
-    Verdict,
     prefix_length,
 )
 
@@ -126,7 +126,7 @@ def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
     The SQLite shell renews the users of a large site.
     """
     del os_id
-    is_large = has_database(site, Standing(has_user_database=True))
+    is_large = has_database(site, HostProfile(has_user_database=True))
     shell = ("sqlite3",) if is_large else ()
     if site.install.source:
         return (*source.PACKAGES, *shell)
@@ -189,12 +189,12 @@ def _file(name: str, content: bytes, template: str, reload: tuple[str, ...] | No
     )
 
 
-def has_database(site: Site, standing: Standing) -> bool:
+def has_database(site: Site, profile: HostProfile) -> bool:
     """Whether Asterisk reads users from a database: where they are many.
 
     A host that does so goes on until they are half as many, for each way costs a restart.
     """
-    most = MOST_USERS_IN_FILES // (2 if standing.has_user_database else 1)
+    most = MOST_USERS_IN_FILES // (2 if profile.has_user_database else 1)
     return len(site.users) > most
 
 
@@ -206,38 +206,38 @@ class Sizes:
     memory_mib: int
 
 
-def sizes(site: Site, standing: Standing) -> Sizes:
+def sizes(site: Site, profile: HostProfile) -> Sizes:
     """What is provided for. It follows from the room that Kamailio has, and changes with it."""
-    room = kamailio.sizes(site, standing).room
+    room = kamailio.sizes(site, profile).room
     ports = site.ports.rtp.end - site.ports.rtp.start + 1
     calls = site.limits.calls or min(room // 2, MOST_CALLS, ports // 2)
-    in_files = 0 if has_database(site, standing) else min(room, MOST_USERS_IN_FILES)
+    in_files = 0 if has_database(site, profile) else min(room, MOST_USERS_IN_FILES)
     return Sizes(
         calls=calls,
         memory_mib=math.ceil(BASE_MIB + MIB_PER_CALL * calls + MIB_PER_USER * in_files),
     )
 
 
-def notes(site: Site, standing: Standing) -> Iterator[str]:
-    """Where users are read from, for a plan; `standing` tells where they are read from now."""
-    if has_database(site, standing) and not standing.has_user_database:
+def notes(site: Site, profile: HostProfile) -> Iterator[str]:
+    """Where users are read from, for a plan; `profile` tells where they are read from now."""
+    if has_database(site, profile) and not profile.has_user_database:
         yield (
             f"asterisk reads users from a database from now on, one by one: there are more than "
             f"{MOST_USERS_IN_FILES}; it goes back to files below {MOST_USERS_IN_FILES // 2}"
         )
-    elif standing.has_user_database and not has_database(site, standing):
+    elif profile.has_user_database and not has_database(site, profile):
         yield f"asterisk reads users from files again: there are {len(site.users)} left"
 
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     site = deployment.site
-    is_large = has_database(site, deployment.standing)
+    is_large = has_database(site, deployment.profile)
     own = (
         *(DATABASE_MODULES if is_large else ()),
         *MODULES,
         *(REGISTRAR_MODULES if site.authentication == "asterisk" else ()),
     )
-    given = sizes(site, deployment.standing)
+    given = sizes(site, deployment.profile)
     # The source has no codec for opus: what services say goes out as ulaw or alaw.
     has_opus = deployment.asterisk >= OPUS_SINCE and not site.install.source
     return {
@@ -264,7 +264,7 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         "calls": given.calls,
         "calls_of_number": CALLS_OF_NUMBER,
         "memory_mib": given.memory_mib,
-        "has_table": deployment.gate.firewall == "nftables",
+        "has_table": deployment.firewall.kind == "nftables",
         "is_built": site.install.source is not None,
     }
 
@@ -309,9 +309,9 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
     return (Check(service=NAME, title="a trial start of Asterisk", script="trial_asterisk"),)
 
 
-def parse_check(output: str) -> list[Verdict]:
+def parse_check(output: str) -> list[Complaint]:
     """The complaints of Asterisk's log; those that name a file and a line are placed there."""
-    found: dict[tuple[str, int, str], Verdict] = {}
+    found: dict[tuple[str, int, str], Complaint] = {}
     for line in output.splitlines():
         complaint = COMPLAINT.search(line)
         if complaint is None:
@@ -323,6 +323,6 @@ def parse_check(output: str) -> list[Verdict]:
             continue
         path = f"/etc/asterisk/{TRIAL.sub('', place['path'])}" if place else ""
         number = int(place["line"]) if place else 0
-        verdict = Verdict(path=path, line=number, column=1, text=text)
+        verdict = Complaint(path=path, line=number, column=1, text=text)
         found.setdefault((path, number, text), verdict)
     return list(found.values())

@@ -12,10 +12,10 @@ from sipdeploy.services.render import ManagedFile, render
 from sipdeploy.services.service import (
     NOTHING,
     Check,
+    Complaint,
     Deployment,
     Directory,
     Port,
-    Verdict,
     answering_address,
 )
 
@@ -46,7 +46,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
     values = {
         "domain": order.domain,
         "lineage": acme.lineage(order.domain),
-        "firewall": deployment.gate.firewall,
+        "firewall": deployment.firewall.kind,
         "ports": tuple(
             {"host": answering_address(port.address), "number": port.number}
             for port in kamailio.listens(deployment.site, deployment.host)
@@ -106,7 +106,7 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
     return ()
 
 
-def parse_check(output: str) -> list[Verdict]:
+def parse_check(output: str) -> list[Complaint]:
     """Nothing is checked."""
     del output
     return []

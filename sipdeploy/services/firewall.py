@@ -10,7 +10,7 @@ from typing import Any
 from sipdeploy.inventory.site import HostEntry, Site
 from sipdeploy.services import acme
 from sipdeploy.services.render import ManagedFile, render
-from sipdeploy.services.service import Check, Deployment, Directory, Gate, Port, Verdict
+from sipdeploy.services.service import Check, Complaint, Deployment, Directory, Firewall, Port
 
 NAME = "firewall"
 UNIT = "sipdeploy-firewall.service"
@@ -36,12 +36,14 @@ COMPLAINT = re.compile(
 )
 
 
-def gate(site: Site, *, is_ufw_active: bool, ssh_ports: tuple[int, ...], entry_port: int) -> Gate:
+def firewall_of(
+    site: Site, *, is_ufw_active: bool, ssh_ports: tuple[int, ...], entry_port: int
+) -> Firewall:
     """What kind of firewall a host gets, and the ports that are never shut; none known: SSH's."""
     kind = site.firewall
     if kind == "auto":
         kind = "ufw" if is_ufw_active else "nftables"
-    return Gate(firewall=kind, ssh_ports=ssh_ports or (entry_port,))
+    return Firewall(kind=kind, ssh_ports=ssh_ports or (entry_port,))
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
 
 def files(deployment: Deployment) -> Iterator[ManagedFile]:
     """The rules, and the unit that loads them; nothing where the firewall is not ours."""
-    kind = deployment.gate.firewall
+    kind = deployment.firewall.kind
     if kind == "none":
         return
     values = _values(deployment)
@@ -83,11 +85,11 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     ports, order = deployment.site.ports, acme.order(deployment.site)
-    public = {ports.wss, *deployment.gate.ssh_ports}
+    public = {ports.wss, *deployment.firewall.ssh_ports}
     inner = (ports.asterisk, ports.kamailio, ports.registrar, *CONSOLES)
     private = sorted({p for p in inner if p not in public} - set(_media(deployment)))
     return {
-        "ssh_ports": tuple(str(port) for port in deployment.gate.ssh_ports),
+        "ssh_ports": tuple(str(port) for port in deployment.firewall.ssh_ports),
         "wss": ports.wss,
         "asterisk": ports.asterisk,
         "proxy_ports": (str(ports.kamailio), str(ports.registrar)),
@@ -115,11 +117,11 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
     return (Check(service=NAME, title="`nft -c`", script="check_firewall"),)
 
 
-def parse_check(output: str) -> list[Verdict]:
+def parse_check(output: str) -> list[Complaint]:
     """The complaints of nft."""
     found = (COMPLAINT.match(line) for line in output.splitlines())
     return [
-        Verdict(
+        Complaint(
             path=match["path"],
             line=int(match["line"]),
             column=int(match["column"]),

@@ -15,11 +15,11 @@ from sipdeploy.services.service import (
     LOOPBACK,
     NOTHING,
     Check,
+    Complaint,
     Deployment,
     Directory,
+    HostProfile,
     Port,
-    Standing,
-    Verdict,
 )
 from sipdeploy.services.user_database import serialized
 
@@ -97,14 +97,14 @@ class Sizes:
         return math.floor((self.room - BASE_CONNECTIONS) / CONNECTIONS_PER_USER)
 
 
-def sizes(site: Site, standing: Standing) -> Sizes:
+def sizes(site: Site, profile: HostProfile) -> Sizes:
     """What is provided for; all of it follows from the room, a power of two.
 
     A change of it costs a restart. So it doubles, and shrinks only where a quarter would do.
     """
     need = math.ceil(BASE_CONNECTIONS + CONNECTIONS_PER_USER * len(site.users))
     step = 1 << (need - 1).bit_length()
-    room = standing.room if standing.room == 2 * step else step
+    room = profile.room if profile.room == 2 * step else step
     connections = site.limits.connections or min(room, MOST_CONNECTIONS)
     return Sizes(
         room=room,
@@ -116,13 +116,13 @@ def sizes(site: Site, standing: Standing) -> Sizes:
     )
 
 
-def notes(site: Site, standing: Standing) -> Iterator[str]:
+def notes(site: Site, profile: HostProfile) -> Iterator[str]:
     """What changes in size, for a plan."""
-    now = sizes(site, standing)
-    if standing.room and now.room != standing.room:
+    now = sizes(site, profile)
+    if profile.room and now.room != profile.room:
         yield (
             f"kamailio restarts for its size: room for {now.room} users and their connections, "
-            f"so far {standing.room}; it does so again above {now.most_users} users"
+            f"so far {profile.room}; it does so again above {now.most_users} users"
         )
 
 
@@ -192,7 +192,7 @@ def credential_sums(domain: str, credentials: Mapping[str, str]) -> bytes:
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     site = deployment.site
-    given = sizes(site, deployment.standing)
+    given = sizes(site, deployment.profile)
     accepted = ACCEPTED_PER_CONNECTION * given.connections
     return {
         "domain": site.domain,
@@ -290,9 +290,9 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
     )
 
 
-def parse_check(output: str) -> list[Verdict]:
+def parse_check(output: str) -> list[Complaint]:
     """The complaints of `kamailio -c` and of a trial start; one for each line at fault."""
-    found: dict[tuple[str, int], Verdict] = {}
+    found: dict[tuple[str, int], Complaint] = {}
     reasons: list[str] = []
     for line in output.splitlines():
         if complaint := COMPLAINT.search(line):
@@ -306,11 +306,11 @@ def parse_check(output: str) -> list[Verdict]:
     at_line = AT_LINE.search(output)
     number = int(at_line[1]) if at_line else 0  # a start fails at no line
     text = "; ".join(dict.fromkeys(reasons))
-    return [Verdict(path=CONFIGURATION, line=number, column=1, text=text)]
+    return [Complaint(path=CONFIGURATION, line=number, column=1, text=text)]
 
 
-def _asked(match: re.Match[str]) -> Verdict:
-    return Verdict(
+def _asked(match: re.Match[str]) -> Complaint:
+    return Complaint(
         path=match["path"] or CONFIGURATION,
         line=int(match["line"] or 0),
         column=int(match["column"] or 1),
@@ -319,7 +319,7 @@ def _asked(match: re.Match[str]) -> Verdict:
 
 
 def _add(
-    found: dict[tuple[str, int], Verdict], complaint: re.Match[str], reasons: Sequence[str]
+    found: dict[tuple[str, int], Complaint], complaint: re.Match[str], reasons: Sequence[str]
 ) -> None:
     """Enter a complaint with its reasons; older versions say several things of one place."""
     path = complaint["path"]
@@ -328,7 +328,7 @@ def _add(
     before = found.get((path, line))
     texts = [before.text] if before else []
     texts += [text for text in (complaint["text"].strip(), *reasons) if text]
-    found[path, line] = Verdict(
+    found[path, line] = Complaint(
         path=path,
         line=line,
         column=before.column if before else int(complaint["column"]),

@@ -18,21 +18,21 @@ NOTHING: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class Firewall:
     """How a host is shut and what must stay open: the firewall, and the ports of its sshd."""
 
-    firewall: FirewallKind = "nftables"
+    kind: FirewallKind = "nftables"
     ssh_ports: tuple[int, ...] = (22,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class HostProfile:
     """What a host is like, as far as files follow from it: how it is shut, what it was sized for.
 
     Sizes stay where a user more or less would restart a daemon each time.
     """
 
-    gate: Gate = Gate()
+    firewall: Firewall = Firewall()
     room: int = 0
     has_user_database: bool = False
 
@@ -46,12 +46,12 @@ class Deployment:
     kamailio: Version
     asterisk: Version
     credentials: Mapping[str, str]
-    standing: Standing = Standing()
+    profile: HostProfile = HostProfile()
 
     @property
-    def gate(self) -> Gate:
+    def firewall(self) -> Firewall:
         """How the host is shut."""
-        return self.standing.gate
+        return self.profile.firewall
 
     @property
     def local_address(self) -> str:
@@ -93,7 +93,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Complaint:
     """One complaint of a daemon about a staged file."""
 
     path: str

@@ -17,16 +17,16 @@ from sipdeploy.plan.desired import Desired, desired
 from sipdeploy.services import certificates
 from sipdeploy.services.render import compile_templates
 from sipdeploy.transaction import release
-from sipdeploy.transaction.choices import Choices, Job
+from sipdeploy.transaction.host_run import HostRun
+from sipdeploy.transaction.lock import this_owner
+from sipdeploy.transaction.options import Job, Options
 from sipdeploy.transaction.release import Header, fetch_release
 from sipdeploy.transaction.reports import Interrupted, Planned, Report
 from sipdeploy.transaction.runner import Say
-from sipdeploy.transaction.turn import own_holder
-from sipdeploy.transaction.visit import Visit
 
 __all__ = [
-    "Choices",
     "Interrupted",
+    "Options",
     "Planned",
     "Report",
     "apply",
@@ -37,7 +37,7 @@ __all__ = [
 AT_ONCE = 32  # connections; what they do is waiting
 STAGED_AT_ONCE = 8  # daemons are started on trial, and packages are fetched from one archive
 Want = Callable[[Host, str, Facts], Desired]
-_DEFAULT = Choices()
+_DEFAULT = Options()
 
 
 def apply(
@@ -46,18 +46,18 @@ def apply(
     *,
     credentials: Mapping[str, str],
     say: Say,
-    choices: Choices = _DEFAULT,
+    options: Options = _DEFAULT,
 ) -> tuple[Report, ...]:
     """Bring the named hosts to what the site says; the first failure ends it.
 
     `credentials` maps numbers to HA1.
     InvalidFiles before any host is touched; Interrupted only after the undo.
     """
-    return _carry_out(site, names, _wanted(site, credentials, choices), (say, choices))
+    return _carry_out(site, names, _wanted(site, credentials, options), (say, options))
 
 
 def rollback(
-    site: Site, name: str, number: int | None, *, say: Say, choices: Choices = _DEFAULT
+    site: Site, name: str, number: int | None, *, say: Say, options: Options = _DEFAULT
 ) -> tuple[Report, ...]:
     """Bring a host back to a release that it keeps (None: the one before the present one).
 
@@ -70,7 +70,7 @@ def rollback(
         del found
         return fetch_release(host, chosen)
 
-    return _carry_out(site, [name], want, (say, choices))
+    return _carry_out(site, [name], want, (say, options))
 
 
 def _previous(host: Host, name: str) -> int:
@@ -97,21 +97,21 @@ def plan(
     *,
     credentials: Mapping[str, str],
     say: Say,
-    choices: Choices = _DEFAULT,
+    options: Options = _DEFAULT,
 ) -> tuple[Planned, ...]:
     """What an apply would do to the named hosts. Locks nothing, and changes nothing on them.
 
     The one exception: a host that lacks packages and has no fresh list of them fetches it.
     """
-    want = _wanted(site, credentials, choices)
-    with _Crew(site, names, want, (say, choices)) as crew:
-        crew.all(Visit.survey)
-        crew.all(Visit.see)
-        return tuple(visit.planned() for visit in crew.visits)
+    want = _wanted(site, credentials, options)
+    with _Crew(site, names, want, (say, options)) as crew:
+        crew.all(HostRun.survey)
+        crew.all(HostRun.ask_preview)
+        return tuple(host_run.planned() for host_run in crew.host_runs)
 
 
-def _wanted(site: Site, credentials: Mapping[str, str], choices: Choices) -> Want:
-    material = certificates.read_material(site, choices.folder)
+def _wanted(site: Site, credentials: Mapping[str, str], options: Options) -> Want:
+    material = certificates.read_material(site, options.folder)
     threading.Thread(target=_prepare, daemon=True).start()
 
     def want(host: Host, name: str, found: Facts) -> Desired:
@@ -128,85 +128,89 @@ def _prepare() -> None:
 
 
 def _carry_out(
-    site: Site, names: Sequence[str], want: Want, manner: tuple[Say, Choices]
+    site: Site, names: Sequence[str], want: Want, manner: tuple[Say, Options]
 ) -> tuple[Report, ...]:
     with _Crew(site, names, want, manner) as crew:
         crew.carry_out()
-        reports = tuple(visit.report() for visit in crew.visits)
+        reports = tuple(host_run.report() for host_run in crew.host_runs)
         if crew.is_interrupted:
             raise Interrupted(reports)
         return reports
 
 
 class _Crew:
-    """The visits of one run, and the threads that they go on in."""
+    """The host_runs of one run, and the threads that they go on in."""
 
     def __init__(
-        self, site: Site, names: Sequence[str], want: Want, manner: tuple[Say, Choices]
+        self, site: Site, names: Sequence[str], want: Want, manner: tuple[Say, Options]
     ) -> None:
-        say, choices = manner
+        say, options = manner
         self.job = Job(
             site=site,
             say=say,
-            holder=own_holder(),
-            choices=choices,
+            owner=this_owner(),
+            options=options,
             want=want,
             hosts=len(names),
         )
-        self.visits = [Visit(self.job, name) for name in names]
+        self.host_runs = [HostRun(self.job, name) for name in names]
         self.is_interrupted = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        for visit in self.visits:
-            visit.close()
+        for host_run in self.host_runs:
+            host_run.close()
 
     @property
     def has_failed(self) -> bool:
         """Whether nothing new may begin."""
-        return self.is_interrupted or any(visit.failure for visit in self.visits)
+        return self.is_interrupted or any(host_run.failure for host_run in self.host_runs)
 
     def carry_out(self) -> None:
         """Prepare all, stage all, and only then change them."""
-        choices = self.job.choices
-        self.all(Visit.prepare)
-        asked = [visit for visit in self.visits if visit.has_work and not visit.is_expected]
-        if not self.has_failed and choices.agree is not None and asked:
-            self.all(Visit.see, asked)
-            plans = {v.name: (v.plan, v.look) for v in asked if v.has_work and v.plan}
-            if plans and not choices.agree(plans):
+        options = self.job.options
+        self.all(HostRun.prepare)
+        asked = [
+            host_run
+            for host_run in self.host_runs
+            if host_run.has_work and not host_run.is_expected
+        ]
+        if not self.has_failed and options.agree is not None and asked:
+            self.all(HostRun.ask_preview, asked)
+            plans = {v.name: (v.plan, v.present) for v in asked if v.has_work and v.plan}
+            if plans and not options.agree(plans):
                 return
-        at_work = [visit for visit in self.visits if visit.has_work]
+        at_work = [host_run for host_run in self.host_runs if host_run.has_work]
         if not self.has_failed:
-            self.all(Visit.stage, at_work, STAGED_AT_ONCE)
-        if not self.has_failed and choices.all_or_nothing:
-            self.all(_unless_failed(self, Visit.swap), at_work, choices.parallel)
+            self.all(HostRun.stage, at_work, STAGED_AT_ONCE)
+        if not self.has_failed and options.all_or_nothing:
+            self.all(_unless_failed(self, HostRun.swap), at_work, options.parallel)
             if not self.has_failed:
-                self.all(Visit.confirm, at_work)
+                self.all(HostRun.confirm, at_work)
         elif not self.has_failed:
-            self.all(_unless_failed(self, _change), at_work, choices.parallel)
+            self.all(_unless_failed(self, _change), at_work, options.parallel)
         if self.has_failed:
             self._finish_undo()
 
     def _finish_undo(self) -> None:
         """Undo those that were begun and are not confirmed; nothing may interrupt it."""
-        left = [v for v in self.visits if not v.failure and v.report().state != "applied"]
-        self.all(Visit.give_up, left)
+        left = [v for v in self.host_runs if not v.failure and v.report().state != "applied"]
+        self.all(HostRun.give_up, left)
 
     def all(
         self,
-        phase: Callable[[Visit], None],
-        visits: Sequence[Visit] | None = None,
+        phase: Callable[[HostRun], None],
+        host_runs: Sequence[HostRun] | None = None,
         at_once: int = AT_ONCE,
     ) -> None:
-        """Run a phase of the visits, `at_once` of them at the same time, and wait for all."""
-        chosen = self.visits if visits is None else visits
+        """Run a phase of the host_runs, `at_once` of them at the same time, and wait for all."""
+        chosen = self.host_runs if host_runs is None else host_runs
         if not chosen:
             return
         with ThreadPoolExecutor(min(at_once, len(chosen))) as pool:
-            futures: list[Future[None]] = [pool.submit(phase, visit) for visit in chosen]
+            futures: list[Future[None]] = [pool.submit(phase, host_run) for host_run in chosen]
             pending = set(futures)
             while pending:
                 try:
@@ -221,20 +225,20 @@ class _Crew:
         if not self.is_interrupted:
             self.is_interrupted = True
             self.job.stop.set()
-            for visit in self.visits:
-                visit.interrupt()
+            for host_run in self.host_runs:
+                host_run.interrupt()
 
 
-def _change(visit: Visit) -> None:
-    visit.swap()
-    visit.confirm()
+def _change(host_run: HostRun) -> None:
+    host_run.swap()
+    host_run.confirm()
 
 
-def _unless_failed(crew: _Crew, phase: Callable[[Visit], None]) -> Callable[[Visit], None]:
+def _unless_failed(crew: _Crew, phase: Callable[[HostRun], None]) -> Callable[[HostRun], None]:
     """The first failure ends it: hosts whose turn has not come stay as they are."""
 
-    def act(visit: Visit) -> None:
+    def act(host_run: HostRun) -> None:
         if not crew.has_failed:
-            phase(visit)
+            phase(host_run)
 
     return act

@@ -11,7 +11,7 @@ from sipdeploy.plan import Plan
 from sipdeploy.services import acme
 from sipdeploy.services.acme import Order
 from sipdeploy.transaction import candidate
-from sipdeploy.transaction.turn import Turn
+from sipdeploy.transaction.lock import Owner
 
 ISSUE_SECONDS = 900
 # What certbot needs in its final place while it asks; all else comes with the swap.
@@ -27,7 +27,7 @@ class Issue:
     """
 
     has_undo: ClassVar[bool] = True
-    turn: Turn
+    owner: Owner
     plan: Plan
     order: Order
     state: str = STATE
@@ -44,7 +44,7 @@ class Issue:
         root = "root" if self.order.has_root else ""
         found = ask(
             host,
-            ("issue", self.state, self.turn.holder, lineage, root, *self.order.arguments()),
+            ("issue", self.state, self.owner.name, lineage, root, *self.order.arguments()),
             ("SD611", "the certificate cannot be asked for"),
             data=candidate.tree(files),
             on_line=on_line,

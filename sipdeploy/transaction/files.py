@@ -12,8 +12,8 @@ from sipdeploy.plan import Plan
 from sipdeploy.proof import verify
 from sipdeploy.transaction import validate
 from sipdeploy.transaction.candidate import archive
+from sipdeploy.transaction.lock import AUDIT_LOG, Owner, raise_if_refused, unlock
 from sipdeploy.transaction.runner import count
-from sipdeploy.transaction.turn import AUDIT_LOG, Turn, raise_if_refused, unlock
 
 RESTORE_SECONDS = 540  # 120 of them for the end of a command that was cut off
 SWAP_SECONDS = 420
@@ -26,7 +26,7 @@ class Stage:
     """Takes the lock and puts the candidate beside the live files, for the daemons to judge."""
 
     has_undo: ClassVar[bool] = True
-    turn: Turn
+    owner: Owner
     plan: Plan
     release: bytes
     state: str = STATE
@@ -41,7 +41,7 @@ class Stage:
         """One exchange; HostFailed points into the file that a daemon rejects."""
         del on_line
         checks = validate.checks(self.plan)
-        words = ("stage", self.state, self.plan.desired.domain, *self.turn.words)
+        words = ("stage", self.state, self.plan.desired.domain, *self.owner.words)
         data = archive(self.plan, checks, self.release)
         problem = ("SD521", "the candidate cannot be staged")
         found = ask(host, words, problem, data=data, timeout_seconds=300)
@@ -52,7 +52,7 @@ class Stage:
 
     def undo(self, host: Host) -> None:
         """Nothing live has changed; the candidate goes with the lock."""
-        unlock(host, self.turn, self.state)
+        unlock(host, self.owner, self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Swap:
     """
 
     has_undo: ClassVar[bool] = True
-    turn: Turn
+    owner: Owner
     plan: Plan
     timeout_seconds: int = CONFIRM_SECONDS
     state: str = STATE
@@ -78,7 +78,7 @@ class Swap:
 
     def run(self, host: Host, on_line: OnLine) -> None:
         """HostFailed tells what could not be done, or what does not answer afterwards."""
-        words = ("swap", self.state, self.turn.holder, str(self.timeout_seconds))
+        words = ("swap", self.state, self.owner.name, str(self.timeout_seconds))
         found = ask(
             host,
             (*words, str(self.verify_seconds), self.log),
@@ -107,7 +107,7 @@ class Swap:
 
         A host that is away undoes the run itself: then this says by when.
         """
-        words = ("restore", self.state, "apply", self.turn.holder, self.log)
+        words = ("restore", self.state, "apply", self.owner.name, self.log)
         problem = ("SD525", "not everything could be put back", tells_why(host.name))
         try:
             found = ask(host, words, problem, timeout_seconds=RESTORE_SECONDS)

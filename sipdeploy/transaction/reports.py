@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sipdeploy.diagnostics import Diagnostic, Source, has_errors
-from sipdeploy.facts import Facts, Outcome
+from sipdeploy.facts import Facts, SelfRollback
 from sipdeploy.inventory.site import Ports
 from sipdeploy.plan import Plan
-from sipdeploy.plan.look import Look
+from sipdeploy.plan.preview import Present
 from sipdeploy.services import firewall
 from sipdeploy.services.service import local_place
 
@@ -41,7 +41,7 @@ class Planned:
 
     host: str
     plan: Plan | None
-    look: Look
+    present: Present
     diagnostics: tuple[Diagnostic, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)
     exit_code: int = 0
@@ -100,7 +100,7 @@ def overwritten(name: str, path: str) -> Diagnostic:
     )
 
 
-def by_itself(name: str, outcome: Outcome) -> Diagnostic:
+def by_itself(name: str, outcome: SelfRollback) -> Diagnostic:
     """What the host has done while nobody was there."""
     why = {"timer": "nobody confirmed it in time", "boot": "the power went in the middle of it"}
     when = dt.datetime.fromtimestamp(outcome.when, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -109,7 +109,7 @@ def by_itself(name: str, outcome: Outcome) -> Diagnostic:
         severity="warning",
         message=f"`{name}` put the previous release back by itself at {when}: "
         f"{why.get(outcome.how, outcome.how)}",
-        notes=(f"the apply was that of {outcome.holder}",),
+        notes=(f"the apply was that of {outcome.owner}",),
     )
 
 
@@ -119,7 +119,7 @@ def undone(name: str, found: Facts) -> Diagnostic:
         code="SD527",
         severity="warning",
         message=f"an apply to `{name}` had ended in the middle; it was undone first",
-        notes=(f"it was that of {found.run_holder}",) if found.run_holder else (),
+        notes=(f"it was that of {found.run_owner}",) if found.run_owner else (),
     )
 
 
@@ -130,7 +130,7 @@ def unfinished(name: str, found: Facts) -> Diagnostic:
         code="SD527",
         severity="warning",
         message=f"an apply to `{name}` is unfinished; {by_timer}",
-        notes=(f"it is that of {found.run_holder}",) if found.run_holder else (),
+        notes=(f"it is that of {found.run_owner}",) if found.run_owner else (),
     )
 
 

@@ -44,7 +44,7 @@ class Step(Protocol):
         ...
 
 
-class Course:
+class UndoStack:
     """The steps that were begun on one host, so that they can be undone, newest first.
 
     A course may stop between two steps, while other hosts are looked at, and go on later.

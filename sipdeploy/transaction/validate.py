@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from sipdeploy.diagnostics import Diagnostic, Source, Span
 from sipdeploy.plan import Plan
 from sipdeploy.services import SERVICES
-from sipdeploy.services.service import Check, Verdict
+from sipdeploy.services.service import Check, Complaint
 
 
 def checks(plan: Plan) -> tuple[Check, ...]:
@@ -39,7 +39,7 @@ def _complaints(
     name: str, plan: Plan, check: Check, answer: tuple[str, str, str]
 ) -> Iterator[Diagnostic]:
     status, said, state = answer
-    verdicts: list[Verdict] = SERVICES[check.service].parse_check(said)
+    verdicts: list[Complaint] = SERVICES[check.service].parse_check(said)
     for verdict in verdicts:
         yield _diagnostic(name, plan, check, (verdict, state))
     if not verdicts:
@@ -52,7 +52,7 @@ def _complaints(
         )
 
 
-def _diagnostic(name: str, plan: Plan, check: Check, answer: tuple[Verdict, str]) -> Diagnostic:
+def _diagnostic(name: str, plan: Plan, check: Check, answer: tuple[Complaint, str]) -> Diagnostic:
     verdict, state = answer
     path = verdict.path.removeprefix(f"{state}/candidate/tree")
     template = next((f.template for f in plan.desired.files if f.path == path), "")

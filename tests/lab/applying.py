@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from sipdeploy.inventory.site import Site, load_site
 from sipdeploy.services import kamailio
-from sipdeploy.transaction import Choices, Report, apply
+from sipdeploy.transaction import Options, Report, apply
 from sipdeploy.transaction.runner import Event
 
 INVENTORY = """\
@@ -51,15 +51,15 @@ class Events(list[Event]):
 
 
 def run_apply(
-    wanted: Site, say: Callable[[Event], None] | None = None, **choices: object
+    wanted: Site, say: Callable[[Event], None] | None = None, **options: object
 ) -> Report:
     credentials = {
         number: hashlib.md5(f"{number}:{wanted.domain}:secret".encode()).hexdigest()
         for number in wanted.users
     }
     heard = say if say is not None else Events()
-    chosen = Choices(**choices)
-    (report,) = apply(wanted, ["sip1"], credentials=credentials, say=heard, choices=chosen)
+    chosen = Options(**options)
+    (report,) = apply(wanted, ["sip1"], credentials=credentials, say=heard, options=chosen)
     return report
 
 

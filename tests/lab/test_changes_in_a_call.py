@@ -14,7 +14,7 @@ from test_calls import browsers, hear_each_other, phones, talk  # noqa: F401 - f
 
 from lab.load import Load, register_many
 from sipdeploy import inventory
-from sipdeploy.transaction import Choices, apply
+from sipdeploy.transaction import Options, apply
 
 pytestmark = pytest.mark.lab
 
@@ -96,9 +96,9 @@ def test_after_a_rollback_the_old_service_takes_calls(
     loaded = inventory.load(folder / "inventory.yaml")
     credentials, _ = inventory.credentials(loaded)
     deafen(monkeypatch)
-    choices = Choices(folder=folder)
+    options = Options(folder=folder)
     names = [system.host.name]
-    (report,) = apply(loaded.site, names, credentials=credentials, say=Events(), choices=choices)
+    (report,) = apply(loaded.site, names, credentials=credentials, say=Events(), options=options)
     assert (codes(report), report.state) == (["SD524"], "rolled back")
     for phone in (alice, bob):
         phone.wait(registered=True, timeout_seconds=60)

@@ -10,7 +10,7 @@ import pytest
 from applying import Events, live, run_apply, site_on, units
 
 from sipdeploy.inventory.site import load_site
-from sipdeploy.transaction import Choices, apply
+from sipdeploy.transaction import Options, apply
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
@@ -57,7 +57,7 @@ def hosts(lab, tmp_path_factory, watches):  # noqa: ARG001 - before the hosts, a
         list(pool.map(lambda host: host.kill(), booted))
 
 
-def run(hosts, name="Alice", more="", **choices):
+def run(hosts, name="Alice", more="", **options):
     entries = ", ".join(f"{host.name}: {{address: {host.address}}}" for host in hosts)
     site, problems, _ = load_site(SITE.format(hosts=entries, name=name, more=more), "i.yaml")
     assert site, problems
@@ -67,8 +67,8 @@ def run(hosts, name="Alice", more="", **choices):
     }
     events = Events()
     began = time.monotonic()
-    chosen = Choices(**choices)
-    reports = apply(site, list(site.hosts), credentials=credentials, say=events, choices=chosen)
+    chosen = Options(**options)
+    reports = apply(site, list(site.hosts), credentials=credentials, say=events, options=chosen)
     return reports, events, time.monotonic() - began
 
 

@@ -26,7 +26,7 @@ GRACE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SelfRollback:
     """What a run of pytest said of its tests: how many passed, and which did not, and how."""
 
     passed: int = 0
@@ -59,7 +59,9 @@ def copy_of(root: Path = ROOT) -> Iterator[Path]:
         yield copy
 
 
-def run_tests(copy: Path, tests: Iterable[str], *, suite: str = "", seconds: float) -> Outcome:
+def run_tests(
+    copy: Path, tests: Iterable[str], *, suite: str = "", seconds: float
+) -> SelfRollback:
     """Run tests by their node ids in a copy of the tree, whose own package they import."""
     report = copy.parent / "report.xml"
     report.unlink(missing_ok=True)
@@ -69,9 +71,9 @@ def run_tests(copy: Path, tests: Iterable[str], *, suite: str = "", seconds: flo
     printed, ended = _run(argv, copy, environment(copy, suite), seconds)
     took = time.monotonic() - began
     if not ended:
-        return Outcome(errors=(f"no answer in {seconds:.0f} s",), seconds=took)
+        return SelfRollback(errors=(f"no answer in {seconds:.0f} s",), seconds=took)
     if not report.is_file():
-        return Outcome(errors=(printed.strip()[-500:],), seconds=took)
+        return SelfRollback(errors=(printed.strip()[-500:],), seconds=took)
     return _read(report, took)
 
 
@@ -113,7 +115,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _read(report: Path, seconds: float) -> Outcome:
+def _read(report: Path, seconds: float) -> SelfRollback:
     passed, failed, errors = 0, [], []
     for case in ET.parse(report).iter("testcase"):
         name = case.get("name", "")
@@ -123,7 +125,7 @@ def _read(report: Path, seconds: float) -> Outcome:
             failed.append(name)
         elif case.find("skipped") is None:
             passed += 1
-    return Outcome(passed=passed, failed=tuple(failed), errors=tuple(errors), seconds=seconds)
+    return SelfRollback(passed=passed, failed=tuple(failed), errors=tuple(errors), seconds=seconds)
 
 
 def _last_line(traceback: str) -> str:
@@ -153,7 +155,7 @@ def unfit(mutations: Iterable[Mutation], seconds: float) -> dict[tuple[str, str]
     return found
 
 
-def _unfit(copy: Path, test: str, suite: str, whole: Outcome, seconds: float) -> str:
+def _unfit(copy: Path, test: str, suite: str, whole: SelfRollback, seconds: float) -> str:
     """Judge one test by the run of all, or by a run of its own where that says too little."""
     bare = test.partition("::")[2]
     function = bare.partition("[")[0]

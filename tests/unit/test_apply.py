@@ -16,8 +16,17 @@ from sipdeploy.host import Result, host_failed
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import preflight, saved
 from sipdeploy.plan.desired import _packages
-from sipdeploy.transaction import Choices, Interrupted, Report, apply, plan, rollback, turn, visit
-from sipdeploy.transaction.turn import own_holder, stale_holder
+from sipdeploy.transaction import (
+    Interrupted,
+    Options,
+    Report,
+    apply,
+    host_run,
+    lock,
+    plan,
+    rollback,
+)
+from sipdeploy.transaction.lock import stale_owner, this_owner
 
 TEXT = """\
 domain: sip.example.test
@@ -52,7 +61,7 @@ GOOD = {
     "lock": Result(status=0, stdout=b"\x1elocked\n"),
     "stage": Result(status=0, stdout=PASSED),
     "swap": Result(status=0, stdout=b"\x1eswapped\n\x1eleft\n\x1everified\n"),
-    "look": Result(status=0, stdout=b"\x1eend\n"),
+    "preview": Result(status=0, stdout=b"\x1eend\n"),
 }
 
 
@@ -62,19 +71,19 @@ def hosts(monkeypatch):
     made = {
         name: FakeHost(name, {**GOOD, "facts": facts("sid-applied")}) for name in ("sip1", "sip2")
     }
-    monkeypatch.setattr(visit, "connect", lambda name, _: made[name])
+    monkeypatch.setattr(host_run, "connect", lambda name, _: made[name])
     monkeypatch.setattr(preflight, "problems", lambda *_, **__: [])
     return made
 
 
-def run(wanted=None, names=("sip1", "sip2"), **choices):
+def run(wanted=None, names=("sip1", "sip2"), **options):
     events = []
     reports = apply(
         wanted or site(),
         names,
         credentials={"1001": "0" * 32},
         say=events.append,
-        choices=Choices(**choices),
+        options=Options(**options),
     )
     return reports, events
 
@@ -220,14 +229,14 @@ def test_a_plan_that_nobody_agrees_to_is_not_begun(hosts):
     reports, _ = run(agree=lambda plans: bool(seen.update(plans)))
     assert seen.keys() == {"sip1", "sip2"}
     assert states(reports) == ["unchanged", "unchanged"]
-    assert scripts(hosts["sip1"]) == ["facts", "look", "close"]
+    assert scripts(hosts["sip1"]) == ["facts", "preview", "close"]
 
 
 def test_a_plan_locks_and_changes_nothing(hosts):
     planned = plan(site(), ["sip1", "sip2"], credentials={}, say=[].append)
     assert [row.host for row in planned] == ["sip1", "sip2"]
     assert not any(row.plan.is_empty for row in planned)
-    assert scripts(hosts["sip1"]) == ["facts", "look", "close"]
+    assert scripts(hosts["sip1"]) == ["facts", "preview", "close"]
 
 
 def test_a_saved_plan_is_carried_out_only_while_it_is_the_plan(hosts):
@@ -327,7 +336,7 @@ def test_a_host_that_cannot_be_reached_is_reported(monkeypatch):
     def unreachable(name, _):
         raise host_failed("SD501", f"{name} is away")
 
-    monkeypatch.setattr(visit, "connect", unreachable)
+    monkeypatch.setattr(host_run, "connect", unreachable)
     reports, events = run()
     assert [report.state for report in reports] == ["unchanged", "unchanged"]
     assert (reports[0].exit_code, reports[1].exit_code) == (4, 4)
@@ -390,10 +399,10 @@ def test_an_unfinished_apply_of_somebody_alive_is_left_alone(hosts):
 
 
 def test_only_a_dead_process_of_this_machine_is_stale():
-    here, me = socket.gethostname(), own_holder()
-    assert stale_holder(me) == ""
+    here, me = socket.gethostname(), this_owner()
+    assert stale_owner(me) == ""
     dead = me.replace(f"(pid {os.getpid()},", "(pid 4194305,")
-    assert stale_holder(dead) == dead
+    assert stale_owner(dead) == dead
     _, _, machine = dead.rstrip(")").rpartition("machine ")
     boot, _, namespace = machine.partition("/")
     for other in (
@@ -405,24 +414,24 @@ def test_only_a_dead_process_of_this_machine_is_stale():
         "nonsense",
         "",
     ):
-        assert stale_holder(other) == ""
+        assert stale_owner(other) == ""
 
 
 def test_without_proc_nobody_is_known_to_be_dead(monkeypatch):
-    me = own_holder()
-    monkeypatch.setattr(turn.Path, "read_text", lambda *_: open("/no/such"))  # noqa: PTH123, SIM115
-    assert stale_holder(me) == ""
-    mine = own_holder()
+    me = this_owner()
+    monkeypatch.setattr(lock.Path, "read_text", lambda *_: open("/no/such"))  # noqa: PTH123, SIM115
+    assert stale_owner(me) == ""
+    mine = this_owner()
     assert mine.endswith("machine unknown)")
-    assert stale_holder(mine.replace(str(os.getpid()), "4194305")) == ""
+    assert stale_owner(mine.replace(str(os.getpid()), "4194305")) == ""
 
 
 def test_a_user_without_a_name_goes_by_the_number(monkeypatch):
     def nameless():
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(turn.getpass, "getuser", nameless)
-    assert own_holder().startswith(f"{os.getuid()}@")
+    monkeypatch.setattr(lock.getpass, "getuser", nameless)
+    assert this_owner().startswith(f"{os.getuid()}@")
 
 
 ACME = TEXT.replace("self-signed", "letsencrypt")
@@ -455,7 +464,7 @@ def test_a_refusal_leaves_every_host_as_it_was(hosts):
 def test_certificate_files_are_looked_for_beside_the_inventory(tmp_path):
     own = TEXT.replace("self-signed", "files, certificate: c, private_key: k")
     with pytest.raises(InvalidFiles) as failed:
-        apply(site(own), ["sip1"], credentials={}, say=[].append, choices=Choices(folder=tmp_path))
+        apply(site(own), ["sip1"], credentials={}, say=[].append, options=Options(folder=tmp_path))
     assert [problem.code for problem in failed.value.diagnostics] == ["SD602", "SD602"]
 
 

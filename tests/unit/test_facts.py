@@ -24,7 +24,7 @@ def test_a_bare_host():
     assert found.installed.keys() <= {"openssl"}
     assert "asterisk" not in found.candidates
     assert found.certificate is None
-    assert (found.files, found.managed, found.serial, found.lock_holder) == ({}, {}, "", "")
+    assert (found.files, found.managed, found.serial, found.lock_owner) == ({}, {}, "", "")
     assert not found.has_abandoned_run
     assert not found.units["kamailio.service"].is_active
     assert found.skew_seconds == 0

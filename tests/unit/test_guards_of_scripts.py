@@ -19,7 +19,7 @@ from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import run_script
 from sipdeploy.transaction import validate
 from sipdeploy.transaction.files import Stage
-from sipdeploy.transaction.turn import Confirm, Turn, unlock
+from sipdeploy.transaction.lock import Confirm, Owner, unlock
 
 
 def with_shell(monkeypatch, text):
@@ -38,8 +38,8 @@ def held_by(world):
 def test_a_confirmation_confirms_no_run_of_somebody_else(world, host, say):
     swap, _ = begin(world, host, say)
     log, policy = str(world.folder / "audit.log"), str(world.folder / "policy-rc.d")
-    other = Turn(holder="other", purpose="apply sip1")
-    confirm = Confirm(turn=other, audit=("x",), state=world.state, log=log, policy=policy)
+    other = Owner(name="other", purpose="apply sip1")
+    confirm = Confirm(owner=other, audit=("x",), state=world.state, log=log, policy=policy)
     with pytest.raises(HostFailed, match="put the previous release back"):
         confirm.run(host, say)
     assert (Path(world.state) / "undo/index").exists()
@@ -52,7 +52,7 @@ def test_an_unlock_leaves_the_candidate_of_somebody_else(world, host, say):
     lock, stage, *_ = world.steps()
     lock.run(host, say)
     stage.run(host, say)
-    unlock(host, Turn(holder="other", purpose="p"), world.state)
+    unlock(host, Owner(name="other", purpose="p"), world.state)
     assert (Path(world.state) / "candidate/tree").is_dir()
     assert held_by(world) == "me"
 
@@ -214,8 +214,8 @@ def staging(world, certificate, key):
     ]
     desired = dataclasses.replace(world.plan.desired, files=(*world.plan.desired.files, *files))
     plan = dataclasses.replace(world.plan, desired=desired)
-    turn = Turn(holder="me", purpose="p")
-    return Stage(turn=turn, plan=plan, release=b"{}", state=world.state)
+    turn = Owner(name="me", purpose="p")
+    return Stage(owner=turn, plan=plan, release=b"{}", state=world.state)
 
 
 def test_a_certificate_of_another_domain_is_not_staged(world, host, say, monkeypatch):

@@ -32,7 +32,7 @@ from sipdeploy.host.incoming import (
     whole,
 )
 from sipdeploy.plan import Change, text
-from sipdeploy.plan.look import Look, look
+from sipdeploy.plan.preview import Present, preview
 from sipdeploy.transaction import release
 from sipdeploy.transaction.release import fetch_release, history
 from sipdeploy.transaction.runner import Event, run_step
@@ -199,7 +199,7 @@ def test_facts_of_a_hostile_host_are_facts_or_a_diagnostic():
             answer[place : place + dice.randint(0, 30)] = dice.choice(odd)
         with contextlib.suppress(HostFailed):
             found = facts.read(hostile("facts", bytes(answer)), QUERY)
-            assert is_harmless(found.os_name + found.lock_holder + found.lock_purpose, "\n\t")
+            assert is_harmless(found.os_name + found.lock_owner + found.lock_purpose, "\n\t")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def difference_of(present):
     plan = dataclasses.make_dataclass("Fake", ["desired"])(
         dataclasses.make_dataclass("Fake", ["files"])(())
     )
-    return text.difference(change, plan, Look(present={"/etc/x": present}))
+    return text.difference(change, plan, Present(current={"/etc/x": present}))
 
 
 def test_differences_say_nothing_to_the_terminal():
@@ -329,4 +329,4 @@ def test_contents_that_are_no_base64_are_told():
         [change], dataclasses.make_dataclass("Fake", ["units"])({}), ()
     )
     with pytest.raises(HostFailed, match="in no known way"):
-        look(hostile("look", b"\x1efile 0\nabc\n\x1eend\n"), plan)
+        preview(hostile("preview", b"\x1efile 0\nabc\n\x1eend\n"), plan)

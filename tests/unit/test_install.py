@@ -16,13 +16,13 @@ from sipdeploy.inventory.models import ASTERISK
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import make_plan, preflight, saved
 from sipdeploy.plan.desired import desired, make_query, ports, versions
-from sipdeploy.plan.look import Look
+from sipdeploy.plan.preview import Present
 from sipdeploy.plan.text import as_data, as_text
 from sipdeploy.services import asterisk, kamailio
 from sipdeploy.services import install as repository
 from sipdeploy.services import install as source
 from sipdeploy.services.certificates import Material
-from sipdeploy.services.service import Standing
+from sipdeploy.services.service import HostProfile
 from sipdeploy.transaction import release
 from sipdeploy.transaction.packages import AddRepository, BuildAsterisk
 
@@ -55,7 +55,7 @@ def problems(install, found):
     listens = ports(site_, site_.hosts["sip1"])
     found = dataclasses.replace(found, **fine)
     return preflight.problems(
-        site_, "sip1", found, listens, given=kamailio.sizes(site_, Standing())
+        site_, "sip1", found, listens, given=kamailio.sizes(site_, HostProfile())
     )
 
 
@@ -99,8 +99,8 @@ def test_a_bare_host_builds_once():
     first = make_plan(wanted("{asterisk: source}", found), found, 0)
     assert first.build == asterisk.build(site("{asterisk: source}"))
     assert "+ build asterisk 22.11.0 from source" in first.lines()
-    assert "1 build, " in as_text("sip1", first, Look(), diffs=False)
-    assert as_data("sip1", first, Look())["build"] == first.build.name
+    assert "1 build, " in as_text("sip1", first, Present(), diffs=False)
+    assert as_data("sip1", first, Present())["build"] == first.build.name
     assert "asterisk" not in first.packages
     assert {"build-essential", "asterisk-core-sounds-en", "kamailio"} <= first.packages.keys()
     built = dataclasses.replace(found, builds=(first.build.name, "asterisk-22.9.0-0"))

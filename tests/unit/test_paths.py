@@ -6,7 +6,7 @@ import pytest
 
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.host import known_hosts
-from sipdeploy.host.ssh_target import config_lines
+from sipdeploy.host.ssh_settings import config_lines
 from sipdeploy.inventory import passwords
 from sipdeploy.inventory.files import cache_folder, expanded
 from sipdeploy.inventory.site import load_site

@@ -10,7 +10,7 @@ from sipdeploy.host import Result
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import NO_UNIT, make_plan, text
 from sipdeploy.plan.desired import DIALOG_KEY, Desired, certificate_files, made_files
-from sipdeploy.plan.look import Look, look
+from sipdeploy.plan.preview import Present, preview
 from sipdeploy.services import acme, certificates, user_database
 from sipdeploy.services.acme import Order
 from sipdeploy.services.render import ManagedFile
@@ -345,9 +345,9 @@ def test_a_plan_tells_what_changes_in_size():
     wanted = desired((PJSIP, CFG, dataclasses.replace(TLS, content=b"y"), UNIT))
     wanted = dataclasses.replace(wanted, notes=("kamailio restarts for its size",))
     found = plan(wanted, as_is(desired()))
-    said = text.as_text("sip1", found, Look(), diffs=False)
+    said = text.as_text("sip1", found, Present(), diffs=False)
     assert "\n  = kamailio restarts for its size\n" in said
-    assert text.as_data("sip1", found, Look())["notes"] == ["kamailio restarts for its size"]
+    assert text.as_data("sip1", found, Present())["notes"] == ["kamailio restarts for its size"]
 
 
 def users_database(**names):
@@ -372,7 +372,7 @@ def test_a_difference_shows_users_of_a_database_and_no_digest():
     wanted = desired((*FILES, dataclasses.replace(old, content=after)))
     found = plan(wanted, as_is(desired((*FILES, old))))
     (change,) = found.changes
-    rows = text.difference(change, found, Look(present={path: before}))
+    rows = text.difference(change, found, Present(current={path: before}))
     assert [row for row in rows if row.startswith("+")] == ["+users n1002 Bob 1 MD5:[hidden]"]
 
 
@@ -398,7 +398,7 @@ def changed_key():
 def test_no_private_key_is_shown():
     found = changed_key()
     assert [change.path for change in found.changes] == [certificates.KEY_PATH]
-    seen = Look(present={certificates.KEY_PATH: PEM})
+    seen = Present(current={certificates.KEY_PATH: PEM})
     for shown in (
         text.as_text("sip1", found, seen, diffs=True),
         str(text.as_data("sip1", found, seen)),
@@ -408,10 +408,10 @@ def test_no_private_key_is_shown():
 
 
 def test_no_private_key_is_fetched_to_be_shown():
-    host = FakeHost("sip1", {"look": Result(status=0, stdout=b"\x1eend\n")})
-    look(host, changed_key())
+    host = FakeHost("sip1", {"preview": Result(status=0, stdout=b"\x1eend\n")})
+    preview(host, changed_key())
     other = dataclasses.replace(CFG, content=b"y")
-    look(host, plan(desired((PJSIP, other, TLS, UNIT)), as_is(desired())))
+    preview(host, plan(desired((PJSIP, other, TLS, UNIT)), as_is(desired())))
     assert host.inputs == [b"", b"/etc/kamailio/kamailio.cfg\n"]
 
 
@@ -419,7 +419,7 @@ def test_no_excerpt_of_a_rejected_candidate_is_from_a_private_key():
     shown = validate.sources("sip1", changed_key())
     assert f"sip1:{certificates.PATH}" in shown
     assert "2VjcmV0" not in str(shown)
-    (change,) = text.as_data("sip1", changed_key(), Look())["changes"]
+    (change,) = text.as_data("sip1", changed_key(), Present())["changes"]
     assert change["is_sensitive"]
 
 
@@ -428,5 +428,5 @@ def test_a_difference_shows_no_value_of_a_password():
     after = b"[1001]\npassword = second-Zq8Kd2\nmd5_cred=twice\n"
     wanted = desired((dataclasses.replace(PJSIP, content=after), CFG, TLS, UNIT))
     found = plan(wanted, as_is(desired()))
-    rows = text.difference(found.changes[0], found, Look(present={PJSIP.path: before}))
+    rows = text.difference(found.changes[0], found, Present(current={PJSIP.path: before}))
     assert not [word for word in ("Zq8Kd2", "once", "twice") if word in str(rows)]

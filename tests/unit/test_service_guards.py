@@ -6,7 +6,7 @@ import pytest
 
 from sipdeploy.inventory.site import Versions, load_site
 from sipdeploy.services import asterisk, file_set, firewall, user_database
-from sipdeploy.services.service import Gate, Standing
+from sipdeploy.services.service import Firewall, HostProfile
 
 MODES = ("kamailio", "asterisk")
 VERSIONS = Versions.model_construct(kamailio="6.1.5", asterisk="22.10.1")
@@ -28,8 +28,8 @@ users: {users}
 def rendered(more="", kind="nftables", **options):
     made = site(more, **options)
     hashes = {number: number.rjust(32, "a") for number in made.users}
-    standing = Standing(gate=Gate(firewall=kind))
-    return file_set(made, "sip1", versions=VERSIONS, credentials=hashes, standing=standing).text()
+    profile = HostProfile(firewall=Firewall(kind=kind))
+    return file_set(made, "sip1", versions=VERSIONS, credentials=hashes, profile=profile).text()
 
 
 @pytest.mark.parametrize("mode", MODES)

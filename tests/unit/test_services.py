@@ -9,7 +9,7 @@ import pytest
 
 from sipdeploy.inventory.site import Versions, load_site
 from sipdeploy.services import SERVICES, asterisk, certbot, file_set, kamailio, user_database
-from sipdeploy.services.service import LOOPBACK, Standing, parse_version
+from sipdeploy.services.service import LOOPBACK, HostProfile, parse_version
 
 SAMPLES = Path(__file__).parent.parent / "golden" / "kamailio-c"
 PASSWORD = "correct-horse-battery"
@@ -273,30 +273,30 @@ def test_sizes_follow_from_the_number_of_users(users, sizes):
 def test_memory_is_never_less_than_what_was_measured():
     """sip-config.md 3.6: 64 MiB + 0.2 a connection; 64 MiB private load 100,000 users."""
     for count in (0, 1, 100, 5000, 100_000):
-        given = kamailio.sizes(of_size(count), Standing())
+        given = kamailio.sizes(of_size(count), HostProfile())
         assert given.connections >= min(1.5 * count, 32_768)
         assert given.shared_mib >= 64 + 0.2 * given.connections + 0.0002 * count
         assert given.private_mib >= 8 + 0.00056 * count
 
 
 def test_the_inventory_may_say_how_many_connections_there_will_be():
-    given = kamailio.sizes(of_size(100_000, "limits: {connections: 100000}"), Standing())
+    given = kamailio.sizes(of_size(100_000, "limits: {connections: 100000}"), HostProfile())
     assert (given.connections, given.room) == (100_000, 262_144)
     assert given.shared_mib > 20_000
-    small = kamailio.sizes(of_size(100_000, "limits: {connections: 1000}"), Standing())
+    small = kamailio.sizes(of_size(100_000, "limits: {connections: 1000}"), HostProfile())
     assert small.shared_mib < 500
 
 
 def test_growing_by_a_user_changes_a_size_at_few_steps_and_at_each_once():
     """A change of a size costs a restart: the room doubles, and shrinks at a quarter only."""
-    standing, steps = Standing(), []
+    profile, steps = HostProfile(), []
     for count in (*range(0, 6000, 10), *range(6000, 0, -10), *range(0, 6000, 10)):
         site = of_size(0).model_copy(update={"users": range(count)})
-        room = kamailio.sizes(site, standing).room
+        room = kamailio.sizes(site, profile).room
         assert room >= 256 + 1.5 * count
-        if room != standing.room:
+        if room != profile.room:
             steps.append(count)
-        standing = Standing(room=room)
+        profile = HostProfile(room=room)
     up = [0, 10, 180, 520, 1200, 2570, 5300]
     assert steps[:7] == up
     assert len(steps) <= 16, steps
@@ -304,20 +304,20 @@ def test_growing_by_a_user_changes_a_size_at_few_steps_and_at_each_once():
     rooms = []
     for count in back_and_forth:
         site = of_size(0).model_copy(update={"users": range(count)})
-        standing = Standing(room=kamailio.sizes(site, standing).room)
-        rooms.append(standing.room)
+        profile = HostProfile(room=kamailio.sizes(site, profile).room)
+        rooms.append(profile.room)
     assert rooms[1:] == [rooms[1]] * (len(rooms) - 1)
 
 
 def test_a_plan_names_a_step_and_the_next_one():
-    assert list(kamailio.notes(of_size(5290), Standing(room=8192))) == []
-    (note,) = kamailio.notes(of_size(5291), Standing(room=8192))
+    assert list(kamailio.notes(of_size(5290), HostProfile(room=8192))) == []
+    (note,) = kamailio.notes(of_size(5291), HostProfile(room=8192))
     assert "room for 16384 users" in note
     assert "so far 8192" in note
     assert "again above 10752 users" in note
-    assert kamailio.sizes(of_size(10_752), Standing()).room == 16_384
-    assert kamailio.sizes(of_size(10_753), Standing()).room == 32_768
-    assert list(kamailio.notes(of_size(5291), Standing())) == []  # a host that is new
+    assert kamailio.sizes(of_size(10_752), HostProfile()).room == 16_384
+    assert kamailio.sizes(of_size(10_753), HostProfile()).room == 32_768
+    assert list(kamailio.notes(of_size(5291), HostProfile())) == []  # a host that is new
 
 
 # --- users of a large site ----------------------------------------------------------------------
@@ -354,16 +354,16 @@ def test_asterisk_reads_users_from_a_database_where_they_are_many():
 
 
 def test_a_host_near_the_limit_stays_as_it_is():
-    has = Standing(has_user_database=True)
+    has = HostProfile(has_user_database=True)
     half = asterisk.MOST_USERS_IN_FILES // 2
     assert asterisk.has_database(of_size(half + 1), has)
-    assert not asterisk.has_database(of_size(half + 1), Standing())
+    assert not asterisk.has_database(of_size(half + 1), HostProfile())
     assert not asterisk.has_database(of_size(half), has)
-    (there,) = asterisk.notes(of_size(MANY), Standing())
+    (there,) = asterisk.notes(of_size(MANY), HostProfile())
     assert f"more than {MANY - 1}" in there
     (back,) = asterisk.notes(of_size(half), has)
     assert "from files again" in back
-    assert not [*asterisk.notes(of_size(MANY), has), *asterisk.notes(of_size(half), Standing())]
+    assert not [*asterisk.notes(of_size(MANY), has), *asterisk.notes(of_size(half), HostProfile())]
 
 
 @pytest.mark.parametrize("mode", ["kamailio", "asterisk"])

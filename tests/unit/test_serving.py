@@ -6,7 +6,7 @@ import pytest
 from test_acme import DOMAIN, NOW, site
 
 from sipdeploy.cli import serving
-from sipdeploy.cli.serving import Outcome, Serving
+from sipdeploy.cli.serving import RenewalResult, Serving
 from sipdeploy.services.certificates import Certificate
 
 
@@ -44,7 +44,7 @@ def codes(value, days=10):
     return [problem.code for problem in serving.problems(value, days)]
 
 
-FAILED = Outcome(when=NOW, has_failed=True, why="the disk is full")
+FAILED = RenewalResult(when=NOW, has_failed=True, why="the disk is full")
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,20 @@ import pytest
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import keys, ssh, ssh_problems
 from sipdeploy.host.known_hosts import Verdict, parse
-from sipdeploy.host.ssh_target import Wish, config_lines, parse_jump, resolve
+from sipdeploy.host.ssh_settings import SshSettings, config_lines, parse_jump, resolve
 
 
 @pytest.fixture
 def resolved(tmp_path, monkeypatch):
-    """Resolve a wish by the text of a ~/.ssh/config."""
+    """Resolve a settings by the text of a ~/.ssh/config."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
 
-    def resolve_text(text, **wish):
+    def resolve_text(text, **settings):
         (tmp_path / ".ssh/config").write_text(text)
         config = paramiko.SSHConfig()
         config.parse(config_lines(["~/.ssh/config"]))
-        return resolve(config.lookup, Wish(**{"alias": "sip1", **wish}))
+        return resolve(config.lookup, SshSettings(**{"alias": "sip1", **settings}))
 
     return resolve_text
 
@@ -77,28 +77,28 @@ def test_jumps_in_a_circle_are_told(resolved):
     with pytest.raises(RecursionError):
         resolved("Host a\n ProxyJump b\nHost b\n ProxyJump a\n", alias="a")
     with pytest.raises(HostFailed, match="round in circles"):
-        ssh.target_of("sip1", Wish(alias="a"))
+        ssh.target_of("sip1", SshSettings(alias="a"))
 
 
 def test_a_configuration_that_cannot_be_read_is_told(resolved):
     with pytest.raises(paramiko.SSHException):
         resolved("Match nonsense\n")
     with pytest.raises(HostFailed) as failed:
-        ssh.target_of("sip1", Wish(alias="sip1"))
+        ssh.target_of("sip1", SshSettings(alias="sip1"))
     assert failed.value.diagnostics[0].code == "SD508"
 
 
 @pytest.mark.parametrize(
-    ("text", "wish"),
+    ("text", "settings"),
     [
-        ("h", Wish(alias="h")),
-        (" ops@h:22 ", Wish(alias="h", user="ops", port=22)),
-        ("ssh://ops@h", Wish(alias="h", user="ops")),
-        ("[2001:db8::1]:2222", Wish(alias="2001:db8::1", port=2222)),
+        ("h", SshSettings(alias="h")),
+        (" ops@h:22 ", SshSettings(alias="h", user="ops", port=22)),
+        ("ssh://ops@h", SshSettings(alias="h", user="ops")),
+        ("[2001:db8::1]:2222", SshSettings(alias="2001:db8::1", port=2222)),
     ],
 )
-def test_a_jump_has_many_spellings(text, wish):
-    assert parse_jump(text) == wish
+def test_a_jump_has_many_spellings(text, settings):
+    assert parse_jump(text) == settings
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from ssh_server import Door, Server, announce
 
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host.ssh import SSHHost, target_of
-from sipdeploy.host.ssh_target import Wish
+from sipdeploy.host.ssh_settings import SshSettings
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def known(home, text):
 
 def connect(server):
     return SSHHost(
-        "sip1", target_of("sip1", Wish(alias="127.0.0.1", user="root", port=server.port))
+        "sip1", target_of("sip1", SshSettings(alias="127.0.0.1", user="root", port=server.port))
     )
 
 
@@ -118,7 +118,7 @@ def test_a_packet_that_would_fill_the_memory_is_refused_before_the_login(home):
     listener = announce(0xFFFFFFF0 - 4)
     began = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    place = Wish(alias="127.0.0.1", user="root", port=listener.getsockname()[1])
+    place = SshSettings(alias="127.0.0.1", user="root", port=listener.getsockname()[1])
     with listener, pytest.raises(HostFailed) as failed:
         SSHHost("sip1", target_of("sip1", place))
     (problem,) = failed.value.diagnostics

@@ -22,14 +22,14 @@ from sipdeploy.plan import Change, make_plan
 from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.services import SERVICES
 from sipdeploy.services.render import ManagedFile
-from sipdeploy.services.service import Check, Directory, Verdict
+from sipdeploy.services.service import Check, Complaint, Directory
 from sipdeploy.transaction import validate
 from sipdeploy.transaction.candidate import titles
 from sipdeploy.transaction.files import Stage, Swap
+from sipdeploy.transaction.lock import Confirm, Lock, Owner, recover
 from sipdeploy.transaction.packages import Packages, complaints, update_lists
 from sipdeploy.transaction.release import Signature, dump, fetch_release, history
-from sipdeploy.transaction.runner import Course
-from sipdeploy.transaction.turn import Confirm, Lock, Turn, recover
+from sipdeploy.transaction.runner import UndoStack
 
 ME = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
 
@@ -130,15 +130,15 @@ class World:
                 effect="none",
             )
 
-    def steps(self, *more, holder="me"):
+    def steps(self, *more, owner="me"):
         """Without the host's own timer: this machine is not to undo what a test has left."""
-        turn = Turn(holder=holder, purpose="apply sip1")
+        turn = Owner(name=owner, purpose="apply sip1")
         signature = Signature(who="me", when="now", purpose="apply sip1", what=("+ a",))
         release = dump(self.plan.desired, signature)
         log = str(self.folder / "audit.log")
         policy = str(self.folder / "policy-rc.d")
         swap = Swap(
-            turn=turn,
+            owner=turn,
             plan=self.plan,
             timeout_seconds=0,
             verify_seconds=1,
@@ -146,11 +146,11 @@ class World:
             log=log,
         )
         return (
-            Lock(turn=turn, state=self.state),
-            Stage(turn=turn, plan=self.plan, release=release, state=self.state),
+            Lock(owner=turn, state=self.state),
+            Stage(owner=turn, plan=self.plan, release=release, state=self.state),
             swap,
             *more,
-            Confirm(turn=turn, audit=("+ a", "~ b"), state=self.state, log=log, policy=policy),
+            Confirm(owner=turn, audit=("+ a", "~ b"), state=self.state, log=log, policy=policy),
         )
 
     def tree(self):
@@ -195,7 +195,7 @@ AFTER = {"confirmed", "managed", "original", "release", "releases", "serial"}
 
 
 def run_steps(host, made, say):
-    Course(host, say).run(*made)
+    UndoStack(host, say).run(*made)
 
 
 @pytest.fixture
@@ -411,7 +411,7 @@ def test_a_release_comes_back_as_it_was(world, host, say):
 def test_five_releases_are_kept(world, host, say):
     for number in range(7):
         (Path(world.state) / "serial").unlink(missing_ok=True)
-        run_steps(host, world.steps(holder=f"run {number}"), say)
+        run_steps(host, world.steps(owner=f"run {number}"), say)
     numbers = [header.number for header in history(host, world.state)]
     assert numbers == [3, 4, 5, 6, 7]
 
@@ -428,8 +428,8 @@ def test_the_hosts_own_timer_undoes_tells_and_unlocks(world, host, say):
     script = ("restore", world.state, "timer", "me", str(world.folder / "audit.log"))
     assert run_script(host, script).status == 0
     assert world.tree() == world.before
-    when, how, holder = (Path(world.state) / "outcome").read_text().strip().split("\t")
-    assert (when.isdigit(), how, holder) == (True, "timer", "me")
+    when, how, owner = (Path(world.state) / "outcome").read_text().strip().split("\t")
+    assert (when.isdigit(), how, owner) == (True, "timer", "me")
     assert not (Path(world.state) / "lock").exists()
     assert "rolled back (timer): me" in (world.folder / "audit.log").read_text()
 
@@ -483,8 +483,8 @@ def test_what_cannot_be_put_back_is_told(world, host, say):
     assert world.tree()["gone"] == world.before["gone"]
 
 
-def lock_of(world, holder, **turn):
-    return Lock(turn=Turn(holder=holder, purpose="apply sip1", **turn), state=world.state)
+def lock_of(world, owner, **turn):
+    return Lock(owner=Owner(name=owner, purpose="apply sip1", **turn), state=world.state)
 
 
 def test_the_lock_is_had_by_one(world, host, say):
@@ -506,7 +506,7 @@ def test_what_was_cut_off_while_it_locked_is_in_nobodys_way(world, host, say):
     state = world.folder / "state"
     for name in (".locking.1", ".unlocked.1"):
         (state / name).mkdir(parents=True)
-        (state / name / "holder").write_text("dead\n")
+        (state / name / "owner").write_text("dead\n")
     lock_of(world, "me").run(host, say)
     lock_of(world, "me").undo(host)
     assert not [*state.glob(".*locked.*"), *state.glob(".locking.*"), *state.glob("lock")]
@@ -549,7 +549,7 @@ def events(host, made):
 
 
 def test_every_step_is_told_as_it_begins_and_ends():
-    made = (Lock(turn=Turn(holder="me", purpose="p")), Failing())
+    made = (Lock(owner=Owner(name="me", purpose="p")), Failing())
     answers = {name: Result(status=0, stdout=b"\x1elocked\n") for name in ("lock", "unlock")}
     assert events(FakeHost(answers=answers), made) == [
         ("lock", "start"),
@@ -618,7 +618,7 @@ def test_a_daemon_that_rejects_points_into_the_file(world, say, monkeypatch):
         for name in ("asterisk", "kamailio")
     ]
     monkeypatch.setattr(validate, "checks", lambda _: wanted)
-    verdict = Verdict(path=path, line=1, column=2, text="bad")
+    verdict = Complaint(path=path, line=1, column=2, text="bad")
     monkeypatch.setattr(SERVICES["asterisk"], "parse_check", lambda _: [verdict])
     with pytest.raises(HostFailed) as failed:
         world.steps()[1].run(host, say)

@@ -126,7 +126,7 @@ def test_the_environment_sends_git_nowhere(site, tmp_path, monkeypatch):
     subprocess.run(["git", "init", "-q", site], check=True)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
     monkeypatch.setenv("GIT_CONFIG_COUNT", "bad")
-    assert git.standing(site, Path("s.yaml")).is_unignored
+    assert git.state_of(site, Path("s.yaml")).is_unignored
 
 
 @pytest.mark.parametrize("form", ["sha1", "sha256"])
@@ -169,7 +169,7 @@ def test_git_is_still_asked(site, tmp_path, kind, form):
     excluded.write_text("excluded\n")
 
     def asked(name):
-        found = git.standing(folder, Path(name))
+        found = git.state_of(folder, Path(name))
         return "has" if found.is_tracked else "takes" if found.is_unignored else "not"
 
     assert asked("has") == "has"
@@ -601,7 +601,7 @@ READERS = {
     "inventory/reading.py",
     "host/__init__.py",
     "host/known_hosts.py",
-    "host/ssh_target.py",
+    "host/ssh_settings.py",
     "editing/init.py",
     "cli/work.py",
     "sip/phone.py",  # opens a connection
@@ -614,4 +614,4 @@ def test_files_are_opened_in_one_place():
     found = {path for path, name in calls() if name in ways or name.split(".")[-1] in ways}
     writers = {"inventory/files.py", "cli/runlog.py", "cli/output.py", "__main__.py"}
     in_memory = {"transaction/release.py", "transaction/candidate.py"}  # tarfile.open of bytes
-    assert found <= READERS | writers | in_memory | {"transaction/turn.py"}
+    assert found <= READERS | writers | in_memory | {"transaction/lock.py"}

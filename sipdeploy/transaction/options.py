@@ -10,12 +10,12 @@ from sipdeploy.host import Host
 from sipdeploy.inventory.site import HostEntry, Site
 from sipdeploy.plan import Plan
 from sipdeploy.plan.desired import Desired
-from sipdeploy.plan.look import Look
+from sipdeploy.plan.preview import Present
 from sipdeploy.transaction.runner import Say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
+class Options:
     """How to go about it: `folder` is where relative paths of the inventory begin.
 
     `agree` is asked, with the plans of all hosts, before anything is done to one of them; `saved`
@@ -27,7 +27,7 @@ class Choices:
 
     folder: Path = Path()
     purpose: str = "apply"
-    agree: Callable[[Mapping[str, tuple[Plan, Look]]], bool] | None = None
+    agree: Callable[[Mapping[str, tuple[Plan, Present]]], bool] | None = None
     expects: Callable[[Plan], bool] | None = None
     prove: Mapping[str, str] = field(default_factory=dict, repr=False)
     saved: Mapping[str, Mapping[str, object]] | None = None
@@ -46,8 +46,8 @@ class Job:
 
     site: Site
     say: Say
-    holder: str
-    choices: Choices
+    owner: str
+    options: Options
     want: Callable[[Host, str, Facts], Desired]
     hosts: int = 1
     stop: threading.Event = field(default_factory=threading.Event)

@@ -14,11 +14,11 @@ from sipdeploy.host.incoming import whole
 from sipdeploy.plan import Plan
 from sipdeploy.services import acme
 
-LOOK_SECONDS = 120
+PREVIEW_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class Load:
     """How busy the daemons are now; None where one does not run or does not tell."""
 
     registrations: int | None = None
@@ -28,15 +28,15 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Present:
     """The contents of files that change: as they are, and as the last apply wrote them."""
 
-    present: Mapping[str, bytes] = field(default_factory=dict)
+    current: Mapping[str, bytes] = field(default_factory=dict)
     written: Mapping[str, bytes] = field(default_factory=dict)
-    live: Live = Live()
+    load: Load = Load()
 
 
-def look(host: Host, plan: Plan, state: str = STATE) -> Look:
+def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
     """Ask in one exchange; HostFailed when the host is lost."""
     paths = [
         c.path for c in plan.changes if c.kind in ("update", "delete") and not _is_key(c.path)
@@ -47,8 +47,8 @@ def look(host: Host, plan: Plan, state: str = STATE) -> Look:
         if any(u.unit == unit and u.action in ("restart", "reload") for u in plan.units)
     ]
     data = "".join(f"{path}\n" for path in paths).encode()
-    words = ("look", state, " ".join(asked))
-    result = run_script(host, words, input=data, timeout_seconds=LOOK_SECONDS)
+    words = ("preview", state, " ".join(asked))
+    result = run_script(host, words, input=data, timeout_seconds=PREVIEW_SECONDS)
     found = sections(result.text)
     if "end" not in found:
         raise host_failed("SD509", f"`{host.name}` does not show what is to change")
@@ -62,10 +62,10 @@ def look(host: Host, plan: Plan, state: str = STATE) -> Look:
         raise host_failed(
             "SD509", f"`{host.name}` shows in no known way what is to change"
         ) from wrong
-    return Look(
-        present=_numbered(paths, contents, 0),
+    return Present(
+        current=_numbered(paths, contents, 0),
         written=_numbered(paths, contents, 1),
-        live=_live(found),
+        load=_load(found),
     )
 
 
@@ -79,9 +79,9 @@ def _numbered(paths: list[str], contents: Mapping[str, bytes], offset: int) -> M
     return {path: contents[number] for path, number in numbers if number in contents}
 
 
-def _live(found: Mapping[str, str]) -> Live:
+def _load(found: Mapping[str, str]) -> Load:
     tables = _tables(found.get("tables", ""))
-    return Live(
+    return Load(
         registrations=_number(r"location[-_]contacts = (\d+)", found.get("contacts", "")),
         calls=tables.get("calls"),
         ringing=tables.get("ringing"),

@@ -23,7 +23,7 @@ Lookup = Callable[[str], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class SshSettings:
     """What the inventory (or a jump's spelling) asks for; None leaves it to ~/.ssh/config."""
 
     alias: str
@@ -90,23 +90,23 @@ def _included(pattern: str, folder: Path) -> list[str]:
     return sorted(glob.glob(str(folder / expanded(pattern))))  # noqa: PTH207
 
 
-def resolve(lookup: Lookup, wish: Wish, depth: int = 0) -> Target:
+def resolve(lookup: Lookup, settings: SshSettings, depth: int = 0) -> Target:
     """The inventory wins over ~/.ssh/config, which wins over the defaults (root, 22).
 
     RecursionError when jumps go round in circles.
     """
     if depth > DEEPEST:
-        raise RecursionError(wish.alias)
-    found = lookup(wish.alias)
+        raise RecursionError(settings.alias)
+    found = lookup(settings.alias)
     jumps = _jumps(lookup, found, depth)
     files = tuple(found.get("identityfile", ()))
     return Target(
-        alias=wish.alias,
-        address=str(found.get("hostname", wish.alias)),
-        port=wish.port or int(found.get("port", 22)),
-        user=wish.user or str(found.get("user", "root")),
-        identity_files=(wish.identity_file, *files) if wish.identity_file else files,
-        must_exist=wish.identity_file,
+        alias=settings.alias,
+        address=str(found.get("hostname", settings.alias)),
+        port=settings.port or int(found.get("port", 22)),
+        user=settings.user or str(found.get("user", "root")),
+        identity_files=(settings.identity_file, *files) if settings.identity_file else files,
+        must_exist=settings.identity_file,
         identities_only=str(found.get("identitiesonly", "no")).lower() == "yes",
         jumps=jumps,
         proxy_command=None if jumps else found.get("proxycommand"),
@@ -130,8 +130,8 @@ def _jumps(lookup: Lookup, found: Mapping[str, Any], depth: int) -> tuple[Target
     return (*first.jumps, first, *rest)
 
 
-def parse_jump(text: str) -> Wish:
+def parse_jump(text: str) -> SshSettings:
     """`[user@]host[:port]` or `ssh://[user@]host[:port]`; IPv6 in brackets."""
     part = text.strip()
     url = urlsplit(part if part.startswith("ssh://") else f"ssh://{part}")
-    return Wish(alias=url.hostname or part, user=url.username, port=url.port)
+    return SshSettings(alias=url.hostname or part, user=url.username, port=url.port)

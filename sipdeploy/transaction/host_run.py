@@ -13,36 +13,36 @@ from sipdeploy.host import Host, host_failed
 from sipdeploy.host.connection import connect
 from sipdeploy.plan import Plan, make_plan, preflight, saved
 from sipdeploy.plan.desired import make_query, packages, ports
-from sipdeploy.plan.look import Look, look
+from sipdeploy.plan.preview import Present, preview
 from sipdeploy.proof.register import Register
 from sipdeploy.services import firewall, kamailio
 from sipdeploy.services import install as repository
-from sipdeploy.services.service import Standing
+from sipdeploy.services.service import HostProfile
 from sipdeploy.transaction import release
 from sipdeploy.transaction import reports as notices
 from sipdeploy.transaction.certificate import Issue
-from sipdeploy.transaction.choices import Job
 from sipdeploy.transaction.files import Stage, Swap
+from sipdeploy.transaction.lock import Confirm, Lock, Owner, locked, recover, stale_owner
+from sipdeploy.transaction.options import Job
 from sipdeploy.transaction.packages import AddRepository, BuildAsterisk, Packages, update_lists
 from sipdeploy.transaction.reports import Planned, Report, State
-from sipdeploy.transaction.runner import Course, Event, Step, run_step
-from sipdeploy.transaction.turn import Confirm, Lock, Turn, locked, recover, stale_holder
+from sipdeploy.transaction.runner import Event, Step, UndoStack, run_step
 
 LISTS_STALE_SECONDS = 86_400
 PER_FURTHER_HOST_SECONDS = 60
 
 
-class Visit:
+class HostRun:
     """The course of one host; remembers how far it came, and never raises SipdeployError."""
 
     def __init__(self, job: Job, name: str) -> None:
         self.name = name
         self.plan: Plan | None = None
-        self.look = Look()
+        self.present = Present()
         self.failure: SipdeployError | None = None
         self._job = job
         self._entry = job.site.hosts[name]
-        self._course: Course | None = None
+        self._course: UndoStack | None = None
         self._facts: Facts | None = None
         self._warnings: tuple[Diagnostic, ...] = ()
         self._state: State = "unchanged"
@@ -57,7 +57,7 @@ class Visit:
     @property
     def is_expected(self) -> bool:
         """Whether its plan is one that nobody needs to be asked about."""
-        expects = self._job.choices.expects
+        expects = self._job.options.expects
         return expects is not None and self.plan is not None and expects(self.plan)
 
     def prepare(self) -> None:
@@ -68,9 +68,9 @@ class Visit:
         """As `prepare`, for a plan that is only shown: leaves alone what a dead apply has left."""
         self._try(self._survey)
 
-    def see(self) -> None:
+    def ask_preview(self) -> None:
         """Ask for what shows the plan: present contents, and who is connected."""
-        self._try(self._see)
+        self._try(self._ask_preview)
 
     def stage(self) -> None:
         """Lock, install and build what is missing, stage and validate."""
@@ -125,7 +125,7 @@ class Visit:
         return Planned(
             host=self.name,
             plan=self.plan,
-            look=self.look,
+            present=self.present,
             diagnostics=self._told,
             sources=self._sources,
             exit_code=self.failure.exit_code if self.failure else 0,
@@ -158,18 +158,18 @@ class Visit:
 
     def _prepare(self) -> None:
         host = self._connect()
-        deadline = time.monotonic() + self._job.choices.lock_wait_seconds
+        deadline = time.monotonic() + self._job.options.lock_wait_seconds
         found = self._read(host)
         while self._is_held(found) and time.monotonic() < deadline:
             if self._job.stop.wait(1.0):
                 return
             found = self._read(host)
         if self._is_held(found):  # what would be planned is about to change
-            held = found.lock_holder, found.lock_purpose, found.lock_seconds
+            held = found.lock_owner, found.lock_purpose, found.lock_seconds
             raise locked(self.name, *held)
         if found.has_abandoned_run:
             what = "undo an unfinished apply"
-            self._do(host, what, lambda: recover(host, found.lock_holder))
+            self._do(host, what, lambda: recover(host, found.lock_owner))
             self._warn(notices.undone(self.name, found))
             found = self._read(host)
         self._plan(host, found)
@@ -193,15 +193,15 @@ class Visit:
 
     def _check_plan(self) -> None:
         """Refuse to lose an edit, and to do anything but what was agreed to."""
-        plan, choices = self.plan, self._job.choices
+        plan, options = self.plan, self._job.options
         if plan is None:
             return
-        if choices.saved is not None:
-            problems = saved.differences(choices.saved, self.name, plan)
+        if options.saved is not None:
+            problems = saved.differences(options.saved, self.name, plan)
             if problems:
                 raise InvalidFiles(problems)
         drift = [notices.drift(self.name, change.path) for change in plan.drift]
-        if drift and not choices.overwrites:
+        if drift and not options.overwrites:
             raise HostFailed(drift)
         for change in plan.drift:
             self._warn(notices.overwritten(self.name, change.path))
@@ -210,12 +210,12 @@ class Visit:
         began = time.monotonic()
         self._say("connect", "start", began)
         try:
-            host = (self._job.choices.connect or connect)(self.name, self._entry)
+            host = (self._job.options.connect or connect)(self.name, self._entry)
         except BaseException:
             self._say("connect", "failed", began)
             raise
         self._say("connect", "ok", began)
-        self._course = Course(host, self._job.say)
+        self._course = UndoStack(host, self._job.say)
         return host
 
     def _say(self, title: str, state: Literal["start", "ok", "failed"], began: float) -> None:
@@ -243,13 +243,13 @@ class Visit:
 
     def _is_held(self, found: Facts) -> bool:
         """Whether somebody who may be alive is at work, and is not to be displaced."""
-        held = bool(found.lock_holder) and not stale_holder(found.lock_holder)
-        return held and not self._job.choices.breaks_lock
+        held = bool(found.lock_owner) and not stale_owner(found.lock_owner)
+        return held and not self._job.options.breaks_lock
 
     def _preflight(self, found: Facts) -> None:
         """Check the host first: what cannot be is not rendered for."""
         site = self._job.site
-        given = kamailio.sizes(site, Standing(room=found.room))
+        given = kamailio.sizes(site, HostProfile(room=found.room))
         problems = preflight.problems(
             site, self.name, found, ports(site, self._entry), given=given
         )
@@ -260,9 +260,9 @@ class Visit:
     def _warn(self, problem: Diagnostic) -> None:
         self._warnings = (*self._warnings, problem)
 
-    def _see(self) -> None:
+    def _ask_preview(self) -> None:
         if self._course is not None and self.has_work and self.plan is not None:
-            self.look = look(self._course.host, self.plan)
+            self.present = preview(self._course.host, self.plan)
 
     # Phase 2: the lock is ours, nothing live has changed.
 
@@ -278,34 +278,34 @@ class Visit:
         if plan.build:
             first.append(BuildAsterisk(build=plan.build))
         if plan.order:
-            first.append(Issue(turn=self._turn, plan=plan, order=plan.order))
+            first.append(Issue(owner=self._owner, plan=plan, order=plan.order))
         if first:
-            course.run(Lock(turn=self._turn), *first)
-        course.run(Stage(turn=self._turn, plan=plan, release=self._release(plan)))
+            course.run(Lock(owner=self._owner), *first)
+        course.run(Stage(owner=self._owner, plan=plan, release=self._release(plan)))
 
     @property
-    def _begun(self) -> tuple[Plan, Course]:
+    def _begun(self) -> tuple[Plan, UndoStack]:
         if self.plan is None or self._course is None:
             raise host_failed("SD522", f"`{self.name}` was not prepared")
         return self.plan, self._course
 
     @property
-    def _turn(self) -> Turn:
+    def _owner(self) -> Owner:
         found = self._facts
-        holder = found.lock_holder if found else ""
-        is_mine = self._job.choices.breaks_lock or bool(stale_holder(holder))
-        return Turn(
-            holder=self._job.holder,
-            purpose=self._job.choices.purpose,
+        owner = found.lock_owner if found else ""
+        is_mine = self._job.options.breaks_lock or bool(stale_owner(owner))
+        return Owner(
+            name=self._job.owner,
+            purpose=self._job.options.purpose,
             serial=found.serial if found else "",
-            breaks=holder if is_mine else "",
+            breaks=owner if is_mine else "",
         )
 
     def _release(self, plan: Plan) -> bytes:
         signature = release.Signature(
-            who=self._job.holder.partition(" (")[0],
+            who=self._job.owner.partition(" (")[0],
             when=dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            purpose=self._job.choices.purpose,
+            purpose=self._job.options.purpose,
             what=plan.lines(),
         )
         return release.dump(plan.desired, signature)
@@ -315,11 +315,11 @@ class Visit:
     def _swap(self) -> None:
         plan, course = self._begun
         self._has_swapped = True
-        seconds = self._job.choices.confirm_seconds
-        if self._job.choices.all_or_nothing:
+        seconds = self._job.options.confirm_seconds
+        if self._job.options.all_or_nothing:
             seconds += PER_FURTHER_HOST_SECONDS * (self._job.hosts - 1)
-        course.run(Swap(turn=self._turn, plan=plan, timeout_seconds=seconds))
-        if prove := self._job.choices.prove:
+        course.run(Swap(owner=self._owner, plan=plan, timeout_seconds=seconds))
+        if prove := self._job.options.prove:
             course.run(Register(desired=plan.desired, credentials=prove))
 
     def _confirm(self) -> None:
@@ -328,5 +328,5 @@ class Visit:
             unit.unit == firewall.UNIT and unit.action != "none" for unit in plan.units
         )
         audit = plan.lines()
-        course.run(Confirm(turn=self._turn, audit=audit, is_new_connection=is_shut))
+        course.run(Confirm(owner=self._owner, audit=audit, is_new_connection=is_shut))
         self._state = "applied"

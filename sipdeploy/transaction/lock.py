@@ -22,10 +22,10 @@ POLICY = "/usr/sbin/policy-rc.d"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """Who works on a host, what for, going by which facts; `breaks` is a holder to displace."""
+class Owner:
+    """Who works on a host, what for, going by which facts; `breaks` is an owner to displace."""
 
-    holder: str
+    name: str
     purpose: str
     serial: str = ""
     breaks: str = ""
@@ -33,7 +33,7 @@ class Turn:
     @property
     def words(self) -> tuple[str, ...]:
         """As the scripts take it."""
-        return self.holder, self.purpose, self.serial, self.breaks
+        return self.name, self.purpose, self.serial, self.breaks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +41,19 @@ class Lock:
     """One apply at a time, from before its packages; refuses to go by facts that are old."""
 
     has_undo: ClassVar[bool] = True
-    turn: Turn
+    owner: Owner
     state: str = STATE
     title: str = "lock"
 
     def run(self, host: Host, on_line: OnLine) -> None:
         """Make the lock; HostFailed names who has it."""
         del on_line
-        words = ("lock", self.state, *self.turn.words)
+        words = ("lock", self.state, *self.owner.words)
         raise_if_refused(host, ask(host, words, ("SD507", "the lock cannot be made")))
 
     def undo(self, host: Host) -> None:
         """Remove our lock, never another's, and the candidate."""
-        unlock(host, self.turn, self.state)
+        unlock(host, self.owner, self.state)
 
 
 def raise_if_refused(host: Host, found: Mapping[str, str]) -> None:
@@ -74,11 +74,11 @@ def raise_if_refused(host: Host, found: Mapping[str, str]) -> None:
         )
 
 
-def locked(name: str, holder: str, purpose: str, seconds: float | None) -> HostFailed:
+def locked(name: str, owner: str, purpose: str, seconds: float | None) -> HostFailed:
     """Who has the lock of a host, what for, and since how many seconds, where that is known."""
     return host_failed(
         "SD507",
-        f"`{name}` is locked by {holder or 'somebody'}",
+        f"`{name}` is locked by {owner or 'somebody'}",
         notes=(f"for `{purpose}`{_age_text(seconds)}",) if purpose else (),
         help_="wait for it with `--lock-wait 300`; if it is dead, `--break-lock`",
     )
@@ -92,9 +92,9 @@ def _age_text(seconds: float | None) -> str:
     return f", for {number} s" if number < 120 else f", for {number // 60} min"  # noqa: PLR2004
 
 
-def unlock(host: Host, turn: Turn, state: str) -> None:
+def unlock(host: Host, owner: Owner, state: str) -> None:
     """Remove our lock and the candidate; safe where there are none."""
-    ask(host, ("unlock", state, turn.holder), ("SD525", "the lock cannot be removed"))
+    ask(host, ("unlock", state, owner.name), ("SD525", "the lock cannot be removed"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class Confirm:
     """
 
     has_undo: ClassVar[bool] = False
-    turn: Turn
+    owner: Owner
     audit: tuple[str, ...]
     is_new_connection: bool = False
     state: str = STATE
@@ -133,20 +133,20 @@ class Confirm:
         """Nothing: what stands before it in the script is undone by Swap."""
 
     def _confirm(self, host: Host) -> Mapping[str, str]:
-        line = f"{self.turn.holder}: {self.turn.purpose}: {'; '.join(self.audit)}\n".encode()
-        words = ("confirm", self.state, self.turn.holder, self.log, self.policy)
+        line = f"{self.owner.name}: {self.owner.purpose}: {'; '.join(self.audit)}\n".encode()
+        words = ("confirm", self.state, self.owner.name, self.log, self.policy)
         return ask(host, words, ("SD525", "the run cannot be confirmed"), data=line)
 
 
-def recover(host: Host, lock_holder: str, state: str = STATE, log: str = AUDIT_LOG) -> None:
+def recover(host: Host, lock_owner: str, state: str = STATE, log: str = AUDIT_LOG) -> None:
     """Undo what an apply left that ended in the middle, as when its machine was switched off.
 
-    `lock_holder` is whom its lock names; the lock goes too. RollbackFailed when the host may be
+    `lock_owner` is whom its lock names; the lock goes too. RollbackFailed when the host may be
     half-way between two states.
     """
     problems = [
         *_tried(host, ("restore", state, "apply", "", log)),
-        *_tried(host, ("unlock", state, lock_holder)),
+        *_tried(host, ("unlock", state, lock_owner)),
     ]
     if problems:
         raise RollbackFailed(problems)
@@ -164,10 +164,10 @@ def _tried(host: Host, words: tuple[str, ...]) -> tuple[Diagnostic, ...]:
     return ()
 
 
-def own_holder() -> str:
+def this_owner() -> str:
     """Who holds the lock, with all that it takes to find them; one line."""
     began = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    run = secrets.token_hex(4)  # two runs of one process are two holders
+    run = secrets.token_hex(4)  # two runs of one process are two owners
     who = f"{_login()}@{socket.gethostname()}"
     machine = _machine() or "unknown"
     return f"{who} (pid {os.getpid()}, since {began}, run {run}, machine {machine})"
@@ -192,15 +192,15 @@ def _machine() -> str:
         return ""
 
 
-def stale_holder(holder: str) -> str:
-    """The holder itself when it was a process of this machine that is no more, else empty."""
-    match = re.fullmatch(r".* \(pid (\d+), .*, machine (\S+)\)", holder)
+def stale_owner(owner: str) -> str:
+    """The owner itself when it was a process of this machine that is no more, else empty."""
+    match = re.fullmatch(r".* \(pid (\d+), .*, machine (\S+)\)", owner)
     if not match or match[2] != _machine():
         return ""
     try:
         os.kill(int(match[1]), 0)
     except ProcessLookupError:
-        return holder
+        return owner
     except OSError:
         return ""
     return ""
