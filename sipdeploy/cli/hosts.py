@@ -261,4 +261,4 @@ def _ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
 
 
 def _usage(message: str, advice: str) -> Diagnostic:
-    return Diagnostic(code="SD002", severity="error", message=message, help=advice)
+    return Diagnostic("SD002", message, help=advice)

@@ -70,7 +70,7 @@ class Output:
         if not sys.stdin.isatty():
             message = "nobody can be asked: standard input is no terminal"
             advice = "add --yes to apply without asking"
-            problem = Diagnostic(code="SD002", severity="error", message=message, help=advice)
+            problem = Diagnostic("SD002", message, help=advice)
             raise WrongUsage([problem])
 
     def steps(self) -> Progress:

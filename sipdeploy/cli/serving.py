@@ -122,29 +122,31 @@ def problems(found: Serving, least_days: int) -> list[Diagnostic]:
 def _disk(found: Serving) -> Iterator[Diagnostic]:
     mend = f"`sipdeploy apply {found.host}`"
     if found.on_disk is None:
-        yield _error("SD620", f"`{found.host}` has no certificate in {certificates.PATH}", mend)
+        yield Diagnostic(
+            "SD620", f"`{found.host}` has no certificate in {certificates.PATH}", help=mend
+        )
     elif not found.on_disk.key_matches:
         message = f"the key on `{found.host}` is not that of {certificates.PATH}"
-        yield _error("SD620", message, mend)
+        yield Diagnostic("SD620", message, help=mend)
     elif not found.on_disk.covers(found.domain):
         message = f"the certificate on `{found.host}` is not for `{found.domain}`"
-        yield _error("SD620", message, mend)
+        yield Diagnostic("SD620", message, help=mend)
 
 
 def _ports_astray(found: Serving) -> Iterator[Diagnostic]:
     wanted = found.on_disk.fingerprint if found.on_disk else ""
     for port, served in found.served.items():
         if served is None:
-            yield _error(
+            yield Diagnostic(
                 "SD621",
                 f"{port} on `{found.host}` serves no certificate",
-                f"on `{found.host}`: `journalctl -b -u kamailio` tells why",
+                help=f"on `{found.host}`: `journalctl -b -u kamailio` tells why",
             )
         elif served.fingerprint != wanted:
-            yield _error(
+            yield Diagnostic(
                 "SD621",
                 f"{port} on `{found.host}` serves another certificate than {certificates.PATH}",
-                f"on `{found.host}`: `kamcmd tls.reload`",
+                help=f"on `{found.host}`: `kamcmd tls.reload`",
             )
 
 
@@ -152,7 +154,9 @@ def _age(found: Serving, least_days: int) -> Iterator[Diagnostic]:
     if any(found.served.values()) and found.days_left < least_days:
         mend = f"`sipdeploy cert {found.host} --renew`" if found.is_renewed else "renew it"
         left = f"{found.days_left} days left, {least_days} are wanted"
-        yield _error("SD622", f"the certificate of `{found.host}` expires soon: {left}", mend)
+        yield Diagnostic(
+            "SD622", f"the certificate of `{found.host}` expires soon: {left}", help=mend
+        )
 
 
 def _renewal(found: Serving) -> Iterator[Diagnostic]:
@@ -162,20 +166,18 @@ def _renewal(found: Serving) -> Iterator[Diagnostic]:
     if found.outcome and found.outcome.has_failed:
         when = f"{found.outcome.when:%Y-%m-%d %H:%M} UTC"
         message = f"a new certificate could not be made live on `{found.host}` at {when}"
-        yield _error("SD623", f"{message}: {found.outcome.why}", again)
+        yield Diagnostic("SD623", f"{message}: {found.outcome.why}", help=again)
     elif found.held and found.on_disk and found.held.fingerprint != found.on_disk.fingerprint:
         message = f"certbot on `{found.host}` holds another certificate than the one in use"
-        yield _error("SD623", message, f"on `{found.host}`: `systemctl start certbot`")
+        yield Diagnostic("SD623", message, help=f"on `{found.host}`: `systemctl start certbot`")
     elif found.is_unit_failed:
         message = f"the last run of certbot on `{found.host}` failed"
-        yield _error("SD624", message, f"on `{found.host}`: `journalctl -u certbot` tells why")
+        yield Diagnostic(
+            "SD624", message, help=f"on `{found.host}`: `journalctl -u certbot` tells why"
+        )
     if found.next_try is None:
         message = f"nothing renews the certificate of `{found.host}`: certbot.timer does not run"
-        yield _error("SD624", message, f"`sipdeploy apply {found.host}`")
-
-
-def _error(code: str, message: str, mend: str) -> Diagnostic:
-    return Diagnostic(code=code, severity="error", message=message, help=mend)
+        yield Diagnostic("SD624", message, help=f"`sipdeploy apply {found.host}`")
 
 
 def as_text(found: Serving) -> str:

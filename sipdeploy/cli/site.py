@@ -113,7 +113,7 @@ def _explanation(code: str) -> str:
     message = f"there is no code `{code}`"
     near = difflib.get_close_matches(code, known, n=1)
     advice = f"did you mean `{near[0]}`?" if near else ""
-    raise WrongUsage([Diagnostic(code="SD001", severity="error", message=message, help=advice)])
+    raise WrongUsage([Diagnostic("SD001", message, help=advice)])
 
 
 def _lint(path: Path, *, is_trusted: bool) -> tuple[list[Diagnostic], dict[str, Source]]:

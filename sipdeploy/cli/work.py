@@ -89,9 +89,8 @@ def saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
         content = Path(hosts[0]).read_text("utf-8")
     except (OSError, ValueError) as unreadable:
         problem = Diagnostic(
-            code="SD529",
-            severity="error",
-            message=f"the plan `{hosts[0]}` cannot be read: {unreadable}",
+            "SD529",
+            f"the plan `{hosts[0]}` cannot be read: {unreadable}",
             help=f"`sipdeploy plan -o {hosts[0]}` writes one",
         )
         raise InvalidFiles([problem]) from unreadable

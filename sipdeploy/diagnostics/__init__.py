@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -39,13 +39,14 @@ class Span:
         return f"{self.path}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing to tell: what is wrong, where, and the command or edit that mends it."""
+    """One problem: what is wrong, where, and the command or edit that fixes it."""
 
     code: str
-    severity: Severity
     message: str
+    _: KW_ONLY
+    severity: Severity = "error"
     span: Span | None = None
     label: str = ""
     notes: tuple[str, ...] = ()

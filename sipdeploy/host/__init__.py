@@ -106,7 +106,7 @@ def host_failed(
     code: str, message: str, *, help_: str = "", notes: tuple[str, ...] = ()
 ) -> HostFailed:
     """The error of one problem, for the host layers."""
-    problem = Diagnostic(code=code, severity="error", message=message, notes=notes, help=help_)
+    problem = Diagnostic(code, message, notes=notes, help=help_)
     return HostFailed([problem])
 
 

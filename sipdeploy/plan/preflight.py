@@ -59,16 +59,16 @@ def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
     number = re.match(r"\d+", facts.os_version)
     is_old = oldest is not None and number is not None and int(number[0]) < oldest
     if oldest is None or is_old:
-        yield _error(
+        yield Diagnostic(
             "SD510",
             f"`{name}` runs {facts.os_name}, which is not supported",
-            "use a host with Debian 11, Ubuntu 22.04, or a later one of these",
+            help="use a host with Debian 11, Ubuntu 22.04, or a later one of these",
         )
     elif not facts.has_systemd:
-        yield _error(
+        yield Diagnostic(
             "SD510",
             f"`{name}` was not started by systemd",
-            "use a host (or a container) that boots with systemd",
+            help="use a host (or a container) that boots with systemd",
         )
 
 
@@ -82,10 +82,10 @@ def versions(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
         if version is None:
             yield _absent(name, package, facts)
         elif not _is_known(upstream(version), known):
-            yield _error(
+            yield Diagnostic(
                 "SD511",
                 f"`{name}` has {package} {version}; supported are {known[0]} to {known[1]}",
-                f"write `install: {{{package}: {ELSEWHERE[package]}}}`, "
+                help=f"write `install: {{{package}: {ELSEWHERE[package]}}}`, "
                 f"or use a host whose archive has {package} {known[1]}",
             )
     if "kamailio" not in facts.installed:
@@ -97,9 +97,9 @@ def openssl(name: str, facts: Facts, kamailio: str) -> Iterator[Diagnostic]:
     numbers = [int(part) for part in upstream(kamailio).split(".")]
     if kamailio and numbers < SAFE_TLS and facts.codename != "bullseye":
         yield Diagnostic(
-            code="SD519",
+            "SD519",
+            f"`{name}` gets kamailio {kamailio}, which is known to crash with OpenSSL 3",
             severity="warning",
-            message=f"`{name}` gets kamailio {kamailio}, which is known to crash with OpenSSL 3",
             notes=("kamailio#3791: processes share what OpenSSL means for threads",),
             help="write `install: {kamailio: repository}`: a newer one, of Kamailio's own",
         )
@@ -107,16 +107,16 @@ def openssl(name: str, facts: Facts, kamailio: str) -> Iterator[Diagnostic]:
 
 def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
     if package == "asterisk" and facts.codename in ("bookworm", "trixie"):
-        return _error(
+        return Diagnostic(
             "SD511",
             f"`{name}` runs {facts.os_name}, and its archive has no asterisk",
-            "write `install: {asterisk: source}`: the host builds it, which takes some minutes",
+            help="write `install: {asterisk: source}`: the host builds it in some minutes",
             notes=("Debian 12 and 13 were released without Asterisk",),
         )
-    return _error(
+    return Diagnostic(
         "SD511",
         f"the package archive of `{name}` has no {package}",
-        "add a mirror of the distribution (on Ubuntu with `universe`) to /etc/apt/sources.list",
+        help="add a mirror of the distribution (Ubuntu: with `universe`) to /etc/apt/sources.list",
     )
 
 
@@ -141,10 +141,10 @@ def room(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
         free = facts.free_bytes.get(path, need)
         if free < need and free not in told:
             told.add(free)
-            yield _error(
+            yield Diagnostic(
                 "SD512",
                 f"`{name}` has {free // MIB} MiB free in {path}, and {need // MIB} MiB are needed",
-                f"make room: `du -xh {path} | sort -h | tail` shows what fills it; "
+                help=f"make room: `du -xh {path} | sort -h | tail` shows what fills it; "
                 "`apt-get clean` often helps",
             )
 
@@ -156,11 +156,11 @@ def memory(name: str, facts: Facts, given: Sizes) -> Iterator[Diagnostic]:
         return
     fit = given.connections - math.ceil((need - has) / MIB_PER_CONNECTION)
     fewer = f"`limits: {{connections: {fit // 256 * 256}}}` is what it can carry; or "
-    yield _error(
+    yield Diagnostic(
         "SD513",
         f"`{name}` has {has} MiB of memory, and this site needs {need} MiB "
         f"({given.shared_mib} MiB of it shared, for {given.connections} connections)",
-        f"{fewer if fit >= 256 else ''}use a host with more memory",  # noqa: PLR2004
+        help=f"{fewer if fit >= 256 else ''}use a host with more memory",  # noqa: PLR2004
     )
 
 
@@ -173,9 +173,9 @@ def clock(name: str, facts: Facts) -> Iterator[Diagnostic]:
     message = f"the clock of `{name}` is {skew:.0f} s {direction} the one here"
     mend = f"on `{name}`: `timedatectl set-ntp true`"
     if skew > SKEW_ERROR_SECONDS:
-        yield _error("SD515", message, mend)
+        yield Diagnostic("SD515", message, help=mend)
     else:
-        yield Diagnostic(code="SD515", severity="warning", message=message, help=mend)
+        yield Diagnostic("SD515", message, severity="warning", help=mend)
 
 
 def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diagnostic]:
@@ -188,10 +188,10 @@ def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diag
             if socket.program == port.process:
                 continue
             who = f"`{socket.program}` (pid {socket.pid})" if socket.program else "a program"
-            yield _error(
+            yield Diagnostic(
                 "SD514",
                 f"{who} on `{name}` already listens on {port.protocol} port {port.number}",
-                f"set `{port.key}` to a free port, or stop the program",
+                help=f"set `{port.key}` to a free port, or stop the program",
             )
 
 
@@ -209,7 +209,7 @@ def addresses(name: str, host: HostEntry, facts: Facts) -> Iterator[Diagnostic]:
     mend = f"set `hosts.{name}.private_address` to one of {there}"
     if not host.private_address:
         mend += f" (when `{local}` is mapped to it), or correct `hosts.{name}.{key}`"
-    yield _error("SD516", f"`{name}` has no interface with the address `{local}`", mend)
+    yield Diagnostic("SD516", f"`{name}` has no interface with the address `{local}`", help=mend)
 
 
 def resolution(name: str, host: HostEntry, facts: Facts, domain: str) -> Iterator[Diagnostic]:
@@ -223,12 +223,8 @@ def resolution(name: str, host: HostEntry, facts: Facts, domain: str) -> Iterato
     if not found:
         message = f"`{domain}` does not resolve on `{name}`"
     yield Diagnostic(
-        code="SD517",
+        "SD517",
+        message,
         severity="warning",
-        message=message,
         help=f"point the DNS record of `{domain}` at `{wanted}`: phones connect by that name",
     )
-
-
-def _error(code: str, message: str, mend: str, *, notes: tuple[str, ...] = ()) -> Diagnostic:
-    return Diagnostic(code=code, severity="error", message=message, help=mend, notes=notes)

@@ -34,19 +34,19 @@ def _addresses(order: Order, name: str, host: HostEntry, facts: Facts) -> Iterat
     own = {host.media_address, host.private_address, *facts.addresses}
     wrong = [address for address in there if address not in own]
     if not there:
-        yield _error(
+        yield Diagnostic(
             "SD612",
             f"`{order.domain}` has no address in the DNS, as `{name}` sees it",
-            f"make an A record for `{order.domain}` with `{host.media_address}`, "
+            help=f"make an A record for `{order.domain}` with `{host.media_address}`, "
             "or take `challenge: dns-01`",
         )
     elif wrong:
         kinds = " and ".join(sorted({"AAAA" if ":" in address else "A" for address in wrong}))
-        yield _error(
+        yield Diagnostic(
             "SD612",
             f"`{order.domain}` points at {listed(wrong)}, which is not `{name}`",
-            f"correct the {kinds} record of `{order.domain}` to `{host.media_address}` alone, "
-            "or take `challenge: dns-01`",
+            help=f"correct the {kinds} record of `{order.domain}` to `{host.media_address}` "
+            "alone, or take `challenge: dns-01`",
         )
 
 
@@ -56,17 +56,17 @@ def _port(order: Order, name: str, facts: Facts) -> Iterator[Diagnostic]:
     if order.is_standalone and takers:
         taker = takers[0]
         who = f"`{taker.program}` (pid {taker.pid})" if taker.program else "a program"
-        yield _error(
+        yield Diagnostic(
             "SD613",
             f"{who} on `{name}` listens on port 80, where certbot is to answer",
-            "let it serve the challenge with `tls.webroot`, which names the folder that it gives "
-            "out, or stop it",
+            help="let it serve the challenge with `tls.webroot`, which names the folder that it "
+            "gives out, or stop it",
         )
     elif order.webroot and not takers:
-        yield _error(
+        yield Diagnostic(
             "SD613",
             f"nothing on `{name}` listens on port 80 to give out `{order.webroot}`",
-            "start the web server, or delete `tls.webroot`: then certbot itself answers",
+            help="start the web server, or delete `tls.webroot`: then certbot itself answers",
         )
 
 
@@ -74,12 +74,16 @@ def _others(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
     """A table of somebody else may drop what ours lets in."""
     if site.firewall != "none" and not facts.is_ufw_active and facts.closing_chains:
         yield Diagnostic(
-            code="SD614",
+            "SD614",
+            (
+                f"the firewall of `{name}` drops what it does not know, in "
+                f"{listed(facts.closing_chains)}: TCP port 80 must be let in there"
+            ),
             severity="warning",
-            message=f"the firewall of `{name}` drops what it does not know, in "
-            f"{listed(facts.closing_chains)}: TCP port 80 must be let in there",
-            help="let it in there (our own table opens it for the challenge only), "
-            "or take `challenge: dns-01`",
+            help=(
+                "let it in there (our own table opens it for the challenge only), "
+                "or take `challenge: dns-01`"
+            ),
         )
 
 
@@ -96,13 +100,9 @@ def _caa(order: Order, records: Mapping[str, tuple[str, ...]]) -> Iterator[Diagn
     allowed = [match[1].lower() for match in found if match]
     if allowed and acme.CAA_NAME not in allowed:
         said = listed(word or ";" for word in allowed)
-        yield _error(
+        yield Diagnostic(
             "SD615",
             f"the CAA records of `{name}` allow {said} to issue for `{order.domain}`, and not "
             f"`{acme.CAA_NAME}`",
-            f'add `{name}. CAA 0 issue "{acme.CAA_NAME}"` to the DNS',
+            help=f'add `{name}. CAA 0 issue "{acme.CAA_NAME}"` to the DNS',
         )
-
-
-def _error(code: str, message: str, mend: str) -> Diagnostic:
-    return Diagnostic(code=code, severity="error", message=message, help=mend)

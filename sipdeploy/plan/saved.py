@@ -32,9 +32,8 @@ def load(text: str, path: str) -> dict[str, dict[str, object]]:
         hosts = None
     if not isinstance(hosts, dict):
         problem = Diagnostic(
-            code="SD529",
-            severity="error",
-            message=f"`{path}` is no plan that this version of sipdeploy has saved",
+            "SD529",
+            f"`{path}` is no plan that this version of sipdeploy has saved",
             help=f"`sipdeploy plan -o {path}` writes one",
         )
         raise InvalidFiles([problem])
@@ -56,9 +55,8 @@ def differences(
     same = ["the same files as before, but other contents"] if not gone and not come else []
     return [
         Diagnostic(
-            code="SD529",
-            severity="error",
-            message=f"the saved plan of `{name}` is out of date: host or inventory has changed",
+            "SD529",
+            f"the saved plan of `{name}` is out of date: host or inventory has changed",
             notes=tuple([*gone, *come, *same][:10]),
             help="make a new one with `sipdeploy plan -o FILE`, look at it, and apply that",
         )

@@ -33,9 +33,8 @@ def _told(
         if row[0] == "wss" and row[2] in silent:
             continue  # follows from the port
         yield Diagnostic(
-            code="SD524",
-            severity="error",
-            message=f"{_what(row)} on `{name}` within {seconds} s",
+            "SD524",
+            f"{_what(row)} on `{name}` within {seconds} s",
             notes=notes,
             help=where_to_look(name),
         )

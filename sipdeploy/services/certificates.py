@@ -126,7 +126,9 @@ def read_material(site: Site, folder: Path) -> Material:
     root = contents["ca_bundle"]
     if root is not None and not _is_pem(root):
         mend = f"`openssl x509 -in {site.tls.ca_bundle} -noout -text` shows what it is"
-        problems.append(_error("SD602", f"`{site.tls.ca_bundle}` is no certificate in PEM", mend))
+        problems.append(
+            Diagnostic("SD602", f"`{site.tls.ca_bundle}` is no certificate in PEM", help=mend)
+        )
     if problems:
         raise InvalidFiles(problems)
     return Material(acme_root=root, dns_credentials=contents["dns_credentials"])
@@ -167,8 +169,10 @@ def _missing(
 ) -> Iterator[Diagnostic]:
     for key, name, content in zip(keys, names, contents, strict=True):
         if content is None:
-            yield _error(
-                "SD602", f"`tls.{key}` names `{name}`, which cannot be read", f"`ls -l {name}`"
+            yield Diagnostic(
+                "SD602",
+                f"`tls.{key}` names `{name}`, which cannot be read",
+                help=f"`ls -l {name}`",
             )
 
 
@@ -181,30 +185,36 @@ def _faults(
     public = _public_half(contents[1])
     if public is None:
         mend = f"`openssl pkey -in {names[1]} -out {names[1]}` removes a pass phrase"
-        yield _error("SD602", f"`{names[1]}` is no private key in PEM without a pass phrase", mend)
+        yield Diagnostic(
+            "SD602", f"`{names[1]}` is no private key in PEM without a pass phrase", help=mend
+        )
     found = parse(contents[0], public or b"")
     if found is None:
         mend = f"`openssl x509 -in {names[0]} -noout -text` shows what it is"
-        yield _error("SD602", f"`{names[0]}` is no certificate in PEM", mend)
+        yield Diagnostic("SD602", f"`{names[0]}` is no certificate in PEM", help=mend)
         return
     if public is not None and not found.key_matches:
         mend = "name the key that the certificate was made with"
-        yield _error("SD603", f"`{names[1]}` is not the key of `{names[0]}`", mend)
+        yield Diagnostic("SD603", f"`{names[1]}` is not the key of `{names[0]}`", help=mend)
     if not found.covers(domain):
         there = ", ".join(found.names) or "no name"
         mend = f"order one for `{domain}`, or correct `domain`"
-        yield _error("SD604", f"`{names[0]}` is for {there}, not for `{domain}`", mend)
+        yield Diagnostic("SD604", f"`{names[0]}` is for {there}, not for `{domain}`", help=mend)
     for number in _out_of_order(contents[0]):
         mend = "put the certificate first, then the one that signed it, and so on"
-        yield _error(
-            "SD606", f"certificate {number} in `{names[0]}` did not sign the one before it", mend
+        yield Diagnostic(
+            "SD606",
+            f"certificate {number} in `{names[0]}` did not sign the one before it",
+            help=mend,
         )
     if now > found.not_after:
-        yield _error("SD605", f"`{names[0]}` expired on {found.not_after:%Y-%m-%d}", "renew it")
+        yield Diagnostic(
+            "SD605", f"`{names[0]}` expired on {found.not_after:%Y-%m-%d}", help="renew it"
+        )
     elif now < found.not_before:
         when = f"{found.not_before:%Y-%m-%d %H:%M} UTC"
-        yield _error(
-            "SD605", f"`{names[0]}` is valid only from {when}", "check this machine's clock"
+        yield Diagnostic(
+            "SD605", f"`{names[0]}` is valid only from {when}", help="check this machine's clock"
         )
 
 
@@ -225,7 +235,3 @@ def _public_half(key: bytes) -> bytes | None:
     return private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-
-
-def _error(code: str, message: str, mend: str) -> Diagnostic:
-    return Diagnostic(code=code, severity="error", message=message, help=mend)

@@ -81,7 +81,7 @@ def write(files: FileSet, host: str, directory: Path) -> list[Written]:
 
 
 def _problem(message: str, advice: str = "") -> Diagnostic:
-    return Diagnostic(code="SD420", severity="error", message=message, help=advice)
+    return Diagnostic("SD420", message, help=advice)
 
 
 def _claim(root: Path) -> set[str]:

@@ -4,10 +4,10 @@ Order only: what is done is in the plan, how it is done in the steps. All hosts 
 validated before the first is touched.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Self
 
 from sipdeploy.facts import Facts
 from sipdeploy.host import Host, host_failed
@@ -19,7 +19,7 @@ from sipdeploy.services.render import compile_templates
 from sipdeploy.transaction import release
 from sipdeploy.transaction.host_run import HostRun
 from sipdeploy.transaction.lock import this_owner
-from sipdeploy.transaction.options import Job, Options
+from sipdeploy.transaction.options import Options, Run
 from sipdeploy.transaction.release import Header, fetch_release
 from sipdeploy.transaction.reports import Interrupted, Planned, Report
 from sipdeploy.transaction.runner import Say
@@ -36,7 +36,7 @@ __all__ = [
 ]
 AT_ONCE = 32  # connections; what they do is waiting
 STAGED_AT_ONCE = 8  # daemons are started on trial, and packages are fetched from one archive
-Want = Callable[[Host, str, Facts], Desired]
+MakesDesired = Callable[[Host, str, Facts], Desired]
 _DEFAULT = Options()
 
 
@@ -53,7 +53,8 @@ def apply(
     `credentials` maps numbers to HA1.
     InvalidFiles before any host is touched; Interrupted only after the undo.
     """
-    return _carry_out(site, names, _wanted(site, credentials, options), (say, options))
+    run = _run(site, names, _desired(site, credentials, options), say=say, options=options)
+    return _carry_out(run, names)
 
 
 def rollback(
@@ -65,12 +66,11 @@ def rollback(
     such as a self-signed certificate, stays.
     """
 
-    def want(host: Host, name: str, found: Facts) -> Desired:
-        chosen = number if number is not None else _previous(host, name)
-        del found
-        return fetch_release(host, chosen)
+    def kept(host: Host, name: str, facts: Facts) -> Desired:
+        del facts
+        return fetch_release(host, number if number is not None else _previous(host, name))
 
-    return _carry_out(site, [name], want, (say, options))
+    return _carry_out(_run(site, [name], kept, say=say, options=options), [name])
 
 
 def _previous(host: Host, name: str) -> int:
@@ -103,22 +103,30 @@ def plan(
 
     The one exception: a host that lacks packages and has no fresh list of them fetches it.
     """
-    want = _wanted(site, credentials, options)
-    with _Crew(site, names, want, (say, options)) as crew:
-        crew.all(HostRun.survey)
-        crew.all(HostRun.ask_preview)
-        return tuple(host_run.planned() for host_run in crew.host_runs)
+    run = _run(site, names, _desired(site, credentials, options), say=say, options=options)
+    with _host_runs(run, names) as host_runs:
+        run_phase(host_runs, HostRun.survey)
+        run_phase(host_runs, HostRun.ask_preview)
+        return tuple(host_run.planned() for host_run in host_runs)
 
 
-def _wanted(site: Site, credentials: Mapping[str, str], options: Options) -> Want:
+def _run(
+    site: Site, names: Sequence[str], makes: MakesDesired, *, say: Say, options: Options
+) -> Run:
+    return Run(
+        site=site, say=say, owner=this_owner(), options=options, desired=makes, hosts=len(names)
+    )
+
+
+def _desired(site: Site, credentials: Mapping[str, str], options: Options) -> MakesDesired:
     material = certificates.read_material(site, options.folder)
     threading.Thread(target=_prepare, daemon=True).start()
 
-    def want(host: Host, name: str, found: Facts) -> Desired:
+    def of_site(host: Host, name: str, facts: Facts) -> Desired:
         del host
-        return desired(site, name, found, credentials, material)
+        return desired(site, name, facts, credentials, material)
 
-    return want
+    return of_site
 
 
 def _prepare() -> None:
@@ -127,118 +135,84 @@ def _prepare() -> None:
     compile_templates()
 
 
-def _carry_out(
-    site: Site, names: Sequence[str], want: Want, manner: tuple[Say, Options]
-) -> tuple[Report, ...]:
-    with _Crew(site, names, want, manner) as crew:
-        crew.carry_out()
-        reports = tuple(host_run.report() for host_run in crew.host_runs)
-        if crew.is_interrupted:
+def _carry_out(run: Run, names: Sequence[str]) -> tuple[Report, ...]:
+    """Prepare all hosts, stage all, and only then change them, one after the other."""
+    with _host_runs(run, names) as host_runs:
+        options = run.options
+        run_phase(host_runs, HostRun.prepare)
+        if not _has_failed(host_runs) and not _is_agreed(host_runs):
+            return tuple(host_run.report() for host_run in host_runs)
+        at_work = [host_run for host_run in host_runs if host_run.has_work]
+        if not _has_failed(host_runs):
+            run_phase(at_work, HostRun.stage, at_once=STAGED_AT_ONCE)
+        if not _has_failed(host_runs):
+            phase = HostRun.swap if options.all_or_nothing else HostRun.change
+            run_phase(at_work, phase, at_once=options.parallel, stops_at_failure=True)
+        if not _has_failed(host_runs) and options.all_or_nothing:
+            run_phase(at_work, HostRun.confirm)
+        if _has_failed(host_runs):
+            run_phase([each for each in host_runs if each.is_unfinished], HostRun.undo)
+        reports = tuple(host_run.report() for host_run in host_runs)
+        if run.stop.is_set():
             raise Interrupted(reports)
         return reports
 
 
-class _Crew:
-    """The host_runs of one run, and the threads that they go on in."""
+def _is_agreed(host_runs: Sequence[HostRun]) -> bool:
+    """Ask for consent to the plans that are not expected; yes where nobody is to be asked."""
+    agree = host_runs[0].run.options.agree
+    asked = [each for each in host_runs if each.has_work and not each.is_expected]
+    if agree is None or not asked:
+        return True
+    run_phase(asked, HostRun.ask_preview)
+    plans = {each.name: (each.plan, each.present) for each in asked if each.has_work and each.plan}
+    return not plans or agree(plans)
 
-    def __init__(
-        self, site: Site, names: Sequence[str], want: Want, manner: tuple[Say, Options]
-    ) -> None:
-        say, options = manner
-        self.job = Job(
-            site=site,
-            say=say,
-            owner=this_owner(),
-            options=options,
-            want=want,
-            hosts=len(names),
-        )
-        self.host_runs = [HostRun(self.job, name) for name in names]
-        self.is_interrupted = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        for host_run in self.host_runs:
+@contextlib.contextmanager
+def _host_runs(run: Run, names: Sequence[str]) -> Iterator[list[HostRun]]:
+    """One HostRun for each name; their connections are closed at the end."""
+    host_runs = [HostRun(run, name) for name in names]
+    try:
+        yield host_runs
+    finally:
+        for host_run in host_runs:
             host_run.close()
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether nothing new may begin."""
-        return self.is_interrupted or any(host_run.failure for host_run in self.host_runs)
 
-    def carry_out(self) -> None:
-        """Prepare all, stage all, and only then change them."""
-        options = self.job.options
-        self.all(HostRun.prepare)
-        asked = [
-            host_run
-            for host_run in self.host_runs
-            if host_run.has_work and not host_run.is_expected
-        ]
-        if not self.has_failed and options.agree is not None and asked:
-            self.all(HostRun.ask_preview, asked)
-            plans = {v.name: (v.plan, v.present) for v in asked if v.has_work and v.plan}
-            if plans and not options.agree(plans):
-                return
-        at_work = [host_run for host_run in self.host_runs if host_run.has_work]
-        if not self.has_failed:
-            self.all(HostRun.stage, at_work, STAGED_AT_ONCE)
-        if not self.has_failed and options.all_or_nothing:
-            self.all(_unless_failed(self, HostRun.swap), at_work, options.parallel)
-            if not self.has_failed:
-                self.all(HostRun.confirm, at_work)
-        elif not self.has_failed:
-            self.all(_unless_failed(self, _change), at_work, options.parallel)
-        if self.has_failed:
-            self._finish_undo()
-
-    def _finish_undo(self) -> None:
-        """Undo those that were begun and are not confirmed; nothing may interrupt it."""
-        left = [v for v in self.host_runs if not v.failure and v.report().state != "applied"]
-        self.all(HostRun.give_up, left)
-
-    def all(
-        self,
-        phase: Callable[[HostRun], None],
-        host_runs: Sequence[HostRun] | None = None,
-        at_once: int = AT_ONCE,
-    ) -> None:
-        """Run a phase of the host_runs, `at_once` of them at the same time, and wait for all."""
-        chosen = self.host_runs if host_runs is None else host_runs
-        if not chosen:
-            return
-        with ThreadPoolExecutor(min(at_once, len(chosen))) as pool:
-            futures: list[Future[None]] = [pool.submit(phase, host_run) for host_run in chosen]
-            pending = set(futures)
-            while pending:
-                try:
-                    pending = wait(pending, timeout=1.0).not_done
-                except KeyboardInterrupt:
-                    self._interrupt()
-        for future in futures:
-            future.result()  # a bug is not to be lost in a thread
-
-    def _interrupt(self) -> None:
-        """Let nothing new begin, and end what waits for hosts; a second time changes nothing."""
-        if not self.is_interrupted:
-            self.is_interrupted = True
-            self.job.stop.set()
-            for host_run in self.host_runs:
-                host_run.interrupt()
+def _has_failed(host_runs: Sequence[HostRun]) -> bool:
+    """Whether nothing new may begin."""
+    return any(host_run.failure or host_run.run.stop.is_set() for host_run in host_runs)
 
 
-def _change(host_run: HostRun) -> None:
-    host_run.swap()
-    host_run.confirm()
+def run_phase(
+    host_runs: Sequence[HostRun],
+    phase: Callable[[HostRun], None],
+    *,
+    at_once: int = AT_ONCE,
+    stops_at_failure: bool = False,
+) -> None:
+    """Run a phase on all hosts, `at_once` of them at the same time, and wait for all.
 
-
-def _unless_failed(crew: _Crew, phase: Callable[[HostRun], None]) -> Callable[[HostRun], None]:
-    """The first failure ends it: hosts whose turn has not come stay as they are."""
+    With `stops_at_failure`, hosts that have not begun when another fails stay as they are.
+    Ctrl-C lets nothing new begin, and ends what waits for a host unless that is an undo.
+    """
+    if not host_runs:
+        return
 
     def act(host_run: HostRun) -> None:
-        if not crew.has_failed:
+        if not stops_at_failure or not _has_failed(host_runs):
             phase(host_run)
 
-    return act
+    with ThreadPoolExecutor(min(at_once, len(host_runs))) as pool:
+        futures: list[Future[None]] = [pool.submit(act, host_run) for host_run in host_runs]
+        pending = set(futures)
+        while pending:
+            try:
+                pending = wait(pending, timeout=1.0).not_done
+            except KeyboardInterrupt:
+                host_runs[0].run.stop.set()
+                for host_run in host_runs:
+                    host_run.interrupt()
+    for future in futures:
+        future.result()  # a bug is not to be lost in a thread

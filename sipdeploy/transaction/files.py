@@ -1,16 +1,18 @@
 """The candidate on the host: staged and judged beside the live files, then made live."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sipdeploy.diagnostics import Diagnostic, Source, Span
 from sipdeploy.diagnostics.errors import HostFailed, SipdeployError
 from sipdeploy.facts import STATE
 from sipdeploy.host import Host, ask, host_failed
 from sipdeploy.host.incoming import OnLine
 from sipdeploy.plan import Plan
 from sipdeploy.proof import verify
-from sipdeploy.transaction import validate
+from sipdeploy.services import SERVICES
+from sipdeploy.services.service import Check, Complaint
 from sipdeploy.transaction.candidate import archive
 from sipdeploy.transaction.lock import AUDIT_LOG, Owner, raise_if_refused, unlock
 from sipdeploy.transaction.runner import count
@@ -40,15 +42,15 @@ class Stage:
     def run(self, host: Host, on_line: OnLine) -> None:
         """One exchange; HostFailed points into the file that a daemon rejects."""
         del on_line
-        checks = validate.checks(self.plan)
+        judgements = checks_of(self.plan)
         words = ("stage", self.state, self.plan.desired.domain, *self.owner.words)
-        data = archive(self.plan, checks, self.release)
+        data = archive(self.plan, judgements, self.release)
         problem = ("SD521", "the candidate cannot be staged")
         found = ask(host, words, problem, data=data, timeout_seconds=300)
         raise_if_refused(host, found)
-        problems = validate.problems(host.name, self.plan, checks, found, state=self.state)
+        problems = problems_of(host.name, self.plan, judgements, found, state=self.state)
         if problems:
-            raise HostFailed(problems, sources=validate.sources(host.name, self.plan))
+            raise HostFailed(problems, sources=sources(host.name, self.plan))
 
     def undo(self, host: Host) -> None:
         """Nothing live has changed; the candidate goes with the lock."""
@@ -136,3 +138,68 @@ class Swap:
 def tells_why(name: str) -> str:
     """What to type after an undo that failed: often the old configuration does not start."""
     return f"{verify.where_to_look(name)}; then apply again"
+
+
+def checks_of(plan: Plan) -> tuple[Check, ...]:
+    """What is to be judged: nothing of a service of which only data changes, or not even that."""
+    paths = frozenset(change.path for change in plan.changes if change.kind != "directory")
+    return tuple(check for service in SERVICES.values() for check in service.checks(paths))
+
+
+def problems_of(
+    name: str, plan: Plan, wanted: Sequence[Check], found: Mapping[str, str], *, state: str
+) -> list[Diagnostic]:
+    """All complaints; none when every check ended with 0."""
+    told: list[Diagnostic] = []
+    for number, check in enumerate(wanted):
+        status, _, said = found.get(f"check {number}", "").partition("\n")
+        if status.strip() != "0":
+            told += _complaints(name, plan, check, (status.strip(), said, state))
+    return told
+
+
+def sources(name: str, plan: Plan) -> dict[str, Source]:
+    """The lines of the candidate, for excerpts; none of what is secret."""
+    return {
+        f"{name}:{file.path}": Source(lines=file.content.decode().splitlines())
+        for file in plan.desired.files
+        if not file.sensitive
+    }
+
+
+def _complaints(
+    name: str, plan: Plan, check: Check, answer: tuple[str, str, str]
+) -> Iterator[Diagnostic]:
+    status, said, state = answer
+    verdicts: list[Complaint] = SERVICES[check.service].parse_check(said)
+    for verdict in verdicts:
+        yield _diagnostic(name, plan, check, (verdict, state))
+    if not verdicts:
+        yield Diagnostic(
+            "SD401",
+            f"{check.title} fails on `{name}` with the candidate (status {status or '?'})",
+            notes=(*said.strip().splitlines()[-5:], f"nothing live on {name} was changed"),
+            help=f"`sipdeploy render --host {name}` writes the files for a look",
+        )
+
+
+def _diagnostic(name: str, plan: Plan, check: Check, answer: tuple[Complaint, str]) -> Diagnostic:
+    verdict, state = answer
+    path = verdict.path.removeprefix(f"{state}/candidate/tree")
+    template = next((f.template for f in plan.desired.files if f.path == path), "")
+    origin = f"rendered from {template}; " if template else ""
+    is_placed = verdict.line > 0
+    return Diagnostic(
+        "SD401",
+        f"{check.service} rejects the candidate configuration",
+        span=Span(path=f"{name}:{path}", line=verdict.line, column=verdict.column)
+        if is_placed
+        else None,
+        label=verdict.text if is_placed else "",
+        notes=(
+            *(() if is_placed else (verdict.text,)),
+            f"found by: {check.title}",
+            f"{origin}nothing live on {name} was changed",
+        ),
+        help=f"`sipdeploy render --host {name}` writes the files for a look",
+    )

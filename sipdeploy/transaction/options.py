@@ -1,4 +1,4 @@
-"""How a run goes about it, and what of it does not change from host to host."""
+"""The options of a run, and what is the same for all of its hosts."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -41,13 +41,13 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What does not change from host to host; `want` makes of facts what a host should be."""
+class Run:
+    """What is the same for all hosts; `desired` turns facts into what a host should be."""
 
     site: Site
     say: Say
     owner: str
     options: Options
-    want: Callable[[Host, str, Facts], Desired]
+    desired: Callable[[Host, str, Facts], Desired]
     hosts: int = 1
     stop: threading.Event = field(default_factory=threading.Event)

@@ -83,9 +83,8 @@ def drift(name: str, path: str) -> Diagnostic:
     place = local_place(path)
     keep = f", or move the edit to {place}, which is never touched" if place else ""
     return Diagnostic(
-        code="SD526",
-        severity="error",
-        message=f"{path} on `{name}` was edited since the last apply",
+        "SD526",
+        f"{path} on `{name}` was edited since the last apply",
         notes=("nothing was changed",),
         help=f"`sipdeploy plan {name}` shows the edit; `--overwrite` replaces it{keep}",
     )
@@ -93,11 +92,7 @@ def drift(name: str, path: str) -> Diagnostic:
 
 def overwritten(name: str, path: str) -> Diagnostic:
     """What `--overwrite` does away with."""
-    return Diagnostic(
-        code="SD526",
-        severity="warning",
-        message=f"an edit of {path} on `{name}` is overwritten",
-    )
+    return Diagnostic("SD526", f"an edit of {path} on `{name}` is overwritten", severity="warning")
 
 
 def by_itself(name: str, outcome: SelfRollback) -> Diagnostic:
@@ -105,10 +100,12 @@ def by_itself(name: str, outcome: SelfRollback) -> Diagnostic:
     why = {"timer": "nobody confirmed it in time", "boot": "the power went in the middle of it"}
     when = dt.datetime.fromtimestamp(outcome.when, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return Diagnostic(
-        code="SD527",
+        "SD527",
+        (
+            f"`{name}` put the previous release back by itself at {when}: "
+            f"{why.get(outcome.how, outcome.how)}"
+        ),
         severity="warning",
-        message=f"`{name}` put the previous release back by itself at {when}: "
-        f"{why.get(outcome.how, outcome.how)}",
         notes=(f"the apply was that of {outcome.owner}",),
     )
 
@@ -116,9 +113,9 @@ def by_itself(name: str, outcome: SelfRollback) -> Diagnostic:
 def undone(name: str, found: Facts) -> Diagnostic:
     """What an apply does first, after one that ended in the middle."""
     return Diagnostic(
-        code="SD527",
+        "SD527",
+        f"an apply to `{name}` had ended in the middle; it was undone first",
         severity="warning",
-        message=f"an apply to `{name}` had ended in the middle; it was undone first",
         notes=(f"it was that of {found.run_owner}",) if found.run_owner else (),
     )
 
@@ -127,9 +124,9 @@ def unfinished(name: str, found: Facts) -> Diagnostic:
     """What a plan says of a host that another apply is at, or was."""
     by_timer = "the host's own timer will undo it" if found.has_timer else "an apply undoes it"
     return Diagnostic(
-        code="SD527",
+        "SD527",
+        f"an apply to `{name}` is unfinished; {by_timer}",
         severity="warning",
-        message=f"an apply to `{name}` is unfinished; {by_timer}",
         notes=(f"it is that of {found.run_owner}",) if found.run_owner else (),
     )
 
@@ -146,9 +143,9 @@ def closed(name: str, plan: Plan, found: Facts, ports: Ports) -> tuple[Diagnosti
     where = " and ".join(f"`{chain}`" for chain in chains)
     rule = f"tcp dport {ports.wss} accept; udp dport {ports.rtp.start}-{ports.rtp.end} accept"
     problem = Diagnostic(
-        code="SD518",
+        "SD518",
+        f"another firewall on `{name}` drops what it does not know (chain {where})",
         severity="warning",
-        message=f"another firewall on `{name}` drops what it does not know (chain {where})",
         help=f"let phones through it too: `{rule}`",
     )
     return (problem,)

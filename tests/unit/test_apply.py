@@ -345,8 +345,8 @@ def test_a_host_that_cannot_be_reached_is_reported(monkeypatch):
 
 def test_errors_of_preflight_stop_before_anything(hosts, monkeypatch):
     made = [
-        Diagnostic(code="SD510", severity="error", message="old"),
-        Diagnostic(code="SD515", severity="warning", message="clock"),
+        Diagnostic("SD510", "old"),
+        Diagnostic("SD515", "clock", severity="warning"),
     ]
     monkeypatch.setattr(preflight, "problems", lambda *_, **__: made)
     (report,), _ = run(names=["sip1"])

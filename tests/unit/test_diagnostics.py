@@ -52,7 +52,7 @@ def test_full_without_source_keeps_label_notes_and_help():
 
 
 def test_full_without_a_place_tells_the_label():
-    found = Diagnostic(code="SD110", severity="error", message="m", label="why")
+    found = Diagnostic("SD110", "m", label="why")
     assert "= note: why" in full([found])
 
 
@@ -62,7 +62,7 @@ def test_colour_only_when_asked():
 
 
 def test_order_is_file_line_column_and_what_has_no_place_last():
-    loose = Diagnostic(code="SD110", severity="error", message="m")
+    loose = Diagnostic("SD110", "m")
     found = [loose, at(2, 1), at(1, 9), at(1, 2), at(9, 9, path="A.yaml")]
     assert ordered(found) == [found[4], found[3], found[2], found[1], loose]
 

@@ -2,7 +2,7 @@ import pytest
 
 from sipdeploy.diagnostics import Diagnostic, errors
 
-PROBLEM = Diagnostic(code="SD110", severity="error", message="cannot read `x`")
+PROBLEM = Diagnostic("SD110", "cannot read `x`")
 
 
 @pytest.mark.parametrize(

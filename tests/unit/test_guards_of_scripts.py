@@ -17,7 +17,7 @@ from test_steps import World, begin, host, lock_of, say, world  # noqa: F401 - f
 from sipdeploy import host as hosts
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import run_script
-from sipdeploy.transaction import validate
+from sipdeploy.transaction import files
 from sipdeploy.transaction.files import Stage
 from sipdeploy.transaction.lock import Confirm, Owner, unlock
 
@@ -219,7 +219,7 @@ def staging(world, certificate, key):
 
 
 def test_a_certificate_of_another_domain_is_not_staged(world, host, say, monkeypatch):
-    monkeypatch.setattr(validate, "checks", lambda _: ())
+    monkeypatch.setattr(files, "checks_of", lambda _: ())
     staging(world, *pair("sip.example.test")).run(host, say)
     with pytest.raises(HostFailed) as failed:
         staging(world, *pair("other.example.test")).run(host, say)
@@ -227,7 +227,7 @@ def test_a_certificate_of_another_domain_is_not_staged(world, host, say, monkeyp
 
 
 def test_a_key_of_another_certificate_is_not_staged(world, host, say, monkeypatch):
-    monkeypatch.setattr(validate, "checks", lambda _: ())
+    monkeypatch.setattr(files, "checks_of", lambda _: ())
     certificate, _ = pair("sip.example.test")
     _, key = pair("sip.example.test")
     with pytest.raises(HostFailed) as failed:

@@ -6,7 +6,7 @@ from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import HostFailed, RollbackFailed
 from sipdeploy.inventory.secret import Secret
 
-PROBLEM = [Diagnostic(code="SD500", severity="error", message="sip1 is gone")]
+PROBLEM = [Diagnostic("SD500", "sip1 is gone")]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from sipdeploy.cli.output import Output, has_colour
 from sipdeploy.diagnostics import Diagnostic
 
-FOUND = [Diagnostic(code="SD305", severity="note", message="m")]
+FOUND = [Diagnostic("SD305", "m", severity="note")]
 
 
 class Terminal(io.StringIO):

@@ -15,7 +15,7 @@ from sipdeploy.services import acme, certificates, user_database
 from sipdeploy.services.acme import Order
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Check, Directory
-from sipdeploy.transaction import validate
+from sipdeploy.transaction import files
 from sipdeploy.transaction.candidate import archive, table
 
 RELOAD = ("kamcmd", "tls.reload")
@@ -416,7 +416,7 @@ def test_no_private_key_is_fetched_to_be_shown():
 
 
 def test_no_excerpt_of_a_rejected_candidate_is_from_a_private_key():
-    shown = validate.sources("sip1", changed_key())
+    shown = files.sources("sip1", changed_key())
     assert f"sip1:{certificates.PATH}" in shown
     assert "2VjcmV0" not in str(shown)
     (change,) = text.as_data("sip1", changed_key(), Present())["changes"]

@@ -51,9 +51,8 @@ def test_a_secret_in_what_a_host_says_is_hidden(log):
 
 def test_a_secret_in_what_became_of_a_host_is_hidden(log):
     problem = Diagnostic(
-        code="SD521",
-        severity="error",
-        message=f"message {SECRET}",
+        "SD521",
+        f"message {SECRET}",
         span=Span(path="f", line=1, column=1),
         label=f"label {SECRET}",
         notes=(f"note {SECRET}",),

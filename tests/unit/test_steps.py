@@ -23,7 +23,7 @@ from sipdeploy.plan.desired import Desired, MadeFile
 from sipdeploy.services import SERVICES
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Check, Complaint, Directory
-from sipdeploy.transaction import validate
+from sipdeploy.transaction import files
 from sipdeploy.transaction.candidate import titles
 from sipdeploy.transaction.files import Stage, Swap
 from sipdeploy.transaction.lock import Confirm, Lock, Owner, recover
@@ -617,7 +617,7 @@ def test_a_daemon_that_rejects_points_into_the_file(world, say, monkeypatch):
         Check(service=name, title=f"a trial of {name}", script="check_firewall")
         for name in ("asterisk", "kamailio")
     ]
-    monkeypatch.setattr(validate, "checks", lambda _: wanted)
+    monkeypatch.setattr(files, "checks_of", lambda _: wanted)
     verdict = Complaint(path=path, line=1, column=2, text="bad")
     monkeypatch.setattr(SERVICES["asterisk"], "parse_check", lambda _: [verdict])
     with pytest.raises(HostFailed) as failed:
@@ -633,7 +633,7 @@ def test_a_daemon_that_rejects_points_into_the_file(world, say, monkeypatch):
 def test_a_check_without_an_answer_is_no_approval(world, say, monkeypatch):
     host = FakeHost(answers={"stage": Result(status=0, stdout=b"\x1estaged\n")})
     wanted = [Check(service="kamailio", title="a trial", script="check_firewall")]
-    monkeypatch.setattr(validate, "checks", lambda _: wanted)
+    monkeypatch.setattr(files, "checks_of", lambda _: wanted)
     with pytest.raises(HostFailed, match="a trial fails"):
         world.steps()[1].run(host, say)
 

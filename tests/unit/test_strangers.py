@@ -65,9 +65,12 @@ def in_time(*words):
     """A command in a process of its own, which fails when it does not end."""
     done = subprocess.run(
         [sys.executable, "-m", "sipdeploy", *words],
-        capture_output=True, text=True, timeout=LIMIT, check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     assert done.returncode in {0, 1}, done.stderr
     return done.stdout + done.stderr
 
@@ -162,8 +165,11 @@ def test_git_is_still_asked(site, tmp_path, kind, form):
         call("update-index", "--split-index")
     common = subprocess.run(
         ["git", "rev-parse", "--git-common-dir"],
-        cwd=folder, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     excluded = folder / common.stdout.strip() / "info/exclude"
     excluded.parent.mkdir(exist_ok=True)
     excluded.write_text("excluded\n")
@@ -331,8 +337,13 @@ def test_an_inventory_of_ones_own_may_come_from_a_pipe(site):
     for words, code in ((("lint",), 1), (("lint", "--trusted"), 0), (("users",), 0)):
         done = subprocess.run(
             [sys.executable, "-m", "sipdeploy", "-i", "/dev/stdin", *words],
-            input=text, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=site,
-        )  # fmt: skip
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+            cwd=site,
+        )
         assert done.returncode == code, done.stdout + done.stderr
 
 
@@ -437,9 +448,13 @@ ESCAPES = "a\x1b]0;owned\x07\x1b[2J\u202e\u2028##[set-output name=x;]y ##vso[tas
 def test_no_text_of_an_inventory_acts_on_a_terminal_or_a_job(form):
     text = f"{ESCAPES}\n::set-output name=a::b\r::stop-commands::x"
     problem = Diagnostic(
-        code="SD201", severity="error", message=text, label=text, notes=(text,), help=text,
+        "SD201",
+        text,
+        label=text,
+        notes=(text,),
+        help=text,
         span=Span(path=f"::add-mask::x\n::error::{ESCAPES}\udc80", line=1, column=1),
-    )  # fmt: skip
+    )
     source = {problem.span.path: Source(lines=[ESCAPES, "::warning::x"])}
     shown = FORMATS[form]([problem], source)
     shown.encode()
@@ -456,9 +471,7 @@ def test_no_text_of_an_inventory_acts_on_a_terminal_or_a_job(form):
 
 
 def test_a_path_in_sarif_is_an_uri():
-    problem = Diagnostic(
-        code="SD1", severity="error", message="x", span=Span(path="a b%:c#", line=1, column=1)
-    )
+    problem = Diagnostic("SD1", "x", span=Span(path="a b%:c#", line=1, column=1))
     (result,) = json.loads(FORMATS["sarif"]([problem], None))["runs"][0]["results"]
     place = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert place == "a%20b%25%3Ac%23"
@@ -516,11 +529,10 @@ def test_an_excerpt_of_a_line_with_many_passwords_takes_no_square_of_time(monkey
     source = Source(lines=[line], hidden={1: [(i * 7 + 1, i * 7 + 7) for i in range(100)]})
     problems = [
         Diagnostic(
-            code="SD1", severity="error", message=str(i),
-            span=Span(path="p", line=1, column=i * 7 + 1, end_column=i * 7 + 7),
+            "SD1", str(i), span=Span(path="p", line=1, column=i * 7 + 1, end_column=i * 7 + 7)
         )
         for i in range(100)
-    ]  # fmt: skip
+    ]
     shown = full(problems, {"p": source})
     assert "secret" not in shown
     assert shown.count("^^^^^^^^\n") == 100

@@ -1,0 +1,125 @@
+"""The steps of an apply, in their order."""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sipdeploy.plan import Plan
+from sipdeploy.proof.register import Register
+from sipdeploy.services import firewall
+from sipdeploy.services import install as repository
+from sipdeploy.transaction import release
+from sipdeploy.transaction.certificate import Issue
+from sipdeploy.transaction.files import Stage, Swap
+from sipdeploy.transaction.lock import Confirm, Lock, Owner
+from sipdeploy.transaction.options import Run
+from sipdeploy.transaction.packages import AddRepository, BuildAsterisk, Packages
+from sipdeploy.transaction.runner import Step
+
+PER_FURTHER_HOST_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What the steps on one host are made of."""
+
+    plan: Plan
+    owner: Owner
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class StepOf:
+    """A step of an apply: its name in docs/apply.md, whether a host needs it, how it is made."""
+
+    name: str
+    is_needed: Callable[[Work], bool]
+    make: Callable[[Work], Step]
+
+
+def _always(work: Work) -> bool:
+    del work
+    return True
+
+
+def _needs_prerequisites(work: Work) -> bool:
+    plan = work.plan
+    return bool(plan.repository or plan.packages or plan.build or plan.order)
+
+
+def _add_repository(work: Work) -> Step:
+    plan = work.plan
+    assert plan.repository is not None  # noqa: S101 - else it is not needed
+    file = next(f for f in plan.desired.files if f.path == repository.SOURCE)
+    return AddRepository(repository=plan.repository, source=file.content)
+
+
+def _install_packages(work: Work) -> Step:
+    plan = work.plan
+    held = tuple(unit.unit for unit in plan.units if not unit.is_settled)
+    return Packages(names=tuple(plan.packages), held=held)
+
+
+def _build_asterisk(work: Work) -> Step:
+    build = work.plan.build
+    assert build is not None  # noqa: S101 - else it is not needed
+    return BuildAsterisk(build=build)
+
+
+def _get_certificate(work: Work) -> Step:
+    plan = work.plan
+    assert plan.order is not None  # noqa: S101 - else it is not needed
+    return Issue(owner=work.owner, plan=plan, order=plan.order)
+
+
+def _stage_files(work: Work) -> Step:
+    plan, run = work.plan, work.run
+    signature = release.Signature(
+        who=run.owner.partition(" (")[0],
+        when=dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        purpose=run.options.purpose,
+        what=plan.lines(),
+    )
+    return Stage(owner=work.owner, plan=plan, release=release.dump(plan.desired, signature))
+
+
+def _swap_files(work: Work) -> Step:
+    seconds = work.run.options.confirm_seconds
+    if work.run.options.all_or_nothing:
+        seconds += PER_FURTHER_HOST_SECONDS * (work.run.hosts - 1)
+    return Swap(owner=work.owner, plan=work.plan, timeout_seconds=seconds)
+
+
+def _register(work: Work) -> Step:
+    desired, prove = work.plan.desired, work.run.options.prove
+    return Register(desired=desired, credentials=prove)
+
+
+def _confirm_release(work: Work) -> Step:
+    plan = work.plan
+    is_shut = any(change.service == firewall.NAME for change in plan.changes) or any(
+        unit.unit == firewall.UNIT and unit.action != "none" for unit in plan.units
+    )
+    return Confirm(owner=work.owner, audit=plan.lines(), is_new_connection=is_shut)
+
+
+# An apply as a list; docs/apply.md quotes it, and a test compares the two.
+# On all hosts, before anything live changes on one of them:
+STAGE = (
+    StepOf("lock", _needs_prerequisites, lambda work: Lock(owner=work.owner)),
+    StepOf(
+        "add the package repository",
+        lambda work: bool(work.plan.repository),
+        _add_repository,
+    ),
+    StepOf("install packages", lambda work: bool(work.plan.packages), _install_packages),
+    StepOf("build asterisk", lambda work: bool(work.plan.build), _build_asterisk),
+    StepOf("get a certificate", lambda work: bool(work.plan.order), _get_certificate),
+    StepOf("stage and validate files", _always, _stage_files),
+)
+# Host by host:
+SWAP = (
+    StepOf("swap files, reload or restart, verify", _always, _swap_files),
+    StepOf("register as the new users", lambda work: bool(work.run.options.prove), _register),
+)
+CONFIRM = (StepOf("confirm", _always, _confirm_release),)
