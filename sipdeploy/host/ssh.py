@@ -27,7 +27,7 @@ from sipdeploy.host import (  # noqa: E402
     title_of,
 )
 from sipdeploy.host.incoming import MOST_BYTES, Intake, OnLine  # noqa: E402
-from sipdeploy.host.ssh_settings import SshSettings, Target, config_lines, resolve  # noqa: E402
+from sipdeploy.host.ssh_settings import SshSettings, Target, resolve  # noqa: E402
 from sipdeploy.host.transport import open_transport  # noqa: E402
 
 # Every failure is told by a diagnostic; Paramiko's own traceback on stderr would be a second one.
@@ -36,14 +36,18 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 def target_of(name: str, settings: SshSettings) -> Target:
     """What ~/.ssh/config and the inventory make of a host; HostFailed when the file is wrong."""
-    config = paramiko.SSHConfig()
     try:
-        config.parse(config_lines())
-        return resolve(config.lookup, settings)
+        return resolve(settings)
+    except FileNotFoundError:
+        raise host_failed(
+            "SD508",
+            "this machine has no `ssh`, which reads ~/.ssh/config",
+            help_="`apt-get install openssh-client`, or the package of your system",
+        ) from None
     except RecursionError:
         problem = "its ProxyJump goes round in circles"
-    except (paramiko.SSHException, OSError, ValueError, KeyError) as wrong:
-        problem = str(wrong) or type(wrong).__name__
+    except ValueError as wrong:
+        problem = str(wrong)
     raise host_failed(
         "SD508",
         f"the SSH configuration for `{name}` cannot be used: {problem}",

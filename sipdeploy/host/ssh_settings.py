@@ -1,25 +1,24 @@
-"""Where an SSH connection goes and with what: ~/.ssh/config and the inventory, made one value.
+"""Where an SSH connection goes and with what: the inventory and what `ssh -G` says, as one value.
 
-Reads files, opens no connection. The parser of the format is handed in: no library is known here.
+Opens no connection.
 """
 
-import glob
+import os
+import pwd
 import re
-from collections.abc import Callable, Iterable, Mapping
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from sipdeploy.inventory.files import expanded
 
 CONFIG_FILES = ("~/.ssh/config", "/etc/ssh/ssh_config")
-USER_KNOWN_HOSTS = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
-GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
-DEEPEST = 8  # of Include in Include and of jump over jump; deeper is a loop
-_INCLUDE = re.compile(r"\s*include[\s=]+(.+)", re.IGNORECASE)
+DEEPEST = 8  # of jump over jump; deeper is a loop
+SSH_PORT = 22
 
-Lookup = Callable[[str], Mapping[str, Any]]
+Values = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,82 +50,103 @@ class Target:
     @property
     def login(self) -> str:
         """`user@address`, with the port where it is not 22."""
-        port = "" if self.port == 22 else f":{self.port}"  # noqa: PLR2004
+        port = "" if self.port == SSH_PORT else f":{self.port}"
         return f"{self.user}@{self.address}{port}"
 
     @property
     def ssh_command(self) -> str:
         """What to type to get there by hand."""
-        port = "" if self.port == 22 else f"-p {self.port} "  # noqa: PLR2004
+        port = "" if self.port == SSH_PORT else f"-p {self.port} "
         return f"ssh {port}{self.user}@{self.alias}"
 
 
-def config_lines(files: Iterable[str] = CONFIG_FILES) -> list[str]:
-    """The lines of the files that exist, `Include` replaced by what it names."""
-    lines: list[str] = []
-    for file in files:
-        # A file begins outside any Host block, whatever the one before it ended with.
-        lines += ["Host *", *_with_includes(expanded(file), 0)]
-    return lines
+def lookup(alias: str) -> Values:
+    """What OpenSSH makes of its configuration for a host: keyword (small letters) to values.
+
+    `ssh -G` reads ~/.ssh/config and /etc/ssh/ssh_config as ssh does, `Include` and `Match` too;
+    where neither says otherwise, the login is root. Raises FileNotFoundError without an `ssh` on
+    this machine, ValueError with the words of `ssh` for a configuration that it rejects.
+    """
+    with tempfile.NamedTemporaryFile("w", prefix="sipdeploy-ssh-") as file:
+        file.writelines(f'Include "{expanded(name)}"\n' for name in CONFIG_FILES)
+        file.write("Host *\n  User root\n")
+        file.flush()
+        done = subprocess.run(  # noqa: S603 - no shell; `alias` cannot be an option
+            ["ssh", "-G", "-F", file.name, "--", alias],  # noqa: S607 - of the user's own PATH
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    if done.returncode:
+        raise ValueError("; ".join(done.stderr.strip().splitlines()[:3]))
+    values: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        keyword, _, value = line.partition(" ")
+        values.setdefault(keyword, []).append(value)
+    return values
 
 
-def _with_includes(path: Path, depth: int) -> list[str]:
-    if depth > DEEPEST or not path.is_file():
-        return []
-    lines: list[str] = []
-    for line in path.read_text(errors="replace").splitlines():
-        match = _INCLUDE.fullmatch(line)
-        if not match:
-            lines.append(line)
-            continue
-        for pattern in match[1].split():
-            for name in _included(pattern.strip('"'), path.parent):
-                lines += _with_includes(Path(name), depth + 1)
-    return lines
-
-
-def _included(pattern: str, folder: Path) -> list[str]:
-    """The files of a pattern, which is relative to the including file's folder (ssh_config(5))."""
-    return sorted(glob.glob(str(folder / expanded(pattern))))  # noqa: PTH207
-
-
-def resolve(lookup: Lookup, settings: SshSettings, depth: int = 0) -> Target:
+def resolve(settings: SshSettings, depth: int = 0) -> Target:
     """The inventory wins over ~/.ssh/config, which wins over the defaults (root, 22).
 
     RecursionError when jumps go round in circles.
     """
     if depth > DEEPEST:
         raise RecursionError(settings.alias)
-    found = lookup(settings.alias)
-    jumps = _jumps(lookup, found, depth)
-    files = tuple(found.get("identityfile", ()))
+    values = lookup(settings.alias)
+    address = _one(values, "hostname") or settings.alias
+    port = settings.port or int(_one(values, "port") or SSH_PORT)
+    user = settings.user or _one(values, "user") or "root"
+    jumps = _jumps(_one(values, "proxyjump"), depth)
+    command = _one(values, "proxycommand")
+    files = tuple(values.get("identityfile", ()))
     return Target(
         alias=settings.alias,
-        address=str(found.get("hostname", settings.alias)),
-        port=settings.port or int(found.get("port", 22)),
-        user=settings.user or str(found.get("user", "root")),
+        address=address,
+        port=port,
+        user=user,
         identity_files=(settings.identity_file, *files) if settings.identity_file else files,
         must_exist=settings.identity_file,
-        identities_only=str(found.get("identitiesonly", "no")).lower() == "yes",
+        identities_only=_one(values, "identitiesonly") == "yes",
         jumps=jumps,
-        proxy_command=None if jumps else found.get("proxycommand"),
-        known_hosts=_known_hosts(found),
-        host_key_alias=found.get("hostkeyalias"),
+        proxy_command=None
+        if jumps or command is None
+        else _filled(command, {"h": address, "p": str(port), "r": user, "n": settings.alias}),
+        known_hosts=_known_hosts(values),
+        host_key_alias=_one(values, "hostkeyalias"),
     )
 
 
-def _known_hosts(found: Mapping[str, Any]) -> tuple[str, ...]:
-    user = str(found.get("userknownhostsfile", USER_KNOWN_HOSTS)).split()
-    system = str(found.get("globalknownhostsfile", GLOBAL_KNOWN_HOSTS)).split()
-    return tuple(file for file in (*user, *system) if file != "none")
+def _one(values: Values, keyword: str) -> str | None:
+    """The value of a keyword; None where it has none."""
+    (value, *_) = values.get(keyword, ["none"])
+    return None if value == "none" else value
 
 
-def _jumps(lookup: Lookup, found: Mapping[str, Any], depth: int) -> tuple[Target, ...]:
+def _filled(command: str, tokens: Mapping[str, str]) -> str:
+    """The tokens of ssh_config(5) filled in, which `ssh -G` leaves."""
+    known = {**tokens, "%": "%"}
+    return re.sub("%(.)", lambda token: known.get(token[1], token[0]), command)
+
+
+def _known_hosts(values: Values) -> tuple[str, ...]:
+    """The files, with `~` for the home of the login, as people write them."""
+    try:
+        home = f"{pwd.getpwuid(os.getuid()).pw_dir}/"
+    except KeyError:  # a login without an entry, as in some containers
+        home = "/nonexistent/"
+    texts = (*values.get("userknownhostsfile", ()), *values.get("globalknownhostsfile", ()))
+    files = (file for text in texts for file in text.split() if file != "none")
+    return tuple(re.sub(f"^{re.escape(home)}", "~/", file) for file in files)
+
+
+def _jumps(text: str | None, depth: int) -> tuple[Target, ...]:
     """The hops in order; only the first goes by its own ProxyJump, as OpenSSH's -J does."""
-    text = str(found.get("proxyjump", "none"))
-    if text.lower() == "none":
+    if text is None:
         return ()
-    first, *rest = (resolve(lookup, parse_jump(part), depth + 1) for part in text.split(","))
+    first, *rest = (resolve(parse_jump(part), depth + 1) for part in text.split(","))
     return (*first.jumps, first, *rest)
 
 

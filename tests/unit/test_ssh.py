@@ -9,7 +9,7 @@ import pytest
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import keys, ssh, ssh_problems
 from sipdeploy.host.known_hosts import Verdict, parse
-from sipdeploy.host.ssh_settings import SshSettings, config_lines, parse_jump, resolve
+from sipdeploy.host.ssh_settings import SshSettings, parse_jump, resolve
 
 
 @pytest.fixture
@@ -20,9 +20,7 @@ def resolved(tmp_path, monkeypatch):
 
     def resolve_text(text, **settings):
         (tmp_path / ".ssh/config").write_text(text)
-        config = paramiko.SSHConfig()
-        config.parse(config_lines(["~/.ssh/config"]))
-        return resolve(config.lookup, SshSettings(**{"alias": "sip1", **settings}))
+        return resolve(SshSettings(**{"alias": "sip1", **settings}))
 
     return resolve_text
 
@@ -53,10 +51,32 @@ def test_the_inventory_wins(resolved):
 
 
 def test_includes_are_followed(resolved, tmp_path):
-    (tmp_path / ".ssh/conf.d").mkdir()
-    (tmp_path / ".ssh/conf.d/a.conf").write_text("Host sip1\n User inner\nInclude ../loop\n")
-    (tmp_path / ".ssh/loop").write_text("Include loop\n")
-    assert resolved("Include conf.d/*.conf\nHost *\n User outer\n").user == "inner"
+    """And the last Host block of an included file ends with that file."""
+    (tmp_path / "a.conf").write_text("Host sip1\n User inner\nHost other\n User elsewhere\n")
+    target = resolved(f"Include {tmp_path}/*.conf\nPort 2222\nHost *\n User outer\n")
+    assert (target.user, target.port) == ("inner", 2222)
+
+
+def test_what_is_not_of_the_format_is_told(resolved):
+    with pytest.raises(ValueError, match="line 2: Bad configuration option: bogus"):
+        resolved("Host sip1\n Bogus yes\n")
+
+
+def test_a_proxy_command_has_its_tokens_filled_in(resolved):
+    target = resolved("Host sip1\n HostName 10.0.0.1\n ProxyCommand nc %h %p %r %n %%\n", user="x")
+    assert target.proxy_command == "nc 10.0.0.1 22 x sip1 %"
+
+
+def test_a_match_is_read_as_ssh_reads_it(resolved):
+    assert resolved('Match exec "true"\n User late\n').user == "late"
+    assert resolved('Match exec "false"\n User late\n').user == "root"
+
+
+def test_without_ssh_it_is_told_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostFailed) as failed:
+        ssh.target_of("sip1", SshSettings(alias="sip1"))
+    assert "apt-get install openssh-client" in failed.value.diagnostics[0].help
 
 
 def test_jumps_are_resolved_one_by_one(resolved):
@@ -81,7 +101,7 @@ def test_jumps_in_a_circle_are_told(resolved):
 
 
 def test_a_configuration_that_cannot_be_read_is_told(resolved):
-    with pytest.raises(paramiko.SSHException):
+    with pytest.raises(ValueError, match="nonsense"):
         resolved("Match nonsense\n")
     with pytest.raises(HostFailed) as failed:
         ssh.target_of("sip1", SshSettings(alias="sip1"))
@@ -159,15 +179,8 @@ def test_keys_that_cannot_be_used_are_listed(resolved, tmp_path, monkeypatch):
     assert f"ssh-add {locked}" in problem.help
 
 
-def test_a_match_exec_works_though_its_library_is_read_late():
+def test_paramiko_is_imported_without_what_is_not_needed():
     """In a process of its own, in which nothing else has imported it."""
-    program = (
-        "import sys, sipdeploy.host.ssh, paramiko\n"
-        "assert 'asyncio' not in sys.modules\n"
-        "config = paramiko.SSHConfig.from_text('Match exec \"true\"\\n  User late\\n')\n"
-        "assert config.lookup('x')['user'] == 'late'\n"
-        "config = paramiko.SSHConfig.from_text('Match exec \"false\"\\n  User late\\n')\n"
-        "assert 'user' not in config.lookup('x')\n"
-    )
+    program = "import sys, sipdeploy.host.ssh; assert 'asyncio' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
