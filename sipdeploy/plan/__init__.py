@@ -303,12 +303,12 @@ def _units(desired: Desired, facts: Facts, actions: Mapping[str, Action]) -> Ite
             was_enabled=unit.is_enabled,
         )
     written = {managed.service for managed in facts.managed.values()}
-    for name, module in SERVICES.items():
-        unit = facts.units.get(module.UNIT, NO_UNIT)
+    for name, known in SERVICES.items():
+        unit = facts.units.get(known.unit, NO_UNIT)
         is_left = name in written and name not in desired.units and name != certbot.NAME
         if is_left and (unit.is_active or unit.is_enabled):  # certbot's may serve others too
             yield UnitChange(
-                unit=module.UNIT,
+                unit=known.unit,
                 action="stop",
                 was_active=unit.is_active,
                 was_enabled=unit.is_enabled,

@@ -83,12 +83,12 @@ def make_query(site: Site) -> Query:
     other = _packages(site, "", "")
     choices = {f"{os_id}/{name}": _packages(site, os_id, name) for os_id, name in SYSTEMS}
     differing = {key: names for key, names in choices.items() if names != other}
-    folders = tuple(folder.path for service in SERVICES.values() for folder in service.DIRECTORIES)
+    folders = tuple(folder.path for service in SERVICES.values() for folder in service.directories)
     drop_ins = tuple(folder for folder in folders if folder.endswith(".d"))
     return Query(
         domain=site.domain,
         packages={**differing, "other": other},
-        units=tuple(service.UNIT for service in SERVICES.values()),
+        units=tuple(service.unit for service in SERVICES.values()),
         trees=(*TREES, *dict.fromkeys(drop_ins)),
         directories=tuple(dict.fromkeys(folders)),
         lineage=acme.lineage(site.domain),
@@ -147,10 +147,10 @@ def desired(
         files=files,
         made=made_files(site, files),
         directories=tuple(
-            dict.fromkeys(d for service in chosen.values() for d in service.DIRECTORIES)
+            dict.fromkeys(d for service in chosen.values() for d in service.directories)
         ),
         packages=packages(site, found),
-        units={key: service.UNIT for key, service in chosen.items()},
+        units={key: service.unit for key, service in chosen.items()},
         ports=ports(site, site.hosts[name]),
         probe=Probe(
             domain=site.domain,

@@ -1,21 +1,16 @@
-"""The services of a host, each a module with the same names; this file only gathers them.
-
-A service module has: NAME, UNIT, DIRECTORIES, packages(site, os_id, codename), files(deployment),
-listens(site, host), checks(paths) and parse_check(output).
-"""
+"""The services of a host: each module has one SERVICE, and this file gathers them."""
 
 from collections.abc import Mapping
-from types import ModuleType
 
 from sipdeploy.inventory.site import Site, Versions
 from sipdeploy.services import asterisk, certbot, firewall, kamailio
 from sipdeploy.services.render import FileSet
-from sipdeploy.services.service import Deployment, HostProfile, parse_version
+from sipdeploy.services.service import Deployment, HostProfile, Service, parse_version
 
 # In the order in which they start: behind a shut door, and Kamailio sends nobody to an Asterisk
 # that is not there yet. certbot's timer comes last: what it fetches is for the others.
-SERVICES: Mapping[str, ModuleType] = {
-    module.NAME: module for module in (firewall, asterisk, kamailio, certbot)
+SERVICES: dict[str, Service] = {
+    module.SERVICE.name: module.SERVICE for module in (firewall, asterisk, kamailio, certbot)
 }
 
 
@@ -42,5 +37,5 @@ def file_set(
         credentials=credentials,
         profile=profile or HostProfile(),
     )
-    files = (file for module in SERVICES.values() for file in module.files(deployment))
+    files = (file for service in SERVICES.values() for file in service.files(deployment))
     return FileSet(tuple(sorted(files, key=lambda file: file.path)))

@@ -20,6 +20,7 @@ from sipdeploy.services.service import (
     Directory,
     HostProfile,
     Port,
+    Service,
     prefix_length,
 )
 
@@ -326,3 +327,15 @@ def parse_check(output: str) -> list[Complaint]:
         verdict = Complaint(path=path, line=number, column=1, text=text)
         found.setdefault((path, number, text), verdict)
     return list(found.values())
+
+
+SERVICE = Service(
+    name=NAME,
+    unit=UNIT,
+    directories=DIRECTORIES,
+    packages=packages,
+    files=files,
+    listens=listens,
+    checks=checks,
+    parse_check=parse_check,
+)

@@ -4,18 +4,16 @@ Its own timer renews. What we add are hooks, which end in one script: that opens
 challenge, and makes Kamailio serve what certbot has fetched.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 
-from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.inventory.site import Site
 from sipdeploy.services import acme, kamailio
 from sipdeploy.services.render import ManagedFile, render
 from sipdeploy.services.service import (
     NOTHING,
-    Check,
-    Complaint,
     Deployment,
     Directory,
-    Port,
+    Service,
     answering_address,
 )
 
@@ -94,19 +92,10 @@ def material(root: bytes | None, credentials: bytes | None) -> Iterator[ManagedF
             )
 
 
-def listens(site: Site, host: HostEntry) -> Sequence[Port]:
-    """Nothing that stays."""
-    del site, host
-    return ()
-
-
-def checks(paths: Collection[str]) -> tuple[Check, ...]:
-    """Nothing: what it fetches is judged with Kamailio."""
-    del paths
-    return ()
-
-
-def parse_check(output: str) -> list[Complaint]:
-    """Nothing is checked."""
-    del output
-    return []
+SERVICE = Service(
+    name=NAME,
+    unit=UNIT,
+    directories=DIRECTORIES,
+    packages=packages,
+    files=files,
+)

@@ -7,10 +7,17 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.inventory.site import Site
 from sipdeploy.services import acme
 from sipdeploy.services.render import ManagedFile, render
-from sipdeploy.services.service import Check, Complaint, Deployment, Directory, Firewall, Port
+from sipdeploy.services.service import (
+    Check,
+    Complaint,
+    Deployment,
+    Directory,
+    Firewall,
+    Service,
+)
 
 NAME = "firewall"
 UNIT = "sipdeploy-firewall.service"
@@ -104,12 +111,6 @@ def _media(deployment: Deployment) -> range:
     return range(rtp.start, rtp.end + 1)
 
 
-def listens(site: Site, host: HostEntry) -> Sequence[Port]:
-    """Nothing: it only lets others be heard."""
-    del site, host
-    return ()
-
-
 def checks(paths: Collection[str]) -> tuple[Check, ...]:
     """The verdict of nft over its rules."""
     if NFTABLES not in paths and LOOPBACK_RULES not in paths:
@@ -130,3 +131,14 @@ def parse_check(output: str) -> list[Complaint]:
         for match in found
         if match
     ]
+
+
+SERVICE = Service(
+    name=NAME,
+    unit=UNIT,
+    directories=DIRECTORIES,
+    packages=packages,
+    files=files,
+    checks=checks,
+    parse_check=parse_check,
+)

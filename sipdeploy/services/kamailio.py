@@ -20,6 +20,7 @@ from sipdeploy.services.service import (
     Directory,
     HostProfile,
     Port,
+    Service,
 )
 from sipdeploy.services.user_database import serialized
 
@@ -334,3 +335,15 @@ def _add(
         column=before.column if before else int(complaint["column"]),
         text="; ".join(dict.fromkeys(texts)),
     )
+
+
+SERVICE = Service(
+    name=NAME,
+    unit=UNIT,
+    directories=DIRECTORIES,
+    packages=packages,
+    files=files,
+    listens=listens,
+    checks=checks,
+    parse_check=parse_check,
+)

@@ -1,11 +1,12 @@
-"""What the two service modules share: the values they return and how a version is compared."""
+"""What a service is, and the values that services give."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.services.render import ManagedFile
 
 Version = tuple[int, ...]
 FirewallKind = Literal["nftables", "ufw", "none"]
@@ -100,6 +101,40 @@ class Complaint:
     line: int
     column: int
     text: str
+
+
+def _no_ports(site: Site, host: HostEntry) -> Sequence[Port]:
+    del site, host
+    return ()
+
+
+def _no_checks(paths: Collection[str]) -> tuple[Check, ...]:
+    del paths
+    return ()
+
+
+def _no_complaints(output: str) -> list[Complaint]:
+    del output
+    return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What sipdeploy has to know of a daemon. What a daemon does not have keeps its default.
+
+    `packages(site, os_id, codename)` names the Debian packages, `files(deployment)` yields the
+    managed files, `listens(site, host)` the ports that must answer, `checks(paths)` the judgements
+    to ask for when files at those paths change, and `parse_check(output)` reads such a judgement.
+    """
+
+    name: str
+    unit: str
+    directories: Sequence[Directory]
+    packages: Callable[[Site, str, str], tuple[str, ...]]
+    files: Callable[[Deployment], Iterable[ManagedFile]]
+    listens: Callable[[Site, HostEntry], Sequence[Port]] = _no_ports
+    checks: Callable[[Collection[str]], tuple[Check, ...]] = _no_checks
+    parse_check: Callable[[str], list[Complaint]] = _no_complaints
 
 
 def answering_address(address: str) -> str:

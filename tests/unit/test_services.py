@@ -144,7 +144,7 @@ def test_every_file_has_an_owner_a_service_and_a_place_of_its_own():
     files = tree(inventory()).files
     paths = [file.path for file in files]
     assert paths == sorted(set(paths))
-    directories = {d.path for m in SERVICES.values() for d in m.DIRECTORIES}
+    directories = {d.path for m in SERVICES.values() for d in m.directories}
     directories |= {"/etc/systemd/system"}
     directories |= {f"{certbot.HOOKS}/{hook}" for hook in ("pre", "post", "deploy")}  # certbot's
     assert {str(Path(path).parent) for path in paths} <= directories

@@ -619,7 +619,8 @@ def test_a_daemon_that_rejects_points_into_the_file(world, say, monkeypatch):
     ]
     monkeypatch.setattr(files, "checks_of", lambda _: wanted)
     verdict = Complaint(path=path, line=1, column=2, text="bad")
-    monkeypatch.setattr(SERVICES["asterisk"], "parse_check", lambda _: [verdict])
+    asterisk = dataclasses.replace(SERVICES["asterisk"], parse_check=lambda _: [verdict])
+    monkeypatch.setitem(SERVICES, "asterisk", asterisk)
     with pytest.raises(HostFailed) as failed:
         world.steps()[1].run(host, say)
     first, second = sorted(failed.value.diagnostics, key=lambda problem: not problem.span)
