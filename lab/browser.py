@@ -68,7 +68,7 @@ class Browser:
     as far as a server can see; it must be https or localhost.
     """
 
-    def __init__(  # noqa: PLR0913 - what a person sets up in a browser
+    def __init__(
         self,
         resolve: Mapping[str, str] | None = None,
         *,

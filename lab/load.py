@@ -69,7 +69,7 @@ class Fleet:
 
     async def open_connections(self) -> int:
         """How many are still open now."""
-        return sum([answer["open"] for answer in await self._ask("count")])
+        return sum([answer["open"] for answer in await self._ask("count")])  # noqa: C419 - it awaits
 
     async def reconnect(self, per_second: float) -> Result:
         """Connect and register again those that were closed, bounded to that rate in all."""

@@ -67,15 +67,21 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def carry_out(
-    session: Session, work: Callable[[Draft], Draft], purpose: str, **how: Any
+    session: Session,
+    work: Callable[[Draft], Draft],
+    purpose: str,
+    *,
+    hosts: Sequence[str],
+    dry_run: bool,
+    is_agreed: bool,
 ) -> tuple[Draft, int]:
     """Work a change out, write it, and bring it to the hosts; what it is, and the exit code."""
     with _alone(session.inventory):
         begun = draft.begin(session.inventory)
-        names = inventory.chosen_hosts(begun.before, how["hosts"]) if how["hosts"] else []
-        if not names or how["dry_run"]:
+        names = inventory.chosen_hosts(begun.before, hosts) if hosts else []
+        if not names or dry_run:
             done = work(begun)
-            _write(session, done, purpose, dry_run=how["dry_run"])
+            _write(session, done, purpose, dry_run=dry_run)
             return done, 0
         with _ahead(begun, names) as ahead:
             from sipdeploy.cli import live  # noqa: PLC0415 - while the connections are opened
@@ -84,9 +90,8 @@ def carry_out(
             done = work(begun)
             done.commit()
             session.output.progress(f"{session.inventory}: {purpose}")
-            return done, live.bring(
-                session, done, (names, ahead), purpose, is_agreed=how["is_agreed"]
-            )
+            code = live.bring(session, done, names, ahead, purpose=purpose, is_agreed=is_agreed)
+            return done, code
 
 
 def _write(session: Session, done: Draft, purpose: str, *, dry_run: bool) -> None:

@@ -80,7 +80,8 @@ def plan_command(
     form: str,
     *,
     file: Path | None,
-    **flags: bool,
+    check: bool,
+    diffs: bool,
 ) -> int:
     """Show what `apply` would do to HOSTS, or to all, and what it would cost right now.
 
@@ -98,8 +99,12 @@ def plan_command(
     names = inventory.chosen_hosts(loaded, hosts)
     with _ahead(loaded, names) as ahead:
         from sipdeploy.cli import work  # noqa: PLC0415 - while the connections are opened
+        from sipdeploy.transaction import Options  # noqa: PLC0415 - the same
 
-        return work.plan(session, loaded, names, ahead, form=form, file=file, **flags)
+        options = Options(folder=loaded.directory, connect=ahead.take)
+        return work.plan(
+            session, loaded, names, options, form=form, file=file, check=check, diffs=diffs
+        )
 
 
 @click.command("apply")
@@ -120,7 +125,18 @@ def plan_command(
 @_FORMAT
 @click.pass_obj
 def apply_command(
-    session: Session, /, hosts: tuple[str, ...], form: str, *, is_agreed: bool, **options: Any
+    session: Session,
+    /,
+    hosts: tuple[str, ...],
+    form: str,
+    *,
+    is_agreed: bool,
+    parallel: int,
+    all_or_nothing: bool,
+    overwrites: bool,
+    lock_wait_seconds: int,
+    breaks_lock: bool,
+    confirm_seconds: int,
 ) -> int:
     """Bring HOSTS, or all of the inventory, to what it says.
 
@@ -144,15 +160,24 @@ def apply_command(
         session.output.require_somebody()
     loaded = inventory.load(session.inventory)
     names = inventory.chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
-    options |= {
-        "purpose": f"apply {' '.join(hosts)}".strip(),
-        "saved": agreed,
-        "agree": None if is_agreed or agreed is not None else session.output.agree,
-    }
     with _ahead(loaded, names) as ahead:
         from sipdeploy.cli import work  # noqa: PLC0415 - while the connections are opened
+        from sipdeploy.transaction import Options  # noqa: PLC0415 - the same
 
-        return work.apply(session, loaded, names, ahead, form=form, **options)
+        options = Options(
+            folder=loaded.directory,
+            connect=ahead.take,
+            purpose=f"apply {' '.join(hosts)}".strip(),
+            saved=agreed,
+            agree=None if is_agreed or agreed is not None else session.output.agree,
+            parallel=parallel,
+            all_or_nothing=all_or_nothing,
+            overwrites=overwrites,
+            lock_wait_seconds=lock_wait_seconds,
+            breaks_lock=breaks_lock,
+            confirm_seconds=confirm_seconds,
+        )
+        return work.apply(session, loaded, names, options, form=form)
 
 
 @click.command("rollback", short_help="Bring HOST back to a release that it keeps.")
@@ -170,7 +195,10 @@ def rollback_command(
     form: str,
     *,
     is_agreed: bool,
-    **options: Any,
+    overwrites: bool,
+    lock_wait_seconds: int,
+    breaks_lock: bool,
+    confirm_seconds: int,
 ) -> int:
     """Bring HOST back to RELEASE, or to the one before the present one.
 
@@ -186,14 +214,21 @@ def rollback_command(
         session.output.require_somebody()
     loaded = inventory.load(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
-    options |= {
-        "purpose": f"rollback {name} {release or ''}".strip(),
-        "agree": None if is_agreed else session.output.agree,
-    }
     with _ahead(loaded, [name]) as ahead:
         from sipdeploy.cli import work  # noqa: PLC0415 - while the connection is opened
+        from sipdeploy.transaction import Options  # noqa: PLC0415 - the same
 
-        return work.rollback(session, loaded, name, ahead, form=form, release=release, **options)
+        options = Options(
+            folder=loaded.directory,
+            connect=ahead.take,
+            purpose=f"rollback {name} {release or ''}".strip(),
+            agree=None if is_agreed else session.output.agree,
+            overwrites=overwrites,
+            lock_wait_seconds=lock_wait_seconds,
+            breaks_lock=breaks_lock,
+            confirm_seconds=confirm_seconds,
+        )
+        return work.rollback(session, loaded, name, options, form=form, release=release)
 
 
 @click.command("history", short_help="Show the releases that HOST keeps.")
@@ -228,7 +263,9 @@ def history_command(session: Session, host: str, form: str) -> int:
 )
 @_FORMAT
 @click.pass_obj
-def cert_command(session: Session, /, host: str, form: str, **options: Any) -> int:
+def cert_command(
+    session: Session, /, host: str, form: str, *, days: int, is_renewal: bool, is_test: bool
+) -> int:
     """Show which certificate HOST serves on each port, and how its renewal stands.
 
     Exits with 1 when something is amiss: a port that serves another one than the file, too few
@@ -240,17 +277,26 @@ def cert_command(session: Session, /, host: str, form: str, **options: Any) -> i
       sipdeploy cert sip1 --days 20
       sipdeploy cert sip1 --test && sipdeploy cert sip1 --renew
     """  # noqa: D301  # click wants the character itself
-    if options["is_renewal"] and options["is_test"]:
+    if is_renewal and is_test:
         raise WrongUsage([_usage("`--renew` and `--test` exclude each other", "choose one")])
     loaded = inventory.load(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
-    if loaded.site.tls.provider != "letsencrypt" and (options["is_renewal"] or options["is_test"]):
+    if loaded.site.tls.provider != "letsencrypt" and (is_renewal or is_test):
         message = f"certbot renews nothing with `tls.provider: {loaded.site.tls.provider}`"
         raise WrongUsage([_usage(message, "`sipdeploy apply` brings a new certificate to hosts")])
     with _ahead(loaded, [name]) as ahead:
         from sipdeploy.cli import work  # noqa: PLC0415 - while the connection is opened
 
-        return work.cert(session, loaded, name, ahead, form=form, **options)
+        return work.cert(
+            session,
+            loaded,
+            name,
+            ahead,
+            form=form,
+            days=days,
+            is_renewal=is_renewal,
+            is_test=is_test,
+        )
 
 
 def _ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:

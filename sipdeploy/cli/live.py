@@ -13,6 +13,7 @@ from sipdeploy.host import host_failed, run_script, sections
 from sipdeploy.host.connection import connect
 from sipdeploy.host.incoming import number, whole
 from sipdeploy.inventory import secret
+from sipdeploy.transaction import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,23 +34,25 @@ ASK_SECONDS = 180
 def bring(
     session: Session,
     done: Draft,
-    hosts: tuple[Sequence[str], Ahead],
-    purpose: str,
+    names: Sequence[str],
+    ahead: Ahead,
     *,
+    purpose: str,
     is_agreed: bool,
 ) -> int:
     """Apply to the named hosts what was written; the exit code, and words for what is missing."""
-    names, ahead = hosts
     agreement = _Agreement(session)
     new = secret.credentials(done.after.site.domain, done.passwords)
-    options = {
-        "purpose": purpose,
-        "agree": None if is_agreed else agreement,
-        "expects": is_only_data,
-        "prove": new,
-        "lock_wait_seconds": LOCK_WAIT_SECONDS,
-    }
-    code = work.apply(session, done.after, names, ahead, form="", **options)
+    options = Options(
+        folder=done.after.directory,
+        connect=ahead.take,
+        purpose=purpose,
+        agree=None if is_agreed else agreement,
+        expects=is_only_data,
+        prove=new,
+        lock_wait_seconds=LOCK_WAIT_SECONDS,
+    )
+    code = work.apply(session, done.after, names, options, form="")
     if code or agreement.is_refused:
         session.output.problems([*agreement.missing, problems.unfinished(done.path, names)])
         return code or (HostFailed.exit_code if agreement.missing else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -64,7 +64,9 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> N
 @click.argument("file", type=click.Path(path_type=Path))
 @changing
 @click.pass_obj
-def import_command(session: Session, /, file: Path, **options: Any) -> int:
+def import_command(
+    session: Session, /, file: Path, *, hosts: tuple[str, ...], dry_run: bool, is_agreed: bool
+) -> int:
     """Add all users of the CSV file FILE, or none of them.
 
     Its first line names the columns: number, and of name, voicemail, max_contacts and password
@@ -81,7 +83,14 @@ def import_command(session: Session, /, file: Path, **options: Any) -> int:
     users = {number: user for number, (user, _) in rows.items()}
     passwords = {n: given or Secret(new_password()) for n, (_, given) in rows.items()}
     work = partial(draft.add, users=users, passwords=passwords)
-    return carry_out(session, work, f"import of {len(rows)} users", **options)[1]
+    return carry_out(
+        session,
+        work,
+        f"import of {len(rows)} users",
+        hosts=hosts,
+        dry_run=dry_run,
+        is_agreed=is_agreed,
+    )[1]
 
 
 @users_command.command("export")
@@ -128,7 +137,15 @@ def secrets_command() -> None:
 )
 @changing
 @click.pass_obj
-def rotate_command(session: Session, /, kept: tuple[str, ...], **options: Any) -> int:
+def rotate_command(
+    session: Session,
+    /,
+    kept: tuple[str, ...],
+    *,
+    hosts: tuple[str, ...],
+    dry_run: bool,
+    is_agreed: bool,
+) -> int:
     """Give every user a new password, but those on the grace list; all of them or none.
 
     With --apply their phones are disconnected, and come back with the new one only. `sipdeploy
@@ -145,4 +162,6 @@ def rotate_command(session: Session, /, kept: tuple[str, ...], **options: Any) -
         numbers = [number for number in begun.before.site.users if number not in kept]
         return draft.set_passwords(begun, {n: Secret(new_password()) for n in numbers})
 
-    return carry_out(session, work, "new passwords", **options)[1]
+    return carry_out(
+        session, work, "new passwords", hosts=hosts, dry_run=dry_run, is_agreed=is_agreed
+    )[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -44,7 +44,18 @@ _STDIN = click.option(
 @FORMAT
 @click.pass_obj
 def add_user_command(
-    session: Session, /, number: str, *, password_stdin: bool, **options: Any
+    session: Session,
+    /,
+    number: str,
+    *,
+    name: str,
+    voicemail: bool,
+    max_contacts: int,
+    password_stdin: bool,
+    form: str,
+    hosts: tuple[str, ...],
+    dry_run: bool,
+    is_agreed: bool,
 ) -> int:
     """Add the user NUMBER to the inventory, with a strong password in the secrets file.
 
@@ -57,17 +68,16 @@ def add_user_command(
       pass show sip/1003 | sipdeploy add-user 1003 --password-stdin
       sipdeploy add-user 1003 --dry-run
     """  # noqa: D301  # click wants the character itself
-    user = _user(
-        number, options.pop("name"), options.pop("voicemail"), options.pop("max_contacts")
-    )
+    user = _user(number, name=name, voicemail=voicemail, max_contacts=max_contacts)
     password = _given_password() if password_stdin else Secret(new_password())
-    form = options.pop("form")
 
     def work(begun: Draft) -> Draft:
         return draft.add(begun, {number: user}, {number: password})
 
-    done, code = carry_out(session, work, f"add-user {number}", **options)
-    if not options["dry_run"]:
+    done, code = carry_out(
+        session, work, f"add-user {number}", hosts=hosts, dry_run=dry_run, is_agreed=is_agreed
+    )
+    if not dry_run:
         from sipdeploy.editing import settings  # noqa: PLC0415 - only where there is a new user
 
         shown = settings.settings(
@@ -96,7 +106,9 @@ def remove_user_command(
     *,
     delete_voicemail: bool,
     end_calls: bool,
-    **options: Any,
+    hosts: tuple[str, ...],
+    dry_run: bool,
+    is_agreed: bool,
 ) -> int:
     """Remove users: from the inventory and the secrets file, and with --apply from HOST.
 
@@ -109,17 +121,24 @@ def remove_user_command(
       sipdeploy remove-user 1003 --apply sip1
       sipdeploy remove-user 1003 1004 --apply sip1 --delete-voicemail --end-calls
     """  # noqa: D301  # click wants the character itself
-    if (delete_voicemail or end_calls) and not options["hosts"]:
+    if (delete_voicemail or end_calls) and not hosts:
         what = "voicemail is" if delete_voicemail else "calls are"
         message = f"{what} on the hosts: none is named"
         raise WrongUsage([problems.told("SD002", message, "add `--apply HOST`")])
     gone = list(dict.fromkeys(numbers))
     purpose = f"remove-user {' '.join(gone)}"
-    done, code = carry_out(session, partial(draft.remove, numbers=gone), purpose, **options)
-    if (delete_voicemail or end_calls) and not code and not options["dry_run"]:
+    done, code = carry_out(
+        session,
+        partial(draft.remove, numbers=gone),
+        purpose,
+        hosts=hosts,
+        dry_run=dry_run,
+        is_agreed=is_agreed,
+    )
+    if (delete_voicemail or end_calls) and not code and not dry_run:
         from sipdeploy.cli import live  # noqa: PLC0415 - only where a host is reached
 
-        site, names = done.after.site, inventory.chosen_hosts(done.after, options["hosts"])
+        site, names = done.after.site, inventory.chosen_hosts(done.after, hosts)
         if end_calls:
             live.end_calls(site, names, gone)
         if delete_voicemail:
@@ -134,7 +153,15 @@ def remove_user_command(
 @FORMAT
 @click.pass_obj
 def set_password_command(
-    session: Session, /, number: str, *, password_stdin: bool, form: str, **options: Any
+    session: Session,
+    /,
+    number: str,
+    *,
+    password_stdin: bool,
+    form: str,
+    hosts: tuple[str, ...],
+    dry_run: bool,
+    is_agreed: bool,
 ) -> int:
     """Give the user NUMBER another password, where the present one is.
 
@@ -150,9 +177,11 @@ def set_password_command(
         session,
         lambda begun: draft.set_passwords(begun, {number: password}),
         f"set-password {number}",
-        **options,
+        hosts=hosts,
+        dry_run=dry_run,
+        is_agreed=is_agreed,
     )
-    if not options["dry_run"] and not password_stdin:
+    if not dry_run and not password_stdin:
         from sipdeploy.editing import settings  # noqa: PLC0415 - only where it is shown
 
         shown = settings.settings(done.after.site, number, password.reveal())
@@ -162,7 +191,7 @@ def set_password_command(
     return code
 
 
-def _user(number: str, name: str, voicemail: bool, max_contacts: int) -> User:  # noqa: FBT001
+def _user(number: str, *, name: str, voicemail: bool, max_contacts: int) -> User:
     """A user as the inventory would have it; WrongUsage tells all that is wrong with it."""
     wrong: list[Diagnostic] = []
     for check, value in ((fields.user_number, number), (fields.name, name)):

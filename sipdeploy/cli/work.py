@@ -7,7 +7,7 @@ import json
 import signal
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sipdeploy import inventory
 from sipdeploy import transaction as application
@@ -31,9 +31,17 @@ INTERRUPTED = 130
 
 
 def plan(
-    session: Session, loaded: Inventory, names: Sequence[str], ahead: Ahead, **options: Any
+    session: Session,
+    loaded: Inventory,
+    names: Sequence[str],
+    options: Options,
+    *,
+    form: str,
+    diffs: bool,
+    check: bool,
+    file: Path | None,
 ) -> int:
-    """Show, and save, what an apply would do; options are `form`, `diffs`, `check`, `file`."""
+    """Show what an apply would do, and save it to `file`; 1 for changes with `check`."""
     credentials = _credentials(session, loaded)
     with session.output.steps() as say:
         planned = application.plan(
@@ -41,20 +49,19 @@ def plan(
             names,
             credentials=credentials,
             say=say,
-            options=Options(folder=loaded.directory, connect=ahead.take),
+            options=options,
         )
     for each in planned:
         session.output.problems(each.diagnostics, each.sources)
-    session.output.result(_shown(planned, options["form"], diffs=options["diffs"]))
+    session.output.result(_shown(planned, form, diffs=diffs))
     failed = max(each.exit_code for each in planned)
     if failed:
         return failed
     plans = {each.host: each.plan for each in planned if each.plan is not None}
-    file = options["file"]
     if file is not None:
         runlog.write_private(file, saved.dump(plans))
         session.output.progress(f"saved: `sipdeploy apply {file}` does just this, or refuses")
-    return int(options["check"] and any(not plan.is_empty for plan in plans.values()))
+    return int(check and any(not plan.is_empty for plan in plans.values()))
 
 
 def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
@@ -65,18 +72,18 @@ def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
 
 
 def apply(
-    session: Session, loaded: Inventory, names: Sequence[str], ahead: Ahead, **options: Any
+    session: Session, loaded: Inventory, names: Sequence[str], options: Options, *, form: str
 ) -> int:
-    """Carry out a transaction on the named hosts; options are those of Options, and `form`.
+    """Carry out a transaction on the named hosts.
 
     With an empty `form` what became of them is no result, and goes to standard error.
     """
-    form = options.pop("form")
     credentials = _credentials(session, loaded)
-    how = Options(folder=loaded.directory, connect=ahead.take, **options)
 
     def run(say: Callable[[Event], None]) -> tuple[Report, ...]:
-        return application.apply(loaded.site, names, credentials=credentials, say=say, options=how)
+        return application.apply(
+            loaded.site, names, credentials=credentials, say=say, options=options
+        )
 
     return _run(session, run, form, credentials.values())
 
@@ -97,13 +104,19 @@ def saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
     return saved.load(content, hosts[0])
 
 
-def rollback(session: Session, loaded: Inventory, name: str, ahead: Ahead, **options: Any) -> int:
-    """Bring a host back to a release; options as with `apply`, and `release`."""
-    form, release = options.pop("form"), options.pop("release")
-    how = Options(folder=loaded.directory, connect=ahead.take, **options)
+def rollback(
+    session: Session,
+    loaded: Inventory,
+    name: str,
+    options: Options,
+    *,
+    release: int | None,
+    form: str,
+) -> int:
+    """Bring a host back to a release; None is the one before the present one."""
 
     def run(say: Callable[[Event], None]) -> tuple[Report, ...]:
-        return application.rollback(loaded.site, name, release, say=say, options=how)
+        return application.rollback(loaded.site, name, release, say=say, options=options)
 
     return _run(session, run, form, ())
 
@@ -123,27 +136,37 @@ def history(session: Session, loaded: Inventory, name: str, form: str) -> int:
     return 0
 
 
-def cert(session: Session, loaded: Inventory, name: str, ahead: Ahead, **options: Any) -> int:
-    """Show what a host serves; options are `form`, `days`, `is_renewal`, `is_test`."""
+def cert(
+    session: Session,
+    loaded: Inventory,
+    name: str,
+    ahead: Ahead,
+    *,
+    form: str,
+    days: int,
+    is_renewal: bool,
+    is_test: bool,
+) -> int:
+    """Show what a host serves, after a renewal or its rehearsal where that is asked for."""
     site = loaded.site
     order = acme.order(site)
     host = ahead.take(name, site.hosts[name])
     try:
-        if order is not None and (options["is_renewal"] or options["is_test"]):
-            word = "rehearse a renewal" if options["is_test"] else "renew"
+        if order is not None and (is_renewal or is_test):
+            word = "rehearse a renewal" if is_test else "renew"
             with session.output.steps() as say:
                 run_step(
                     host,
                     f"{word} by {order.server}",
-                    lambda machine, _: serving.renew(machine, order, is_test=options["is_test"]),
+                    lambda machine, _: serving.renew(machine, order, is_test=is_test),
                     say,
                 )
         found = serving.read(host, site)
     finally:
         host.close()
-    told = serving.problems(found, options["days"])
+    told = serving.problems(found, days)
     session.output.problems(told)
-    if options["form"] == "json":
+    if form == "json":
         session.output.result(json.dumps(serving.as_data(found, told), indent=2))
     else:
         session.output.result(serving.as_text(found))

@@ -140,7 +140,7 @@ def run_script(
     return replace(result, token=token)
 
 
-def ask(  # noqa: PLR0913 - what a script is given, and how its failure is told
+def ask(
     host: Host,
     words: Sequence[str],
     problem: tuple[str, ...],

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from sipdeploy.inventory.document import Document
-
 
 __all__ = [
     "HostEntry",

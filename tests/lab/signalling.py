@@ -62,7 +62,7 @@ async def challenge(phone, method="REGISTER", uri=""):
     return re.search(r'nonce="([^"]+)"', told)[1]
 
 
-def proof(username, ha1, *, method, uri, nonce, realm=DOMAIN):  # noqa: PLR0913
+def proof(username, ha1, *, method, uri, nonce, realm=DOMAIN):
     """A digest as RFC 7616 has it, of an HA1 of one's own choice."""
 
     def md5(data):
