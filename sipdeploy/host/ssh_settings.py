@@ -132,14 +132,15 @@ def _filled(command: str, tokens: Mapping[str, str]) -> str:
 
 
 def _known_hosts(values: Values) -> tuple[str, ...]:
-    """The files, with `~` for the home of the login, as people write them."""
+    """The files; the usual ones with `~`, as people write them and where HOME says."""
     try:
         home = f"{pwd.getpwuid(os.getuid()).pw_dir}/"
     except KeyError:  # a login without an entry, as in some containers
         home = "/nonexistent/"
     texts = (*values.get("userknownhostsfile", ()), *values.get("globalknownhostsfile", ()))
     files = (file for text in texts for file in text.split() if file != "none")
-    return tuple(re.sub(f"^{re.escape(home)}", "~/", file) for file in files)
+    usual = re.compile(re.escape(home) + r"(\.ssh/known_hosts2?)")
+    return tuple(usual.sub(r"~/\1", file) for file in files)
 
 
 def _jumps(text: str | None, depth: int) -> tuple[Target, ...]:

@@ -240,17 +240,26 @@ def test_a_party_cannot_change_who_it_is_in_mid_call(system):
     run(scenario())
 
 
-def test_scanners_get_silence(system):
+@pytest.mark.parametrize(
+    ("method", "agent"), [("REGISTER", "friendly-scanner"), ("OPTIONS", "a phone")]
+)
+def test_scanners_get_silence(system, method, agent):
+    """A tool by its name, and whoever asks before it has proved a number; not a phone."""
+
     async def scenario():
+        sent = {"authenticate": False, "headers": {"User-Agent": agent}}
         async with system.phone("1001") as phone:
             await phone.connect()
-            sent = {"headers": {"User-Agent": "friendly-scanner"}, "authenticate": False}
+            assert (await phone.register(authenticate=False)).status == 401
+        async with system.phone("1001") as scanner:
+            await scanner.connect()
+            asked = (
+                scanner.register(timeout_seconds=1, **sent)
+                if method == "REGISTER"
+                else scanner.request(method, "100", timeout_seconds=1, **sent)
+            )
             with pytest.raises((TimeoutError, ConnectionError)):
-                await phone.request("OPTIONS", "100", timeout_seconds=1, **sent)
-        async with system.phone("1001") as phone:
-            await phone.connect()
-            with pytest.raises((TimeoutError, ConnectionError)):
-                await phone.request("OPTIONS", "100", timeout_seconds=1, authenticate=False)
+                await asked
 
     run(scenario())
 

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import threading
+import time
 
 import pytest
 from fakes import FakeHost
@@ -44,9 +45,12 @@ def site(text=TEXT):
 
 
 def facts(name, **replace):
-    replace = {"packages": PACKAGES, **replace}
+    now = {"clock": f"{time.time()}", "addresses": "10.0.0.1\n10.0.0.2"}
+    replace = {"packages": PACKAGES, **now, **replace}
     text = (FOLDER / f"{name}.txt").read_text()
     for section, body in replace.items():
+        if f"\x1e{section}\n" not in text:
+            text = text.replace("\x1eend", f"\x1e{section}\n\x1eend")
         text = re.sub(rf"\x1e{section}\n[^\x1e]*", f"\x1e{section}\n{body}\n", text)
     return Result(status=0, stdout=text.encode())
 
@@ -67,12 +71,11 @@ GOOD = {
 
 @pytest.fixture
 def hosts(monkeypatch):
-    """Two fake hosts with the facts of a real one; preflight only where a test wants it."""
+    """Two fake hosts with the facts of a real one."""
     made = {
         name: FakeHost(name, {**GOOD, "facts": facts("sid-applied")}) for name in ("sip1", "sip2")
     }
     monkeypatch.setattr(host_run, "connect", lambda name, _: made[name])
-    monkeypatch.setattr(preflight, "problems", lambda *_, **__: [])
     return made
 
 
@@ -355,7 +358,10 @@ def test_errors_of_preflight_stop_before_anything(hosts, monkeypatch):
 
 
 def test_old_package_lists_are_fetched_and_packages_installed(hosts):
-    hosts["sip1"].answers["facts"] = facts("sid-applied", packages="", lists="0\n0")
+    offered = r"\1:\n  Installed: (none)\n  Candidate: \2"
+    candidates = re.sub(r"(\S+)\t(\S+)\tinstalled", offered, PACKAGES)
+    old = facts("sid-applied", packages="", lists="0\n0", candidates=candidates)
+    hosts["sip1"].answers["facts"] = old
     (report,), events = run(names=["sip1"])
     assert report.state == "applied"
     assert scripts(hosts["sip1"])[:5] == ["facts", "packages", "facts", "lock", "packages"]

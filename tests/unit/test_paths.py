@@ -6,7 +6,6 @@ import pytest
 
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.host import known_hosts
-from sipdeploy.host.ssh_settings import config_lines
 from sipdeploy.inventory import passwords
 from sipdeploy.inventory.files import cache_folder, expanded
 from sipdeploy.inventory.site import load_site
@@ -42,10 +41,8 @@ def test_a_user_that_there_is_not_is_told_by_the_name_written(tmp_path):
     assert lint_inventory(TEXT, str(tmp_path / "inventory.yaml"))[0] == site
 
 
-def test_files_of_ssh_that_nobody_has_are_passed_over(tmp_path):
+def test_files_of_ssh_that_nobody_has_are_passed_over():
     assert known_hosts.read(["~no-such-user/known_hosts"]) == ()
-    (tmp_path / "config").write_text("Include ~no-such-user/config\nPort 22\n")
-    assert config_lines([str(tmp_path / "config")]) == ["Host *", "Port 22"]
 
 
 def test_a_cache_is_ours_alone(monkeypatch, tmp_path):

@@ -8,7 +8,6 @@ import pytest
 import yaml
 from fakes import FakeHost
 
-from sipdeploy import host as hosts
 from sipdeploy import inventory
 from sipdeploy.__main__ import main
 from sipdeploy.diagnostics import HIDDEN
@@ -545,10 +544,3 @@ def test_a_plan_shows_whose_password_changes_and_no_checksum():
         f"+1001@a.example {HIDDEN}",
         f" 1002@a.example {HIDDEN}",
     ]
-
-
-def test_scripts_are_shell(tmp_path):
-    for name in ("swap", "register", "registrations", "boxes", "calls"):
-        path = tmp_path / name
-        path.write_bytes(hosts.script_text(name))
-        subprocess.run(["dash", "-n", str(path)], check=True)

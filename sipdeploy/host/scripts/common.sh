@@ -40,3 +40,9 @@ disarm() {
     if [ -e /run/systemd/transient/sipdeploy-rollback.timer ]; then systemctl stop sipdeploy-rollback.timer; fi
     systemctl reset-failed sipdeploy-rollback.service 2>/dev/null || :
 }
+# The numbers of the releases that are kept in $state, the oldest first.
+kept_releases() {
+    for release in "$state"/releases/[0-9]*; do
+        if [ -e "$release" ]; then printf '%s\n' "${release##*/}"; fi
+    done | grep -x '[0-9]*' | sort -n
+}

@@ -42,7 +42,7 @@ if [ "$(cat "$state/confirmed" 2>/dev/null)" != "$holder" ]; then
         printf '%s\n' "$holder" >"$state/confirmed.new" && mv -T "$new.new" "$new" &&
         mv -fT "$state/managed.new" "$state/managed" && mv -fT "$state/release.new" "$state/release" &&
         mv -fT "$state/confirmed.new" "$state/confirmed" || fail "$state cannot be written: is the disk full?"
-    for old in $(ls "$state/releases" | grep -x '[0-9]*' | sort -n | head -n -5); do
+    for old in $(kept_releases | head -n -5); do
         rm -rf "$state/releases/$old"
     done
     # A build that no release has is of no use any more.

@@ -19,7 +19,7 @@ section addresses; ip -o addr show
 system=$(. /etc/os-release; echo "${ID:-}/${VERSION_CODENAME:-}")
 newline='
 '
-IFS=$newline other= packages=
+IFS=$newline other="" packages=""
 for line in $choices; do
     case $line in
     "other "*) other=${line#* } ;;

@@ -15,7 +15,7 @@ renew) set -- --force-renewal ;;
 test) set -- --dry-run ${server:+--server "$server"} ;;
 esac
 said=$(certbot renew --cert-name "$lineage" --no-random-sleep-on-renew "$@" 2>&1)
-if [ $? = 0 ]; then section done; exit 0; fi
+if [ $? = 0 ]; then section "done"; exit 0; fi
 section refused; printf '%s\n' "$said"
 grep -ohE 'urn:ietf:params:acme:error:[A-Za-z]+' /var/log/letsencrypt/letsencrypt.log | tail -n 1
 exit 0

@@ -5,7 +5,7 @@
 # has nothing but loopback: a daemon that is started on trial finds all its ports free, reaches nobody
 # and is reached by nobody. All checks run at the same time.
 view() {
-    binds= view=$candidate/view
+    binds="" view=$candidate/view
     for service in kamailio asterisk sipdeploy; do
         [ -d "$tree/etc/$service" ] || continue
         mkdir -p "$view/$service" && chmod 755 "$view" "$view/$service" || return 1

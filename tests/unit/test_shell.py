@@ -1,0 +1,50 @@
+"""Every script that runs on a host is POSIX shell, and shellcheck has nothing to say of it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_golden import GOLDEN
+
+from sipdeploy import host
+
+SCRIPTS = Path(host.__file__).parent / "scripts"
+NAMES = {path.stem for path in SCRIPTS.glob("*.sh")}
+PARTS = {part for parts in host.PARTS.values() for part in parts}
+WHOLE = sorted((NAMES - PARTS) | host.PARTS.keys())
+RENDERED = sorted(
+    path
+    for path in GOLDEN.rglob("*")
+    if path.is_file() and (path.suffix == ".sh" or "renewal-hooks" in path.parts)
+)
+
+
+SHARED = "SC2034,SC2154"  # a part sets what another one reads, and the words before it
+
+
+def looked_at(path):
+    subprocess.run(["dash", "-n", str(path)], check=True)
+    done = subprocess.run(
+        ["shellcheck", "--shell=dash", "--severity=warning", f"--exclude={SHARED}", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_script_is_shell(name, tmp_path):
+    path = tmp_path / f"{name}.sh"
+    path.write_bytes(host.script_text(name))
+    looked_at(path)
+
+
+@pytest.mark.parametrize("path", RENDERED, ids=lambda path: str(path.relative_to(GOLDEN)))
+def test_a_rendered_script_is_shell(path):
+    looked_at(path)
+
+
+def test_no_script_is_left_out():
+    assert {part for name in WHOLE for part in host.PARTS.get(name, ("common", name))} == NAMES
+    assert RENDERED
