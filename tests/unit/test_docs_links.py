@@ -1,6 +1,8 @@
 """Links between the pages: every relative one leads to a file, every #anchor to a heading."""
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,29 @@ def test_a_broken_link_is_seen(tmp_path):
         "# One, two\n[a](#one-two) [b](#three) [c](none.md) [d](https://example.com)\n"
     )
     assert list(broken(page)) == ["#three: no such heading", "none.md: no such file"]
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def test_contributing_has_every_room():
+    rooms = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / "sipdeploy").iterdir()
+        if path.name != "__pycache__" and (path.is_file() or list(path.glob("*.py")))
+    }
+    table = CONTRIBUTING.split("| room |")[1].split("\n\n")[0]
+    written = re.findall(r"`([^`]+)`", "".join(row.split(" | ")[0] for row in table.splitlines()))
+    assert sorted(written) == sorted(rooms)
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\$ (grep .*)$", CONTRIBUTING, re.MULTILINE))
+def test_a_grep_of_contributing_finds_something(command):
+    found = subprocess.run(
+        [*shlex.split(command), "--include=*.*", "--exclude=*.pyc"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout.strip(), found.stderr
