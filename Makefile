@@ -29,7 +29,7 @@ check: $(STAMP)  ## format, lint, types, unit tests: seconds
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/unit -q
+	SIPDEPLOY_TESTS=quick $(BIN)/python -m pytest tests/unit -q -n 2
 
 test: lab-ready  ## everything; without root the lab's tests are skipped, and counted
 	$(BIN)/ruff format --check --quiet .

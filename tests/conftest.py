@@ -7,7 +7,10 @@ from hypothesis import settings
 
 # Machines are slow at times: a deadline would test them. CI meets the same examples each time.
 settings.register_profile("sipdeploy", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("sipdeploy")
+# `make check`: few examples, and no test that takes seconds; `make test` runs all of them.
+settings.register_profile("quick", deadline=None, max_examples=20)
+QUICK = "quick" in os.environ.get("SIPDEPLOY_TESTS", "")
+settings.load_profile("quick" if QUICK else "sipdeploy")
 
 
 def pytest_addoption(parser):
@@ -22,7 +25,11 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """What takes too long for every run says so, and is counted."""
+    """Tests that take too long for every run are marked; pytest counts the skipped ones."""
+    if QUICK:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes seconds: `make test` runs it"))
     if not config.getoption("source"):
         for item in items:
             if item.get_closest_marker("source"):

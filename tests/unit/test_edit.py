@@ -1,6 +1,7 @@
 import copy
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -241,7 +242,7 @@ def common(old, new):
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(old), len(new)))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(inventories(least=1))
 def test_no_byte_changes_but_those_of_the_new_user(given_):
     text, _ = given_
@@ -257,7 +258,7 @@ def test_no_byte_changes_but_those_of_the_new_user(given_):
     assert without_entries(changed, "users", ["1009"]) in (text, text + ending(text))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(inventories(least=1, style=block), st.data())
 def test_exactly_the_lines_of_the_user_go(given_, data):
     text, rows = given_
@@ -269,7 +270,7 @@ def test_exactly_the_lines_of_the_user_go(given_, data):
     assert loaded(after)[0] == site.model_copy(update={"users": rest})
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(inventories(least=1, style=braces), st.data())
 def test_the_user_goes_out_of_braces(given_, data):
     text, rows = given_
@@ -289,7 +290,7 @@ def test_the_user_goes_out_of_braces(given_, data):
         assert text[start:].endswith(after[start:])
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(inventories())
 def test_a_user_can_be_added_to_any_inventory(given_):
     site, parsed = loaded(given_[0])
@@ -297,7 +298,7 @@ def test_a_user_can_be_added_to_any_inventory(given_):
     assert {n: u for n, u in after.users.items() if n != "1009"} == site.users
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(inventories(least=1), st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1))
 def test_another_value_changes_nothing_else(given_, value):
     _, parsed = loaded(given_[0])

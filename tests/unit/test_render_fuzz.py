@@ -9,6 +9,7 @@ import re
 import sqlite3
 from functools import cache
 
+from examples import examples
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -282,7 +283,7 @@ texty = st.one_of(
 )
 modes = st.sampled_from(["kamailio", "asterisk"])
 KEYS = ["domain", "number", "service", "kind", "origin", "public", "private", "hash", "port"]
-few = settings(max_examples=300, deadline=None)
+few = settings(max_examples=examples(300), deadline=None)
 
 
 @few

@@ -408,6 +408,7 @@ def test_a_release_comes_back_as_it_was(world, host, say):
         fetch_release(host, 2, world.state)
 
 
+@pytest.mark.slow
 def test_five_releases_are_kept(world, host, say):
     for number in range(7):
         (Path(world.state) / "serial").unlink(missing_ok=True)

@@ -304,6 +304,7 @@ def test_a_link_of_ones_own_is_followed(run, tmp_path):
     assert run("lint", "--trusted")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fifo", "zero", "sparse", "folder"])
 def test_what_has_no_end_is_not_read(site, kind):
     path = site / "trap"
@@ -332,6 +333,7 @@ def test_what_has_no_end_is_not_read(site, kind):
         assert "cannot read" in said
 
 
+@pytest.mark.slow
 def test_an_inventory_of_ones_own_may_come_from_a_pipe(site):
     text = f"{HEAD}users: {{1001: {{password: {GOOD}}}}}\n"
     for words, code in ((("lint",), 1), (("lint", "--trusted"), 0), (("users",), 0)):
@@ -502,6 +504,7 @@ def test_render_goes_through_no_link(run, tmp_path, part):
     assert list(there.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

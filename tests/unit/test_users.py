@@ -280,6 +280,7 @@ def test_the_table_of_users():
 # --- the files -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_at_once_both_end_up_in_the_files():
     command = [sys.executable, "-m", "sipdeploy", "add-user"]
     numbers = [str(1010 + index) for index in range(6)]
