@@ -63,7 +63,13 @@ def init_command(session: Session, /, directory: Path, **answers: str) -> None:
 @click.option(
     "--format", "form", type=_FORMATS, help="How to show them. [default: full; on GitHub: github]"
 )
-@click.option("--explain", metavar="CODE", help="Show the manual of one code, such as SD305.")
+@click.option(
+    "--explain",
+    metavar="[CODE]",
+    is_flag=False,
+    flag_value="",
+    help="Show the manual of a code, such as SD305; without one, list all codes.",
+)
 @click.option("--schema", is_flag=True, help="Show the JSON Schema of an inventory.")
 @_TRUSTED
 @click.pass_obj
@@ -73,7 +79,7 @@ def lint_command(
     files: tuple[Path, ...],
     *,
     form: Format | None,
-    explain: str,
+    explain: str | None,
     **flags: bool,
 ) -> int:
     """Show every problem of the inventory and of the configuration it would produce.
@@ -86,10 +92,10 @@ def lint_command(
     Examples:
       sipdeploy lint
       sipdeploy lint a.yaml b.yaml --format concise
-      sipdeploy lint --explain SD305
+      sipdeploy lint --explain SD305          `--explain` alone lists all codes
     """  # noqa: D301  # click wants the character itself
-    if explain:
-        session.output.result(_explanation(explain.upper()))
+    if explain is not None:
+        session.output.result(_explanation(explain.upper()) if explain else _code_list())
         return 0
     if flags["schema"]:
         session.output.result(inventory.schema())
@@ -106,13 +112,20 @@ def lint_command(
     return 1 if has_errors(problems) else 0
 
 
+def _code_list() -> str:
+    """All codes, a line each: the code and the first line of its manual."""
+    return "\n".join(
+        f"{code}  {manual.partition(chr(10))[0]}" for code, manual in lint.explanations().items()
+    )
+
+
 def _explanation(code: str) -> str:
     known = lint.explanations()
     if code in known:
         return f"{code}: {known[code]}"
     message = f"there is no code `{code}`"
     near = difflib.get_close_matches(code, known, n=1)
-    advice = f"did you mean `{near[0]}`?" if near else ""
+    advice = f"did you mean `{near[0]}`?" if near else "`sipdeploy lint --explain` lists all codes"
     raise WrongUsage([Diagnostic(code="SD001", severity="error", message=message, help=advice)])
 
 

@@ -145,6 +145,5 @@ def _unused(code: str, span: Span) -> Diagnostic:
 
 def explanations() -> Mapping[str, str]:
     """Give the manual of every code."""
-    own = {"SD301": inspect.cleandoc(suppressed.__doc__ or "")}
     rules = {code: inspect.getdoc(each.check) or "" for code, each in RULES.items()}
-    return dict(sorted({**codes.EXPLAIN, **own, **rules, **lint_rendered.explanations()}.items()))
+    return dict(sorted({**codes.EXPLAIN, **rules, **lint_rendered.explanations()}.items()))
