@@ -1,8 +1,8 @@
 """The manual of every code, as `lint --explain` shows it.
 
 A manual says what the code means, shows an example or a situation, and ends with a fix that can
-be typed. The manual of a lint rule is the docstring of the rule. The first line of each is the
-entry in the list of all codes.
+be typed. Its first line is the entry in the list of all codes. The manual of a lint rule is the
+docstring of the rule.
 """
 
 from __future__ import annotations
