@@ -87,7 +87,7 @@ class Vault:
         if self.command is None or self.command.store is None:
             return
         try:
-            commands.run(self.command.store, self.directory, given=text)
+            commands.run(self.command.store, self.directory, stdin=text)
             kept = commands.run(self.command.command, self.directory)
         except commands.NoPasswordError as failure:
             reason = _without(str(failure), text)  # programs quote what they do not understand

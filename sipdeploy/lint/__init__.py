@@ -89,7 +89,7 @@ def _missing_passwords(subject: Subject) -> Iterator[Diagnostic]:
     """Warn about users without a password, if the secrets file exists and is valid."""
     users, shared = subject.site.users.items(), subject.shared
     missing = [n for n, user in users if user.password is None and n not in shared.passwords]
-    if missing and shared.found and not shared.diagnostics:
+    if missing and shared.exists and not shared.diagnostics:
         diagnostic = passwords.missing_passwords(missing, subject.site.secrets, subject.document)
         yield replace(diagnostic, severity="warning")
 

@@ -24,7 +24,7 @@ class Subject:
 
     site: Site
     document: Document
-    shared: SecretsFile = field(default_factory=lambda: SecretsFile(passwords={}, found=False))
+    shared: SecretsFile = field(default_factory=lambda: SecretsFile(passwords={}, exists=False))
     tracked: bool = False  # git tracks the secrets file
     unignored: bool = False  # `git add` would add it
 
