@@ -193,10 +193,11 @@ _MANUALS: Mapping[str, str] = {
         Fix: correct `hosts.NAME.address` or `hosts.NAME.port`; the message shows an `ssh` command
         that fails in the same way.""",
     "SD502": """The SSH key of the host is not in any known_hosts file.
-        sipdeploy never accepts an unknown key without asking, as `ssh` would offer to.
+        sipdeploy never accepts an unknown key by itself.
         Situation: the first connection to a new host.
-        Fix: run the `ssh` command of the message and compare the fingerprint with that on the
-        host's console (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`).""",
+        Fix: run the `ssh` command of the message, compare the fingerprint with that on the host's
+        console (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), and accept it if they
+        agree.""",
     "SD503": """The SSH key of the host differs from the known one, or was revoked.
         Situation: the host was reinstalled, or another machine answers at its address.
         Fix: find out which. If the host was reinstalled, `ssh-keygen -R NAME -f FILE` with the
@@ -415,7 +416,7 @@ _MANUALS: Mapping[str, str] = {
         Example: a first line `name,password` (the column `number` is missing)
         Fix: start the file with `number,name,voicemail,max_contacts,password`;
         `sipdeploy users export` prints an example.""",
-    "SD708": """The password is empty, or is more than one line of text without control characters.
+    "SD708": """The password is empty, or contains a control character.
         Example: `printf '' | sipdeploy set-password 1001 --password-stdin`
         Fix: `echo 'the new password' | sipdeploy set-password 1001 --password-stdin`.""",
     "SD709": """A new user, or one with a new password, cannot register; the host rolled back.

@@ -29,6 +29,8 @@ _FORBIDDEN = re.compile(
 _MOST_EVENTS = 3_000_000  # 100,000 users with all their keys have 1.4 million
 _DEEPEST = 32  # an inventory has 4 levels; unlimited nesting would take quadratic time
 _TOO_DEEP = f"lists and mappings are nested more than {_DEEPEST} levels deep"
+_TOO_DEEP_HELP = "close the brackets and braces before it; an inventory has at most 4 levels"
+_TOO_LARGE_HELP = "check whether this is the right file: `sipdeploy -i FILE` selects another one"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TEXT_TAG = "tag:yaml.org,2002:str"
 # Messages of libyaml, and the edit that fixes each.
@@ -85,14 +87,16 @@ def _feed(builder: _Builder, text: str) -> None:
             builder.take(event)
             if count >= _MOST_EVENTS:
                 message = f"the file contains more than {_MOST_EVENTS:,} keys and values"
-                builder.problem("SD109", message, Span(path=builder.path, line=1, column=1))
+                start = Span(path=builder.path, line=1, column=1)
+                builder.problem("SD109", message, start, advice=_TOO_LARGE_HELP)
             if builder.is_too_deep or count >= _MOST_EVENTS:
                 break
     except yaml.MarkedYAMLError as failure:
         builder.problems.append(_syntax_error(failure, text, builder.path))
     except yaml.YAMLError as failure:
         message = " ".join(str(failure).split())
-        builder.problem("SD101", message, Span(path=builder.path, line=1, column=1))
+        start = Span(path=builder.path, line=1, column=1)
+        builder.problem("SD101", message, start, advice=_OTHER_HELP)
     finally:
         loader.dispose()
 
@@ -108,7 +112,7 @@ def _syntax_error(failure: yaml.MarkedYAMLError, text: str, path: str) -> Diagno
     stop = len(indent) - len(indent.lstrip())
     span = Span(path=path, line=line + 1, column=column + 1)
     if "nesting depth" in problem:  # libyaml reads ahead and has its own limit
-        return error("SD109", _TOO_DEEP, span)
+        return error("SD109", _TOO_DEEP, span, _TOO_DEEP_HELP)
     if "\t" in indent[: max(stop, column + 1)] and "token" in problem:
         return error("SD103", "the line is indented with a tab", span, "indent it with spaces")
     start = failure.context_mark
@@ -283,7 +287,7 @@ class _Builder:
         self._extras(event)
         if len(self._stack) >= _DEEPEST:
             self.is_too_deep = True
-            self.problem("SD109", _TOO_DEEP, self._span(event))
+            self.problem("SD109", _TOO_DEEP, self._span(event), advice=_TOO_DEEP_HELP)
         start = event.start_mark
         path: Path = ()
         frame = self._stack[-1] if self._stack else None
