@@ -187,7 +187,7 @@ def _into_block(page: Page, section: str, entries: Mapping[str, Entry], style: _
     key, end = page.key(last), page.end(last)
     rest = page.rest(end)
     if not page.is_first(key) or rest is None or rest[1]:
-        raise NotEditable(f"`{last[1]}` is not written as `NUMBER: ...` on lines of its own")
+        raise NotEditable(f"`{last[1]}` is not written as `NUMBER: ...` on separate lines")
     indent = page.marks[last][1] - 1
     line = page.comments(page.line(end), indent)
     return page.after(line, style.lines(entries, indent))
@@ -215,7 +215,7 @@ def _block_lines(page: Page, path: Path) -> Change:
     key, end = page.key(path), page.end(path)
     rest = page.rest(end)
     if not page.is_first(key) or rest is None or rest[1]:
-        raise NotEditable(f"`{path[-1]}` is not written as `NUMBER: ...` on lines of its own")
+        raise NotEditable(f"`{path[-1]}` is not written as `NUMBER: ...` on separate lines")
     last = page.comments(page.line(end), page.marks[path][1])
     stop = page.starts[last + 1] if last + 1 < len(page.starts) else len(page.text)
     return Change(page.starts[page.line(key)], stop, "")

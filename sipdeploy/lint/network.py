@@ -12,7 +12,7 @@ from sipdeploy.lint.rules import Finding, Subject, rule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ASTERISK_USERS = 10_000  # what was measured, see docs/size.md
+ASTERISK_USERS = 10_000  # the measured maximum, see docs/size.md
 _PORTS_A_CALL = 2  # RTP and RTCP of the one leg that ends in Asterisk
 _BUSY = 0.1  # the share of users who call a service at the same time
 
