@@ -1,4 +1,4 @@
-"""Commands that work on files alone: init, lint, render, completion. They reach no host."""
+"""Commands that use only local files: init, lint, render, completion. They contact no host."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ _TRUSTED = click.option(
     "--trusted",
     "is_trusted",
     is_flag=True,
-    help="The inventory is your own: fetch passwords from where it says.",
+    help="The inventory is your own: fetch passwords from the sources that it names.",
 )
 
 
-@click.command("init", short_help="Begin a site: inventory, passwords, .gitignore, a CI job.")
+@click.command("init", short_help="Create a site: inventory, passwords, .gitignore, a CI job.")
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--domain", default=_FIRST.domain, show_default=True, help="SIP domain of the site.")
-@click.option("--email", default=_FIRST.email, show_default=True, help="ACME account.")
+@click.option(
+    "--email", default=_FIRST.email, show_default=True, help="Contact of the ACME account."
+)
 @click.option("--host", default=_FIRST.host, show_default=True, help="Name of the first host.")
 @click.option(
     "--address", default=_FIRST.address, show_default=True, help="Address of the first host."
 )
 @click.pass_obj
 def init_command(session: Session, /, directory: Path, **answers: str) -> None:
-    """Begin a site in DIRECTORY: inventory, passwords, .gitignore, a CI job.
+    """Create a site in DIRECTORY: inventory, passwords, .gitignore, a CI job.
 
-    Overwrites nothing. Where there is an inventory it adds what is missing, such as the
+    Overwrites nothing. If DIRECTORY has an inventory, it adds the missing parts, such as the
     passwords of new users.
 
     \b
@@ -48,22 +50,28 @@ def init_command(session: Session, /, directory: Path, **answers: str) -> None:
       sipdeploy init
       sipdeploy init pbx --domain sip.example.com --address 203.0.113.10
     """  # noqa: D301  # click wants the character itself
-    made = beginning.init(directory, beginning.Answers(**answers))
-    session.output.result("\n".join(made))
-    there = "" if directory == Path() else f"cd {directory} && "
+    changes = beginning.init(directory, beginning.Answers(**answers))
+    session.output.result("\n".join(changes))
+    cd = "" if directory == Path() else f"cd {directory} && "
     session.output.progress(
-        f"next: edit {directory / 'inventory.yaml'}, then `{there}sipdeploy lint`"
-        if made
+        f"next: edit {directory / 'inventory.yaml'}, then `{cd}sipdeploy lint`"
+        if changes
         else "nothing is missing"
     )
 
 
-@click.command("lint", short_help="Show every problem of the inventory, and of what it becomes.")
+@click.command("lint", short_help="Show all problems of the inventory and its configuration.")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--format", "form", type=_FORMATS, help="How to show them. [default: full; on GitHub: github]"
+    "--format", "form", type=_FORMATS, help="Output format. [default: full; on GitHub: github]"
 )
-@click.option("--explain", metavar="CODE", help="Show the manual of one code, such as SD305.")
+@click.option(
+    "--explain",
+    metavar="[CODE]",
+    is_flag=False,
+    flag_value="",
+    help="Show the manual of a code, such as SD305; without one, list all codes.",
+)
 @click.option("--schema", is_flag=True, help="Show the JSON Schema of an inventory.")
 @_TRUSTED
 @click.pass_obj
@@ -73,23 +81,23 @@ def lint_command(
     files: tuple[Path, ...],
     *,
     form: Format | None,
-    explain: str,
+    explain: str | None,
     **flags: bool,
 ) -> int:
-    """Show every problem of the inventory and of the configuration it would produce.
+    """Show all problems of the inventory and of the configuration it would produce.
 
-    Works on FILES, or on the inventory. Safe for an inventory from a stranger: runs no command
-    that it names, and without --trusted reads no file outside of its folder. The exit code is 1
-    when there are errors; warnings and notes do not change it.
+    Checks FILES, or the inventory. Safe for an inventory from a stranger: lint runs no command
+    that it names, and without --trusted reads no file outside its directory. The exit code is 1
+    if there are errors; warnings and notes do not change it.
 
     \b
     Examples:
       sipdeploy lint
       sipdeploy lint a.yaml b.yaml --format concise
-      sipdeploy lint --explain SD305
+      sipdeploy lint --explain SD305          `--explain` alone lists all codes
     """  # noqa: D301  # click wants the character itself
-    if explain:
-        session.output.result(_explanation(explain.upper()))
+    if explain is not None:
+        session.output.result(_explanation(explain.upper()) if explain else _code_list())
         return 0
     if flags["schema"]:
         session.output.result(inventory.schema())
@@ -97,13 +105,20 @@ def lint_command(
     problems: list[Diagnostic] = []
     sources: dict[str, Source] = {}
     for path in files or (session.inventory,):
-        found, source = _lint(path, is_trusted=flags["is_trusted"])
-        problems += found
+        diagnostics, source = _lint(path, is_trusted=flags["is_trusted"])
+        problems += diagnostics
         sources |= source
     session.output.findings(problems, sources, form)
     if not problems:
         session.output.progress("no problems")
     return 1 if has_errors(problems) else 0
+
+
+def _code_list() -> str:
+    """All codes, a line each: the code and the first line of its manual."""
+    return "\n".join(
+        f"{code}  {manual.partition(chr(10))[0]}" for code, manual in lint.explanations().items()
+    )
 
 
 def _explanation(code: str) -> str:
@@ -112,7 +127,7 @@ def _explanation(code: str) -> str:
         return f"{code}: {known[code]}"
     message = f"there is no code `{code}`"
     near = difflib.get_close_matches(code, known, n=1)
-    advice = f"did you mean `{near[0]}`?" if near else ""
+    advice = f"did you mean `{near[0]}`?" if near else "`sipdeploy lint --explain` lists all codes"
     raise WrongUsage([Diagnostic("SD001", message, help=advice)])
 
 
@@ -124,9 +139,9 @@ def _lint(path: Path, *, is_trusted: bool) -> tuple[list[Diagnostic], dict[str, 
     return problems, {str(path): site.source(document)}
 
 
-@click.command("render", short_help="Write the files as they would stand on each host.")
+@click.command("render", short_help="Write the files of each host to a local directory.")
 @click.option(
-    "--host", "hosts", multiple=True, shell_complete=host_names, help="Only this one; repeatable."
+    "--host", "hosts", multiple=True, shell_complete=host_names, help="Only this host; repeatable."
 )
 @click.option(
     "-o",
@@ -136,7 +151,7 @@ def _lint(path: Path, *, is_trusted: bool) -> tuple[list[Diagnostic], dict[str, 
     show_default=True,
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where to write.",
+    help="Output directory.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 @_TRUSTED
@@ -149,11 +164,11 @@ def render_command(
     form: str,
     is_trusted: bool,
 ) -> int:
-    """Write the files as they would stand on each host, under DIR/HOST/etc/...
+    """Write the files that `apply` would install on each host to DIR/HOST/etc/...
 
-    Equal input gives equal bytes. Needs the passwords, for their HA1 values stand in the files;
-    it touches no host. Without --trusted it takes them from files below the inventory's folder
-    alone: it runs no command and reads no variable that the inventory names.
+    The output is reproducible, and render contacts no host. It needs the passwords, because the
+    files contain their HA1 values. Without --trusted it reads passwords only from files below
+    the inventory's directory: it runs no command and reads no variable that the inventory names.
 
     \b
     Examples:

@@ -1,6 +1,7 @@
-"""What there is to tell a user, as values, and the shapes they are shown in.
+"""Diagnostics: problems as values, and the output formats that show them.
 
-Pure: values in, text out. Never prints, never reads a file, never shows a hidden part of a line.
+Pure: takes values, returns text. Never prints, never reads a file, never shows a hidden part of a
+line.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Diagnostic:
 class Source:
     """The lines of a file for excerpts.
 
-    `hidden` maps a line number to column ranges (start, exclusive end) which are never shown.
+    `hidden` maps a line number to column ranges (start, exclusive end) that are never shown.
     """
 
     lines: Sequence[str]
@@ -65,7 +66,7 @@ class Source:
     _masked: dict[int, _Masked] = field(default_factory=dict, compare=False, repr=False)
 
     def excerpt(self, span: Span) -> tuple[str, int, int] | None:
-        """Give the line of the span as it may be shown, with the span's columns in it."""
+        """Return the line of the span without its hidden parts, and the columns of the span."""
         if not 1 <= span.line <= len(self.lines):
             return None
         text = self.lines[span.line - 1]
@@ -74,7 +75,7 @@ class Source:
         ranges = self.hidden.get(span.line, ())
         if not ranges:
             return text, start, end
-        if span.line not in self._masked:  # once a line: one may have a problem at every word
+        if span.line not in self._masked:  # once a line, which can have a problem at every word
             self._masked[span.line] = _mask(text, _merged(ranges, len(text) + 1))
         masked = self._masked[span.line]
         return masked.text, masked.moved(start), masked.moved(end)
@@ -84,7 +85,7 @@ Sources = Mapping[str, Source]
 
 
 def _merged(ranges: Sequence[tuple[int, int]], last: int) -> list[tuple[int, int]]:
-    """Join ranges that overlap, and end those open to the right where the line ends."""
+    """Merge overlapping ranges, and cut those that exceed the line."""
     merged: list[tuple[int, int]] = []
     for low, high in sorted(ranges):
         if merged and low < merged[-1][1]:
@@ -95,12 +96,12 @@ def _merged(ranges: Sequence[tuple[int, int]], last: int) -> list[tuple[int, int
 
 @dataclass(frozen=True, slots=True)
 class _Masked:
-    """A line with `[hidden]` in the place of some columns, and where the others stand now."""
+    """A line with `[hidden]` in place of some columns, and the shifts of the other columns."""
 
     text: str
     lows: Sequence[int]
     highs: Sequence[int]
-    shifts: Sequence[int]  # of what comes after so many of the ranges
+    shifts: Sequence[int]  # by the number of ranges before a column
 
     def moved(self, column: int) -> int:
         before = bisect.bisect_right(self.highs, column)
@@ -124,7 +125,7 @@ def _mask(text: str, ranges: Sequence[tuple[int, int]]) -> _Masked:
 
 
 def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Sort by file, line, column; what has no place comes last. Equal ones are told once."""
+    """Sort by file, line and column, those without a place last; drop duplicates."""
     unique = dict.fromkeys(diagnostics)
     return sorted(unique, key=_place)
 
@@ -137,12 +138,12 @@ def _place(diagnostic: Diagnostic) -> tuple[bool, str, int, int, str]:
 
 
 def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
-    """Tell whether any of them is an error; warnings and notes stop nothing."""
+    """Whether any diagnostic is an error; warnings and notes stop nothing."""
     return any(diagnostic.severity == "error" for diagnostic in diagnostics)
 
 
 def summary(diagnostics: Sequence[Diagnostic]) -> str:
-    """Count them: `2 errors, 1 warning`; empty when there is nothing to count."""
+    """The counts as text: `2 errors, 1 warning`; empty without diagnostics."""
     counts = (
         (sum(diagnostic.severity == severity for diagnostic in diagnostics), severity)
         for severity in ("error", "warning", "note")
@@ -155,10 +156,10 @@ def summary(diagnostics: Sequence[Diagnostic]) -> str:
 def full(
     diagnostics: Iterable[Diagnostic], sources: Sources | None = None, *, colour: bool = False
 ) -> str:
-    """Show each with its line of source, its notes and its help, as rustc does."""
-    told = ordered(diagnostics)
-    blocks = [_block(diagnostic, sources or {}, _Paint(colour)) for diagnostic in told]
-    return "\n\n".join([*blocks, summary(told)] if told else [])
+    """Show each diagnostic with its source line, its notes and its help, as rustc does."""
+    shown = ordered(diagnostics)
+    blocks = [_block(diagnostic, sources or {}, _Paint(colour)) for diagnostic in shown]
+    return "\n\n".join([*blocks, summary(shown)] if shown else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +188,14 @@ def _block(diagnostic: Diagnostic, sources: Sources, paint: _Paint) -> str:
 
 
 def _excerpt(
-    diagnostic: Diagnostic, span: Span, sources: Sources, look: tuple[str, _Paint, str]
+    diagnostic: Diagnostic, span: Span, sources: Sources, layout: tuple[str, _Paint, str]
 ) -> list[str]:
-    margin, paint, style = look
-    found = sources[span.path].excerpt(span) if span.path in sources else None
-    if found is None:
+    margin, paint, style = layout
+    excerpt = sources[span.path].excerpt(span) if span.path in sources else None
+    if excerpt is None:
         note = f"{margin} = {paint('note', '1')}: {printable(diagnostic.label)}"
         return [note] if diagnostic.label else []
-    text, start, end = _clipped(*found)
+    text, start, end = _clipped(*excerpt)
     before = _columns(text[: start - 1])
     carets = "^" * max(_columns(text[start - 1 : end - 1]), 1)
     bar = paint("|", "1;34")
@@ -208,7 +209,7 @@ def _excerpt(
 
 
 def _clipped(text: str, start: int, end: int) -> tuple[str, int, int]:
-    """Cut a long line to a window around the span."""
+    """Shorten a long line to a window around the span."""
     if len(text) <= _WIDTH:
         return text, start, end
     low = max(0, min(start - 1 - _WIDTH // 2, len(text) - _WIDTH))
@@ -226,13 +227,13 @@ def _columns(text: str) -> int:
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
-# What runners of CI jobs take for a command, wherever it stands in a line of output:
-# `##[set-output ...]` and `##vso[...]`; a `::` they take at the start of a line alone.
+# Commands of CI runners, at any position in a line of output: `##[set-output ...]` and
+# `##vso[...]`. A `::` is a command only at the start of a line.
 _COMMAND = re.compile(r"##(?=\w{0,40}\[)")
 
 
 def printable(text: str) -> str:
-    """Replace what a terminal or a CI job would act upon: escape sequences, line breaks, `##[`."""
+    """Replace text that a terminal or a CI job would execute: escapes, line breaks, `##[`."""
     if not text.isprintable():
         text = "".join(
             character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd"
@@ -242,7 +243,7 @@ def printable(text: str) -> str:
 
 
 def concise(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
-    """One line each, for grep and for editors."""
+    """One line per diagnostic, for grep and for editors."""
     del sources
     return "\n".join(
         (f"{_shown(diagnostic.span)}: " if diagnostic.span else "")
@@ -252,13 +253,13 @@ def concise(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -
 
 
 def _shown(span: Span) -> str:
-    """A place at the start of a line, where `::` would begin a command of a CI job."""
+    """A place at the start of a line, where `::` would start a command of a CI job."""
     text = printable(str(span))
     return f"./{text}" if text.lstrip().startswith("::") else text
 
 
 def github(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
-    """Workflow commands, which GitHub shows beside the lines of a pull request."""
+    """Workflow commands, which GitHub shows next to the lines of a pull request."""
     del sources
     return "\n".join(_github(diagnostic) for diagnostic in ordered(diagnostics))
 
@@ -286,7 +287,7 @@ def _github_escape(text: str, also: str) -> str:
 
 
 def as_json(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
-    """A JSON list of the values, in the order in which they are told."""
+    """A JSON list of the diagnostics, sorted."""
     del sources
     return json.dumps([asdict(diagnostic) for diagnostic in ordered(diagnostics)], indent=2)
 
@@ -294,14 +295,14 @@ def as_json(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -
 def sarif(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
     """SARIF 2.1.0 (OASIS), for code scanning services."""
     del sources
-    told = ordered(diagnostics)
-    codes = sorted({diagnostic.code for diagnostic in told})
+    shown = ordered(diagnostics)
+    codes = sorted({diagnostic.code for diagnostic in shown})
     driver = {
         "name": "sipdeploy",
         "version": __version__,
         "rules": [{"id": code} for code in codes],
     }
-    results = [_sarif_result(diagnostic, codes) for diagnostic in told]
+    results = [_sarif_result(diagnostic, codes) for diagnostic in shown]
     log = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -341,8 +342,8 @@ FORMATS: Mapping[Format, Callable[[Iterable[Diagnostic], Sources | None], str]] 
 }
 
 
-def listed(words: Iterable[str], *, most: int = 10) -> str:
-    """Put names into a sentence: backticks, commas, and a count of what is left out."""
-    names = list(words)
+def listed(items: Iterable[str], *, most: int = 10) -> str:
+    """Format names for a sentence: backticks, commas, and the number of names left out."""
+    names = list(items)
     shown = ", ".join(f"`{name}`" for name in itertools.islice(names, most))
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -1,4 +1,4 @@
-"""The ways in which sipdeploy stops, each with its exit code. Never prints and never exits."""
+"""The errors that end a command, each with its exit code. Never prints and never exits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class SipdeployError(Exception):
-    """A stop that a user can do something about: every diagnostic says what, where, and what now.
+    """An error that the user can fix: each diagnostic says what is wrong, where, and the fix.
 
-    `sources` holds the lines for excerpts, path to source.
+    `sources` maps paths to the lines for excerpts.
     """
 
     exit_code: ClassVar[int] = 1
@@ -28,25 +28,25 @@ class SipdeployError(Exception):
         super().__init__(concise(self.diagnostics))
 
 
-class InvalidFiles(SipdeployError):  # noqa: N818  # named for what happened, as the others
-    """Problems in the user's own files; no host was touched."""
+class InvalidFiles(SipdeployError):  # noqa: N818  # named after the event, like the others
+    """Problems in the user's own files; no host was changed."""
 
     exit_code = 1
 
 
 class WrongUsage(SipdeployError):  # noqa: N818
-    """The command was asked for what it cannot do."""
+    """Invalid arguments or options of a command."""
 
     exit_code = 2
 
 
 class HostFailed(SipdeployError):  # noqa: N818
-    """A host could not do its part; nothing on it is left changed."""
+    """A step failed on a host; the host is unchanged, or was rolled back."""
 
     exit_code = 4
 
 
 class RollbackFailed(SipdeployError):  # noqa: N818
-    """A host could not do its part, nor be brought back; a human is needed."""
+    """A step failed on a host, and so did the rollback; a person has to repair the host."""
 
     exit_code = 5

@@ -1,4 +1,4 @@
-"""Text that a terminal only shows: control characters, bidirectional overrides become escapes."""
+"""Escapes control characters and bidirectional overrides, so that a terminal only shows them."""
 
 import re
 
@@ -6,12 +6,12 @@ _OTHER = re.compile(r"[^\n\t -~]+")
 
 
 def shown(text: str) -> str:
-    """The text with everything escaped that a terminal acts upon, but line feeds and tabs."""
+    """The text with all terminal control characters escaped, except line feeds and tabs."""
     return _OTHER.sub(_escaped, text)
 
 
 def shown_line(text: str) -> str:
-    """As `shown`, for what is one line: line feeds and tabs are escaped too."""
+    """Like `shown`, for a single line: also escapes line feeds and tabs."""
     return shown(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -23,7 +23,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _escape(character: str) -> str:
-    """As Python writes it, but always with the number of the character."""
+    """The escape as in Python, always with the code point."""
     number = ord(character)
     if number < 0x100:  # noqa: PLR2004 - one byte
         return f"\\x{number:02x}"

@@ -1,1 +1,1 @@
-"""Users of a site: added, changed and removed, in the files that people edit by hand."""
+"""Adds, changes and removes users in the files that people edit by hand."""

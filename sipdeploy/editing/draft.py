@@ -1,11 +1,12 @@
-"""A change of users, worked out in memory: both files as they would be, and the site that follows.
+"""A change of users in memory: the new text of both files, and the resulting site.
 
-Nothing is written before `commit`, and then all of it or none.
+Only `commit` writes, and it writes everything or nothing.
 """
 
 from __future__ import annotations
 
 import difflib
+import shlex
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """An inventory and its passwords, before and after. `passwords` are the new ones alone."""
+    """An inventory and its passwords, before and after. `passwords` has only the new ones."""
 
     path: Path
     file: TextFile
@@ -41,28 +42,28 @@ class Draft:
     vault_text: str = field(repr=False)
     others: tuple[tuple[TextFile, str], ...] = field(default=(), repr=False)
     passwords: Mapping[str, Secret] = field(default_factory=dict)
-    drops: bool = False  # passwords are taken out of the vault: after the inventory, then
+    drops: bool = False  # removes passwords from the vault, after the change of the inventory
 
     def differences(self) -> str:
-        """What would change in the inventory, as a unified diff without passwords."""
+        """The change of the inventory as a unified diff without passwords."""
         old, new = _masked(self.before), _masked(self.after)
         name = str(self.path)
         return "\n".join(difflib.unified_diff(old, new, name, name, lineterm="", n=2))
 
     @property
     def told(self) -> str:
-        """What would change beside the inventory, in a line."""
+        """The change of the passwords, in one line."""
         number = len(self.passwords)
-        many = f"{number} new passwords" if number > 1 else "a new password"
+        new = f"{number} new passwords" if number > 1 else "a new password"
         if self.vault_text == self.vault.text:
-            return "no password changes in what is kept beside it" if not number else many
-        return f"{self.vault.name}: {many if number else 'passwords are taken out'}"
+            return "the secrets file does not change" if not number else new
+        return f"{self.vault.name}: {new if number else 'passwords are removed'}"
 
     def commit(self) -> None:
-        """Write it. InvalidFiles when it cannot be, or somebody else was faster.
+        """Write the change. InvalidFiles if that fails, or another program changed a file.
 
-        A password without a user does no harm, a user without a password does: so new passwords
-        are written before the inventory, and old ones are taken away after it.
+        A password without a user is harmless, a user without a password is not. Therefore new
+        passwords are written before the inventory, and old ones are removed after it.
         """
         changes: list[tuple[TextFile, str]] = [*self.others]
         if self.after.document.text != self.before.document.text:
@@ -83,20 +84,20 @@ class Draft:
 
 
 def _masked(inventory: Inventory) -> list[str]:
-    """The lines of an inventory as they may be shown."""
+    """The lines of an inventory without its passwords."""
     source = site.source(inventory.document)
     path = inventory.document.path
     excerpts = (
         source.excerpt(Span(path=path, line=number, column=1))
         for number in range(1, len(source.lines) + 1)
     )
-    return [found[0] for found in excerpts if found]
+    return [excerpt[0] for excerpt in excerpts if excerpt]
 
 
 def begin(path: Path) -> Draft:
-    """Read everything that a change of users needs; InvalidFiles with all that is wrong with it.
+    """Read everything that a change of users needs; InvalidFiles with all its problems.
 
-    The site is linted too: with passwords in git, for one, no new one is made.
+    Lints the site too: if git tracks the passwords, for example, no new one is generated.
     """
     try:
         file = files.read(path, 0o644)
@@ -107,26 +108,27 @@ def begin(path: Path) -> Draft:
     text, unreadable = document.decode(file.raw, str(path))
     if text is None:
         raise InvalidFiles(unreadable)
-    found, wrong, parsed = lint.lint_inventory(text, str(path), is_trusted=True)
-    if found is None or has_errors(wrong):
-        errors = [problem for problem in wrong if problem.severity == "error"]
+    loaded, diagnostics, parsed = lint.lint_inventory(text, str(path), is_trusted=True)
+    if loaded is None or has_errors(diagnostics):
+        errors = [problem for problem in diagnostics if problem.severity == "error"]
         raise InvalidFiles(errors, sources={str(path): site.source(parsed)})
-    inventory = Inventory(path=path, site=found, document=parsed)
-    vault = open_vault(found, inventory.directory)
+    inventory = Inventory(path=path, site=loaded, document=parsed)
+    vault = open_vault(loaded, inventory.directory)
     return Draft(
         path=path, file=file, before=inventory, after=inventory, vault=vault, vault_text=vault.text
     )
 
 
 def add(draft: Draft, users: Mapping[str, User], passwords: Mapping[str, Secret]) -> Draft:
-    """Add users whose numbers are free; every password of `passwords` goes to the vault."""
+    """Add users with unused numbers, and all `passwords` to the vault."""
     wrong = [*_taken(draft, users)]
     if wrong:
         raise InvalidFiles(wrong, sources=draft.before.sources)
     _require_store(draft, users)
     entries = {number: _entry(user) for number, user in users.items()}
     wanted = {**draft.before.site.users, **users}
-    advice = [f"`{edit.flow(number, entry)}`" for number, entry in entries.items()]
+    advice = [f"add `{edit.flow(number, entry)}`" for number, entry in entries.items()]
+    advice.append("then `sipdeploy init` generates the passwords")
     return _with_inventory(
         replace(
             draft,
@@ -145,13 +147,14 @@ def _taken(draft: Draft, users: Mapping[str, User]) -> Iterator[Diagnostic]:
             span = parsed.key_span(("users", number))
             yield problems.taken(number, known.users[number].name, span)
         if number in known.services:
-            message = f"`{number}` is a service already ({known.services[number].kind})"
+            message = f"`{number}` is already a service ({known.services[number].kind})"
             span = parsed.key_span(("services", number))
-            yield problems.told("SD216", message, "take another number", span)
+            advice = "choose another number; `sipdeploy users` lists those in use"
+            yield problems.told("SD216", message, advice, span)
 
 
 def _entry(user: User) -> dict[str, edit.Scalar]:
-    """What stands in the inventory: what is not the default."""
+    """The entry of a user in the inventory: all values other than the defaults."""
     fields: dict[str, edit.Scalar] = {}
     if user.name:
         fields["name"] = user.name
@@ -163,7 +166,7 @@ def _entry(user: User) -> dict[str, edit.Scalar]:
 
 
 def remove(draft: Draft, numbers: Sequence[str]) -> Draft:
-    """Remove users and what the vault has of them."""
+    """Remove users, and their passwords from the vault."""
     require_known(draft, numbers)
     wanted = {n: user for n, user in draft.before.site.users.items() if n not in numbers}
     is_writable = draft.vault.command is None or draft.vault.command.store is not None
@@ -179,9 +182,9 @@ def remove(draft: Draft, numbers: Sequence[str]) -> Draft:
 
 
 def set_passwords(draft: Draft, passwords: Mapping[str, Secret]) -> Draft:
-    """Put other passwords where those of the users are: inventory, vault, or a file of their own.
+    """Replace passwords where they are stored: in the inventory, the vault, or their own file.
 
-    InvalidFiles (SD706) tells every user whose password comes from a variable or a command.
+    InvalidFiles (SD706) names every user whose password comes from a variable or a command.
     """
     require_known(draft, passwords)
     users = draft.before.site.users
@@ -207,7 +210,7 @@ def set_passwords(draft: Draft, passwords: Mapping[str, Secret]) -> Draft:
             passwords=passwords,
         ),
         lambda parsed: edit.with_values(parsed, paths),
-        (wanted, ["the passwords in it are to be replaced"]),
+        (wanted, [f"replace the password of `{number}`" for number in inline]),
     )
 
 
@@ -221,26 +224,29 @@ def _no_place(draft: Draft, number: str) -> Diagnostic:
     return problems.told(
         "SD706",
         f"the password of `{number}` comes from {where}",
-        "change it there, then `sipdeploy apply`",
+        "change it at its source, then `sipdeploy apply`",
         draft.before.document.value_span(("users", number, "password")),
     )
 
 
 def _password_file(draft: Draft, user: User, password: Secret) -> tuple[TextFile, str]:
-    """The file of one password, of which the first line is it, with another first line."""
+    """The file of one password, and its text with the new password as the first line."""
     path = draft.before.directory / expanded(str(_source(user).file))
     try:
         file = files.read(path, MODE)
         old = (file.raw or b"").decode()
     except (OSError, UnicodeDecodeError) as failure:
-        message = f"cannot read `{path}`"
-        raise InvalidFiles([problems.told("SD705", message)]) from failure
+        message, advice = (
+            f"cannot read `{path}`",
+            f"`ls -l {shlex.quote(str(path))}` shows its mode",
+        )
+        raise InvalidFiles([problems.told("SD705", message, advice)]) from failure
     _, ending, rest = old.partition("\n")
     return file, f"{password.reveal()}{ending or chr(10)}{rest}"
 
 
 def require_known(draft: Draft, numbers: Iterable[str]) -> None:
-    """InvalidFiles (SD702) tells every number that is not a user."""
+    """InvalidFiles (SD702) names every number that is not a user."""
     known = list(draft.before.site.users)
     unknown = [number for number in numbers if number not in draft.before.site.users]
     if unknown:
@@ -256,9 +262,9 @@ def _require_store(draft: Draft, numbers: Iterable[str]) -> None:
         [
             problems.told(
                 "SD706",
-                "passwords come from `secrets.command`, and nothing says how to put one there",
-                "write `secrets: {command: ..., store: ...}`: `store` gets the whole on standard"
-                " input, such as `age -e -r age1... -o secrets.age`",
+                "`secrets` has a `command` to read passwords, but no `store` to write them",
+                "add a command that stores its standard input, such as"
+                ' `store: "age -e -r age1... -o secrets.age"`',
                 draft.before.document.value_span(("secrets",)),
             )
         ],
@@ -269,9 +275,9 @@ def _require_store(draft: Draft, numbers: Iterable[str]) -> None:
 def _with_inventory(
     draft: Draft, change: Change, expected: tuple[Mapping[str, User], Sequence[str]]
 ) -> Draft:
-    """Edit the inventory, and let nothing pass but exactly what was meant.
+    """Edit the inventory, and verify that the edit makes exactly the intended change.
 
-    `expected` are the users that it has to hold then, and what to do by hand where that fails.
+    `expected` is the resulting users, and the manual edits to suggest if that fails.
     """
     wanted, advice = expected
     before = draft.before
@@ -279,8 +285,9 @@ def _with_inventory(
         text = change(before.document)
     except edit.NotEditable as failure:
         raise problems.not_editable(draft.path, str(failure), advice) from failure
-    found, wrong, parsed = site.load_site(text, str(draft.path))
+    loaded, faults, parsed = site.load_site(text, str(draft.path))
     meant: Site = before.site.model_copy(update={"users": dict(wanted)})
-    if found != meant or found is None or list(found.users) != list(wanted) or has_errors(wrong):
-        raise problems.not_editable(draft.path, "an edit would change more than that", advice)
-    return replace(draft, after=Inventory(path=draft.path, site=found, document=parsed))
+    is_meant = loaded == meant and loaded is not None and list(loaded.users) == list(wanted)
+    if loaded is None or not is_meant or has_errors(faults):
+        raise problems.not_editable(draft.path, "the edit would change other parts", advice)
+    return replace(draft, after=Inventory(path=draft.path, site=loaded, document=parsed))

@@ -1,7 +1,7 @@
-"""Edits of YAML text in place: an entry more, an entry less, another value. No other byte changes.
+"""Edits YAML text in place: adds, removes and changes entries. No other byte changes.
 
-Pure. Works at the places that a document keeps, in block and in flow style, and takes the style of
-the neighbours. What it gives is to be read again before it is used: it knows no YAML itself.
+Pure. Edits block and flow style at the positions in a document, in the style of the neighbours.
+It does not know YAML itself, so callers parse the result before they use it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Scalar = str | bool | int
 Entry = Scalar | dict[str, Scalar]
 
-# A text that means itself without quotes, in block and in flow style, to every reader of YAML.
+# Text that every YAML parser reads unchanged without quotes, in block and in flow style.
 _PLAIN = re.compile(r"[^\W\d_](?:[\w.' -]*[\w.])?")
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _NOT_YAML = re.compile("[\ufffe\uffff]")
@@ -44,9 +44,9 @@ _INDENT = 2
 def with_entries(
     document: Document, section: str, entries: Mapping[str, Entry], *, quote: str = ""
 ) -> str:
-    """Give the text with entries added to the mapping at the key `section`, behind its last one.
+    """Return the text with entries added at the end of the mapping at the key `section`.
 
-    `quote` stands around keys where no neighbour shows how they are written.
+    `quote` encloses keys if no neighbour shows their style.
     """
     page = Page(document)
     present = page.data.get(section)
@@ -61,21 +61,21 @@ def with_entries(
 
 
 def without_entries(document: Document, section: str, keys: Iterable[str]) -> str:
-    """Give the text without those entries of the mapping at the key `section`.
+    """Return the text without those entries of the mapping at the key `section`.
 
-    What stands in their lines goes with them, and so do comments that are indented below them.
+    Removes their whole lines, and the comments indented below them.
     """
-    wanted = list(keys)
+    removed = list(keys)
     page = Page(document)
     if not page.is_flow((section,)):
-        return page.changed([_block_lines(page, (section, key)) for key in wanted])
-    for key in wanted:  # one by one: each takes a comma of its neighbours with it
+        return page.changed([_block_lines(page, (section, key)) for key in removed])
+    for key in removed:  # one by one, because each also removes a comma of a neighbour
         page = Page(parse(page.changed(_from_flow(page, section, key)), document.path)[0])
     return page.text
 
 
 def with_values(document: Document, values: Mapping[Path, str]) -> str:
-    """Give the text with other texts, in double quotes, as the values at those paths."""
+    """Return the text with new values, in double quotes, at those paths."""
     page = Page(document)
     return page.changed(
         [Change(*page.value(path), quoted(value)) for path, value in values.items()]
@@ -83,13 +83,13 @@ def with_values(document: Document, values: Mapping[Path, str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """Write a text in double quotes; JSON strings are YAML, but for two characters."""
+    """The text in double quotes; JSON strings are YAML, except for two characters."""
     written = json.dumps(text, ensure_ascii=False)
-    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04X}", written)
+    return _NOT_YAML.sub(lambda match: f"\\u{ord(match[0]):04X}", written)
 
 
 def scalar(value: Scalar) -> str:
-    """Write a value as YAML has it: in quotes, unless it is a plain word."""
+    """The value in YAML, in quotes unless it is a plain word."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
@@ -98,24 +98,24 @@ def scalar(value: Scalar) -> str:
 
 
 def flow(key: str, entry: Entry) -> str:
-    """Write one entry in a line, as an example of it."""
+    """One entry on a single line, as an example."""
     return _Style().flow(key, entry)
 
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """How entries are written: quotes around keys, and fields below them or in braces."""
+    """The style of entries: quotes around keys, and fields below them or in braces."""
 
     quote: str = ""
     field_quote: str = ""
     field_indent: int = 0  # 0: in braces
-    padding: str = ""  # inside of the braces
+    padding: str = ""  # inside the braces
 
     def key(self, key: str) -> str:
         return f"{self.quote}{key}{self.quote}"
 
     def field(self, name: str, value: Scalar) -> str:
-        # Quoted keys: the file is JSON, or wants to look like it.
+        # Quoted keys: the file is JSON, or imitates it.
         is_text = bool(self.field_quote) and isinstance(value, str)
         return f"{self.field_quote}{name}{self.field_quote}: " + (
             quoted(str(value)) if is_text else scalar(value)
@@ -146,7 +146,7 @@ def _quote(page: Page, path: Path) -> str:
 
 
 def _style(page: Page, section: str) -> _Style:
-    """The style of the last entry, and of the last that has fields."""
+    """The style of the last entry, and of the last one with fields."""
     entries = page.data[section]
     quote = _quote(page, (section, next(reversed(entries))))
     model = next((key for key in reversed(entries) if isinstance(entries[key], dict)), None)
@@ -165,15 +165,15 @@ def _style(page: Page, section: str) -> _Style:
 def _into_empty(
     page: Page, section: str, entries: Mapping[str, Entry], style: _Style
 ) -> list[Change]:
-    """Fill a section that holds nothing: no value at all, `~`, or empty braces."""
+    """Fill an empty section: no value, `~`, or empty braces."""
     start, end = page.value((section,))
     key, key_end = page.key((section,)), page.key_end((section,))
     is_plain = page.is_first(key) and page.line(key) == page.line(end)
     if is_plain and not page.is_in_braces and (rest := page.rest(end)) and not rest[1]:
         colon = page.text.index(":", key_end) + 1
-        gone = [Change(colon, end, "")] if end > start else []
+        removal = [Change(colon, end, "")] if end > start else []
         indent = page.marks[(section,)][1] - 1 + _INDENT
-        return [*gone, page.after(page.line(key), style.lines(entries, indent))]
+        return [*removal, page.after(page.line(key), style.lines(entries, indent))]
     quote = _quote(page, (section,)) or style.quote
     style = _Style(quote, _quote(page, (section,)))
     inside = ", ".join(style.flow(*row) for row in entries.items())
@@ -187,7 +187,7 @@ def _into_block(page: Page, section: str, entries: Mapping[str, Entry], style: _
     key, end = page.key(last), page.end(last)
     rest = page.rest(end)
     if not page.is_first(key) or rest is None or rest[1]:
-        raise NotEditable(f"`{last[1]}` is not written as `NUMBER: ...` on lines of its own")
+        raise NotEditable(f"`{last[1]}` is not written as `NUMBER: ...` on separate lines")
     indent = page.marks[last][1] - 1
     line = page.comments(page.line(end), indent)
     return page.after(line, style.lines(entries, indent))
@@ -202,7 +202,7 @@ def _into_flow(
     rest = page.rest(end)
     if not page.is_first(key) or rest is None:
         return [Change(end, end, "".join(f", {each}" for each in written))]
-    # On lines of their own: so are the new ones, and the last has a comma if it had one before.
+    # The entries are on separate lines, so add lines; keep a final comma, or its absence.
     indent = page.text[page.starts[page.line(key)] : key]
     lines = [f"{indent}{each}," for each in written]
     lines[-1] = lines[-1] if rest[1] else lines[-1][:-1]
@@ -211,11 +211,11 @@ def _into_flow(
 
 
 def _block_lines(page: Page, path: Path) -> Change:
-    """The lines of an entry, and comments below it that are indented further than its key."""
+    """The lines of an entry, including comments below it with a deeper indentation."""
     key, end = page.key(path), page.end(path)
     rest = page.rest(end)
     if not page.is_first(key) or rest is None or rest[1]:
-        raise NotEditable(f"`{path[-1]}` is not written as `NUMBER: ...` on lines of its own")
+        raise NotEditable(f"`{path[-1]}` is not written as `NUMBER: ...` on separate lines")
     last = page.comments(page.line(end), page.marks[path][1])
     stop = page.starts[last + 1] if last + 1 < len(page.starts) else len(page.text)
     return Change(page.starts[page.line(key)], stop, "")
@@ -235,7 +235,7 @@ def _from_flow(page: Page, section: str, key: str) -> list[Change]:
         before = _comma_before(page, section, key) if comma is None else []
         whole = Change(page.starts[page.line(start)], page.starts[page.line(stop) + 1], "")
         return [*before, whole]
-    if not is_last:  # up to the next one, if that is in the same line
+    if not is_last:  # up to the next entry, if it is on the same line
         return [Change(start, limit if page.line(limit) == page.line(start) else stop, "")]
     before = _comma_before(page, section, key)
     if before and not page.text[before[0].end : start].strip(" "):
@@ -244,17 +244,17 @@ def _from_flow(page: Page, section: str, key: str) -> list[Change]:
 
 
 def _comma_before(page: Page, section: str, key: str) -> list[Change]:
-    """Take the comma away that stands between an entry and the one before it, if any does."""
+    """Remove the comma between an entry and the previous one, if there is one."""
     keys = list(page.data[section])
     place = keys.index(key)
     if not place:
         return []
-    found = _comma(page, page.end((section, keys[place - 1])), page.key((section, key)))
-    return [] if found is None else [Change(found, found + 1, "")]
+    comma = _comma(page, page.end((section, keys[place - 1])), page.key((section, key)))
+    return [] if comma is None else [Change(comma, comma + 1, "")]
 
 
 def _comma(page: Page, start: int, stop: int) -> int | None:
-    """The comma between two entries; those in comments do not count."""
+    """The offset of the comma between two entries, ignoring comments."""
     place = start
     while place < stop:
         if page.text[place] == ",":

@@ -1,6 +1,6 @@
-"""Begins a site: inventory, passwords, and what git, CI and editors want beside them.
+"""Creates a site: inventory, passwords, and the files for git, CI and editors.
 
-Never overwrites what is there; in a directory with an inventory it only adds what is missing.
+Never overwrites a file; in a directory with an inventory it adds only the missing parts.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from string import Template
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ _PLAIN = re.compile(r"(?!null$)[A-Za-z][A-Za-z0-9._@-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What goes into a new inventory."""
+    """The values of a new inventory."""
 
     domain: str = "sip.example.com"
     email: str = "ops@example.com"
@@ -43,26 +44,27 @@ class Answers:
 
 
 def init(directory: Path, answers: Answers) -> list[str]:
-    """Write what is missing in `directory`; say for each file what was done, one line each.
+    """Write the missing files in `directory`; return one line for each change.
 
-    Raises InvalidFiles when what is there has errors, or cannot be written; WrongUsage for an
-    answer that cannot stand in an inventory.
+    Raises InvalidFiles if an existing file has errors, or a file cannot be written; WrongUsage for
+    an answer that is not valid in an inventory.
     """
     _check(answers)
     path = directory / "inventory.yaml"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        made = [] if path.exists() else [_create(path, _first_inventory(answers), 0o644)]
+        changes = [] if path.exists() else [_create(path, _first_inventory(answers), 0o644)]
         loaded = inventory.load(path)
-        made += _secrets(loaded)
-        made += _gitignore(loaded)
-        made += _others(directory)
+        changes += _secrets(loaded)
+        changes += _gitignore(loaded)
+        changes += _others(directory)
     except OSError as failure:
         reason = (failure.strerror or str(failure)).lower()
         message = f"cannot write `{failure.filename}`: {reason}"
-        problem = Diagnostic(code="SD110", severity="error", message=message)
+        advice = f"`ls -ld {shlex.quote(str(directory))}` shows owner and mode of the directory"
+        problem = Diagnostic("SD110", message, help=advice)
         raise InvalidFiles([problem]) from failure
-    return made
+    return changes
 
 
 def _check(answers: Answers) -> None:
@@ -81,13 +83,7 @@ def _problems(check: Callable[[str], str], value: str) -> Iterator[Diagnostic]:
     try:
         check(value)
     except fields.Invalid as fault:
-        yield Diagnostic(
-            code=fault.code,
-            severity="error",
-            message=fault.message,
-            label=fault.label,
-            help=fault.advice,
-        )
+        yield Diagnostic(fault.code, fault.message, label=fault.label, help=fault.advice)
 
 
 def _first_inventory(answers: Answers) -> str:
@@ -101,7 +97,7 @@ def _first_inventory(answers: Answers) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Write text as YAML has it: in quotes, unless it is a plain word. JSON strings are YAML."""
+    """The text in YAML, in quotes unless it is a plain word. JSON strings are YAML."""
     return text if _PLAIN.fullmatch(text) or re.fullmatch(r"[0-9.]+", text) else json.dumps(text)
 
 
@@ -112,33 +108,34 @@ def _create(path: Path, text: str, mode: int) -> str:
 
 
 def _secrets(loaded: Inventory) -> list[str]:
-    """Make the missing passwords; those that are there stay as they are, comments too."""
+    """Generate the missing passwords; existing passwords and comments stay."""
     place, users = loaded.site.secrets, loaded.site.users
-    wanting = [number for number, user in users.items() if user.password is None]
-    if not isinstance(place, str) or not wanting:
+    shared = [number for number, user in users.items() if user.password is None]
+    if not isinstance(place, str) or not shared:
         return []
     known = vault.open_vault(loaded.site, loaded.directory)
-    missing = {n: vault.new_password() for n in wanting if n not in known.passwords}
+    missing = {n: vault.new_password() for n in shared if n not in known.passwords}
     if not missing or known.file is None:
         return []
     known.file.place.parent.mkdir(parents=True, exist_ok=True)
     is_new = known.file.raw is None
     replace_file(known.file.place, known.changed(missing).encode(), vault.MODE)
-    made = (
+    added = (
         f"{len(missing)} passwords"
         if len(missing) > 1
         else f"a password for {next(iter(missing))}"
     )
-    return [f"{known.file.path}: {'created with' if is_new else 'added'} {made}"]
+    return [f"{known.file.path}: {'created with' if is_new else 'added'} {added}"]
 
 
 def _gitignore(loaded: Inventory) -> list[str]:
-    """Have git ignore the secrets file, the credentials of the DNS, and the rendered trees."""
+    """Add the secrets file, the DNS credentials and the rendered trees to .gitignore."""
     places = (loaded.site.secrets, loaded.site.tls.dns_credentials)
     path = loaded.directory / ".gitignore"
-    if path.is_symlink():  # it leads to a file which is no list of ours, and lines are added to it
-        problem = f"`{path}` is a link"
-        raise InvalidFiles([Diagnostic(code="SD110", severity="error", message=problem)])
+    if path.is_symlink():  # never append lines to a file elsewhere
+        message, advice = f"`{path}` is a symbolic link", "replace it with a regular file"
+        problem = Diagnostic("SD110", message, help=advice)
+        raise InvalidFiles([problem])
     old = path.read_text("utf-8") if path.exists() else ""
     wanted = [name for place in places if isinstance(place, str) for name in _inside(place)]
     present = {line.strip().lstrip("/").rstrip("/") for line in old.splitlines()}
@@ -152,14 +149,14 @@ def _gitignore(loaded: Inventory) -> list[str]:
 
 
 def _inside(place: str) -> list[str]:
-    """The place as git writes it, without `.` and `..`; nothing when it is elsewhere."""
+    """The path in git's form, without `.` and `..`; empty if it is outside the directory."""
     name = os.path.normpath(expanded(place))
     is_elsewhere = name.startswith("/") or name.split("/", 1)[0] in (".", "..")
     return [] if is_elsewhere else [name]
 
 
 def _others(directory: Path) -> Iterator[str]:
-    """Write the CI job, once, and the schema, which follows the version of sipdeploy."""
+    """Write the CI job if it is missing, and the schema of this version of sipdeploy."""
     for name in _JOB:
         place = directory / _CI / name
         if not place.exists():

@@ -1,6 +1,6 @@
-"""A document as characters: where its lines, keys and values begin and end, and what may change.
+"""A document as characters: the offsets of its lines, keys and values, and changes of them.
 
-Pure. Knows where things stand, and nothing of what an edit means.
+Pure. Knows positions, and nothing about the meaning of an edit.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from sipdeploy.inventory.document import Document, Path
 
-_REST = re.compile(r"[ \t]*(,?)[ \t]*(#.*)?")  # of a line, behind an entry
+_REST = re.compile(r"[ \t]*(,?)[ \t]*(#.*)?")  # the rest of a line after an entry
 
 
 class NotEditable(Exception):  # noqa: N818  # a verdict, not a failure
-    """The text is written in a way that an edit would not leave the rest of it alone."""
+    """The style of the text does not permit an edit that leaves the rest unchanged."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """The characters from `start` to `end`, exclusive, become `text`."""
+    """Replaces the characters from `start` to `end` (exclusive) with `text`."""
 
     start: int
     end: int
@@ -34,18 +34,18 @@ class Change:
 
 
 class Page:
-    """A document as characters: where lines, keys and values begin and end."""
+    """A document as characters: the offsets of its lines, keys and values."""
 
     def __init__(self, document: Document) -> None:
         self.text = document.text
         self.data = document.data if isinstance(document.data, dict) else {}
         self.marks = document.marks
         breaks = list(BREAK.finditer(self.text))
-        self.starts = [0, *(found.end() for found in breaks)]
-        self.ends = [*(found.start() for found in breaks), len(self.text)]
+        self.starts = [0, *(match.end() for match in breaks)]
+        self.ends = [*(match.start() for match in breaks), len(self.text)]
 
     def changed(self, changes: Iterable[Change]) -> str:
-        """Give the text with changes that do not touch each other."""
+        """Return the text after changes that do not overlap."""
         parts, done = [], 0
         for change in sorted(changes):
             parts += [self.text[done : change.start], change.text]
@@ -53,23 +53,23 @@ class Page:
         return "".join([*parts, self.text[done:]])
 
     def offset(self, line: int, column: int) -> int:
-        """Count the characters before a place of a mark."""
-        if line > len(self.starts):  # the parser's mark of the end of a block, behind the text
+        """The offset of a position."""
+        if line > len(self.starts):  # the parser places the end of a block after the text
             return len(self.text)
         return min(self.starts[line - 1] + column - 1, len(self.text))
 
     def key(self, path: Path) -> int:
-        """Where a key begins."""
+        """The start of a key."""
         line, column, *_ = self.marks[path]
         return self.offset(line, column)
 
     def key_end(self, path: Path) -> int:
-        """Where a key ends, its quotation marks too."""
+        """The end of a key, including its quotation marks."""
         line, _, end, *_ = self.marks[path]
         return self.offset(line, end)
 
     def value(self, path: Path) -> tuple[int, int]:
-        """Where a value begins and ends; a block text (`|`, `>`) ends with its last letter."""
+        """The start and end of a value; a block text (`|`, `>`) ends after its last letter."""
         *_, line, column, end_line, end = self.marks[path]
         start, stop = self.offset(line, column), self.offset(end_line, end)
         if self.text[start : start + 1] in {"|", ">"} and end == 1 and end_line > line:
@@ -77,12 +77,12 @@ class Page:
         return start, stop
 
     def is_flow(self, path: Path) -> bool:
-        """Whether a value stands in braces or brackets."""
+        """Whether a value is in braces or brackets."""
         start = self.value(path)[0]
         return self.text[start : start + 1] in {"{", "["}
 
     def end(self, path: Path) -> int:
-        """Where the last letter of an entry is; the parser's own mark of a block is far behind."""
+        """The end of an entry's text; the parser's own end of a block comes later."""
         value = self.node(path)
         if not isinstance(value, dict | list) or not value or self.is_flow(path):
             start, end = self.value(path)
@@ -93,42 +93,41 @@ class Page:
 
     def node(self, path: Path) -> object:
         """The data at a path."""
-        found: object = self.data
+        data: object = self.data
         for part in path:
-            found = found[part] if isinstance(found, dict | list) else None  # type: ignore[index]
-        return found
+            data = data[part] if isinstance(data, dict | list) else None  # type: ignore[index]
+        return data
 
     def line(self, offset: int) -> int:
-        """The index of the line, from 0, in which an offset is."""
+        """The index, from 0, of the line of an offset."""
         return bisect.bisect_right(self.starts, offset) - 1
 
     def is_first(self, offset: int) -> bool:
-        """Whether nothing but spaces stands before it in its line."""
+        """Whether only spaces precede the offset on its line."""
         return not self.text[self.starts[self.line(offset)] : offset].strip(" \t")
 
     def rest(self, offset: int) -> re.Match[str] | None:
-        """What stands behind it in its line, if that is no more than a comma and a comment."""
+        """The rest of the line, if it is only a comma and a comment."""
         return _REST.fullmatch(self.text[offset : self.ends[self.line(offset)]])
 
     def after(self, line: int, lines: Sequence[str]) -> Change:
-        """New lines behind the line of that index, ended as it is."""
+        """Insert lines after the line of that index, with the same line break."""
         if line + 1 < len(self.starts):
             ending = self.text[self.ends[line] : self.starts[line + 1]]
             return Change(self.starts[line + 1], self.starts[line + 1], _ended(lines, ending))
-        found = BREAK.search(self.text)
-        ending = found[0] if found else "\n"
+        match = BREAK.search(self.text)
+        ending = match[0] if match else "\n"
         return Change(len(self.text), len(self.text), ending + ending.join(lines))
 
     def section(self, name: str, lines: Sequence[str]) -> list[Change]:
-        """A section that is not there yet, at the end."""
+        """Append a new section."""
         if self.is_in_braces:
-            raise NotEditable(f"`{name}:` is missing, and the file stands in braces")
+            raise NotEditable(f"`{name}:` is missing, and the file is in braces")
         new = [f"{name}:", *lines]
         if self.ends[-1] == self.starts[-1]:  # the text is empty, or ends with a line break
-            found = BREAK.search(self.text)
-            return [
-                Change(len(self.text), len(self.text), _ended(new, found[0] if found else "\n"))
-            ]
+            match = BREAK.search(self.text)
+            ending = match[0] if match else "\n"
+            return [Change(len(self.text), len(self.text), _ended(new, ending))]
         return [self.after(len(self.starts) - 1, new)]
 
     @property
@@ -138,14 +137,14 @@ class Page:
         return "{" in re.sub("#.*", "", self.text[:first])
 
     def comments(self, line: int, least: int) -> int:
-        """The last of the comment lines, indented by `least` or more, that follow a line."""
+        """The last comment line after a line with an indentation of at least `least`."""
         last = line
         for index in range(line + 1, len(self.starts)):
             text = self.text[self.starts[index] : self.ends[index]]
-            word = text.lstrip(" \t")
-            if word and (not word.startswith("#") or len(text) - len(word) < least):
+            content = text.lstrip(" \t")
+            if content and (not content.startswith("#") or len(text) - len(content) < least):
                 break
-            last = index if word else last
+            last = index if content else last
         return last
 
 

@@ -1,7 +1,8 @@
-"""What can be wrong when users are changed, told as diagnostics (SD7xx). Pure."""
+"""The diagnostics of changes of users (SD7xx). Pure."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, listed
@@ -15,70 +16,72 @@ if TYPE_CHECKING:
 
 
 def told(code: str, message: str, help_: str = "", span: Span | None = None) -> Diagnostic:
-    """One error."""
-    return Diagnostic(code=code, severity="error", message=message, span=span, help=help_)
+    """Create an error."""
+    return Diagnostic(code, message, span=span, help=help_)
 
 
 def taken(number: str, name: str, span: Span | None) -> Diagnostic:
-    """The number is a user's."""
+    """The number belongs to a user."""
     whose = f" ({name})" if name else ""
-    advice = f"take another number, or `sipdeploy set-password {number}`"
-    return told("SD701", f"`{number}` is a user already{whose}", advice, span)
+    advice = f"choose another number, or `sipdeploy set-password {number}`"
+    return told("SD701", f"`{number}` is already a user{whose}", advice, span)
 
 
 def unknown(number: str, near: Sequence[str]) -> Diagnostic:
-    """The number is nobody's."""
-    advice = f"did you mean {listed(near)}?" if near else "`sipdeploy users` lists them"
+    """The number does not belong to a user."""
+    advice = f"did you mean {listed(near)}?" if near else "`sipdeploy users` lists the users"
     return told("SD702", f"`{number}` is not a user", advice)
 
 
 def not_editable(path: Path | str, why: str, what: Sequence[str]) -> InvalidFiles:
-    """The file has to be edited by hand; `what` says what to write, without passwords."""
-    advice = f"edit it by hand: {'; '.join(what)}; then `sipdeploy init` makes the passwords"
-    return InvalidFiles([told("SD703", f"`{path}` cannot be edited here: {why}", advice)])
+    """The user has to edit the file by hand; `what` lists the edits, without passwords."""
+    advice = f"edit it by hand: {'; '.join(what)}"
+    return InvalidFiles([told("SD703", f"sipdeploy cannot edit `{path}`: {why}", advice)])
 
 
 def changed(path: str) -> InvalidFiles:
-    """The file is not what it was."""
-    message = f"`{path}` was changed by somebody else in the meantime"
-    return InvalidFiles([told("SD704", message, "nothing was written: run the command again")])
+    """Another program changed the file."""
+    message = f"another program has changed `{path}` in the meantime"
+    return InvalidFiles([told("SD704", message, "nothing was written; run the command again")])
 
 
 def not_written(failure: OSError) -> InvalidFiles:
-    """The system refuses."""
+    """The operating system refuses to write the file."""
     reason = (failure.strerror or str(failure)).lower()
     message = f"cannot change `{failure.filename}`: {reason}"
-    return InvalidFiles([told("SD705", message, "nothing was written")])
+    advice = f"nothing was written; `ls -ld {shlex.quote(str(failure.filename))}` shows its mode"
+    return InvalidFiles([told("SD705", message, advice)])
 
 
 def busy(folder: str) -> InvalidFiles:
-    """Another process has the lock."""
-    message = f"another sipdeploy is changing the users in `{folder}`, and does not end"
-    return InvalidFiles([told("SD705", message, "run the command again when it has ended")])
+    """Another process holds the lock."""
+    message = f"another sipdeploy has been changing the users in `{folder}` for two minutes"
+    advice = f"run the command again when it has ended; `fuser -v {shlex.quote(folder)}` shows it"
+    return InvalidFiles([told("SD705", message, advice)])
 
 
 def unfinished(path: Path, hosts: Sequence[str]) -> Diagnostic:
-    """What was written did not come to all hosts."""
-    message = (
-        f"`{path}` has the change, {listed(hosts)} {'has' if len(hosts) == 1 else 'have'} not"
-    )
+    """Some hosts do not have the change of the inventory."""
+    verb = "does" if len(hosts) == 1 else "do"
+    message = f"`{path}` contains the change, and {listed(hosts)} {verb} not have it yet"
     return Diagnostic(
-        code="SD710",
+        "SD710",
+        message,
         severity="warning",
-        message=message,
-        help=f"`sipdeploy apply {' '.join(hosts)}` completes it",
+        help=f"`sipdeploy apply {' '.join(hosts)}` completes the change",
     )
 
 
 def more_than_users(host: str) -> Diagnostic:
-    """Somebody has to say yes to the rest."""
+    """The other changes need a confirmation."""
     return told(
         "SD711",
-        f"more than users would change on `{host}`, and nobody can be asked",
-        f"`sipdeploy plan {host}` shows it; `--yes` agrees to it",
+        f"cannot ask for confirmation: the apply to `{host}` would change more than users",
+        f"`sipdeploy plan {host}` shows the changes; add `--yes` to confirm them",
     )
 
 
 def bad_password(why: str) -> SipdeployError:
-    """What was given as a password is none."""
-    return WrongUsage([told("SD708", f"the password {why}", "one line, as it is to be typed")])
+    """The password is not valid."""
+    advice = "write one line of text without control characters"
+    return WrongUsage([told("SD708", f"the password {why}", advice)])

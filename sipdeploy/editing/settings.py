@@ -1,4 +1,4 @@
-"""What somebody types into a phone, for a terminal, for machines and as a QR code. Pure."""
+"""The settings of a phone as text, JSON and a QR code. Pure."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _LABELS: Mapping[str, str] = {
 
 
 def settings(site: Site, number: str, password: str | None) -> dict[str, str]:
-    """The settings of a phone; `password` is None where it is not to be shown."""
-    shown = {
+    """The settings of a phone; without the password if `password` is None."""
+    values = {
         "number": number,
         "name": site.users[number].name,
         "websocket": f"wss://{site.domain}:{site.ports.wss}/ws",
         "uri": f"sip:{number}@{site.domain}",
     }
-    return shown if password is None else {**shown, "password": password}
+    return values if password is None else {**values, "password": password}
 
 
-def as_text(shown: Mapping[str, str]) -> str:
-    """One line for each that has a value."""
-    return "\n".join(f"{_LABELS[key]:<10} {value}" for key, value in shown.items() if value)
+def as_text(values: Mapping[str, str]) -> str:
+    """One line for each setting with a value."""
+    return "\n".join(f"{_LABELS[key]:<10} {value}" for key, value in values.items() if value)
 
 
-def as_json(shown: Mapping[str, str]) -> str:
-    """The settings for machines."""
-    return json.dumps(shown, indent=2, ensure_ascii=False)
+def as_json(values: Mapping[str, str]) -> str:
+    """The settings as JSON."""
+    return json.dumps(values, indent=2, ensure_ascii=False)
 
 
-def qr(shown: Mapping[str, str]) -> str:
-    """A QR code of the settings as JSON, drawn with characters for a dark or a light terminal."""
-    import segno  # noqa: PLC0415 - only where somebody looks at it
+def qr(values: Mapping[str, str]) -> str:
+    """A QR code of the settings as JSON, as text for dark and light terminals."""
+    import segno  # noqa: PLC0415 - only for this option
 
-    kept = {key: shown[key] for key in ("websocket", "uri", "password") if key in shown}
+    encoded = {key: values[key] for key in ("websocket", "uri", "password") if key in values}
     drawing = io.StringIO()
-    segno.make_qr(json.dumps(kept, separators=(",", ":"))).terminal(drawing, compact=True)
+    segno.make_qr(json.dumps(encoded, separators=(",", ":"))).terminal(drawing, compact=True)
     return drawing.getvalue().rstrip("\n")

@@ -1,4 +1,4 @@
-"""Users as tables: CSV in and out, and who is where for people and for machines. Pure."""
+"""Users as tables: CSV import and export, and registrations as text and JSON. Pure."""
 
 from __future__ import annotations
 
@@ -26,61 +26,65 @@ COLUMNS = ("number", "name", "voicemail", "max_contacts", "password")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact:
-    """One phone of a user: where it registered from, when last, and what it calls itself."""
+    """One phone of a user: its source address, last registration and User-Agent."""
 
     host: str
     source: str
-    registered: int  # seconds since 1970; a phone does it anew every few minutes
+    registered: int  # seconds since 1970; phones renew it every few minutes
     device: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
-    """What hosts tell of a user. No `messages` where no host was asked."""
+    """The state of a user on the hosts. `messages` is None if no host was asked."""
 
     contacts: tuple[Contact, ...] = ()
     messages: int | None = None
 
 
 def read_csv(text: str, path: str) -> dict[str, tuple[User, Secret | None]]:
-    """Read users, by number; a user without a password is to get a new one.
+    """Read users by number; a user without a password has None.
 
-    The first line names the columns: `number`, and any of the others. InvalidFiles tells every
-    line that is no user (SD707), none of them shown, for a password may be in it.
+    The first line names the columns: `number`, and any of the others. InvalidFiles names every
+    line that does not describe a user (SD707), without showing it: it can contain a password.
     """
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
-    wrong: list[Diagnostic] = []
-    found: dict[str, tuple[User, Secret | None]] = {}
+    diagnostics: list[Diagnostic] = []
+    users: dict[str, tuple[User, Secret | None]] = {}
     try:
-        wrong += _columns(reader.fieldnames or (), path)
-        for row in reader if not wrong else ():
+        diagnostics += _columns(reader.fieldnames or (), path)
+        for row in reader if not diagnostics else ():
             span = Span(path=path, line=reader.line_num, column=1)
-            faults = [*_faults(row, found)]
-            wrong += [problems.told("SD707", fault, "", span) for fault in faults]
+            faults = [*_faults(row, users)]
+            diagnostics += [problems.told("SD707", *fault, span) for fault in faults]
             if not faults:
-                found[row["number"].strip()] = _user(row)
+                users[row["number"].strip()] = _user(row)
     except csv.Error as failure:
         span = Span(path=path, line=reader.line_num, column=1)
-        wrong.append(problems.told("SD707", f"this is not CSV: {failure}", "", span))
-    if wrong:
-        raise InvalidFiles(wrong)
-    return found
+        message = f"the file is not valid CSV: {failure}"
+        diagnostics.append(problems.told("SD707", message, _EXAMPLE, span))
+    if diagnostics:
+        raise InvalidFiles(diagnostics)
+    return users
+
+
+_EXAMPLE = "`sipdeploy users export` prints an example of the format"
 
 
 def _columns(names: Sequence[str], path: str) -> Iterator[Diagnostic]:
     span = Span(path=path, line=1, column=1)
-    advice = f"the first line names the columns: {','.join(COLUMNS)}"
+    advice = f"write a first line with the names of the columns: `{','.join(COLUMNS)}`"
     if "number" not in names:
-        yield problems.told("SD707", "there is no column `number`", advice, span)
+        yield problems.told("SD707", "the column `number` is missing", advice, span)
     for name in names:
         if name not in COLUMNS:
-            yield problems.told("SD707", f"`{name[:40]}` is not a column", advice, span)
+            yield problems.told("SD707", f"unknown column `{name[:40]}`", advice, span)
 
 
-def _faults(row: Mapping[str, str], found: Mapping[str, object]) -> Iterator[str]:
-    """What is wrong with a line, without showing more of it than its number."""
+def _faults(row: Mapping[str, str], users: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The problems of a line and their fixes; they show no more of it than its number."""
     if None in row or None in row.values():
-        yield "the line has more or fewer columns than the first one"
+        yield "the line has more or fewer columns than the first line", _EXAMPLE
         return
     number = row["number"].strip()
     checks = (
@@ -93,11 +97,11 @@ def _faults(row: Mapping[str, str], found: Mapping[str, object]) -> Iterator[str
         try:
             check(value)
         except fields.Invalid as fault:
-            yield fault.message
+            yield fault.message, fault.advice
     if fields.CONTROL.search(row.get("password", "")):
-        yield f"the password of `{number}` holds a control character"
-    if number in found:
-        yield f"`{number}` stands in an earlier line too"
+        yield f"the password of `{number}` contains a control character", "delete the character"
+    if number in users:
+        yield f"duplicate number `{number}`", "delete one of the lines"
 
 
 def _user(row: Mapping[str, str]) -> tuple[User, Secret | None]:
@@ -111,7 +115,7 @@ def _user(row: Mapping[str, str]) -> tuple[User, Secret | None]:
 
 
 def as_csv(site: Site, passwords: Mapping[str, Secret] | None = None) -> str:
-    """Give the users of a site as `read_csv` takes them; with passwords only where given."""
+    """The users of a site in the format of `read_csv`, with passwords if given."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS if passwords is not None else COLUMNS[:-1])
@@ -124,16 +128,16 @@ def as_csv(site: Site, passwords: Mapping[str, Secret] | None = None) -> str:
 
 
 def as_text(site: Site, present: Mapping[str, Presence]) -> str:
-    """A table of the users; a line for each phone. `present` is empty where no host was asked."""
+    """A table of the users, one line per phone. `present` is empty if no host was asked."""
     heads = ["NUMBER", "NAME", "VOICEMAIL"] + ["REGISTERED", "FROM", "DEVICE"] * bool(present)
     rows = [heads]
     for number, user in site.users.items():
-        here = present.get(number, Presence())
-        box = "-" if not user.voicemail else str(here.messages) if present else "yes"
+        state = present.get(number, Presence())
+        box = "-" if not user.voicemail else str(state.messages) if present else "yes"
         first = [number, printable(user.name), box]
         phones = [
             [_time(c.registered), f"{c.source} on {c.host}", printable(c.device)]
-            for c in here.contacts
+            for c in state.contacts
         ]
         rows.append([*first, *(phones[0] if phones else ["-", "", ""] if present else [])])
         rows += [["", "", "", *phone] for phone in phones[1:]]
@@ -149,7 +153,7 @@ def _time(seconds: int) -> str:
 
 
 def as_json(site: Site, present: Mapping[str, Presence]) -> str:
-    """The users for machines; without hosts asked, without what only hosts know."""
+    """The users as JSON; messages and contacts only if hosts were asked."""
     rows = []
     for number, user in site.users.items():
         row: dict[str, object] = {
@@ -159,8 +163,8 @@ def as_json(site: Site, present: Mapping[str, Presence]) -> str:
             "max_contacts": user.max_contacts,
         }
         if present:
-            here = present.get(number, Presence())
-            row["messages"] = here.messages
+            state = present.get(number, Presence())
+            row["messages"] = state.messages
             row["contacts"] = [
                 {
                     "host": contact.host,
@@ -168,7 +172,7 @@ def as_json(site: Site, present: Mapping[str, Presence]) -> str:
                     "registered": _time(contact.registered),
                     "device": contact.device,
                 }
-                for contact in here.contacts
+                for contact in state.contacts
             ]
         rows.append(row)
     return json.dumps({"users": rows}, indent=2, ensure_ascii=False)

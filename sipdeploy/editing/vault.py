@@ -1,11 +1,12 @@
-"""Where the passwords of a site are kept: read as text, edited in place, and stored again.
+"""The store of a site's passwords: reads it as text, edits it in place, and writes it.
 
-A file, or a command that prints one with another that takes it (sops, age, a vault).
+It is a file, or a pair of commands that print and store its text (sops, age, a vault).
 """
 
 from __future__ import annotations
 
 import secrets
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,26 +26,26 @@ if TYPE_CHECKING:
     from sipdeploy.inventory.secret import Secret
     from sipdeploy.inventory.site import Site
 
-# Without letters and digits that look alike: 56 of them, so 24 characters are 139 bits.
+# Without characters that look alike: 56 remain, so 24 characters have 139 bits.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _LENGTH = 24
 MODE = 0o600
 
 HEAD = """\
-# Passwords of the users, in clear text: mode 0600, never in git.
-# `sipdeploy init` adds those that are missing and changes none.
+# Passwords of the users in clear text: mode 0600, never in git.
+# `sipdeploy init` adds the missing passwords and changes no others.
 users:
 """
 
 
 def new_password() -> str:
-    """Make a password of 139 random bits that can be read out and typed."""
+    """Generate a password of 139 random bits that people can read out and type."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vault:
-    """The passwords of a site as text. `file` is None where a command prints them."""
+    """The passwords of a site as text. `file` is None if a command prints them."""
 
     name: str
     text: str = field(repr=False)
@@ -54,69 +55,73 @@ class Vault:
     command: SecretsCommand | None = None
 
     def changed(self, added: Mapping[str, str], removed: Iterable[str] = ()) -> str:
-        """Give the text with passwords put in, new ones and others, and some taken out.
+        """Return the text with passwords added, replaced and removed.
 
-        InvalidFiles when that would change anything else of it.
+        InvalidFiles if the edit would change anything else.
         """
         parsed = document.parse(self.text, self.shown)[0]
-        gone = [number for number in removed if number in self.passwords]
+        obsolete = [number for number in removed if number in self.passwords]
         new: dict[str, edit.Entry] = {n: p for n, p in added.items() if n not in self.passwords}
-        other = {n: added[n] for n in added if n in self.passwords}
+        replaced = {n: added[n] for n in added if n in self.passwords}
         try:
-            text = edit.with_values(parsed, {("users", n): p for n, p in other.items()})
-            text = _edited(text, self.shown, gone=gone, new=new)
+            text = edit.with_values(parsed, {("users", n): p for n, p in replaced.items()})
+            text = _edited(text, self.shown, obsolete=obsolete, new=new)
         except edit.NotEditable as failure:
             raise not_editable(self.shown, str(failure), self._advice) from failure
-        wanted = {n: p.reveal() for n, p in self.passwords.items() if n not in gone} | dict(added)
-        found = passwords.parse_secrets(text, self.shown)
-        if found.diagnostics or {n: p.reveal() for n, p in found.passwords.items()} != wanted:
-            raise not_editable(self.shown, "an edit would harm it", self._advice)
+        kept = {n: p.reveal() for n, p in self.passwords.items() if n not in obsolete}
+        edited = passwords.parse_secrets(text, self.shown)
+        result = {n: p.reveal() for n, p in edited.passwords.items()}
+        if edited.diagnostics or result != kept | dict(added):
+            raise not_editable(self.shown, "the edit would change other parts", self._advice)
         return text
 
     @property
     def shown(self) -> str:
-        """What diagnostics show as the file of the passwords."""
+        """The name of the store in diagnostics."""
         return self.name if self.file is None else str(self.file.path)
 
     @property
     def _advice(self) -> tuple[str, ...]:
-        return ('write `users:` and below it, indented, lines such as `"1001": "password"`',)
+        return ('write `users:`, and below it indented lines such as `"1001": "password"`',)
 
     def store(self, text: str) -> None:
-        """Hand a new text to the store's command, and see that the other one gives it back."""
+        """Pass a new text to the `store` command, and verify it with the `command`."""
         if self.command is None or self.command.store is None:
             return
         try:
-            commands.run(self.command.store, self.directory, given=text)
-            kept = commands.run(self.command.command, self.directory)
+            commands.run(self.command.store, self.directory, stdin=text)
+            stored = commands.run(self.command.command, self.directory)
         except commands.NoPasswordError as failure:
-            reason = _without(str(failure), text)  # programs quote what they do not understand
-            raise InvalidFiles([told("SD231", f"the `secrets` store: {reason}")]) from None
-        if _passwords(kept) != _passwords(text):
-            message = "the `secrets` store took the passwords, and does not give them back"
-            advice = "`secrets.command` is to print what `secrets.store` got on standard input"
+            message = f"the `secrets` store failed: {_masked(str(failure), text)}"
+            advice = f"run `secrets.store` and `secrets.command` by hand in `{self.directory}`"
+            raise InvalidFiles([told("SD231", message, advice)]) from None
+        if _passwords(stored) != _passwords(text):
+            message = "the `secrets` store accepted the passwords and does not return them"
+            advice = "`secrets.command` must print what `secrets.store` reads from standard input"
             raise InvalidFiles([told("SD231", message, advice)])
 
 
-def _without(words: str, text: str) -> str:
-    """Hide every password of a text in what a program said."""
-    return hider(each.reveal() for each in _passwords(text).values())(words)
+def _masked(output: str, text: str) -> str:
+    """Hide every password of a text in the output of a program, which can quote its input."""
+    return hider(each.reveal() for each in _passwords(text).values())(output)
 
 
 def _passwords(text: str) -> Mapping[str, Secret]:
     return passwords.parse_secrets(text, "").passwords
 
 
-def _edited(text: str, name: str, *, gone: Iterable[str], new: Mapping[str, edit.Entry]) -> str:
-    if left := tuple(gone):
-        text = edit.without_entries(document.parse(text, name)[0], "users", left)
+def _edited(
+    text: str, name: str, *, obsolete: Iterable[str], new: Mapping[str, edit.Entry]
+) -> str:
+    if numbers := tuple(obsolete):
+        text = edit.without_entries(document.parse(text, name)[0], "users", numbers)
     if new:
         text = edit.with_entries(document.parse(text, name)[0], "users", new, quote='"')
     return text
 
 
 def open_vault(site: Site, directory: Path) -> Vault:
-    """Read the passwords of a site. InvalidFiles when they are there and cannot be used."""
+    """Read the passwords of a site. InvalidFiles if they exist and cannot be used."""
     if isinstance(site.secrets, SecretsCommand):
         return _from_command(site.secrets, directory)
     path = directory / expanded(site.secrets)
@@ -124,7 +129,8 @@ def open_vault(site: Site, directory: Path) -> Vault:
         file = files.read(path, MODE)
     except OSError as failure:
         reason = (failure.strerror or str(failure)).lower()
-        raise InvalidFiles([told("SD705", f"cannot read `{path}`: {reason}")]) from failure
+        advice = f"`ls -ld {shlex.quote(str(path))}` shows owner and mode"
+        raise InvalidFiles([told("SD705", f"cannot read `{path}`: {reason}", advice)]) from failure
     if file.raw is None:
         return Vault(name=site.secrets, text=HEAD, passwords={}, directory=directory, file=file)
     text, problems = document.decode(file.raw, str(path))
@@ -138,32 +144,34 @@ def open_vault(site: Site, directory: Path) -> Vault:
 
 
 def _from_command(command: SecretsCommand, directory: Path) -> Vault:
-    name = "what `secrets.command` prints"
+    name = "the output of `secrets.command`"
     try:
         text = commands.run(command.command, directory)
     except commands.NoPasswordError as failure:
-        raise InvalidFiles([told("SD231", f"the `secrets` command: {failure}")]) from failure
+        message = f"the `secrets` command failed: {failure}"
+        advice = f"run it by hand in `{directory}`: it must print the text of a secrets file"
+        raise InvalidFiles([told("SD231", message, advice)]) from failure
     return _checked(
         Vault(name=name, text=text, passwords={}, directory=directory, command=command), []
     )
 
 
 def _checked(vault: Vault, problems: list[Diagnostic]) -> Vault:
-    """The vault with the passwords that its text holds; only a bare one may hold none."""
+    """The vault with the passwords in its text, which may be empty."""
     if not vault.text.strip():
         return _with(vault, HEAD, {})
-    found = passwords.parse_secrets(vault.text, vault.shown)
-    problems = [*problems, *found.diagnostics]
+    content = passwords.parse_secrets(vault.text, vault.shown)
+    problems = [*problems, *content.diagnostics]
     if has_errors(problems):
         raise InvalidFiles(problems)
-    return _with(vault, vault.text, found.passwords)
+    return _with(vault, vault.text, content.passwords)
 
 
-def _with(vault: Vault, text: str, found: Mapping[str, Secret]) -> Vault:
+def _with(vault: Vault, text: str, secrets_by_number: Mapping[str, Secret]) -> Vault:
     return Vault(
         name=vault.name,
         text=text,
-        passwords=found,
+        passwords=secrets_by_number,
         directory=vault.directory,
         file=vault.file,
         command=vault.command,

@@ -1,6 +1,6 @@
-"""Opens an inventory for commands that need it whole: text, site and passwords, or all problems.
+"""Opens an inventory for commands that need all of it: text, site and passwords, or all problems.
 
-Reads files and runs what the inventory names for its passwords; changes nothing.
+Reads files and runs the password commands of the inventory; changes nothing.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Inventory:
     path: Path
     site: Site
     document: Document
-    is_trusted: bool = True  # what it names may be run, and read wherever it is
+    is_trusted: bool = True  # sipdeploy may run its commands and read its files anywhere
 
     @property
     def directory(self) -> Path:
-        """Where the files that it names are looked for."""
+        """The directory of relative paths in the inventory."""
         return self.path.parent
 
     @property
     def sources(self) -> Sources:
-        """Its lines, for excerpts."""
+        """The lines of the inventory, for excerpts."""
         return {self.document.path: site.source(self.document)}
 
 
@@ -49,28 +49,28 @@ def load(path: Path, *, is_trusted: bool = True) -> Inventory:
     text, problems = document.read(path, is_trusted=is_trusted)
     if text is None:
         raise InvalidFiles(problems)
-    found, problems, parsed = site.load_site(text, str(path))
-    if found is None:
+    loaded, problems, parsed = site.load_site(text, str(path))
+    if loaded is None:
         raise InvalidFiles(problems, sources={str(path): site.source(parsed)})
-    return Inventory(path=path, site=found, document=parsed, is_trusted=is_trusted)
+    return Inventory(path=path, site=loaded, document=parsed, is_trusted=is_trusted)
 
 
 def credentials(inventory: Inventory) -> tuple[dict[str, str], list[Diagnostic]]:
-    """Give number to HA1 for every user, and the warnings on the way.
+    """Return the HA1 of every user by number, and any warnings.
 
-    Raises InvalidFiles when a password is missing or cannot be fetched (SD23x, SD304).
+    Raises InvalidFiles if a password is missing or cannot be fetched (SD23x, SD304).
     """
-    found, problems = _resolved(inventory)
-    return secret.credentials(inventory.site.domain, found), problems
+    resolved, problems = _resolved(inventory)
+    return secret.credentials(inventory.site.domain, resolved), problems
 
 
 def secrets(inventory: Inventory) -> dict[str, Secret]:
-    """Give number to password for every user. Raises as `credentials`."""
+    """Return the password of every user by number. Raises like `credentials`."""
     return _resolved(inventory)[0]
 
 
 def _resolved(inventory: Inventory) -> tuple[dict[str, Secret], list[Diagnostic]]:
-    found, problems = passwords.resolve_passwords(
+    resolved, problems = passwords.resolve_passwords(
         inventory.site,
         inventory.directory,
         inventory=inventory.document,
@@ -78,13 +78,13 @@ def _resolved(inventory: Inventory) -> tuple[dict[str, Secret], list[Diagnostic]
     )
     if has_errors(problems):
         raise InvalidFiles(problems, sources=inventory.sources)
-    return found, problems
+    return resolved, problems
 
 
 def chosen_hosts(inventory: Inventory, names: Sequence[str]) -> list[str]:
-    """Give the named hosts, or all of them in the order of the inventory.
+    """Return the named hosts, or all hosts in the order of the inventory.
 
-    Raises WrongUsage for a name that the inventory does not have.
+    Raises WrongUsage if the inventory has no host of a name.
     """
     known = list(inventory.site.hosts)
     unknown = [name for name in names if name not in known]
@@ -97,13 +97,12 @@ def _unknown_host(name: str, inventory: Inventory) -> Diagnostic:
     known = list(inventory.site.hosts)
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
     return Diagnostic(
-        code="SD501",
-        severity="error",
-        message=f"no host is named `{name}` in `{inventory.path}`",
-        help=f"did you mean `{near[0]}`?" if len(near) == 1 else f"it has {listed(known)}",
+        "SD501",
+        f"`{inventory.path}` has no host `{name}`",
+        help=f"did you mean `{near[0]}`?" if len(near) == 1 else f"its hosts are {listed(known)}",
     )
 
 
 def schema() -> str:
-    """Give the JSON Schema of an inventory as text."""
+    """Return the JSON Schema of an inventory as text."""
     return json.dumps(site.json_schema(), indent=2)

@@ -1,7 +1,7 @@
-"""YAML text to plain data, and where each part of it stands.
+"""Parses YAML text into plain data and the position of each part.
 
 The only module that knows YAML. Every scalar stays text (`0101` is not 65).
-Never raises for bad text.
+Never raises for invalid text.
 """
 
 from __future__ import annotations
@@ -26,37 +26,40 @@ __all__ = ["Document", "Mark", "Path", "decode", "parse", "read"]
 _FORBIDDEN = re.compile(
     "[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_MOST_EVENTS = 3_000_000  # that of 100,000 users with all their keys has 1.4 million
-_DEEPEST = 32  # an inventory has 4; deeper ones would take quadratic time
-_TOO_DEEP = f"lists and mappings stand more than {_DEEPEST} deep in each other"
+_MOST_EVENTS = 3_000_000  # 100,000 users with all their keys have 1.4 million
+_DEEPEST = 32  # an inventory has 4 levels; unlimited nesting would take quadratic time
+_TOO_DEEP = f"lists and mappings are nested more than {_DEEPEST} levels deep"
+_TOO_DEEP_HELP = "close the brackets and braces before it; an inventory has at most 4 levels"
+_TOO_LARGE_HELP = "check whether this is the right file: `sipdeploy -i FILE` selects another one"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TEXT_TAG = "tag:yaml.org,2002:str"
-# What libyaml says, and the edit that mends it.
+# Messages of libyaml, and the edit that fixes each.
 _HELP: Mapping[str, str] = {
-    "mapping values are not allowed": "quote the value if it holds `: `, or indent the line as"
-    " its neighbours are",
-    "did not find expected key": "indent the line as its neighbours are, and end each list with"
+    "mapping values are not allowed": "quote the value if it contains `: `, or indent the line"
+    " like its neighbours",
+    "did not find expected key": "indent the line like its neighbours, and close each list with"
     " `]` and each mapping with `}`",
     "could not find expected ':'": "write `key: value`",
     "found unexpected ':'": "write a space after the colon, or quote the value",
     "cannot start any token": "quote the value",
-    "unexpected end of stream": "close the quotation marks that were opened before",
-    "did not find expected ',' or": "divide the parts by a comma and close the bracket",
+    "unexpected end of stream": "close the quotation marks opened before",
+    "did not find expected ',' or": "separate the parts with commas and close the bracket",
     "block sequence entries are not allowed": "put the list on its own lines, below its key",
 }
+_OTHER_HELP = "quote the value if it contains punctuation, and check the lines above"
 
 
 def parse(text: str, path: str) -> tuple[Document, list[Diagnostic]]:
-    """Read YAML text: the document, and every problem of SD1xx that it has.
+    """Parse YAML text; return the document and every problem of SD1xx.
 
-    With errors other than SD104 the document has no data. Takes time linear in the text; the texts
-    read last are not read again, so nobody may change what it gives.
+    With errors other than SD104 the document has no data. Takes linear time. The last results are
+    cached, so callers must not change them.
     """
     parsed, problems = _parsed(text.removeprefix("\ufeff"), path)
     return parsed, list(problems)
 
 
-@lru_cache(maxsize=4)  # a change of users: inventory and secrets, before and after
+@lru_cache(maxsize=4)  # a change of users parses inventory and secrets, before and after
 def _parsed(text: str, path: str) -> tuple[Document, tuple[Diagnostic, ...]]:
     builder = _Builder(path)
     forbidden = _FORBIDDEN.search(text)
@@ -72,7 +75,7 @@ def _parsed(text: str, path: str) -> tuple[Document, tuple[Diagnostic, ...]]:
 
 
 def _control_character(text: str, offset: int, path: str) -> Diagnostic:
-    message = f"the character U+{ord(text[offset]):04X} may not stand in YAML"
+    message = f"YAML does not allow the character U+{ord(text[offset]):04X}"
     advice = 'delete it, or write it as an escape in double quotes, such as "\\x07"'
     return error("SD102", message, after(text[:offset], path), advice)
 
@@ -83,15 +86,17 @@ def _feed(builder: _Builder, text: str) -> None:
         for count, event in enumerate(iter(loader.get_event, None)):
             builder.take(event)
             if count >= _MOST_EVENTS:
-                message = f"the file holds more than {_MOST_EVENTS:,} keys and values"
-                builder.problem("SD109", message, Span(path=builder.path, line=1, column=1))
+                message = f"the file contains more than {_MOST_EVENTS:,} keys and values"
+                start = Span(path=builder.path, line=1, column=1)
+                builder.problem("SD109", message, start, advice=_TOO_LARGE_HELP)
             if builder.is_too_deep or count >= _MOST_EVENTS:
                 break
     except yaml.MarkedYAMLError as failure:
         builder.problems.append(_syntax_error(failure, text, builder.path))
     except yaml.YAMLError as failure:
         message = " ".join(str(failure).split())
-        builder.problem("SD101", message, Span(path=builder.path, line=1, column=1))
+        start = Span(path=builder.path, line=1, column=1)
+        builder.problem("SD101", message, start, advice=_OTHER_HELP)
     finally:
         loader.dispose()
 
@@ -99,45 +104,44 @@ def _feed(builder: _Builder, text: str) -> None:
 def _syntax_error(failure: yaml.MarkedYAMLError, text: str, path: str) -> Diagnostic:
     mark = failure.problem_mark or failure.context_mark
     if "quoted scalar" in (failure.context or ""):
-        mark = failure.context_mark  # where the quotation marks open, not where the file ends
+        mark = failure.context_mark  # the opening quotation mark, not the end of the file
     problem = failure.problem or "not YAML"
     lines = BREAK.split(text)
     line, column = (mark.line, mark.column) if mark else (0, 0)
     indent = lines[line] if line < len(lines) else ""
     stop = len(indent) - len(indent.lstrip())
     span = Span(path=path, line=line + 1, column=column + 1)
-    if "nesting depth" in problem:  # libyaml has read ahead, and has a limit of its own
-        return error("SD109", _TOO_DEEP, span)
+    if "nesting depth" in problem:  # libyaml reads ahead and has its own limit
+        return error("SD109", _TOO_DEEP, span, _TOO_DEEP_HELP)
     if "\t" in indent[: max(stop, column + 1)] and "token" in problem:
-        return error("SD103", "a tab stands where YAML wants spaces", span, "indent with spaces")
-    begun = failure.context_mark
-    context = f"{failure.context}, begun at line {begun.line + 1}" if begun else ""
+        return error("SD103", "the line is indented with a tab", span, "indent it with spaces")
+    start = failure.context_mark
+    context = f"{failure.context}, which starts at line {start.line + 1}" if start else ""
     return Diagnostic(
-        code="SD101",
-        severity="error",
-        message="this is not YAML",
+        "SD101",
+        "the file is not valid YAML",
         span=span,
         label=problem,
         notes=(context,) if context else (),
-        help=next((advice for words, advice in _HELP.items() if words in problem), ""),
+        help=next((advice for part, advice in _HELP.items() if part in problem), _OTHER_HELP),
     )
 
 
 @dataclass(slots=True)
 class _Frame:
-    """A mapping or list that is being read; `key` is set while its value is awaited."""
+    """A mapping or list during parsing; `key` is set until its value is read."""
 
     container: dict[str, Any] | list[Any]
     path: Path
     mark: tuple[int, int]
     key: str | None = None
     place: tuple[int, int, int] = (0, 0, 0)  # of the key
-    is_key: bool = False  # the mapping or list stands where a key belongs
-    is_repeated: bool = False  # the key stood before; its value is read, and dropped
+    is_key: bool = False  # the mapping or list is in the position of a key
+    is_repeated: bool = False  # a duplicate key; its value is dropped
 
 
 class _Builder:
-    """Takes parser events one by one; keeps its own stack, so depth is only memory."""
+    """Processes parser events one by one; its own stack avoids recursion."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -165,24 +169,27 @@ class _Builder:
     def problem(
         self, code: str, message: str, span: Span, *, advice: str = "", notes: Iterable[str] = ()
     ) -> None:
-        found = error(code, message, span, advice)
-        self.problems.append(replace(found, notes=tuple(notes)))
+        diagnostic = error(code, message, span, advice)
+        self.problems.append(replace(diagnostic, notes=tuple(notes)))
 
     def check_shape(self) -> None:
-        """Say it when there is nothing at all, or no mapping at the top."""
+        """Report an empty file, or one whose top level is not a mapping."""
         start = Span(path=self.path, line=1, column=1)
         if self.problems or isinstance(self.data, dict):
             return
         if self.data is None:
             self.problem(
-                "SD108", "the file is empty", start, advice="`sipdeploy init` writes a first one"
+                "SD108",
+                "the file is empty",
+                start,
+                advice="delete it; `sipdeploy init` writes a complete one",
             )
         else:
             self.problem(
                 "SD109",
                 "the file is not a mapping of keys to values",
                 start,
-                advice="begin with a line such as `domain: sip.example.com`",
+                advice="start with a line such as `domain: sip.example.com`",
             )
 
     def _span(self, event: Any) -> Span:
@@ -192,12 +199,12 @@ class _Builder:
 
     def _document(self, event: Any) -> None:
         self._documents += 1
-        if self._documents == 2:  # noqa: PLR2004  # the second one is told, once
+        if self._documents == 2:  # noqa: PLR2004  # report only the second
             self.problem(
                 "SD107",
-                "a second document begins here",
+                "a second document starts here",
                 self._span(event),
-                advice="keep one document, without `---` between its lines",
+                advice="delete the line `---`, or move the second document to its own file",
             )
 
     def _extras(self, event: Any) -> None:
@@ -211,7 +218,7 @@ class _Builder:
             self.problem("SD106", message, self._span(event), advice=advice)
 
     def _no_anchor(self, event: Any) -> None:
-        # Its name is not told: it may be the beginning of a password that lacks quotes.
+        # Do not show its name: it can be the start of a password without quotes.
         is_alias = isinstance(event, yaml.AliasEvent)
         what, sign = ("aliases (`*name`)", "*") if is_alias else ("anchors (`&name`)", "&")
         advice = f"write the value out, or quote it if `{sign}` is part of it"
@@ -237,14 +244,15 @@ class _Builder:
         frame.place = (start.line + 1, start.column + 1, event.end_mark.column + 1)
         if key == "<<" and event.implicit[0]:
             message = "the merge key `<<` is not supported"
-            self.problem("SD105", message, self._span(event), advice="write the keys out")
+            advice = "write the keys out in this mapping"
+            self.problem("SD105", message, self._span(event), advice=advice)
         elif key in frame.container:
             first = self.marks[(*frame.path, key)]
             self.problem(
                 "SD104",
-                f"the key `{key}` stands twice",
+                f"duplicate key `{key}`",
                 self._span(event),
-                notes=[f"it first stands at {self.path}:{first[0]}:{first[1]}"],
+                notes=[f"first used at {self.path}:{first[0]}:{first[1]}"],
                 advice="delete one of them",
             )
             frame.is_repeated = True
@@ -256,7 +264,7 @@ class _Builder:
         self._place(value, (start.line + 1, start.column + 1, end.line + 1, end.column + 1))
 
     def _place(self, value: Any, where: tuple[int, int, int, int]) -> None:
-        """Put a finished value where it belongs; of two equal keys the first one stays."""
+        """Store a complete value in its container; of duplicate keys, keep the first."""
         if not self._stack:
             if self._documents == 1:
                 self.data = value
@@ -278,7 +286,7 @@ class _Builder:
         self._extras(event)
         if len(self._stack) >= _DEEPEST:
             self.is_too_deep = True
-            self.problem("SD109", _TOO_DEEP, self._span(event))
+            self.problem("SD109", _TOO_DEEP, self._span(event), advice=_TOO_DEEP_HELP)
         start = event.start_mark
         path: Path = ()
         frame = self._stack[-1] if self._stack else None
@@ -286,9 +294,9 @@ class _Builder:
         if is_key:
             self.problem(
                 "SD109",
-                "a key has to be a word or a number",
+                "a key must be a word or a number",
                 self._span(event),
-                advice='quote it, as in "{{ name }}", if it is meant to be text',
+                advice='if it is text, quote it: "{{ name }}"',
             )
         elif frame:
             own = len(frame.container) if frame.key is None else frame.key
@@ -305,22 +313,19 @@ class _Builder:
             self._place(frame.container, (*frame.mark, end.line + 1, end.column + 1))
 
 
-# Places: where a part of a document stands.
-
-
 Path = tuple[str | int, ...]
-# Where a node stands: its key (line, column, end column), its value (line, column, end line and
-# column), all from 1. Plain tuples: a large inventory has half a million of them.
+# The position of a node: its key (line, column, end column) and its value (line, column, end line,
+# end column), all from 1. Plain tuples, because a large inventory has half a million of them.
 Mark = tuple[int, int, int, int, int, int, int]
 
 
-# Bounded, so that a line full of beginnings does not take time that grows with its square.
+# Bounded, so that a line with many partial matches does not take quadratic time.
 _PASSWORD = re.compile(r"(?i)(pass|pwd|secret)[\w-]{0,80}[\"']?\s{0,80}:\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One file: its data (dict, list, str, None; None also when unreadable) and its places."""
+    """One file: its data (dict, list, str, None; None also if invalid) and its positions."""
 
     path: str
     text: str
@@ -328,7 +333,7 @@ class Document:
     marks: Mapping[Path, Mark] = field(default_factory=dict)
 
     def key_span(self, path: Path) -> Span | None:
-        """Find the key that ends `path`; of what is not there, the nearest that holds it."""
+        """Span of the key at `path`, or of its nearest existing parent."""
         while path and path not in self.marks:
             path = path[:-1]
         if not path:
@@ -337,7 +342,7 @@ class Document:
         return Span(path=self.path, line=line, column=column, end_column=end)
 
     def value_span(self, path: Path) -> Span | None:
-        """Find the value at `path`; its key when the value is empty or goes over several lines."""
+        """Span of the value at `path`; of its key if the value is empty or has several lines."""
         if path not in self.marks:
             return self.key_span(path)
         *_, line, column, end_line, end = self.marks[path]
@@ -347,13 +352,13 @@ class Document:
 
     @property
     def start(self) -> Span:
-        """The beginning of the file."""
+        """The start of the file."""
         return Span(path=self.path, line=1, column=1)
 
     def source(self, is_secret: Callable[[Path], bool] = lambda _: False) -> Source:
-        """Give the lines for excerpts; values at secret paths are hidden.
+        """Return the lines for excerpts, without the values at secret paths.
 
-        In a file that could not be read the places are unknown, so what looks like a password is.
+        An invalid file has no positions, so everything that looks like a password is hidden.
         """
         lines = BREAK.split(self.text)
         if self.data is None:
@@ -375,12 +380,14 @@ def _hide(mark: Mark, hidden: dict[int, list[tuple[int, int]]]) -> None:
 
 
 def _suspects(lines: list[str]) -> dict[int, list[tuple[int, int]]]:
-    """Hide what follows `password:` and the like, and the line after when nothing follows."""
+    """Hide the text after `password:` and the like, or the next line if there is none."""
     hidden = {}
-    goes_on = False
+    continues = False
     for number, line in enumerate(lines, 1):
-        found = _PASSWORD.search(line)
-        if found or goes_on:
-            hidden[number] = [(found.end() + 1 if found else 1, 1 << 30)]
-        goes_on = bool(found) and line[found.end() :].strip() in {"", "|", ">"} if found else False
+        match = _PASSWORD.search(line)
+        if match or continues:
+            hidden[number] = [(match.end() + 1 if match else 1, 1 << 30)]
+        continues = (
+            bool(match) and line[match.end() :].strip() in {"", "|", ">"} if match else False
+        )
     return hidden

@@ -1,6 +1,6 @@
-"""The single values of an inventory: text in, checked value out.
+"""Validators for single values of an inventory: take text, return the checked value.
 
-Each function raises `Invalid` for what it does not take. Knows nothing of places.
+Each function raises `Invalid` for a value that it rejects. Knows nothing about positions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOCAL = "local"
 KAMAILIO_VERSIONS = ("5.4", "5.5", "5.6", "5.7", "5.8", "6.0", "6.1")
 ASTERISK_VERSIONS = ("16", "17", "18", "19", "20", "21", "22")
 
-# Control characters, line breaks, and what turns the direction of the text around it.
+# Control characters, line breaks, and characters that change the text direction.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -36,7 +36,7 @@ _LAST_PORT = 65535
 
 
 class Invalid(ValueError):  # noqa: N818  # a verdict, not a failure
-    """What is wrong with a value: the code, the message, the label under it and the help."""
+    """The reason why a value is rejected: code, message, label and help of its diagnostic."""
 
     def __init__(self, code: str, message: str, label: str = "", *, advice: str = "") -> None:
         super().__init__(message)
@@ -57,50 +57,54 @@ class PortRange(NamedTuple):
 
 
 def _text(value: Any) -> str:
-    """Take text; a mapping or list is SD203, nothing at all SD204."""
+    """Accept text; a mapping or list is SD203, an empty value SD204."""
     if value is None or value == "":
         raise Invalid("SD204", "the value is empty", advice="write a value, or delete the key")
     if not isinstance(value, str):
         kind = "a mapping" if isinstance(value, dict) else "a list"
-        raise Invalid("SD203", f"text is wanted here, not {kind}")
+        raise Invalid("SD203", f"expected text, not {kind}", advice="write one value on one line")
     return value
 
 
 def line(value: Any) -> str:
-    """Take text without control characters and line breaks, such as a path or a command."""
+    """Accept text without control characters and line breaks, such as a path or a command."""
     text = _text(value)
     if CONTROL.search(text):
-        raise Invalid("SD220", "the text holds a control character or a line break")
+        message = "the text contains a control character or a line break"
+        raise Invalid("SD220", message, advice="delete it")
     return text
 
 
 def name(value: Any) -> str:
-    """Take the name of a person as phones show it: at most 80 characters, may be empty."""
+    """Accept the name of a person as phones show it: at most 80 characters, may be empty."""
     text = "" if value == "" else line(value)
     if len(text) > _NAME_LENGTH:
-        raise Invalid("SD220", f"the name has {len(text)} characters; {_NAME_LENGTH} are allowed")
+        message = f"the name has {len(text)} characters"
+        raise Invalid("SD220", message, advice=f"shorten it to {_NAME_LENGTH} characters")
     return text
 
 
 def boolean(value: Any) -> bool:
-    """Take yes or no, as YAML 1.1 and 1.2 write them."""
+    """Accept true or false in the forms of YAML 1.1 and 1.2."""
     if isinstance(value, bool):
         return value
     text = _text(value).lower()
     if text not in _YES | _NO:
-        raise Invalid("SD206", f"`{value}` is neither `true` nor `false`")
+        message = f"`{value}` is neither `true` nor `false`"
+        raise Invalid("SD206", message, advice="write `true` or `false`")
     return text in _YES
 
 
 def whole(low: int, high: int) -> Callable[[Any], int]:
-    """Make a check for a whole number from `low` to `high`."""
+    """Return a validator for a whole number from `low` to `high`."""
+    advice = f"write a whole number from {low} to {high}"
 
     def check(value: Any) -> int:
         text = str(value) if isinstance(value, int) else _text(value)
         if not _WHOLE.fullmatch(text):
-            raise Invalid("SD205", f"`{text}` is not a whole number", f"{low} to {high}")
+            raise Invalid("SD205", f"`{text}` is not a whole number", advice=advice)
         if not low <= int(text) <= high:
-            raise Invalid("SD205", f"`{text}` is not from {low} to {high}")
+            raise Invalid("SD205", f"`{text}` is not from {low} to {high}", advice=advice)
         return int(text)
 
     return check
@@ -110,71 +114,73 @@ port = whole(1, _LAST_PORT)
 
 
 def port_range(value: Any) -> PortRange:
-    """Take `FIRST-LAST`, such as `10000-20000`."""
+    """Accept `FIRST-LAST`, such as `10000-20000`."""
     if isinstance(value, PortRange):
         return value
-    found = _RANGE.fullmatch(_text(value))
-    if not found:
+    match = _RANGE.fullmatch(_text(value))
+    if not match:
         raise Invalid(
             "SD215", f"`{value}` is not a range of ports", advice="write it as `10000-20000`"
         )
-    start, end = int(found[1]), int(found[2])
+    start, end = int(match[1]), int(match[2])
     if not 1024 <= start < end <= _LAST_PORT:  # noqa: PLR2004  # ports below are privileged
         raise Invalid(
             "SD215",
             f"`{value}` is not a usable range of ports",
-            advice=f"begin at 1024 or above, end at {_LAST_PORT} or below, the lower one first",
+            advice=f"write the lower port first, from 1024 to {_LAST_PORT}: `10000-20000`",
         )
     return PortRange(start, end)
 
 
-def choice(*words: str) -> Callable[[Any], str]:
-    """Make a check for one of some words."""
+def choice(*allowed: str) -> Callable[[Any], str]:
+    """Return a validator for one of the allowed words."""
 
     def check(value: Any) -> str:
         text = _text(value)
-        if text not in words:
-            shown = ", ".join(f"`{word}`" for word in words)
-            raise Invalid("SD207", f"`{text}` is not known here", advice=f"one of {shown}")
+        if text not in allowed:
+            shown = ", ".join(f"`{each}`" for each in allowed)
+            message = f"`{text}` is not a permitted value"
+            raise Invalid("SD207", message, advice=f"write one of {shown}")
         return text
 
     return check
 
 
 def version(service: str, supported: tuple[str, ...]) -> Callable[[Any], str]:
-    """Make a check for a version of a service that sipdeploy writes for."""
+    """Return a validator for the supported versions of a service."""
 
     def check(value: Any) -> str:
         text = _text(value)
         if text in supported:
             return text
         near = [known for known in supported if text.startswith(f"{known}.")]
-        advice = f"write `{near[0]}`" if near else f"one of {', '.join(supported)}"
+        advice = f"write `{near[0]}`" if near else f"write one of {', '.join(supported)}"
         raise Invalid("SD222", f"{service} `{text}` is not supported", advice=advice)
 
     return check
 
 
 def user_number(value: Any) -> str:
-    """Take the number of a user: 2 to 15 digits (E.164 has no longer ones)."""
+    """Accept the number of a user: 2 to 15 digits (the maximum of E.164)."""
     text = _text(value)
     if not _USER_NUMBER.fullmatch(text):
-        raise Invalid("SD208", f"`{text}` is not the number of a user", "2 to 15 digits")
+        message = f"`{text}` is not the number of a user"
+        raise Invalid("SD208", message, advice="write 2 to 15 digits, such as `1001`")
     return text
 
 
 def service_number(value: Any) -> str:
-    """Take the number of a service: 1 to 15 digits and stars."""
+    """Accept the number of a service: 1 to 15 digits and stars."""
     text = _text(value)
     if not _SERVICE_NUMBER.fullmatch(text):
-        raise Invalid(
-            "SD208", f"`{text}` is not the number of a service", "1 to 15 digits and stars"
-        )
+        message = f"`{text}` is not the number of a service"
+        advice = "write 1 to 15 digits and stars, such as `6000` or `*97`"
+        raise Invalid("SD208", message, advice=advice)
     return text
 
 
 def domain(value: Any) -> str:
-    """Take a fully qualified domain name (RFC 1123), in lower case and without a final dot."""
+    """Accept a fully qualified domain name (RFC 1123), in lower case, without a final dot."""
     text = _text(value).lower()
     if _numeric(text) is not None:
         raise Invalid("SD209", f"`{value}` is an address, not a domain", advice=_DOMAIN_ADVICE)
@@ -195,12 +201,12 @@ def _domain_problem(text: str) -> str:
     labels = text.split(".")
     if len(text) > 253:  # noqa: PLR2004  # RFC 1035 section 2.3.4
         return "longer than 253 characters"
-    if len(labels) < 2:  # noqa: PLR2004  # a name and what it belongs to
+    if len(labels) < 2:  # noqa: PLR2004  # a host and a parent domain
         return "it has no dot"
     for label in labels:
         if not _LABEL.fullmatch(label):
-            return f"`{label}` is not a part of a name" if label else "two dots, or one at the end"
-    return "the last part has digits only" if labels[-1].isdigit() else ""
+            return f"`{label}` is not valid" if label else "two dots in a row, or a dot at the end"
+    return "the last part has only digits" if labels[-1].isdigit() else ""
 
 
 def _punycode(text: str) -> str:
@@ -211,7 +217,7 @@ def _punycode(text: str) -> str:
 
 
 def email(value: Any) -> str:
-    """Take an e-mail address (RFC 5321, without quoted parts and address literals)."""
+    """Accept an e-mail address (RFC 5321, without quoted parts and address literals)."""
     text = _text(value)
     local, _, host = text.rpartition("@")
     is_name = host.isascii() and not _domain_problem(host.lower())
@@ -220,7 +226,7 @@ def email(value: Any) -> str:
     return text
 
 
-_EMAIL_ADVICE = "write one such as `ops@example.com`"
+_EMAIL_ADVICE = "write an address such as `ops@example.com`"
 
 
 def _numeric(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -231,7 +237,7 @@ def _numeric(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def address(value: Any) -> str:
-    """Take where a host is reached: `local`, IPv4, IPv6, or a name that SSH knows."""
+    """Accept the SSH address of a host: `local`, IPv4, IPv6, or a name that SSH can resolve."""
     text = _text(value)
     number = _numeric(text)
     if number is not None and "%" not in text:
@@ -247,17 +253,17 @@ def address(value: Any) -> str:
 
 
 def media_address(value: Any) -> str:
-    """Take an address that media can be sent to: numeric, and of one reachable machine."""
+    """Accept an address for media: numeric, and of a single reachable machine."""
     text = _text(value)
     number = _numeric(text)
     if number is None or "%" in text:
         raise Invalid("SD211", f"`{text}` is not a numeric address", advice=_MEDIA_ADVICE)
     useless = (
-        ("is every address of a machine", number.is_unspecified),
+        ("means all addresses of a machine", number.is_unspecified),
         ("never leaves the machine", number.is_loopback),
-        ("belongs to a group, not to a machine", number.is_multicast),
-        ("is valid on one link only", number.is_link_local),
-        ("belongs to nobody", str(number) == "255.255.255.255"),
+        ("belongs to a multicast group", number.is_multicast),
+        ("is valid only on one link", number.is_link_local),
+        ("is the broadcast address", str(number) == "255.255.255.255"),
     )
     for reason, holds in useless:
         if holds:
@@ -270,27 +276,28 @@ _MEDIA_ADVICE = "write the numeric address at which browsers reach the host"
 
 
 def host_name(value: Any) -> str:
-    """Take the name of a host in the inventory; it also names a directory."""
+    """Accept the name of a host in the inventory; it also becomes the name of a directory."""
     text = _text(value)
     if not _HOST.fullmatch(text):
         raise Invalid(
             "SD223",
             f"`{text}` cannot be the name of a host",
-            "letters, digits, dots, `-` and `_`; at most 63, a letter or digit first",
+            advice="write a letter or digit, then letters, digits, `.`, `-` and `_`; at most 63",
         )
     return text
 
 
 def login(value: Any) -> str:
-    """Take the name of a Unix account."""
+    """Accept the name of a Unix account."""
     text = _text(value)
     if not _LOGIN.fullmatch(text):
-        raise Invalid("SD223", f"`{text}` cannot be the name of a login")
+        advice = "write a letter or `_`, then letters, digits, `.`, `-` and `_`; at most 32"
+        raise Invalid("SD223", f"`{text}` cannot be the name of a login", advice=advice)
     return text
 
 
 def origin(value: Any) -> str:
-    """Take a web origin (RFC 6454): scheme, host, and a port unless it is the scheme's own."""
+    """Accept a web origin (RFC 6454): scheme, host, and a port other than the default."""
     text = _text(value)
     try:
         parts = urlsplit(text.lower())
@@ -306,7 +313,7 @@ def origin(value: Any) -> str:
     canonical = f"{parts.scheme}://{shown}{own}"
     if parts.path or parts.query or parts.fragment or text.endswith(("?", "#", ":")):
         advice = f"write `{canonical}`"
-        raise Invalid("SD219", f"`{text}` is more than a web origin", advice=advice)
+        raise Invalid("SD219", f"`{text}` contains more than a web origin", advice=advice)
     return canonical
 
 
@@ -315,27 +322,30 @@ _ORIGIN_ADVICE = "write `https://HOST` or `https://HOST:PORT`"
 
 
 def url(value: Any) -> str:
-    """Take the URL of an ACME directory (RFC 8555 section 6.1: https only)."""
+    """Accept the URL of an ACME directory (RFC 8555 section 6.1: https only)."""
     text = line(value)
     parts = urlsplit(text)
     if parts.scheme != "https" or not parts.hostname or " " in text:
-        raise Invalid("SD225", f"`{text}` is not an https URL")
+        advice = (
+            "write the URL of the ACME directory, such as `https://acme.example.com/directory`"
+        )
+        raise Invalid("SD225", f"`{text}` is not an https URL", advice=advice)
     return text
 
 
 def folder(value: Any) -> str:
-    """Take the absolute path of a folder of a host; it lands in command lines and unit files."""
+    """Accept the absolute path of a directory on a host; it is used in commands and unit files."""
     text = line(value)
     if not _FOLDER.fullmatch(text) or ".." in text.split("/"):
-        raise Invalid("SD226", f"`{text}` is not the path of a folder", advice=_FOLDER_ADVICE)
+        raise Invalid("SD226", f"`{text}` is not the path of a directory", advice=_FOLDER_ADVICE)
     return text
 
 
-_FOLDER_ADVICE = "begin with `/`; letters, digits and `._-` between the slashes"
+_FOLDER_ADVICE = "write an absolute path of letters, digits and `._-`, such as `/var/www/html`"
 
 
 def dns_plugin(value: Any) -> str:
-    """Take the name of a DNS plugin of certbot, without `dns-` before it."""
+    """Accept the name of a DNS plugin of certbot, without the prefix `dns-`."""
     text = _text(value)
     if not _PLUGIN.fullmatch(text):
         advice = "write the last word of its package: `rfc2136` of `python3-certbot-dns-rfc2136`"

@@ -1,6 +1,6 @@
-"""Local files that people own: read with what they were, locked, and replaced whole or not at all.
+"""Reads, locks and atomically replaces local files that people edit.
 
-Knows nothing of what stands in them.
+Knows nothing about their contents.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ if TYPE_CHECKING:
 BOM = b"\xef\xbb\xbf"
 LOCK_SECONDS = 120.0
 _POLL_SECONDS = 0.05
-# A file system that knows no locks, as some network ones: there the comparison before each
-# replacement is what is left.
+# Some network file systems have no locks. There, only the comparison before each replacement
+# protects against concurrent changes.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EBADF, errno.ENOTSUP, errno.EINVAL})
 
 
 class ChangedError(Exception):
-    """A file is not any more what was read; the text is its path."""
+    """A file has changed since it was read; the text is its path."""
 
 
 class BusyError(Exception):
-    """Another process has held the lock all the time; the text is the folder."""
+    """Another process held the lock until the timeout; the text is the directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFile:
-    """A file as it was read: bytes, and None where there was none. `mode` is for a new one.
+    """A file as it was read: its bytes, or None if it did not exist. `mode` is for a new file.
 
-    `path` is as it was named; what is written goes to where its links lead.
+    `path` is the path as given; writes follow its symbolic links.
     """
 
     path: Path
-    raw: bytes | None = field(repr=False)  # may be full of passwords
+    raw: bytes | None = field(repr=False)  # can contain passwords
     mode: int
 
     @property
     def place(self) -> Path:
-        """The file itself, behind all links."""
+        """The path with all symbolic links resolved."""
         return Path(os.path.realpath(self.path))
 
     def encoded(self, text: str) -> bytes:
-        """The bytes of a new text; a byte order mark stays."""
+        """The bytes of a new text; keeps a byte order mark."""
         mark = BOM if self.raw is not None and self.raw.startswith(BOM) else b""
         return mark + text.encode()
 
 
 def read(path: Path, mode: int) -> TextFile:
-    """Read a file that may be absent; OSError when it is there and cannot be read."""
+    """Read a file that may be absent; OSError if it exists and cannot be read."""
     try:
         return TextFile(path=path, raw=reading.regular(path).raw, mode=mode)
     except FileNotFoundError:
@@ -69,10 +69,10 @@ def read(path: Path, mode: int) -> TextFile:
 
 @contextlib.contextmanager
 def locked(folder: Path, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Be the only one who changes files of that folder; BusyError after `seconds`.
+    """Hold an exclusive lock on the files of a directory; BusyError after `seconds`.
 
-    The folder itself carries the lock (flock(2)): files are replaced, and a lock would stay with
-    the old one. The kernel takes it back from whoever dies.
+    The lock is on the directory itself (flock(2)), because a lock on a file would stay with the
+    replaced file. The kernel releases it if the process dies.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -98,11 +98,10 @@ def _try_lock(handle: int) -> bool:
 
 
 def replace_all(changes: Sequence[tuple[TextFile, str]]) -> None:
-    """Give files new texts, all or none of them, the first one first.
+    """Replace the texts of files in the given order, all or none of them.
 
-    All are written beside their places and on the disk before the first is renamed. ChangedError
-    when one is not any more what was read. OSError when one cannot be written: then those before
-    it are as they were.
+    Writes and syncs all new files before it renames the first. ChangedError if a file has changed
+    since it was read. OSError if a file cannot be written; then the files before it are restored.
     """
     prepared: list[tuple[TextFile, Path]] = []
     done: list[TextFile] = []
@@ -122,8 +121,8 @@ def replace_all(changes: Sequence[tuple[TextFile, str]]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _check_unchanged(kept: Iterable[TextFile]) -> None:
-    for file in kept:
+def _check_unchanged(originals: Iterable[TextFile]) -> None:
+    for file in originals:
         if read(file.path, file.mode).raw != file.raw:
             raise ChangedError(str(file.path))
 
@@ -136,13 +135,13 @@ def _put_back(file: TextFile) -> None:
 
 
 def _prepared(file: TextFile, content: bytes) -> Path:
-    """Write the content beside the file, with the mode and the owner that it has."""
+    """Write the content to a temporary file with the mode and owner of the original."""
     target = file.place
     return _beside(target, content, lambda handle: _take_after(handle, target, file.mode))
 
 
 def _beside(target: Path, content: bytes, dress: Callable[[int], None]) -> Path:
-    """Write and sync a file beside its place, for its owner alone until it is dressed."""
+    """Write and sync a temporary file in the same directory; private until `dress` changes it."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -157,7 +156,7 @@ def _beside(target: Path, content: bytes, dress: Callable[[int], None]) -> Path:
 
 
 def _take_after(handle: int, target: Path, mode: int) -> None:
-    """Give a new file the owner and mode of the one that it replaces; of none, `mode`."""
+    """Copy owner and mode of the file to replace; without one, set `mode`."""
     try:
         old = target.stat()
     except FileNotFoundError:
@@ -165,14 +164,14 @@ def _take_after(handle: int, target: Path, mode: int) -> None:
         return
     own = os.fstat(handle)
     if (own.st_uid, own.st_gid) != (old.st_uid, old.st_gid):
-        # who may not give a file away keeps it, with the same rights for the others
+        # without the privilege to change the owner, keep it; the mode stays the same
         with contextlib.suppress(PermissionError):
             os.fchown(handle, old.st_uid, old.st_gid)
     os.fchmod(handle, old.st_mode & 0o7777)
 
 
 def _sync(folder: Path) -> None:
-    """Have the rename itself on the disk."""
+    """Sync the directory, so that the rename survives a crash."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -181,7 +180,7 @@ def _sync(folder: Path) -> None:
 
 
 def replace_file(target: Path, content: bytes, mode: int) -> None:
-    """Put a file in place, whole or not at all; nobody else can read it on the way."""
+    """Replace a file atomically; the temporary file is private."""
     temporary = _beside(target, content, lambda handle: os.fchmod(handle, mode))
     try:
         temporary.replace(target)
@@ -191,9 +190,9 @@ def replace_file(target: Path, content: bytes, mode: int) -> None:
 
 
 def expanded(path: str) -> Path:
-    """Put the home directory for `~` and `~user`; a user that there is not stays as it is.
+    """Expand `~` and `~user`; the path of an unknown user stays unchanged.
 
-    Whoever opens the path then tells that it is not there, by the name that was written.
+    The caller's attempt to open it then fails with the name as written.
     """
     try:
         return Path(path).expanduser()
@@ -202,19 +201,19 @@ def expanded(path: str) -> Path:
 
 
 def own_folder(variable: str, default: str, *parts: str) -> Path:
-    """A folder below a base directory of the XDG specification, `default` below the home."""
-    given = os.environ.get(variable, "")
-    base = Path(given) if given.startswith("/") else Path.home() / default
+    """A directory below an XDG base directory; `default` is relative to the home directory."""
+    configured = os.environ.get(variable, "")
+    base = Path(configured) if configured.startswith("/") else Path.home() / default
     return base.joinpath("sipdeploy", *parts)
 
 
 def cache_folder(name: str) -> Path | None:
-    """A cache that nobody but us can write to; None where there is no such."""
+    """A cache directory that only this user can write to; None if there is none."""
     try:
         folder = own_folder("XDG_CACHE_HOME", ".cache", name)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = folder.stat()
-    except (OSError, RuntimeError):  # no home, or not ours to write to
+        status = folder.stat()
+    except (OSError, RuntimeError):  # no home directory, or no permission to write
         return None
-    is_ours = found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    is_ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
     return folder if is_ours else None

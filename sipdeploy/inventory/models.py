@@ -1,6 +1,6 @@
-"""The models of an inventory: its keys, their types, their defaults, their description.
+"""The models of an inventory: its keys, with their types, defaults and descriptions.
 
-Pure. Single values are checked here, what is wrong between them in `checks`.
+Pure. Checks single values; `site` checks how they fit together.
 """
 
 from __future__ import annotations
@@ -28,31 +28,33 @@ _PLACE = re.compile(r"[A-Za-z0-9._:/+-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}")
 _RELEASE = re.compile(r"([0-9]{2})\.[0-9]{1,2}\.[0-9]{1,2}", re.ASCII)
-# Those whose TLS holds with OpenSSL 3 in every patch release.
+# The series whose TLS is stable with OpenSSL 3 in every patch release.
 KAMAILIO_SERIES = ("5.8", "6.0", "6.1")
 
 
 def _url(value: Any) -> str:
-    """Take a place to download from: what comes from there is checked, so http will do."""
+    """Accept the URL of a download; http is sufficient, because the download is verified."""
     text = fields.line(value)
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or not _URL.fullmatch(text):
-        raise Invalid("SD227", f"`{text}` is not an http or https URL")
+        advice = "write a URL such as `https://example.com/file.tar.gz`"
+        raise Invalid("SD227", f"`{text}` is not an http or https URL", advice=advice)
     return text
 
 
 def _place(value: Any) -> str:
-    """Take the URL of an apt repository."""
+    """Accept the URL of an apt repository."""
     text = _url(value)
     if not _PLACE.fullmatch(text):
-        raise Invalid("SD227", f"`{text}` is not the URL of an apt repository")
+        advice = "write a URL such as `https://deb.kamailio.org/kamailio61`"
+        raise Invalid("SD227", f"`{text}` is not the URL of an apt repository", advice=advice)
     return text
 
 
 def _sha256(value: Any) -> str:
     text = fields.line(value).lower()
     if not _SHA256.fullmatch(text):
-        advice = "write what `sha256sum FILE` prints"
+        advice = "write the output of `sha256sum FILE`"
         raise Invalid(
             "SD227", f"`{value}` is not a SHA-256", "64 hexadecimal digits", advice=advice
         )
@@ -62,7 +64,7 @@ def _sha256(value: Any) -> str:
 def _fingerprint(value: Any) -> str:
     text = fields.line(value).upper().replace(" ", "")
     if not _FINGERPRINT.fullmatch(text):
-        advice = "write what `gpg --show-keys FILE` prints"
+        advice = "write the output of `gpg --show-keys FILE`"
         label = "40 hexadecimal digits"
         raise Invalid("SD227", f"`{value}` is not the fingerprint of a key", label, advice=advice)
     return text
@@ -70,10 +72,11 @@ def _fingerprint(value: Any) -> str:
 
 def _release(value: Any) -> str:
     text = fields.line(value)
-    found = _RELEASE.fullmatch(text)
-    if not found:
-        raise Invalid("SD222", f"`{text}` is not a release of Asterisk", "such as `22.11.0`")
-    fields.version("Asterisk", fields.ASTERISK_VERSIONS)(found[1])
+    match = _RELEASE.fullmatch(text)
+    if not match:
+        advice = "write a full version, such as `22.11.0`"
+        raise Invalid("SD222", f"`{text}` is not a release of Asterisk", advice=advice)
+    fields.version("Asterisk", fields.ASTERISK_VERSIONS)(match[1])
     return text
 
 
@@ -90,7 +93,7 @@ class _InstallPart(BaseModel):
 
 
 class Archive(_InstallPart):
-    """A tarball: where it is, and what it must be."""
+    """A tarball: its URL and its checksum."""
 
     url: Url = Field(description="http or https")
     sha256: Sha256 = Field(description="of the tarball, as `sha256sum` prints it")
@@ -102,26 +105,28 @@ class AsteriskSource(Archive):
     version: Annotated[str, BeforeValidator(_release)] = Field(description="such as 22.11.0")
     pjproject: Archive | None = Field(
         default=None,
-        description="the pjproject that its third-party/ names; default: its build downloads it, "
-        "and checks it by the sum in the tarball",
+        description="the pjproject release that its third-party/ names; default: the build "
+        "downloads it and verifies the checksum in the tarball",
     )
 
 
 class KamailioRepository(_InstallPart):
-    """An apt repository with Kamailio, signed by a key that is known by its fingerprint."""
+    """An apt repository with Kamailio; the fingerprint identifies its signing key."""
 
     version: Annotated[str, BeforeValidator(fields.choice(*KAMAILIO_SERIES))] = Field(
         default=KAMAILIO_SERIES[-1], description=", ".join(KAMAILIO_SERIES)
     )
     url: Annotated[str, BeforeValidator(_place)] | None = Field(
-        default=None, description="default: https://deb.kamailio.org/kamailio61, by the version"
+        default=None,
+        description="default: the repository of the version, such as "
+        "https://deb.kamailio.org/kamailio61",
     )
     key: Url = Field(
-        default="https://deb.kamailio.org/kamailiodebkey.gpg", description="where the key is"
+        default="https://deb.kamailio.org/kamailiodebkey.gpg", description="URL of the key"
     )
     fingerprint: Annotated[str, BeforeValidator(_fingerprint)] = Field(
         default="E79ACECB87D8DCD23A20AD2FFB40D3E6508EA4C8",
-        description="of the one key that may sign the repository",
+        description="of the only key that may sign the repository",
     )
 
     @property
@@ -130,7 +135,7 @@ class KamailioRepository(_InstallPart):
         return self.url or f"https://deb.kamailio.org/kamailio{self.version.replace('.', '')}"
 
 
-# The sums were compared with what several distributions and images have published.
+# The checksum agrees with those that several distributions publish.
 ASTERISK = AsteriskSource(
     version="22.11.0",
     url="https://downloads.asterisk.org/pub/telephony/asterisk/releases/asterisk-22.11.0.tar.gz",
@@ -139,7 +144,7 @@ ASTERISK = AsteriskSource(
 
 
 class Install(_InstallPart):
-    """Where the daemons come from."""
+    """The source of the daemons."""
 
     asterisk: Annotated[
         Annotated[
@@ -151,8 +156,8 @@ class Install(_InstallPart):
         Discriminator(_install_kind),
     ] = Field(
         default="package",
-        description="package: the distribution's; source: built on the host, "
-        f"{ASTERISK.version} or the release that is described here",
+        description="package: the distribution's; source: the host builds "
+        f"{ASTERISK.version}, or the release described here",
     )
     kamailio: Annotated[
         Annotated[
@@ -164,20 +169,20 @@ class Install(_InstallPart):
         Discriminator(_install_kind),
     ] = Field(
         default="package",
-        description="package: the distribution's; repository: from Kamailio's own, "
-        "or from the one that is described here",
+        description="package: the distribution's; repository: Kamailio's own apt repository, "
+        "or the one described here",
     )
 
     @property
     def source(self) -> AsteriskSource | None:
-        """The release of Asterisk to build; None: it is a package."""
+        """The release of Asterisk to build; None if Asterisk comes as a package."""
         if isinstance(self.asterisk, AsteriskSource):
             return self.asterisk
         return ASTERISK if self.asterisk == "source" else None
 
     @property
     def repository(self) -> KamailioRepository | None:
-        """Where Kamailio comes from; None: the distribution's archive."""
+        """The apt repository of Kamailio; None if it comes from the distribution."""
         if isinstance(self.kamailio, KamailioRepository):
             return self.kamailio
         return KamailioRepository() if self.kamailio == "repository" else None
@@ -187,7 +192,7 @@ _LOOSE_TEXT = {"type": ["string", "number"]}  # YAML without quotation marks: 6.
 
 
 def _or_empty(value: Any) -> Any:
-    """Read a key with nothing after it as an empty mapping, where all keys have defaults."""
+    """Read an empty value as an empty mapping, for parts whose keys all have defaults."""
     return {} if value is None else value
 
 
@@ -222,7 +227,7 @@ class _Part(BaseModel):
 
 
 class HostEntry(_Part):
-    """A host that sipdeploy works on."""
+    """A host that sipdeploy manages."""
 
     address: Annotated[str, BeforeValidator(fields.address)] = Field(
         description="IPv4, IPv6 or host name for SSH; `local`: this machine, without SSH"
@@ -237,22 +242,22 @@ class HostEntry(_Part):
     )
     private_address: Media | None = Field(
         default=None,
-        description="the host's own numeric address, where a public one is mapped to it",
+        description="the host's own numeric address, if a public one is mapped to it (1:1 NAT)",
     )
 
     @property
     def is_local(self) -> bool:
-        """Tell whether the host is this machine."""
+        """Whether the host is this machine."""
         return self.address == fields.LOCAL
 
     @property
     def media_address(self) -> str:
-        """The numeric address that media is announced with; `load_site` made sure of it."""
+        """The numeric address announced for media; `load_site` has validated it."""
         return fields.media_address(self.public_address or self.address)
 
 
 class Ports(_Part):
-    """Ports of the services; only `wss` and `rtp` are ever public."""
+    """Ports of the services; only `wss` and `rtp` are public."""
 
     wss: Port = Field(default=8443, description="WebSocket over TLS, public")
     kamailio: Port = Field(default=5062, description="Kamailio towards Asterisk, private")
@@ -271,26 +276,26 @@ class Tls(_Part):
     provider: Annotated[
         fields.Provider,
         BeforeValidator(fields.choice("letsencrypt", "files", "self-signed")),
-    ] = Field(default="letsencrypt", description="where the certificate comes from")
+    ] = Field(default="letsencrypt", description="source of the certificate")
     server: Annotated[str, BeforeValidator(fields.url)] | None = Field(
         default=None, description="letsencrypt: another ACME directory"
     )
     ca_bundle: Line | None = Field(
-        default=None, description="letsencrypt: root of that ACME server"
+        default=None, description="letsencrypt: root certificate of that ACME server"
     )
     challenge: Annotated[fields.Challenge, BeforeValidator(fields.choice("http-01", "dns-01"))] = (
-        Field(default="http-01", description="letsencrypt: how the domain is proved")
+        Field(default="http-01", description="letsencrypt: how to prove the domain")
     )
     webroot: Annotated[str, BeforeValidator(fields.folder)] | None = Field(
         default=None,
-        description="http-01: folder of the host that something serves on port 80; "
-        "default: certbot answers there itself",
+        description="http-01: directory that a web server of the host serves on port 80; "
+        "default: certbot itself answers on port 80",
     )
     dns_plugin: Annotated[str, BeforeValidator(fields.dns_plugin)] | None = Field(
         default=None, description="dns-01: plugin of certbot, such as `rfc2136` or `cloudflare`"
     )
     dns_credentials: Line | None = Field(
-        default=None, description="dns-01: the plugin's file of credentials, as its manual has it"
+        default=None, description="dns-01: credentials file of the plugin, see its manual"
     )
     dns_wait: Annotated[int, BeforeValidator(fields.whole(0, 3600))] = Field(
         default=60, description="dns-01: seconds until all name servers have the record"
@@ -308,9 +313,9 @@ class User(_Part):
         default="", description="as phones show it"
     )
     password: Password | None = Field(
-        default=None, description="absent: taken from the secrets file", repr=False
+        default=None, description="default: from the secrets file", repr=False
     )
-    voicemail: Whether = Field(default=False, description="has a box")
+    voicemail: Whether = Field(default=False, description="has a mailbox")
     max_contacts: Annotated[int, BeforeValidator(fields.whole(1, 100))] = Field(
         default=5, description="phones and browser tabs at once"
     )
@@ -321,30 +326,30 @@ class Service(_Part):
 
     kind: Annotated[
         fields.Kind, BeforeValidator(fields.choice("ivr-test", "voicemail", "echo"))
-    ] = Field(description="what answers")
+    ] = Field(description="the service")
 
 
-# Of more users than this a part is connected at once; who expects more says so.
+# The default of `limits.connections` never exceeds this.
 MOST_CONNECTIONS = 32_768
 
 
 class Limits(_Part):
-    """What the services are sized for; what is not said follows from the number of users."""
+    """The capacity of the services; the defaults follow from the number of users."""
 
     connections: Annotated[int, BeforeValidator(fields.whole(256, 1_000_000))] | None = Field(
         default=None,
-        description="WebSockets at once, 0.2 MiB of memory each; default: half as many again as "
-        f"users, and at most {MOST_CONNECTIONS}",
+        description="concurrent WebSockets, 0.2 MiB of memory each; default: 256 and 1.5 for each "
+        f"user, at most {MOST_CONNECTIONS}",
     )
     calls: Annotated[int, BeforeValidator(fields.whole(1, 10_000))] | None = Field(
         default=None,
-        description="calls with services and mailboxes at once, 2 MiB of memory each; default: "
-        "256 for 170 users and fewer, then doubling with the number of users, and at most 4096",
+        description="concurrent calls with services and mailboxes, 2 MiB of memory each; default: "
+        "256 for up to 170 users, doubling with the number of users, at most 4096",
     )
 
 
 class Versions(_Part):
-    """Versions of the services to write for."""
+    """Versions of the services that `render` and `lint` write configuration for."""
 
     kamailio: Annotated[
         str,
@@ -365,7 +370,7 @@ class Versions(_Part):
 def _some(value: Any) -> Any:
     if value is None or value == {}:
         advice = "write at least one, such as `sip1: {address: 203.0.113.10}`"
-        raise Invalid("SD204", "no host is named", advice=advice)
+        raise Invalid("SD204", "`hosts` is empty", advice=advice)
     return value
 
 
@@ -377,7 +382,7 @@ Empty = BeforeValidator(_or_empty)
 
 
 class Site(_Part):
-    """A whole site. Built by `load_site`; built by hand it lacks the checks across keys."""
+    """A whole site. Only `load_site` also applies the checks across keys."""
 
     domain: Annotated[str, BeforeValidator(fields.domain)] = Field(
         description="SIP domain, realm, name in the certificate, and host of the WebSocket"
@@ -392,17 +397,16 @@ class Site(_Part):
     authentication: Annotated[
         fields.Authentication, BeforeValidator(fields.choice("kamailio", "asterisk"))
     ] = Field(
-        default="kamailio", description="who checks passwords; `asterisk` is for small sites"
+        default="kamailio",
+        description="the daemon that checks passwords; `asterisk` is for small sites",
     )
     firewall: Annotated[
         fields.Firewall, BeforeValidator(fields.choice("auto", "nftables", "ufw", "none"))
-    ] = Field(default="auto", description="auto: ufw where it is active, else a table of nftables")
+    ] = Field(default="auto", description="auto: ufw if it is active, else an nftables table")
     origins: Annotated[
         tuple[Annotated[str, BeforeValidator(fields.origin)], ...],
         BeforeValidator(lambda value: () if value is None else value),
-    ] = Field(
-        default=(), description="web origins that may open the WebSocket; none named: any may"
-    )
+    ] = Field(default=(), description="web origins that may open the WebSocket; empty: any origin")
     users: Annotated[
         dict[
             Annotated[str, BeforeValidator(fields.user_number), _digits("^[0-9]{2,15}$")],

@@ -1,7 +1,7 @@
-"""Passwords of a site: fetched from where the inventory says that they are.
+"""Fetches the passwords of a site from the sources that the inventory names.
 
-Reads files, the environment and commands that the inventory names: of an inventory that is not
-trusted, files below its folder alone. Never makes up a password, and never shows one.
+Reads files, environment variables and the output of commands; for an untrusted inventory only
+files below its directory. Never generates a password, and never shows one.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretsFile:
-    """What a secrets file, or the command in its place, holds; `marks` are where numbers stand."""
+    """The content of a secrets file or of the output of its command, with positions."""
 
     passwords: Mapping[str, Secret]
     diagnostics: tuple[Diagnostic, ...] = ()
     path: str = ""
     marks: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
-    found: bool = True
+    exists: bool = True
 
     def span(self, number: str) -> Span | None:
-        """Find the number of a password; None when there is none for it."""
+        """Span of the number in the file; None if the number has no password."""
         if number not in self.marks:
             return None
         line, column, end = self.marks[number]
@@ -59,22 +59,22 @@ def resolve_passwords(
     """Fetch the password of every user of the site.
 
     Files are relative to `directory`, that of the inventory; commands run there, without a shell.
-    `inventory` gives the diagnostics their places. Every problem is told: SD230 (no password),
-    SD231 (a source gives nothing), SD232 and SD304 (the secrets file), SD233 (not trusted).
+    The diagnostics get their spans from `inventory`. Reports every problem: SD230 (no password),
+    SD231 (a source fails), SD232 and SD304 (the secrets file), SD233 (not trusted).
     """
     own: dict[str, Secret] = {}
-    asked: dict[str, PasswordSource] = {}
+    sources: dict[str, PasswordSource] = {}
     absent: list[str] = []
     for number, user in site.users.items():
         if isinstance(user.password, Secret):
             own[number] = user.password
         elif user.password is not None:
-            asked[number] = user.password
+            sources[number] = user.password
         else:
             absent.append(number)
-    withheld = [] if is_trusted else [n for n, s in asked.items() if s.file is None]
-    asked = {number: source for number, source in asked.items() if number not in withheld}
-    fetched, problems = _fetch_all(asked, directory, inventory, is_trusted=is_trusted)
+    withheld = [] if is_trusted else [n for n, s in sources.items() if s.file is None]
+    sources = {number: source for number, source in sources.items() if number not in withheld}
+    fetched, problems = _fetch_all(sources, directory, inventory, is_trusted=is_trusted)
     problems += [withheld_passwords(withheld, inventory)] if withheld else []
     shared = SecretsFile(passwords={})
     if absent:
@@ -90,68 +90,78 @@ def resolve_passwords(
 def missing_passwords(
     numbers: list[str], secrets: str | SecretsCommand, inventory: document.Document | None
 ) -> Diagnostic:
-    """Tell of the users without a password, in one diagnostic (SD230)."""
-    where = f"`{secrets}`" if isinstance(secrets, str) else "what the `secrets` command prints"
+    """Report the users without a password in one diagnostic (SD230)."""
+    where = f"`{secrets}`" if isinstance(secrets, str) else "the output of the `secrets` command"
     many = len(numbers) > 1
     return Diagnostic(
-        code="SD230",
-        severity="error",
-        message=f"{len(numbers)} users have no password"
-        if many
-        else f"user `{numbers[0]}` has no password",
+        "SD230",
+        (
+            f"{len(numbers)} users have no password"
+            if many
+            else f"user `{numbers[0]}` has no password"
+        ),
         span=inventory.key_span(("users", numbers[0])) if inventory else None,
         label=f"neither here nor in {where}",
         notes=(f"without a password: {listed(numbers)}",) if many else (),
-        help="`sipdeploy init` makes the missing passwords in secrets.yaml"
-        if isinstance(secrets, str)
-        else "add the numbers to what the command prints",
+        help=(
+            f"`sipdeploy init` generates the missing passwords in `{secrets}`"
+            if isinstance(secrets, str)
+            else 'add lines such as `"1001": "password"` to the output of the command'
+        ),
     )
 
 
 def withheld_passwords(numbers: list[str], inventory: document.Document | None) -> Diagnostic:
-    """Tell of the users whose passwords a stranger's inventory would have us fetch (SD233)."""
+    """Report the users whose passwords are not fetched for an untrusted inventory (SD233)."""
     return Diagnostic(
-        code="SD233",
-        severity="error",
-        message=f"passwords are not fetched: of users {listed(numbers)}",
+        "SD233",
+        f"the passwords of users {listed(numbers)} are not fetched",
         span=inventory.key_span(("users", numbers[0], "password")) if inventory else None,
-        label="no command is run and no variable is read here",
+        label="without `--trusted`, no command runs and no variable is read",
         help=_TRUST,
     )
 
 
-_TRUST = "`--trusted` does so; say it of your own inventory only"
+_TRUST = "add `--trusted`, but only if the inventory is your own"
 
 
 def _fetch_all(
-    asked: Mapping[str, PasswordSource],
+    sources: Mapping[str, PasswordSource],
     directory: Path,
     inventory: document.Document | None,
     *,
     is_trusted: bool,
 ) -> tuple[dict[str, Secret], list[Diagnostic]]:
-    found: dict[str, Secret] = {}
+    fetched: dict[str, Secret] = {}
     problems: list[Diagnostic] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = pool.map(lambda source: _attempt(source, directory, is_trusted), asked.values())
-        for number, answer in zip(asked, answers, strict=True):
+        answers = pool.map(lambda each: _attempt(each, directory, is_trusted), sources.values())
+        for number, answer in zip(sources, answers, strict=True):
             if isinstance(answer, Secret):
-                found[number] = answer
+                fetched[number] = answer
             else:
                 path = ("users", number, "password")
                 problems.append(
                     Diagnostic(
-                        code="SD231",
-                        severity="error",
-                        message=f"no password for user `{number}`: {answer}",
+                        "SD231",
+                        f"cannot fetch the password of user `{number}`: {answer}",
                         span=inventory.value_span(path) if inventory else None,
+                        help=_source_help(sources[number], directory),
                     )
                 )
-    return found, problems
+    return fetched, problems
+
+
+def _source_help(source: PasswordSource, directory: Path) -> str:
+    if source.env is not None:
+        return f"`export {source.env}=...`"
+    if source.file is not None:
+        return f"write the password into the first line of `{source.file}`"
+    return f"run the command in `{directory}`: it must print the password within 10 seconds"
 
 
 def _attempt(source: PasswordSource, directory: Path, is_trusted: bool) -> Secret | str:  # noqa: FBT001
-    """Fetch one password; text is the reason why there is none."""
+    """Fetch one password; a text is the reason of the failure."""
     try:
         return Secret(_fetch(source, directory, is_trusted))
     except NoPasswordError as failure:
@@ -170,9 +180,9 @@ def _fetch(source: PasswordSource, directory: Path, is_trusted: bool) -> str:  #
         text, where = run(command, directory), f"`{program(command)}`"
     line = text.split("\n", 1)[0].rstrip("\r")
     if not line:
-        raise NoPasswordError(f"{where} gives an empty one")
+        raise NoPasswordError(f"the first line of {where} is empty")
     if CONTROL.search(line):
-        raise NoPasswordError(f"{where} gives one with control characters")
+        raise NoPasswordError(f"{where} contains control characters")
     return line
 
 
@@ -192,18 +202,20 @@ def _file(directory: Path, name: str, is_trusted: bool) -> str:  # noqa: FBT001
 def read_secrets(
     secrets: str | SecretsCommand, directory: Path, *, is_trusted: bool = True
 ) -> SecretsFile:
-    """Read the secrets file, or what the command in its place prints."""
+    """Read the secrets file, or the output of the command that replaces it."""
     if isinstance(secrets, str):
         return _read_file(secrets, directory, is_trusted=is_trusted)
     if not is_trusted:
-        return _withheld("the `secrets` command is not run here")
+        return _withheld("the `secrets` command does not run without `--trusted`")
     try:
         text = run(secrets.command, directory)
     except NoPasswordError as failure:
         problem = Diagnostic(
-            code="SD231", severity="error", message=f"the `secrets` command: {failure}"
+            "SD231",
+            f"the `secrets` command failed: {failure}",
+            help=f"run it by hand in `{directory}`: it must print the text of a secrets file",
         )
-        return SecretsFile(passwords={}, diagnostics=(problem,), found=False)
+        return SecretsFile(passwords={}, diagnostics=(problem,), exists=False)
     return parse_secrets(text, f"the output of `{program(secrets.command)}`")
 
 
@@ -211,27 +223,27 @@ def _read_file(secrets: str, directory: Path, *, is_trusted: bool) -> SecretsFil
     name = expanded(secrets)
     path = directory / name
     try:
-        found = reading.regular(path) if is_trusted else reading.below(directory, name)
+        content = reading.regular(path) if is_trusted else reading.below(directory, name)
     except (FileNotFoundError, NotADirectoryError):
-        return SecretsFile(passwords={}, found=False)
+        return SecretsFile(passwords={}, exists=False)
     except reading.OutsideError:
-        return _withheld(f"`{secrets}` is not read here: it is not below the inventory's folder")
+        return _withheld(f"`{secrets}` is not read: it is outside the inventory's directory")
     except OSError as failure:
         return SecretsFile(passwords={}, diagnostics=(reading.unreadable(path, failure),))
-    text, unreadable = reading.decode(found.raw, str(path))
+    text, unreadable = reading.decode(content.raw, str(path))
     if text is None:
         return SecretsFile(passwords={}, diagnostics=tuple(map(_without_content, unreadable)))
     parsed = parse_secrets(text, str(path))
-    return replace(parsed, diagnostics=(*exposure(path, found.mode), *parsed.diagnostics))
+    return replace(parsed, diagnostics=(*exposure(path, content.mode), *parsed.diagnostics))
 
 
-def _withheld(why: str) -> SecretsFile:
-    problem = Diagnostic(code="SD233", severity="error", message=why, help=_TRUST)
-    return SecretsFile(passwords={}, diagnostics=(problem,), found=False)
+def _withheld(message: str) -> SecretsFile:
+    problem = Diagnostic("SD233", message, help=_TRUST)
+    return SecretsFile(passwords={}, diagnostics=(problem,), exists=False)
 
 
 def exposure(path: Path, mode: int) -> list[Diagnostic]:
-    """Judge the mode of a secrets file (SD304): 0600 is right, readable by all is an error."""
+    """Check the mode of a secrets file (SD304): it should be 0600; readable by all is an error."""
     permissions = stat.S_IMODE(mode)
     if not permissions & 0o077:
         return []
@@ -239,20 +251,20 @@ def exposure(path: Path, mode: int) -> list[Diagnostic]:
     who = "everyone" if everyone else "the group"
     return [
         Diagnostic(
-            code="SD304",
+            "SD304",
+            f"{who} on this machine can read `{path.name}` (mode {permissions:04o})",
             severity="error" if everyone else "warning",
-            message=f"{who} on this machine can read `{path.name}` (mode {permissions:04o})",
             span=Span(path=str(path), line=1, column=1),
             help=f"`chmod 600 {shlex.quote(str(path))}`",
         )
     ]
 
 
-@lru_cache(maxsize=2)  # before and after a change of users: each is asked for several times
+@lru_cache(maxsize=2)  # a change of users parses the old and the new text several times
 def parse_secrets(text: str, path: str) -> SecretsFile:
-    """Read `users: {"1001": password}`; problems are SD1xx and SD232, and show no line."""
-    if found := _as_written(text, path):
-        return found
+    """Parse `users: {"1001": password}`; problems are SD1xx and SD232, without excerpts."""
+    if content := _as_written(text, path):
+        return content
     parsed, problems = document.parse(text, path)
     if problems:
         return SecretsFile(passwords={}, diagnostics=tuple(map(_without_content, problems)))
@@ -270,7 +282,7 @@ def parse_secrets(text: str, path: str) -> SecretsFile:
     )
 
 
-# A password is a plain word, or stands in double quotes and has neither those nor escapes in it.
+# A password is a plain word, or is in double quotes and contains no quotes and no escapes.
 _WRITTEN = re.compile(
     r"((?:#[ -~]*\n|\n)*)users:\n"
     r'(?:  "[0-9]+": (?:[A-Za-z0-9][A-Za-z0-9_-]{7,}|"[ !#-\[\]-~]+")\n)*\Z'
@@ -278,49 +290,48 @@ _WRITTEN = re.compile(
 
 
 def _as_written(text: str, path: str) -> SecretsFile | None:
-    """Read a file as `init` and `add-user` write it: ten times faster than any YAML."""
+    """Parse the format that `init` and `add-user` write, ten times faster than as YAML."""
     written = _WRITTEN.match(text)
     if written is None:
         return None
     head = written[1].count("\n") + 1
     rows = [line.split('": ', 1) for line in text.splitlines()[head:]]
-    found = {key[3:]: Secret(value.strip('"')) for key, value in rows}
-    if len(found) != len(rows):
-        return None  # a number stands twice, which is to be told
+    entries = {key[3:]: Secret(value.strip('"')) for key, value in rows}
+    if len(entries) != len(rows):
+        return None  # a duplicate number: let the YAML parser report it
     marks = {key[3:]: (line, 3, len(key) + 2) for line, (key, _) in enumerate(rows, head + 1)}
-    return SecretsFile(passwords=found, path=path, marks=marks)
+    return SecretsFile(passwords=entries, path=path, marks=marks)
 
 
 def _is_password(value: object) -> bool:
     return isinstance(value, str) and value != "" and not CONTROL.search(value)
 
 
-# What the reader of YAML says of a file quotes keys and characters of it; of this one it may not.
+# Messages of the YAML parser quote keys and characters, which must not happen for this file.
 _PLAIN: Mapping[str, str] = {
-    "SD101": "this is not YAML",
-    "SD102": "this is not UTF-8, or a control character",
-    "SD104": "a key stands twice",
+    "SD101": "the file is not valid YAML",
+    "SD102": "the file is not UTF-8, or contains a control character",
+    "SD104": "duplicate key",
 }
 
 
 def _without_content(problem: Diagnostic) -> Diagnostic:
-    """What is wrong with a secrets file, without a word of it."""
+    """The diagnostic of a secrets file, without any of its content."""
     message = _PLAIN.get(problem.code, problem.message)
     return replace(problem, message=message, label="", notes=())
 
 
 def _bad_secret(parsed: document.Document, place: document.Path) -> Diagnostic:
-    # Keys are not told: what is no secrets file may be any file.
+    # Do not show keys: a file with other keys can be any file.
     if place == ("users",):
         message = "`users` is not a mapping of numbers to passwords"
     elif len(place) == 1:
         message = "this is not a key of a secrets file"
     else:
-        message = "this password is empty, or not text of one line"
+        message = "this password is empty, or is not one line of text"
     return Diagnostic(
-        code="SD232",
-        severity="error",
-        message=message,
+        "SD232",
+        message,
         span=parsed.key_span(place),
         help='write `users:` and below it, indented, lines such as `"1001": "password"`',
     )

@@ -1,7 +1,7 @@
-"""Reads files that people name: regular files of bounded size, so that a read always ends.
+"""Reads files named by people: regular files of limited size, so that every read ends.
 
-An inventory may come from a stranger. What it names is then read below its own folder alone, and
-no link leads out of there. The content is never part of an exception.
+An inventory can come from a stranger. Then sipdeploy reads only files below its directory, and
+follows no link out of it. An exception never contains the content of a file.
 """
 
 from __future__ import annotations
@@ -9,40 +9,41 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from sipdeploy.diagnostics import Diagnostic, Span
 
-BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")  # what libyaml counts as the end of a line
-MOST = 16 << 20  # of an inventory or a secrets file; that of 100,000 users has 8 MiB
-MOST_OF_A_KEY = 1 << 20  # of a certificate, a key, a password
+BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")  # the line breaks of libyaml
+MOST = 16 << 20  # for an inventory or a secrets file; 100,000 users take 8 MiB
+MOST_OF_A_KEY = 1 << 20  # for a certificate, a key or a password
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class OutsideError(OSError):
-    """The file is not below the folder in which it has to be."""
+    """The file is outside the permitted directory."""
 
 
 class Regular(NamedTuple):
-    """A file as it was read."""
+    """The content and mode of a file."""
 
     raw: bytes
     mode: int
 
 
 def regular(path: Path, most: int = MOST, *, is_linked: bool = True) -> Regular:
-    """Read a regular file; OSError when it is none, or larger than `most` bytes.
+    """Read a regular file; OSError if it is not one, or is larger than `most` bytes.
 
-    Without `is_linked` the path itself may not be a link.
+    Without `is_linked` the path itself must not be a symbolic link.
     """
     return _read(os.fspath(path), os.fspath(path), most, is_linked=is_linked)
 
 
 def named(path: Path, most: int = MOST) -> bytes:
-    """Read what somebody named on a command line of their own: it may be a pipe, and wait."""
+    """Read a file from the user's own command line, which can be a pipe."""
     with path.open("rb") as stream:
         raw = stream.read(most + 1)
     if len(raw) > most:
@@ -51,14 +52,14 @@ def named(path: Path, most: int = MOST) -> bytes:
 
 
 def below(folder: Path, name: Path, most: int = MOST) -> Regular:
-    """Read a regular file below a folder; OutsideError when it, or what it links to, is not there.
+    """Read a regular file below a directory; OutsideError if it, or its link target, is outside.
 
-    No directory on the way is followed through a link that appears after the look.
+    A directory that is replaced by a link during the read is not followed.
     """
     root = os.path.realpath(folder)
     place = os.path.realpath(os.path.join(root, name))  # noqa: PTH118 - as realpath takes it
     if not is_below(root, place):
-        raise OutsideError(errno.EACCES, "it is outside of the folder of the inventory", str(name))
+        raise OutsideError(errno.EACCES, "it is outside the inventory's directory", str(name))
     *parents, last = Path(os.path.relpath(place, root)).parts
     handle = os.open(root, _FOLDER)
     try:
@@ -72,33 +73,33 @@ def below(folder: Path, name: Path, most: int = MOST) -> Regular:
 
 
 def is_below(root: str, place: str) -> bool:
-    """Whether a path without links is below another one."""
+    """Whether a path without symbolic links is below another one."""
     return place != root and os.path.commonpath((root, place)) == root
 
 
 def _read(
     path: str, shown: str, most: int, *, is_linked: bool, folder: int | None = None
 ) -> Regular:
-    # Looked at before it is opened: to open a device or a FIFO can itself do something, or wait.
+    # Check before the open: opening a device or a FIFO can have side effects, or block.
     _check(os.stat(path, dir_fd=folder, follow_symlinks=is_linked), shown, most)
     handle = os.open(path, _FLAGS | (0 if is_linked else os.O_NOFOLLOW), dir_fd=folder)
     with open(handle, "rb") as stream:  # noqa: PTH123 - a handle, not a path
-        found = os.fstat(handle)
-        _check(found, shown, most)
+        status = os.fstat(handle)
+        _check(status, shown, most)
         raw = stream.read(most + 1)
-    if len(raw) > most:  # it grew, or is one of those in /proc, which have no size
+    if len(raw) > most:  # it grew, or is in /proc, where files have no size
         raise _too_large(shown, most)
-    return Regular(raw, found.st_mode)
+    return Regular(raw, status.st_mode)
 
 
-def _check(found: os.stat_result, shown: str, most: int) -> None:
-    if stat.S_ISLNK(found.st_mode):
+def _check(status: os.stat_result, shown: str, most: int) -> None:
+    if stat.S_ISLNK(status.st_mode):
         raise OSError(errno.ELOOP, "it is a symbolic link", shown)
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", shown)
-    if found.st_size > most:
+    if status.st_size > most:
         raise _too_large(shown, most)
 
 
@@ -107,9 +108,10 @@ def _too_large(shown: str, most: int) -> OSError:
 
 
 def read(path: Path, *, is_trusted: bool = True) -> tuple[str | None, list[Diagnostic]]:
-    """Read a file as text. SD110 when it cannot be read, SD102 when it is not UTF-8.
+    """Read a file as text. SD110 if it cannot be read, SD102 if it is not UTF-8.
 
-    One that is not trusted may be no link: problems show lines, and it could lead to any file.
+    An untrusted file must not be a symbolic link: diagnostics show lines, and the link could lead
+    to any file.
     """
     try:
         raw = named(path) if is_trusted else regular(path, is_linked=False).raw
@@ -119,31 +121,32 @@ def read(path: Path, *, is_trusted: bool = True) -> tuple[str | None, list[Diagn
 
 
 def unreadable(path: Path, failure: OSError) -> Diagnostic:
-    """Say that a file cannot be read, and why (SD110)."""
+    """The diagnostic for a file that cannot be read, with the reason (SD110)."""
     reason = (failure.strerror or str(failure)).lower()
-    is_absent = isinstance(failure, FileNotFoundError)
-    advice = "`sipdeploy init` writes an inventory; `-i FILE` names another" * is_absent
+    advice = f"`ls -ld {shlex.quote(str(path))}` shows owner and mode"
+    if isinstance(failure, FileNotFoundError):
+        advice = "`sipdeploy init` writes an inventory; `sipdeploy -i FILE` selects another one"
     if failure.errno == errno.ELOOP:
-        advice = "name the file itself; `--trusted` follows a link of your own"
+        advice = "name the file itself, or add `--trusted` if the link is your own"
     return error("SD110", f"cannot read `{path}`: {reason}", None, advice)
 
 
 def decode(raw: bytes, path: str) -> tuple[str | None, list[Diagnostic]]:
-    """Turn bytes into text; a UTF-8 byte order mark is dropped."""
+    """Decode bytes as UTF-8, without a byte order mark."""
     try:
         return raw.decode("utf-8-sig"), []
     except UnicodeDecodeError as failure:
         span = after(raw[: failure.start].decode("utf-8", "replace"), path)
-        message = f"the file is not UTF-8: byte 0x{raw[failure.start]:02x} is not part of a letter"
+        message = f"the file is not UTF-8: invalid byte 0x{raw[failure.start]:02x}"
         return None, [error("SD102", message, span, "save the file as UTF-8")]
 
 
 def error(code: str, message: str, span: Span | None, advice: str = "") -> Diagnostic:
-    """One error."""
-    return Diagnostic(code=code, severity="error", message=message, span=span, help=advice)
+    """Create an error."""
+    return Diagnostic(code, message, span=span, help=advice)
 
 
 def after(text: str, path: str) -> Span:
-    """Give the place where a text ends."""
+    """The span of the end of a text."""
     lines = BREAK.split(text)
     return Span(path=path, line=len(lines), column=len(lines[-1]) + 1)

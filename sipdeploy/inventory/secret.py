@@ -1,6 +1,6 @@
-"""Secrets as values: the text that cannot print itself, where such texts come from, and HA1.
+"""Secrets as values that cannot be printed, the models of their sources, and HA1.
 
-Pure. Never reads a file and never runs a command: `passwords` does.
+Pure. Never reads a file and never runs a command; `passwords` does that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Secret:
-    """A text that does not print itself; `reveal()` gives it. Not to be pickled or copied out."""
+    """A text that prints as `[hidden]`; `reveal()` returns it. Cannot be pickled."""
 
     __slots__ = ("_text",)
 
@@ -27,7 +27,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Give the text itself, for the one place that needs it."""
+        """Return the text itself."""
         return self._text
 
     def __repr__(self) -> str:
@@ -47,7 +47,7 @@ class Secret:
         return hash((Secret, self._text))
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError("a secret is not to be pickled")
+        raise TypeError("a secret cannot be pickled")
 
     def __deepcopy__(self, memo: Any) -> Secret:
         return self
@@ -56,7 +56,7 @@ class Secret:
     def __get_pydantic_core_schema__(
         cls, source: type[Any], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Take text or a Secret; show it as `[hidden]` in every dump."""
+        """Accept text or a Secret; serialise it as `[hidden]`."""
         del source, handler
         return core_schema.no_info_plain_validator_function(
             lambda value: value if isinstance(value, Secret) else Secret(value),
@@ -66,7 +66,7 @@ class Secret:
 
 
 class PasswordSource(BaseModel):
-    """Where one password comes from: exactly one of the three."""
+    """The source of one password: exactly one of the three keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -74,7 +74,7 @@ class PasswordSource(BaseModel):
         default=None, min_length=1, description="name of an environment variable"
     )
     file: str | None = Field(
-        default=None, min_length=1, description="a file; its first line is taken"
+        default=None, min_length=1, description="a file; its first line is the password"
     )
     command: str | None = Field(default=None, min_length=1, description="a command that prints it")
 
@@ -86,7 +86,7 @@ class PasswordSource(BaseModel):
 
 
 class SecretsCommand(BaseModel):
-    """A command that prints what would stand in the secrets file, and one that takes it back."""
+    """A command that prints the text of the secrets file, and one that stores a new text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -94,28 +94,28 @@ class SecretsCommand(BaseModel):
     store: str | None = Field(
         default=None,
         min_length=1,
-        description="stores what it gets on standard input, for commands that change passwords",
+        description="stores its standard input; required by commands that change passwords",
     )
 
 
 def ha1(number: str, domain: str, password: str) -> str:
-    """Give HA1 of RFC 7616 section 3.4.2 for MD5: the lower-case hex of `number:domain:password`.
+    """HA1 of RFC 7616 section 3.4.2 for MD5: the lower-case hex of `number:domain:password`.
 
-    The text is encoded in UTF-8, as RFC 7616 section 4 has it for `charset=UTF-8`.
+    The text is encoded in UTF-8, as RFC 7616 section 4 requires for `charset=UTF-8`.
     """
     text = f"{number}:{domain}:{password}"
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def credentials(domain: str, passwords: Mapping[str, Secret]) -> dict[str, str]:
-    """Give number to HA1, which is all that rendering ever sees."""
+    """HA1 by number, the only form of the passwords that rendering sees."""
     return {number: ha1(number, domain, secret.reveal()) for number, secret in passwords.items()}
 
 
 def hider(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Give what puts `[hidden]` in the place of these texts; of two, of the longer.
+    """Return a function that replaces these texts with `[hidden]`, the longest match first.
 
-    Takes time linear in the text that it is given, however many secrets there are.
+    It takes linear time, regardless of the number of secrets.
     """
     known = sorted({text for text in secrets if text}, key=len, reverse=True)
     shortest = len(known[-1]) if known else 0
@@ -128,11 +128,11 @@ def hider(secrets: Iterable[str]) -> Callable[[str], str]:
         done = place = 0
         while known and place + shortest <= len(text):
             choices = heads.get(text[place : place + shortest], ())
-            found = next((each for each in choices if text.startswith(each, place)), "")
-            if found:
+            match = next((each for each in choices if text.startswith(each, place)), "")
+            if match:
                 parts += [text[done:place], HIDDEN]
-                done = place + len(found)
-            place += len(found) or 1
+                done = place + len(match)
+            place += len(match) or 1
         return "".join([*parts, text[done:]])
 
     return hidden

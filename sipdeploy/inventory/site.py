@@ -1,6 +1,6 @@
-"""The site: what an inventory describes, after every check that needs nothing but its text.
+"""Validates an inventory: from its text to a `Site`, with every check that needs only the text.
 
-Pure. Finds all problems at once; never reads a file, and never shows the value of a password.
+Pure. Reports all problems at once; never reads a file, and never shows a password.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ PLAIN_USER_KEYS = frozenset({"name", "voicemail", "max_contacts"})
 
 
 def is_secret(path: Path) -> bool:
-    """Tell whether the value at a path of the inventory may be a password: it is never shown.
+    """Whether the value at a path of the inventory can be a password, which is never shown.
 
-    Under a user all but the known harmless keys count, for a key may be misspelt.
+    Below a user, all keys except the known harmless ones count, because a key can be misspelt.
     """
     match path:
         case ("users", _):
-            return True  # hidden only where it is no mapping, see `source`
+            return True  # `source` hides it unless it is a mapping
         case ("users", _, "password", "env" | "file" | "command"):
             return False
         case ("users", _, key, *_):
@@ -66,7 +66,7 @@ def is_secret(path: Path) -> bool:
 
 
 def source(document: Document) -> Source:
-    """Give the lines of an inventory for excerpts, without its passwords."""
+    """Return the lines of an inventory for excerpts, without its passwords."""
     users = document.data.get("users") if isinstance(document.data, dict) else None
     entries = users.items() if isinstance(users, dict) else ()
     mappings = {number for number, user in entries if isinstance(user, dict)}
@@ -90,7 +90,7 @@ def _holds_source(data: Any, path: Path) -> bool:
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the JSON Schema (2020-12) of an inventory, for editors."""
+    """Return the JSON Schema (2020-12) of an inventory, for editors."""
     schema = Site.model_json_schema(mode="validation")
     for part in schema["properties"].values():
         if "patternProperties" in part:
@@ -99,9 +99,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def load_site(text: str, path: str) -> tuple[Site | None, list[Diagnostic], Document]:
-    """Read an inventory: the site, or None when there is an error; every problem; the document.
+    """Parse an inventory: the site, or None if there is an error; every problem; the document.
 
-    `path` is what diagnostics show. Never raises for bad text, and asks nothing outside of it.
+    Diagnostics show `path`. Never raises for invalid text, and uses nothing but the text.
     """
     document, problems = parse(text, path)
     if document.data is None:
@@ -112,13 +112,13 @@ def load_site(text: str, path: str) -> tuple[Site | None, list[Diagnostic], Docu
         faults = failure.errors(include_url=False)
         site = _sound(document.data, faults)
     problems += verdicts(document, faults, Site)
-    problems += (_told(document, path, "value", _EMPTY) for path in _empty_values(document.data))
+    problems += (_diagnostic(document, p, "value", _EMPTY) for p in _empty_values(document.data))
     for check in CHECKS:
-        problems += (_told(document, *found) for found in check(site))
+        problems += (_diagnostic(document, *fault) for fault in check(site))
     return (None if has_errors(problems) else site), problems, document
 
 
-# What stands in for a missing part, so that the rest can still be checked as a whole.
+# Placeholders for missing parts, so that the checks of the rest still run.
 _STAND_INS: Mapping[str, Any] = {
     "domain": "stand-in.invalid",
     "email": "stand@in.invalid",
@@ -128,7 +128,7 @@ _STAND_INS: Mapping[str, Any] = {
 
 
 def _sound(data: Mapping[str, Any], faults: Sequence[Any]) -> Site:
-    """Give a site of what is right: without the keys, entries or sections at fault."""
+    """Build a site from the valid parts, without the invalid keys, entries or sections."""
     rest = dict(data)
     copies: dict[int, Any] = {}
     for depth in (3, 2):
@@ -138,15 +138,15 @@ def _sound(data: Mapping[str, Any], faults: Sequence[Any]) -> Site:
         rest = {**_STAND_INS, **rest, "hosts": rest.get("hosts") or _STAND_INS["hosts"]}
         try:
             return Site.model_validate(rest)
-        except ValidationError as failure:  # a key was left out that its entry needs
+        except ValidationError as failure:  # the entry requires a key that was removed
             faults = failure.errors(include_url=False)
     return Site.model_validate(_STAND_INS)
 
 
 def _remove(data: dict[Any, Any], path: Sequence[str | int], copies: dict[int, Any]) -> None:
-    """Take the key at `path` out, or what holds it where that has no keys; the original stays.
+    """Remove the key at `path`, or its parent if that is not a mapping; keep the original data.
 
-    `copies` are those that were made before: each mapping is copied once, whatever is taken out.
+    `copies` contains the mappings copied so far, so that each is copied only once.
     """
     key, *inner = path
     below = data.get(key)
@@ -164,7 +164,7 @@ _EMPTY = Invalid("SD204", "the value is empty", advice="write a value, or delete
 
 
 def _empty_values(data: Mapping[str, Any]) -> Iterator[Path]:
-    """Find keys with nothing after them which the models would read as not being there."""
+    """Paths of keys without a value that the models would treat as absent."""
     parts: list[tuple[Path, Any]] = [((key,), data.get(key)) for key in ("tls", "install")]
     for section in ("hosts", "users"):
         entries = data.get(section)
@@ -175,20 +175,19 @@ def _empty_values(data: Mapping[str, Any]) -> Iterator[Path]:
             yield from ((*path, key) for key, value in part.items() if value is None)
 
 
-def _told(document: Document, path: Path, where: str, fault: Invalid) -> Diagnostic:
+def _diagnostic(document: Document, path: Path, where: str, fault: Invalid) -> Diagnostic:
     return Diagnostic(
-        code=fault.code,
-        severity="error",
-        message=fault.message,
+        fault.code,
+        fault.message,
         span=document.key_span(path) if where == "key" else document.value_span(path),
         label=fault.label,
         help=fault.advice,
     )
 
 
-_TAGS = frozenset({"<text>", "<mapping>"})  # of unions; they lead nowhere in the document
+_TAGS = frozenset({"<text>", "<mapping>"})  # of unions; not part of the document
 _UNIONS = frozenset({"password", "secrets", "asterisk", "kamailio"})
-_KEY = "[key]"  # pydantic's way to say: not the value, its key
+_KEY = "[key]"  # pydantic marks an error of the key, not of its value
 
 _PARTS: Mapping[str, str] = {"hosts": "a host", "users": "a user", "services": "a service"}
 
@@ -196,22 +195,22 @@ _PARTS: Mapping[str, str] = {"hosts": "a host", "users": "a user", "services": "
 def verdicts(
     document: Document, faults: Sequence[Any], model: type[BaseModel]
 ) -> list[Diagnostic]:
-    """Turn pydantic's errors into diagnostics; `model` tells which keys there are."""
+    """Convert pydantic's errors into diagnostics; `model` defines the known keys."""
     misspelt = {
         (*path[:-1], near)
         for path in (plain_path(f["loc"]) for f in faults if f["type"] == "extra_forbidden")
         for near in _near(str(path[-1]), _keys(model, path[:-1]))
     }
-    told = (
+    diagnostics = (
         _verdict(document, fault, model)
         for fault in faults
         if fault["type"] != "missing" or plain_path(fault["loc"]) not in misspelt
     )
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(diagnostics))
 
 
 def plain_path(location: Sequence[str | int]) -> Path:
-    """Give the path in the document; pydantic adds which part of a union it has tried."""
+    """The path in the document, without the tags that pydantic adds for unions."""
     return tuple(
         part
         for before, part in itertools.pairwise(("", *location))
@@ -230,14 +229,7 @@ def _verdict(document: Document, fault: Mapping[str, Any], model: type[BaseModel
         verdict, at_key, path = _missing_key(path), True, path[:-1]
     else:
         verdict = _judge(kind, fault)
-    return Diagnostic(
-        code=verdict.code,
-        severity="error",
-        message=verdict.message,
-        span=document.key_span(path) if at_key else document.value_span(path),
-        label=verdict.label,
-        help=verdict.advice,
-    )
+    return _diagnostic(document, path, "key" if at_key else "value", verdict)
 
 
 def _judge(kind: str, fault: Mapping[str, Any]) -> Invalid:
@@ -247,18 +239,19 @@ def _judge(kind: str, fault: Mapping[str, Any]) -> Invalid:
     if fault["input"] is None or kind == "string_too_short":
         return Invalid("SD204", "the value is empty", advice="write a value, or delete the key")
     if kind == "one_source":
-        message = "a password comes from exactly one source"
+        message = "a password has exactly one source"
         return Invalid("SD221", message, advice="write one of `env`, `file`, `command`")
-    wanted = "a list" if "tuple" in kind else "text" if "string" in kind else "a mapping"
+    expected = "a list" if "tuple" in kind else "text" if "string" in kind else "a mapping"
     advice = {
-        "a list": "write `[a, b]`, or lines that begin with `- `",
-        "a mapping": "write lines of `key: value`, indented, below the key",
-    }.get(wanted, "")
-    return Invalid("SD203", f"{wanted} is wanted here", advice=advice)
+        "a list": "write `[a, b]`, or lines that start with `- `",
+        "a mapping": "write indented lines of `key: value` below the key",
+        "text": "write one value on one line",
+    }[expected]
+    return Invalid("SD203", f"expected {expected}", advice=advice)
 
 
 def _keys(model: Any, path: Path) -> tuple[str, ...]:
-    """Find the keys that the mapping at `path` may have."""
+    """The known keys of the mapping at `path`."""
     for part in path:
         inner = getattr(model, "model_fields", {}).get(part)
         model = inner.annotation if inner else model
@@ -267,7 +260,7 @@ def _keys(model: Any, path: Path) -> tuple[str, ...]:
 
 
 def _models(annotation: Any) -> Iterator[Any]:
-    """Find the models inside a type such as `dict[str, User]`, outermost first."""
+    """The models inside a type such as `dict[str, User]`, outermost first."""
     if hasattr(annotation, "model_fields"):
         yield annotation
     for inner in (*getattr(annotation, "__args__", ()), getattr(annotation, "__origin__", None)):
@@ -287,7 +280,7 @@ def _unknown_key(path: Path, known: tuple[str, ...]) -> Invalid:
 
 
 def _near(word: str, known: tuple[str, ...]) -> list[str]:
-    """Find the one key that was meant; none when there are several candidates."""
+    """The known key most similar to a word; empty if several are similar."""
     near = difflib.get_close_matches(word.lower().replace("-", "_"), known, n=2, cutoff=0.75)
     return near if len(near) == 1 else []
 
@@ -312,58 +305,70 @@ _EXAMPLES: Mapping[str, str] = {
 }
 
 
-Found = tuple[Path, Literal["key", "value"], Invalid]
+Fault = tuple[Path, Literal["key", "value"], Invalid]
 
 
-def _port_clashes(site: Site) -> Iterator[Found]:
-    """Every socket needs a port of its own; 22 is for SSH, 80 for ACME challenges."""
+def _port_clashes(site: Site) -> Iterator[Fault]:
+    """Every socket needs its own port; 22 is for SSH, 80 for ACME challenges."""
     ports, seen = site.ports, {22: "SSH", 80: "ACME challenges"}
     for key in ("wss", "kamailio", "asterisk", "registrar"):
         number, fault = getattr(ports, key), None
         if number in seen:
-            message = f"`ports.{key}` is {number}, which is taken by {seen[number]}"
-            fault = Invalid("SD213", message, advice="give it another port")
+            message = f"`ports.{key}` is {number}, which {seen[number]} uses"
+            advice = f"write another port, such as `{key}: {_free_port(site, key)}`"
+            fault = Invalid("SD213", message, advice=advice)
         elif ports.rtp.start <= number <= ports.rtp.end:
             message = f"`ports.{key}` is {number}, which is inside `ports.rtp` {ports.rtp}"
-            fault = Invalid("SD214", message, advice="move one of them")
+            advice = f"write another port, such as `{key}: {_free_port(site, key)}`"
+            fault = Invalid("SD214", message, advice=advice)
         if fault:
             yield ("ports", key), "value", fault
         seen.setdefault(number, f"`ports.{key}`")
 
 
-def _ssh_ports(site: Site) -> Iterator[Found]:
-    """SSH of a host may not stand where a service of ours will listen."""
+def _free_port(site: Site, key: str) -> int:
+    """The first port, starting at the default of the key, that no part of the site uses."""
+    ports, ssh = site.ports, {host.port for host in site.hosts.values()}
+    used = {ports.wss, ports.kamailio, ports.asterisk, ports.registrar, *ssh}
+    rtp = range(ports.rtp.start, ports.rtp.end + 1)
+    candidates = itertools.chain(range(getattr(Ports(), key), 65536), range(1024, 65536))
+    return next(number for number in candidates if number not in used and number not in rtp)
+
+
+def _ssh_ports(site: Site) -> Iterator[Fault]:
+    """SSH of a host cannot use the port of a service."""
     for name, host in site.hosts.items():
         for key in ("wss", "kamailio", "asterisk", "registrar"):
-            is_same = host.port == getattr(site.ports, key) != 22  # noqa: PLR2004  # told above
+            is_same = host.port == getattr(site.ports, key) != 22  # noqa: PLR2004  # _port_clashes reports 22
             if is_same and not host.is_local:
-                message = f"SSH of `{name}` and `ports.{key}` have the same port {host.port}"
-                fault = Invalid("SD213", message, advice=f"move `ports.{key}`")
+                message = f"SSH of `{name}` and `ports.{key}` use the same port {host.port}"
+                advice = f"write another port, such as `ports: {{{key}: {_free_port(site, key)}}}`"
+                fault = Invalid("SD213", message, advice=advice)
                 yield ("hosts", name, "port"), "value", fault
 
 
-def _shared_numbers(site: Site) -> Iterator[Found]:
+def _shared_numbers(site: Site) -> Iterator[Fault]:
     for number in site.services.keys() & site.users.keys():
-        message = f"`{number}` is a service and a user"
+        message = f"`{number}` is both a service and a user"
         fault = Invalid("SD216", message, advice="give one of them another number")
         yield ("services", number), "key", fault
 
 
-def _shared_addresses(site: Site) -> Iterator[Found]:
+def _shared_addresses(site: Site) -> Iterator[Fault]:
     seen: dict[tuple[str, int], str] = {}
     for name, host in site.hosts.items():
         first = seen.setdefault((host.address, 0 if host.is_local else host.port), name)
         if first != name:
             message = f"hosts `{first}` and `{name}` are the same machine"
-            fault = Invalid("SD224", message, advice="delete one of them")
+            fault = Invalid("SD224", message, advice="delete one of them, or correct its address")
             yield ("hosts", name, "address"), "value", fault
 
 
-def _media_addresses(site: Site) -> Iterator[Found]:
+def _media_addresses(site: Site) -> Iterator[Fault]:
     for name, host in site.hosts.items():
         key = "public_address" if host.public_address else "address"
         try:
-            host.media_address  # noqa: B018  # its check is what is wanted
+            host.media_address  # noqa: B018  # only to run its check
         except Invalid as fault:
             advice = (
                 f"set `hosts.{name}.public_address` to the numeric address that browsers reach"
@@ -378,15 +383,16 @@ def _media_addresses(site: Site) -> Iterator[Found]:
                 ),
             )
         if host.private_address and not _same_family(host):
-            message = "`private_address` and the public one are of different IP versions"
-            yield ("hosts", name, "private_address"), "value", Invalid("SD212", message)
+            message = "`private_address` and the public address have different IP versions"
+            families = Invalid("SD212", message, advice="write both as IPv4, or both as IPv6")
+            yield ("hosts", name, "private_address"), "value", families
 
 
 def _same_family(host: HostEntry) -> bool:
     try:
         public = ipaddress.ip_address(host.public_address or host.address)
     except ValueError:
-        return True  # told elsewhere
+        return True  # reported elsewhere
     return public.version == ipaddress.ip_address(str(host.private_address)).version
 
 
@@ -403,22 +409,25 @@ _PROVIDER_KEYS: Mapping[str, str] = {
 }
 
 
-def _provider_keys(site: Site) -> Iterator[Found]:
+def _provider_keys(site: Site) -> Iterator[Fault]:
     for key, provider in _PROVIDER_KEYS.items():
         is_set = key in site.tls.model_fields_set and getattr(site.tls, key) is not None
         mine = provider == site.tls.provider
         if not is_set and mine and provider == "files":
             message = f"`tls.{key}` is missing"
             advice = f"add `{key}: FILE` (PEM)"
-            fault = Invalid("SD217", message, "`files` needs it", advice=advice)
+            fault = Invalid("SD217", message, "`files` requires it", advice=advice)
             yield ("tls", "provider"), "value", fault
         elif is_set and not mine:
-            message = f"`tls.{key}` belongs to the provider `{provider}`"
+            message = f"`tls.{key}` requires `provider: {provider}`"
             advice = f"delete it, or write `provider: {provider}`"
-            label = f"the provider here is `{site.tls.provider}`"
+            label = f"the provider is `{site.tls.provider}`"
             yield ("tls", key), "key", Invalid("SD218", message, label, advice=advice)
     if site.tls.ca_bundle and site.tls.server is None and site.tls.provider == "letsencrypt":
-        fault = Invalid("SD217", "`tls.server` is missing", "`ca_bundle` is the root of it")
+        advice = "add `server: https://HOST/directory`, the ACME server with this root certificate"
+        fault = Invalid(
+            "SD217", "`tls.server` is missing", "`ca_bundle` requires it", advice=advice
+        )
         yield ("tls", "ca_bundle"), "key", fault
 
 
@@ -430,25 +439,25 @@ _CHALLENGE_KEYS: Mapping[str, str] = {
 }
 
 
-def _challenge_keys(site: Site) -> Iterator[Found]:
-    """What belongs to the one way to prove a domain means nothing to the other."""
+def _challenge_keys(site: Site) -> Iterator[Fault]:
+    """The keys of one challenge have no effect with the other."""
     tls = site.tls
     if tls.provider != "letsencrypt":
         return
     for key, challenge in _CHALLENGE_KEYS.items():
         if key in tls.model_fields_set and challenge != tls.challenge:
-            message = f"`tls.{key}` belongs to `challenge: {challenge}`"
+            message = f"`tls.{key}` requires `challenge: {challenge}`"
             advice = f"delete it, or write `challenge: {challenge}`"
-            label = f"the challenge here is `{tls.challenge}`"
+            label = f"the challenge is `{tls.challenge}`"
             yield ("tls", key), "key", Invalid("SD218", message, label, advice=advice)
     if tls.challenge == "dns-01" and tls.dns_plugin is None:
         message = "`tls.dns_plugin` is missing"
         advice = "add the plugin of your DNS provider, such as `dns_plugin: rfc2136`"
-        fault = Invalid("SD217", message, "`dns-01` needs it", advice=advice)
+        fault = Invalid("SD217", message, "`dns-01` requires it", advice=advice)
         yield ("tls", "challenge"), "value", fault
 
 
-CHECKS: tuple[Callable[[Site], Iterator[Found]], ...] = (
+CHECKS: tuple[Callable[[Site], Iterator[Fault]], ...] = (
     _port_clashes,
     _ssh_ports,
     _shared_numbers,

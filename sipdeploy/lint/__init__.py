@@ -1,7 +1,7 @@
-"""The linter: loads an inventory, looks at what lies beside it, applies rules and suppressions.
+"""The linter: loads an inventory, inspects the files next to it, applies rules and suppressions.
 
-Runs no command of the inventory, and reads nothing outside of its folder, unless it is trusted:
-linting a stranger's file is safe. Never prints.
+Runs no command of an untrusted inventory and reads nothing outside its directory, so linting a
+stranger's file is safe. Never prints.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def lint_inventory(
     text: str, path: str, *, is_trusted: bool = False
 ) -> tuple[Site | None, list[Diagnostic], Document]:
-    """Load an inventory and judge it: every problem of SD1xx, SD2xx and SD3xx.
+    """Load an inventory and check it: every problem of SD1xx, SD2xx and SD3xx.
 
-    Reads the secrets file below the folder of `path` and asks git about it; elsewhere only that
-    of an inventory which is trusted.
+    Reads the secrets file below the directory of `path`, and its state in git. Reads a secrets
+    file elsewhere only if the inventory is trusted.
     """
     loaded, problems, document = site.load_site(text, path)
     if loaded is None:
@@ -44,28 +44,28 @@ def lint_inventory(
 def survey(
     loaded: Site, document: Document, directory: Path, *, is_trusted: bool = False
 ) -> Subject:
-    """Present at what lies beside the inventory; nothing is run but git."""
+    """Collect the input of the rules: the secrets file and its state in git. Runs only git."""
     if not isinstance(loaded.secrets, str):
         return Subject(site=loaded, document=document)
     name = expanded(loaded.secrets)
     folder = (directory / name).parent if is_trusted else directory
-    found = git.state_of(folder, Path(name.name) if is_trusted else name)
+    state = git.state_of(folder, Path(name.name) if is_trusted else name)
     return Subject(
         site=loaded,
         document=document,
         shared=passwords.read_secrets(loaded.secrets, directory, is_trusted=is_trusted),
-        tracked=found.is_tracked,
-        unignored=found.is_unignored,
+        tracked=state.is_tracked,
+        unignored=state.is_unignored,
     )
 
 
 def judge(subject: Subject) -> list[Diagnostic]:
     """Apply every rule, then the suppressions in the inventory."""
-    found = [
+    diagnostics = [
         Diagnostic(
-            code=each.code,
+            each.code,
+            finding.message,
             severity=each.severity,
-            message=finding.message,
             span=finding.span,
             label=finding.label,
             help=finding.help,
@@ -73,35 +73,35 @@ def judge(subject: Subject) -> list[Diagnostic]:
         for each in RULES.values()
         for finding in each.check(subject)
     ]
-    found += (_placed(problem, subject) for problem in subject.shared.diagnostics)
-    found += _missing_passwords(subject)
-    return suppressed(found, subject.document)
+    diagnostics += (_placed(problem, subject) for problem in subject.shared.diagnostics)
+    diagnostics += _missing_passwords(subject)
+    return suppressed(diagnostics, subject.document)
 
 
 def _placed(problem: Diagnostic, subject: Subject) -> Diagnostic:
-    """A file that is not looked at (SD233) is no fault of the inventory, and stands there."""
+    """Report an unread secrets file (SD233) as a note at the key `secrets`."""
     if problem.code != "SD233":
         return problem
     return replace(problem, severity="note", span=subject.value(("secrets",)))
 
 
 def _missing_passwords(subject: Subject) -> Iterator[Diagnostic]:
-    """Warn of users without a password, where the secrets file is there to tell."""
+    """Warn about users without a password, if the secrets file exists and is valid."""
     users, shared = subject.site.users.items(), subject.shared
     missing = [n for n, user in users if user.password is None and n not in shared.passwords]
-    if missing and shared.found and not shared.diagnostics:
+    if missing and shared.exists and not shared.diagnostics:
         diagnostic = passwords.missing_passwords(missing, subject.site.secrets, subject.document)
         yield replace(diagnostic, severity="warning")
 
 
-_RULE_MODULES = (network, secrets)  # importing them has entered their rules into RULES
+_RULE_MODULES = (network, secrets)  # their import registers their rules in RULES
 _COMMENT = re.compile(r"(?:^|\s)#\s*sipdeploy:\s*ignore(?:\[([^\]]*)\])?")
 
 
 def suppressed(diagnostics: list[Diagnostic], document: Document) -> list[Diagnostic]:
-    """Leave out what a comment `# sipdeploy: ignore[SD305]` on its line allows.
+    """Remove what a comment `# sipdeploy: ignore[SD305]` on the same line suppresses.
 
-    Errors cannot be ignored. A comment that allows nothing is SD301.
+    Errors cannot be suppressed. A comment that suppresses nothing is SD301.
     """
     allowed = _allowed(document)
     used: set[tuple[int, str]] = set()
@@ -118,33 +118,34 @@ def suppressed(diagnostics: list[Diagnostic], document: Document) -> list[Diagno
 
 
 def _allowed(document: Document) -> dict[tuple[int, str], Span]:
-    """Find the suppressions: line and code, and where the comment stands."""
+    """Map each suppression, a line and a code, to the span of its comment."""
     if "sipdeploy:" not in document.text:
         return {}
     places: dict[tuple[int, str], Span] = {}
     for number, text in enumerate(document.source().lines, 1):
-        found = _COMMENT.search(text)
-        if found:
-            start = found.start() + len(found[0]) - len(found[0].lstrip()) + 1
-            span = Span(path=document.path, line=number, column=start, end_column=found.end() + 1)
-            codes = [code.strip() for code in (found[1] or "").split(",")]
+        match = _COMMENT.search(text)
+        if match:
+            start = match.start() + len(match[0]) - len(match[0].lstrip()) + 1
+            span = Span(path=document.path, line=number, column=start, end_column=match.end() + 1)
+            codes = [code.strip() for code in (match[1] or "").split(",")]
             places |= {(number, code): span for code in codes}
     return places
 
 
 def _unused(code: str, span: Span) -> Diagnostic:
-    message = f"nothing to ignore here: `{code}`" if code else "`ignore` needs a code"
+    message = (
+        f"`ignore[{code}]` suppresses nothing on this line" if code else "`ignore` needs a code"
+    )
     return Diagnostic(
-        code="SD301",
+        "SD301",
+        message,
         severity="warning",
-        message=message,
         span=span,
         help="delete the comment" if code else "write it as `# sipdeploy: ignore[SD305]`",
     )
 
 
 def explanations() -> Mapping[str, str]:
-    """Give the manual of every code."""
-    own = {"SD301": inspect.cleandoc(suppressed.__doc__ or "")}
+    """Return the manual of every code."""
     rules = {code: inspect.getdoc(each.check) or "" for code, each in RULES.items()}
-    return dict(sorted({**codes.EXPLAIN, **own, **rules, **lint_rendered.explanations()}.items()))
+    return dict(sorted({**codes.EXPLAIN, **rules, **lint_rendered.explanations()}.items()))

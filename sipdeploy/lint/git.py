@@ -1,8 +1,8 @@
-"""Asks git whether it has a file, or would take it, and runs nothing that a repository names.
+"""Asks git whether it tracks or ignores a file, without running what a repository configures.
 
-The settings of a repository can run programs, and a folder from a stranger can be a repository. So
-git gets a repository of our own, which is empty: of the one that the file is in, it sees the index
-and the list of what to ignore, which are data.
+The settings of a repository can run programs, and a stranger's directory can be a repository.
+Therefore git runs on an empty temporary repository. It sees only data of the real one: the index
+and the ignore patterns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from sipdeploy.inventory import reading
 
 _SECONDS = 10
-# Against whatever else git would do: none of these is set in the repository that it gets.
+# A second barrier: the temporary repository sets none of these.
 _SETTINGS = (
     *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"),
     *("-c", "safe.bareRepository=explicit", "-c", "protocol.allow=never"),
@@ -29,7 +29,7 @@ _LINK = re.compile(rb"gitdir: ([^\0\n]+)\n*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitState:
-    """What git does with a file: has it, or would take it with the next `git add`."""
+    """Whether git tracks a file, and whether the next `git add` would add it."""
 
     is_tracked: bool = False
     is_unignored: bool = False
@@ -37,7 +37,7 @@ class GitState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Repository:
-    """Where the data of a repository are; `top` is the folder of its files."""
+    """The data files of a repository; `top` is the directory of its working tree."""
 
     top: Path
     index: Path
@@ -45,30 +45,34 @@ class _Repository:
 
 
 def state_of(folder: Path, name: Path) -> GitState:
-    """Ask about a file `name`, relative to `folder`, in the repository that `folder` is in."""
+    """The state of the file `name`, relative to `folder`, in the repository around `folder`."""
     folder = Path(os.path.realpath(folder))
-    # From no folder that PATH names in relation to where we are: that may be a stranger's.
+    # Ignore relative directories in PATH: they can belong to a stranger.
     folders = [each for each in os.environ.get("PATH", os.defpath).split(":") if each[:1] == "/"]
     program = shutil.which("git", path=":".join(folders))
-    found = _repository(folder)
+    repository = _repository(folder)
     path = Path(os.path.normpath(folder / name))
-    if found is None or program is None or not reading.is_below(str(found.top), str(path)):
+    if repository is None or program is None or not _contains(repository, path):
         return GitState()
-    place = str(path.relative_to(found.top))
+    place = str(path.relative_to(repository.top))
     try:
         with tempfile.TemporaryDirectory(prefix="sipdeploy-git-") as own:
-            return _asked(program, found, Path(own), place)
+            return _asked(program, repository, Path(own), place)
     except (OSError, subprocess.TimeoutExpired):
         return GitState()
 
 
+def _contains(repository: _Repository, path: Path) -> bool:
+    return reading.is_below(str(repository.top), str(path))
+
+
 def _repository(folder: Path) -> _Repository | None:
-    """The repository of a folder: the nearest `.git` above it. A bare one is none."""
+    """The repository of a directory: the nearest `.git` above it. Bare ones do not count."""
     for top in (folder, *folder.parents):
         marker = top / ".git"
         if marker.is_dir():
             return _Repository(top=top, index=marker / "index", common=marker)
-        if marker.is_file():  # of a further working tree, or a submodule
+        if marker.is_file():  # a linked working tree, or a submodule
             return _linked(top, marker)
     return None
 
@@ -87,15 +91,15 @@ def _linked(top: Path, marker: Path) -> _Repository | None:
     return _Repository(top=top, index=own / "index", common=common)
 
 
-def _asked(program: str, found: _Repository, own: Path, place: str) -> GitState:
-    _make(own, _data(found.common / "config"), _data(found.common / "info/exclude"))
+def _asked(program: str, repository: _Repository, own: Path, place: str) -> GitState:
+    _create(own, _data(repository.common / "config"), _data(repository.common / "info/exclude"))
 
-    def ask(*words: str) -> int:
-        return _run(program, found, own, words)
+    def ask(*argv: str) -> int:
+        return _run(program, repository, own, argv)
 
-    # `./` and the option: no part of the name means anything to git.
+    # `./` and the option keep git from interpreting any part of the name.
     has = ("--literal-pathspecs", "ls-files", "--error-unmatch", "--", place)
-    tracked = ask(*has) if found.index.is_file() else 1
+    tracked = ask(*has) if repository.index.is_file() else 1
     ignores = ask("check-ignore", "-q", "--no-index", "--", f"./{place}")
     return GitState(is_tracked=tracked == 0, is_unignored=ignores == 1)
 
@@ -104,10 +108,10 @@ def _data(path: Path) -> bytes:
     return reading.regular(path).raw if path.is_file() else b""
 
 
-def _make(own: Path, config: bytes, ignored: bytes) -> None:
-    """Make an empty repository: what git asks of one, and no more.
+def _create(own: Path, config: bytes, ignored: bytes) -> None:
+    """Create an empty repository with the minimum that git requires.
 
-    Of the settings of the real one it has a single word: how the hashes in the index are made.
+    It copies a single setting of the real one: the hash function of the index.
     """
     for name in ("objects", "refs", "info"):
         (own / name).mkdir()
@@ -118,21 +122,23 @@ def _make(own: Path, config: bytes, ignored: bytes) -> None:
     (own / "info/exclude").write_bytes(ignored)
 
 
-def _run(program: str, found: _Repository, own: Path, words: tuple[str, ...]) -> int:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+def _run(program: str, repository: _Repository, own: Path, argv: tuple[str, ...]) -> int:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }
     settings = {
         "GIT_DIR": str(own),
-        "GIT_WORK_TREE": str(found.top),
-        "GIT_INDEX_FILE": str(found.index),
+        "GIT_WORK_TREE": str(repository.top),
+        "GIT_INDEX_FILE": str(repository.index),
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
     }
-    return subprocess.run(  # noqa: S603 - the program was found by us, and the words are ours
-        [program, *_SETTINGS, *words],
-        cwd=found.top,
-        env=kept | settings,
+    return subprocess.run(  # noqa: S603 - an absolute path, and our own arguments
+        [program, *_SETTINGS, *argv],
+        cwd=repository.top,
+        env=environment | settings,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

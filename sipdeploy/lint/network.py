@@ -1,4 +1,4 @@
-"""Rules about reachability, certificates, versions and sizes. Pure."""
+"""Rules about reachability, certificates, versions and capacity. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sipdeploy.lint.rules import Finding, Subject, rule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ASTERISK_USERS = 10_000  # what was measured, see docs/size.md
+ASTERISK_USERS = 10_000  # the measured maximum, see docs/size.md
 _PORTS_A_CALL = 2  # RTP and RTCP of the one leg that ends in Asterisk
-_BUSY = 0.1  # of the users in a call with a service at once
+_BUSY = 0.1  # the share of users who call a service at the same time
 
 
 @rule("SD305", "note")
 def any_origin(subject: Subject) -> Iterator[Finding]:
     """Any origin: every web page may open the WebSocket.
 
-    Digest authentication does not ride on cookies, so a foreign page gains little; naming the
-    pages that hold your phones keeps the rest out before they cost anything.
+    Digest authentication does not use cookies, so another page gains little. Naming the pages
+    that contain your phones rejects all others before they use resources.
 
     Bad:
         origins: []
@@ -33,13 +33,15 @@ def any_origin(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             message="web pages of any origin may open the WebSocket",
             span=subject.key(("origins",)),
-            help="name yours, as in `origins: [https://phone.example.com]`",
+            help="list the pages of your phones: `origins: [https://phone.example.com]`",
         )
 
 
 @rule("SD308", "note")
 def self_signed(subject: Subject) -> Iterator[Finding]:
-    """Self-signed certificate: browsers refuse the WebSocket until each one is told to trust it.
+    """Self-signed certificate: browsers refuse the WebSocket.
+
+    Each browser needs a manual exception, so this is for trials only.
 
     Bad:
         tls: {provider: self-signed}
@@ -50,51 +52,57 @@ def self_signed(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             message="browsers do not trust a self-signed certificate",
             span=subject.value(("tls", "provider")),
-            label="fit for trials",
-            help="for real phones write `provider: letsencrypt`, or `files`",
+            label="for trials only",
+            help="for real phones write `provider: letsencrypt` or `provider: files`",
         )
 
 
 @rule("SD310", "warning")
 def many_users_in_asterisk(subject: Subject) -> Iterator[Finding]:
-    """Many users with `authentication: asterisk`: each registration is looked up by Asterisk.
+    """Many users with `authentication: asterisk`: Asterisk is slow at registrations.
 
-    It reads user, password and address one by one from a file of SQLite, each time anew, where
-    Kamailio has a table in memory. Up to 10,000 users are measured.
+    For each registration it reads user, password and address from a SQLite file, whereas Kamailio
+    keeps a table in memory. Measurements cover up to 10,000 users.
+
+    Situation: 20,000 users and `authentication: asterisk`
+    Fix: `authentication: kamailio`
     """
     users = len(subject.site.users)
     if subject.site.authentication == "asterisk" and users > ASTERISK_USERS:
         yield Finding(
-            message=f"{users} users are many for `authentication: asterisk`",
+            message=f"{users} users are too many for `authentication: asterisk`",
             span=subject.value(("authentication",)),
-            label=f"fit for up to {ASTERISK_USERS}",
+            label=f"for up to {ASTERISK_USERS} users",
             help="write `authentication: kamailio`",
         )
 
 
 @rule("SD319", "note")
 def fewer_connections_than_users(subject: Subject) -> Iterator[Finding]:
-    """Fewer connections than users: who comes when all are taken finds the port closed.
+    """Fewer connections than users: further phones cannot connect when all are in use.
 
-    Each connection takes 0.2 MiB of memory, so not all of very many users are provided for.
+    Each connection takes 0.2 MiB of memory, so the default has an upper limit of 32,768.
+
+    Situation: 300 users and `limits: {connections: 256}`
+    Fix: `limits: {connections: 300}`, and a host with enough memory
     """
     users, limit = len(subject.site.users), subject.site.limits.connections
     connections = limit or MOST_CONNECTIONS
     if users > connections:
         yield Finding(
-            message=f"{connections} phones can be connected at once, of {users} users",
+            message=f"{users} users share {connections} connections",
             span=subject.value(("limits", "connections")),
-            help=f"to connect all write `limits: {{connections: {users}}}`, "
+            help=f"to connect all of them write `limits: {{connections: {users}}}`, "
             f"which takes {users // 5} MiB of memory",
         )
 
 
 @rule("SD311", "warning")
 def narrow_rtp(subject: Subject) -> Iterator[Finding]:
-    """Narrow `ports.rtp`: when it is used up, calls to services get no audio and fail.
+    """Narrow `ports.rtp`: when all ports are in use, further calls to services fail.
 
-    Every call to a service takes two ports; one user in ten at once is reckoned with, and ten
-    calls at least. Calls between browsers take none.
+    Each call to a service takes two ports. The rule expects one user in ten to call a service at
+    the same time, and at least ten calls. Calls between browsers take no port.
 
     Bad:
         ports: {rtp: 10000-10008}
@@ -108,19 +116,20 @@ def narrow_rtp(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             message=f"`ports.rtp` {rtp} is enough for {calls} calls to services",
             span=subject.value(("ports", "rtp")),
-            label=f"{wanted} for {users} users",
+            label=f"{users} users need {wanted} calls",
             help=f"write `rtp: {rtp.start}-{rtp.start + wanted * _PORTS_A_CALL}`, or wider"
             if rtp.start + wanted * _PORTS_A_CALL < 65536  # noqa: PLR2004  # the last port
-            else "begin lower",
+            else f"start lower: `rtp: {65535 - wanted * _PORTS_A_CALL}-65535`",
         )
 
 
 @rule("SD312", "warning")
 def unsafe_openssl(subject: Subject) -> Iterator[Finding]:
-    """Kamailio 5.5 to 5.7 with OpenSSL 3: workers share its memory and corrupt it now and then.
+    """Kamailio 5.5 to 5.7 with OpenSSL 3: processes can corrupt shared memory and crash.
 
-    `tls_threads_mode`, which cures it, came with 5.7.5. Debian 12 and Ubuntu 22.04 have such
-    a pair (kamailio issues 3635 and 3791); Kamailio 5.4 on Debian 11 has OpenSSL 1.1.1.
+    Version 5.7.5 added `tls_threads_mode`, which prevents that. Debian 12 and Ubuntu 22.04 ship
+    the affected combination (kamailio issues 3635 and 3791); Debian 11 does not, because its
+    Kamailio 5.4 uses OpenSSL 1.1.1.
 
     Bad:
         versions: {kamailio: "5.6"}
@@ -132,7 +141,7 @@ def unsafe_openssl(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             message=f"Kamailio {version} with OpenSSL 3 can crash under TLS",
             span=subject.value(("versions", "kamailio")),
-            help="take Kamailio 5.8 or newer",
+            help='write `versions: {kamailio: "6.1"}` with `install: {kamailio: repository}`',
         )
 
 
@@ -146,7 +155,7 @@ _PRIVATE = tuple(
 
 @rule("SD313", "note")
 def private_media_address(subject: Subject) -> Iterator[Finding]:
-    """Private address for media: browsers outside of this network hear nothing from services.
+    """Private address for media: browsers outside this network hear nothing from services.
 
     Bad:
         hosts: {sip1: {address: 10.0.0.5}}
@@ -160,15 +169,15 @@ def private_media_address(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 message=f"`{name}` announces media at the private address `{address}`",
                 span=subject.value(("hosts", name, key)),
-                label="browsers elsewhere cannot reach it",
-                help=f"set `public_address`, and `private_address: {address}`, if phones are"
-                " to work from outside",
+                label="browsers outside this network cannot reach it",
+                help=f"for phones outside this network set `private_address: {address}` and"
+                " `public_address` to the address that they reach",
             )
 
 
 @rule("SD316", "warning")
 def deaf_voicemail(subject: Subject) -> Iterator[Finding]:
-    """Voicemail that nobody can listen to: users have boxes, but no service plays them.
+    """Unreachable voicemail: users have mailboxes, but no service plays the messages.
 
     Bad:
         users: {1001: {voicemail: true}}
@@ -182,13 +191,13 @@ def deaf_voicemail(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             message=f"nobody can listen to the voicemail of {listed(boxes)}",
             span=subject.key(("users", boxes[0], "voicemail")),
-            help="add a service, such as `6001: {kind: voicemail}`",
+            help="add a service, such as `services: {6001: {kind: voicemail}}`",
         )
 
 
 @rule("SD317", "warning")
 def misleading_name(subject: Subject) -> Iterator[Finding]:
-    """Misleading name: phones would show the number of somebody else, or the domain.
+    """Misleading name: phones would show another user's number, or the domain, as the name.
 
     Bad:
         users: {1001: {name: "1002"}, 1002: {}}
@@ -199,7 +208,8 @@ def misleading_name(subject: Subject) -> Iterator[Finding]:
     for number, user in subject.site.users.items():
         if user.name != number and user.name.lower() in taken:
             yield Finding(
-                message=f"the name of user `{number}` is `{user.name}`, which is somebody else",
+                message=f"user `{number}` has the misleading name `{user.name}`",
                 span=subject.value(("users", number, "name")),
-                help="give the user another name",
+                label="a number of this site, or its domain",
+                help="write another name, such as `name: Alice`",
             )

@@ -1,6 +1,6 @@
-"""What is wrong with a rendered `pjsip.conf`: names that lead nowhere, endpoints open to anyone.
+"""Rules for a rendered `pjsip.conf`: references to missing sections, unprotected endpoints.
 
-Pure. One pass over the text, for it has a dozen lines for each user.
+Pure. One pass over the text, because it has a dozen lines for each user.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What a rule has found, and the offset in which file."""
+    """A problem that a rule reports: the file, the offset in it, the message and the fix."""
 
     path: str
     offset: int
@@ -23,7 +23,7 @@ class Place:
 
 @dataclass(slots=True)
 class Section:
-    """A section, `[name](templates)`: the keys that matter here, those of its templates below."""
+    """A section, `[name](templates)`: its relevant keys, and those of its templates."""
 
     name: str
     path: str
@@ -33,14 +33,14 @@ class Section:
     own: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def get(self, key: str) -> str:
-        """Give the value of a key, from the section or the last template that has it."""
+        """Return the value of a key, from the section or the last template that sets it."""
         for keys in (self.own, *reversed(self.inherited)):
             if key in keys:
                 return keys[key][0]
         return ""
 
     def flat(self) -> dict[str, tuple[str, int]]:
-        """Give all keys, own ones on top."""
+        """Return all keys; the section's own override those of its templates."""
         merged: dict[str, tuple[str, int]] = {}
         for keys in (*self.inherited, self.own):
             merged |= keys
@@ -66,21 +66,21 @@ def sections(files: Mapping[str, str]) -> list[Section]:
 
 
 def _read(path: str, text: str, templates: dict[str, dict[str, tuple[str, int]]]) -> list[Section]:
-    """Read one file; `templates` are those of the files that include it, and gain its own."""
-    found: list[Section] = []
+    """Read one file; adds its own templates to `templates`, which later files can use."""
+    parsed: list[Section] = []
     for line in _LINE.finditer(text):
         name, options, key, value = line.groups()
         if name is not None:
-            if found and found[-1].is_template:
-                templates[found[-1].name] = found[-1].flat()
-            words = [word.strip() for word in options.split(",")] if options else []
-            inherited = tuple(templates[word] for word in words if word in templates)
-            found.append(Section(name, path, line.start(1), "!" in words, inherited))
-        elif found:
-            found[-1].own[key] = (value.rstrip(), line.start(4))
-    if found and found[-1].is_template:
-        templates[found[-1].name] = found[-1].flat()
-    return found
+            if parsed and parsed[-1].is_template:
+                templates[parsed[-1].name] = parsed[-1].flat()
+            flags = [flag.strip() for flag in options.split(",")] if options else []
+            inherited = tuple(templates[flag] for flag in flags if flag in templates)
+            parsed.append(Section(name, path, line.start(1), "!" in flags, inherited))
+        elif parsed:
+            parsed[-1].own[key] = (value.rstrip(), line.start(4))
+    if parsed and parsed[-1].is_template:
+        templates[parsed[-1].name] = parsed[-1].flat()
+    return parsed
 
 
 RuleFunction = Callable[[list[Section]], Iterable[Place]]
@@ -92,10 +92,10 @@ _REFERENCES: Mapping[str, str] = {
 }
 
 
-def missing_section(found: list[Section]) -> Iterator[Place]:
-    """Missing section: an endpoint of `pjsip.conf` names an aor, auth or transport that is not.
+def missing_section(parsed: list[Section]) -> Iterator[Place]:
+    """Missing section: an endpoint refers to an aor, auth or transport that does not exist.
 
-    Asterisk loads the rest and says it once in its log; the endpoint cannot be used.
+    Asterisk loads the other sections and writes one line to its log; the endpoint does not work.
 
     Bad: /etc/asterisk/pjsip.conf
         [1001]
@@ -108,22 +108,27 @@ def missing_section(found: list[Section]) -> Iterator[Place]:
         [1001-auth]
         type=auth
     """
-    typed = {(each.get("type"), each.name) for each in found if not each.is_template}
-    for each in found:
+    typed = {(each.get("type"), each.name) for each in parsed if not each.is_template}
+    for each in parsed:
         for key, kind in _REFERENCES.items():
             if key not in each.own:
                 continue
             value, offset = each.own[key]
             for name in (part.strip() for part in value.split(",") if part.strip()):
                 if (kind, name) not in typed:
-                    message = f"`{each.name}` names the {kind} `{name}`, which does not exist"
-                    yield Place(path=each.path, offset=offset, length=len(value), message=message)
+                    yield Place(
+                        path=each.path,
+                        offset=offset,
+                        length=len(value),
+                        message=f"`{each.name}` names the {kind} `{name}`, which does not exist",
+                        help=f"add a section `[{name}]` with `type={kind}`",
+                    )
 
 
-def open_endpoint(found: list[Section]) -> Iterator[Place]:
-    """Open endpoint: neither `auth`, nor an `identify` section, nor an `acl` guards it.
+def open_endpoint(parsed: list[Section]) -> Iterator[Place]:
+    """Open endpoint: it has no `auth`, no `acl` and no `identify` section.
 
-    Whoever reaches the port and writes its name into From calls as this endpoint.
+    Anybody who can reach the port can call as this endpoint by writing its name into From.
 
     Bad: /etc/asterisk/pjsip.conf
         [trunk]
@@ -138,7 +143,7 @@ def open_endpoint(found: list[Section]) -> Iterator[Place]:
         endpoint=trunk
         match=127.0.0.1
     """
-    whole = [each for each in found if not each.is_template]
+    whole = [each for each in parsed if not each.is_template]
     identified = {each.get("endpoint") for each in whole if each.get("type") == "identify"}
     for each in whole:
         if each.get("type") != "endpoint" or each.name in identified:
@@ -148,8 +153,8 @@ def open_endpoint(found: list[Section]) -> Iterator[Place]:
                 path=each.path,
                 offset=each.offset,
                 length=len(each.name),
-                message=f"the endpoint `{each.name}` takes anyone who uses its name",
-                help="give it `auth=`, `acl=`, or an `identify` section",
+                message=f"the endpoint `{each.name}` accepts anyone who uses its name",
+                help="add `auth=NAME` or `acl=NAME` to it, or an `identify` section for it",
             )
 
 

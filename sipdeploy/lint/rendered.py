@@ -1,6 +1,6 @@
-"""What is wrong with rendered configuration that the daemons themselves do not see.
+"""Rules for rendered configuration: problems that the daemons themselves do not report.
 
-Pure: path and text of files in, diagnostics over those files out.
+Pure: takes the paths and texts of files, returns diagnostics about them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RULES: dict[str, RuleFunction] = {}
 
 
 def rule(code: str) -> Callable[[RuleFunction], RuleFunction]:
-    """Enter a generator into the rules; its docstring is its manual."""
+    """Register a generator as a rule; its docstring is its manual."""
 
     def enter(check: RuleFunction) -> RuleFunction:
         RULES[code] = check
@@ -31,18 +31,18 @@ def rule(code: str) -> Callable[[RuleFunction], RuleFunction]:
 
 
 def lint_rendered(files: Tree) -> list[Diagnostic]:
-    """Judge the files of one host, `/etc/...` to text: every problem of SD41x, all errors."""
+    """Check the files of one host (`/etc/...` to text); every problem is an error, SD41x."""
     kamailio = {p: _blank_comments(t) for p, t in files.items() if _KAMAILIO.match(p)}
     sections = lint_pjsip.sections(files)
-    found = [(code, place) for code, check in RULES.items() for place in check(kamailio)]
-    found += [
+    places = [(code, place) for code, check in RULES.items() for place in check(kamailio)]
+    places += [
         (code, place) for code, check in lint_pjsip.RULES.items() for place in check(sections)
     ]
-    return [_diagnostic(code, place, files[place.path]) for code, place in found]
+    return [_diagnostic(code, place, files[place.path]) for code, place in places]
 
 
 def explanations() -> Mapping[str, str]:
-    """Give the manual of every code."""
+    """Return the manual of every code."""
     checks = {**RULES, **lint_pjsip.RULES}
     return {code: inspect.getdoc(check) or "" for code, check in checks.items()}
 
@@ -51,42 +51,40 @@ def _diagnostic(code: str, place: Place, text: str) -> Diagnostic:
     line = text.count("\n", 0, place.offset) + 1
     column = place.offset - text.rfind("\n", 0, place.offset)
     span = Span(path=place.path, line=line, column=column, end_column=column + place.length)
-    return Diagnostic(
-        code=code, severity="error", message=place.message, span=span, help=place.help
-    )
+    return Diagnostic(code, place.message, span=span, help=place.help)
 
 
 _KAMAILIO = re.compile(r"/etc/kamailio/.*\.cfg\Z")
-# Strings come first, so that `#` and `//` inside of them begin no comment.
+# Strings come first, so that `#` and `//` inside them start no comment.
 _TOKEN = re.compile(r'("(?:\\.|[^"\\])*")|(/\*.*?\*/|//[^\n]*|#(?![!@])[^\n]*)', re.DOTALL)
 
 
 def _blank_comments(text: str) -> str:
-    """Put spaces in place of comments; offsets and line breaks stay."""
+    """Replace comments with spaces; offsets and line breaks stay."""
     return _TOKEN.sub(lambda m: m[1] or re.sub(r"[^\n]", " ", m[2]), text)
 
 
 def _matches(pattern: str, files: Tree) -> Iterator[tuple[str, re.Match[str]]]:
     expression = re.compile(pattern, re.MULTILINE)
     for path, text in files.items():
-        for found in expression.finditer(text):
-            yield path, found
+        for match in expression.finditer(text):
+            yield path, match
 
 
 def _names(pattern: str, files: Tree) -> set[str]:
-    return {found[1] for _, found in _matches(pattern, files)}
+    return {match[1] for _, match in _matches(pattern, files)}
 
 
-def _at(path: str, found: re.Match[str], message: str, advice: str) -> Place:
-    start, end = found.span(1) if found.re.groups else found.span()
+def _at(path: str, match: re.Match[str], message: str, advice: str) -> Place:
+    start, end = match.span(1) if match.re.groups else match.span()
     return Place(path=path, offset=start, length=end - start, message=message, help=advice)
 
 
 @rule("SD410")
 def undefined_route(files: Tree) -> Iterator[Place]:
-    """Undefined route: `route(X)` is called and no `route[X]` stands anywhere.
+    """Undefined route: `route(X)` is called, and no file defines `route[X]`.
 
-    Kamailio 5.x starts with it and the call does nothing; authentication in it never happens.
+    Kamailio 5.x starts all the same, and the call does nothing: authentication is skipped.
 
     Bad: /etc/kamailio/kamailio.cfg
         request_route { route(AUTH); }
@@ -95,10 +93,10 @@ def undefined_route(files: Tree) -> Iterator[Place]:
         route[AUTH] { exit; }
     """
     defined = _names(r"\broute\s*\[\s*\"?([\w:.-]+)\"?\s*\]", files)
-    for path, found in _matches(r"(?<![\w.])route\(\s*\"?([\w:.-]+)\"?\s*\)", files):
-        if found[1] not in defined:
-            message = f"the route `{found[1]}` is called, and not defined"
-            yield _at(path, found, message, f"define `route[{found[1]}]`")
+    for path, match in _matches(r"(?<![\w.])route\(\s*\"?([\w:.-]+)\"?\s*\)", files):
+        if match[1] not in defined:
+            message = f"the route `{match[1]}` is called but not defined"
+            yield _at(path, match, message, f"define `route[{match[1]}]`")
 
 
 _ARMED: Mapping[str, str] = {
@@ -110,7 +108,9 @@ _ARMED: Mapping[str, str] = {
 
 @rule("SD411")
 def undefined_armed_route(files: Tree) -> Iterator[Place]:
-    """Undefined armed route: `t_on_failure("X")` and the like name a block that does not exist.
+    """Undefined armed route: `t_on_failure("X")` or the like names a missing block.
+
+    The event that the block should handle passes without any action.
 
     Bad: /etc/kamailio/kamailio.cfg
         request_route { t_on_failure("OFF"); }
@@ -120,16 +120,16 @@ def undefined_armed_route(files: Tree) -> Iterator[Place]:
     """
     for function, block in _ARMED.items():
         defined = _names(rf"\b{block}\s*\[\s*\"?([\w:.-]+)\"?\s*\]", files)
-        for path, found in _matches(rf"\b{function}\(\s*\"([\w:.-]+)\"\s*\)", files):
-            if found[1] not in defined:
+        for path, match in _matches(rf"\b{function}\(\s*\"([\w:.-]+)\"\s*\)", files):
+            if match[1] not in defined:
                 kind = "onreply_route" if "reply" in block else block
-                message = f"the {kind} `{found[1]}` is armed, and not defined"
-                yield _at(path, found, message, f"define `{kind}[{found[1]}]`")
+                message = f"the {kind} `{match[1]}` is armed but not defined"
+                yield _at(path, match, message, f"define `{kind}[{match[1]}]`")
 
 
 @rule("SD412")
 def undeclared_table(files: Tree) -> Iterator[Place]:
-    """Undeclared table: `$sht(x=>...)` reads a hash table which no `modparam` declares.
+    """Undeclared table: `$sht(x=>...)` reads a hash table that no `modparam` declares.
 
     Bad: /etc/kamailio/kamailio.cfg
         request_route { if ($sht(users=>$fU) == $null) exit; }
@@ -138,16 +138,16 @@ def undeclared_table(files: Tree) -> Iterator[Place]:
         request_route { if ($sht(users=>$fU) == $null) exit; }
     """
     declared = _names(r"modparam\(\s*\"htable\"\s*,\s*\"htable\"\s*,\s*\"(\w+)=>", files)
-    for path, found in _matches(r"\$sht\w*\((\w+)=>", files):
-        if found[1] not in declared:
-            message = f"the table `{found[1]}` is used, and not declared"
-            advice = f'declare it: `modparam("htable", "htable", "{found[1]}=>size=8;")`'
-            yield _at(path, found, message, advice)
+    for path, match in _matches(r"\$sht\w*\((\w+)=>", files):
+        if match[1] not in declared:
+            message = f"the table `{match[1]}` is used but not declared"
+            advice = f'declare it: `modparam("htable", "htable", "{match[1]}=>size=8;")`'
+            yield _at(path, match, message, advice)
 
 
 @rule("SD413")
 def tls_switched_off(files: Tree) -> Iterator[Place]:
-    """TLS switched off: a `listen=tls:` without `enable_tls=yes` is dropped in silence.
+    """TLS disabled: Kamailio silently ignores `listen=tls:` without `enable_tls=yes`.
 
     Bad: /etc/kamailio/kamailio.cfg
         listen=tls:0.0.0.0:8443
@@ -157,15 +157,15 @@ def tls_switched_off(files: Tree) -> Iterator[Place]:
     """
     if _names(r"^\s*(enable_tls|tls_enable)\s*=\s*(?:yes|1|on)\b", files):
         return
-    for path, found in _matches(r"^\s*listen\s*=\s*\"?(tls):", files):
-        yield _at(path, found, "this socket never opens: TLS is off", "add `enable_tls=yes`")
+    for path, match in _matches(r"^\s*listen\s*=\s*\"?(tls):", files):
+        yield _at(path, match, "TLS is off, so this socket never opens", "add `enable_tls=yes`")
 
 
 @rule("SD414")
 def http_refused(files: Tree) -> Iterator[Place]:
-    """HTTP refused: a WebSocket handshake has no Content-Length, which SIP over TCP demands.
+    """HTTP rejected: a WebSocket handshake has no Content-Length, which SIP over TCP requires.
 
-    Without `tcp_accept_no_cl=yes` the core closes the connection with `bad request`.
+    Without `tcp_accept_no_cl=yes` Kamailio closes the connection with `bad request`.
 
     Bad: /etc/kamailio/kamailio.cfg
         loadmodule "websocket.so"
@@ -175,6 +175,6 @@ def http_refused(files: Tree) -> Iterator[Place]:
     """
     if _names(r"^\s*(tcp_accept_no_cl)\s*=\s*(?:yes|1|on)\b", files):
         return
-    for path, found in _matches(r"^\s*loadmodule\s+\"(xhttp|websocket)(?:\.so)?\"", files):
-        message = f"`{found[1]}` is loaded, but the core refuses every HTTP request"
-        yield _at(path, found, message, "add `tcp_accept_no_cl=yes`")
+    for path, match in _matches(r"^\s*loadmodule\s+\"(xhttp|websocket)(?:\.so)?\"", files):
+        message = f"`{match[1]}` is loaded, but Kamailio rejects every HTTP request"
+        yield _at(path, match, message, "add `tcp_accept_no_cl=yes`")

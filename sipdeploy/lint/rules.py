@@ -1,6 +1,6 @@
-"""Lint rules of the inventory: what they look at, what they give, and the table that they enter.
+"""Lint rules of the inventory: their input, their output, and the table of all rules.
 
-Pure: a rule is a generator over a `Subject`; its docstring is its manual, snippets included.
+Pure: a rule is a generator over a `Subject`; its docstring is its manual, including snippets.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What rules look at: the site, its text, and what lies beside it."""
+    """The input of a rule: the site, its text, and the state of the files next to it."""
 
     site: Site
     document: Document
-    shared: SecretsFile = field(default_factory=lambda: SecretsFile(passwords={}, found=False))
-    tracked: bool = False  # git has the secrets file
-    unignored: bool = False  # git would take it
+    shared: SecretsFile = field(default_factory=lambda: SecretsFile(passwords={}, exists=False))
+    tracked: bool = False  # git tracks the secrets file
+    unignored: bool = False  # `git add` would add it
 
     def passwords(self) -> Iterator[tuple[str, Secret]]:
-        """Give the passwords that can be known without running anything."""
+        """Number and password of each user whose password is known without running a command."""
         for number, user in self.site.users.items():
             if isinstance(user.password, Secret):
                 yield number, user.password
@@ -37,23 +37,23 @@ class Subject:
                 yield number, self.shared.passwords[number]
 
     def password(self, number: str) -> Span | None:
-        """Find the password of a user, in the inventory or in the secrets file."""
+        """Span of the password of a user, in the inventory or in the secrets file."""
         if self.site.users[number].password is None:
             return self.shared.span(number)
         return self.value(("users", number, "password"))
 
     def key(self, path: Path) -> Span | None:
-        """Find a key, or the nearest that holds it."""
+        """Span of the key at `path`, or of its nearest existing parent."""
         return self.document.key_span(path)
 
     def value(self, path: Path) -> Span | None:
-        """Find a value, or the nearest key that holds it."""
+        """Span of the value at `path`, or of its nearest existing parent."""
         return self.document.value_span(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a rule has found; the rule itself adds code and severity."""
+    """A problem that a rule reports; the rule itself adds code and severity."""
 
     message: str
     span: Span | None
@@ -77,7 +77,7 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(code: str, severity: Severity) -> Callable[[RuleFunction], RuleFunction]:
-    """Enter a generator into the rules."""
+    """Register a generator as a rule."""
 
     def enter(check: RuleFunction) -> RuleFunction:
         RULES[code] = Rule(code=code, severity=severity, check=check)

@@ -9,6 +9,7 @@ import pytest
 
 from sipdeploy.__main__ import main
 from sipdeploy.cli import cli
+from sipdeploy.lint import explanations
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -119,9 +120,18 @@ def test_explain(run):
     code, out, _ = run("lint", "--explain", "sd305")
     assert code == 0
     assert out.startswith("SD305: Any origin")
+    assert run("lint", "--explain=SD305")[1] == out
     code, _, err = run("lint", "--explain", "SD3055")
     assert code == 2
     assert "did you mean" in err
+
+
+def test_explain_without_a_code_lists_all_codes(run):
+    code, out, _ = run("lint", "--explain")
+    assert code == 0
+    codes = [line.partition("  ")[0] for line in out.splitlines()]
+    assert codes == sorted(explanations())
+    assert "SD101  The file is not YAML. The parser stops at the first such place." in out
 
 
 def test_every_code_that_is_told_can_be_explained(run):

@@ -39,6 +39,12 @@ def test_text_is_exactly_that(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_every_problem_names_a_fix(case):
+    *problems, _ = shown(case).split("\n\n")
+    assert [text for text in problems if "= help: " not in text] == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_no_password_is_shown(case):
     assert "hunter2" not in shown(case)
 

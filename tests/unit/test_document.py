@@ -66,7 +66,7 @@ def test_of_two_equal_keys_the_first_stays_and_both_are_placed():
     assert problem.code == "SD104"
     assert document.data == {"a": {"x": "1"}}
     assert str(problem.span) == "a.yaml:1:11"
-    assert problem.notes == ("it first stands at a.yaml:1:5",)
+    assert problem.notes == ("first used at a.yaml:1:5",)
 
 
 def test_every_doubled_key_is_told():

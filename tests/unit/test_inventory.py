@@ -54,7 +54,7 @@ def test_hosts_are_chosen_by_name(path):
     with pytest.raises(WrongUsage) as failure:
         inventory.chosen_hosts(loaded, ["web", "spi2"])
     assert {d.help for d in failure.value.diagnostics} == {
-        "it has `sip1`, `sip2`",
+        "its hosts are `sip1`, `sip2`",
         "did you mean `sip2`?",
     }
 

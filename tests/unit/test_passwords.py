@@ -108,7 +108,7 @@ def test_a_command_in_place_of_the_file(tmp_path):
     _, (problem,) = resolve(
         "1001: {}, 1002: {password: x}", tmp_path, "secrets: {command: 'echo users:'}\n"
     )
-    assert "add the numbers" in problem.help
+    assert "to the output of the command" in problem.help
 
 
 def test_the_file_is_not_read_when_nobody_needs_it(tmp_path, secrets):

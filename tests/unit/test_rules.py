@@ -103,7 +103,7 @@ def test_users_of_whom_not_all_can_be_connected_are_told_of():
         for each in judge(subject(f"users: {{{users}}}\nlimits: {{connections: 256}}\n"))
         if each.code == "SD319"
     ]
-    assert found.message == "256 phones can be connected at once, of 300 users"
+    assert found.message == "300 users share 256 connections"
     assert "connections: 300" in found.help
     assert "SD319" not in codes(judge(subject(f"users: {{{users}}}\n")))
 

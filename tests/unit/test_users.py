@@ -235,8 +235,8 @@ def test_import_is_all_or_none(run):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name\nx\n", "no column `number`"),
-        ("number,nmae\n", "`nmae` is not"),
+        ("name\nx\n", "column `number` is missing"),
+        ("number,nmae\n", "unknown column `nmae`"),
         ('number\n"1', "CSV"),
     ],
 )
@@ -381,7 +381,7 @@ def test_a_store_that_loses_passwords_is_noticed(run):
     before = state()
     code, _, err = run("add-user", "1003")
     assert code == 1
-    assert "does not give them back" in err
+    assert "does not return them" in err
     assert state() == before
 
 
@@ -461,8 +461,8 @@ def test_a_host_that_is_away_is_told_and_the_files_have_the_change(run, monkeypa
     Path("inventory.yaml").write_text(inventory_)
     code, out, err = run("add-user", "1003", "--apply", "sip1")
     assert code == 4, err
-    assert "`inventory.yaml` has the change, `sip1` has not" in err
-    assert "`sipdeploy apply sip1` completes it" in err
+    assert "`inventory.yaml` contains the change, and `sip1` does not have it yet" in err
+    assert "`sipdeploy apply sip1` completes the change" in err
     assert "1003" in passwords()
     assert "password" in out
 
