@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from lab.machine import LabError, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SUITES = ("sid", "trixie", "bookworm", "bullseye")
 MIRROR_VARIABLE = "SIPDEPLOY_LAB_MIRROR"
@@ -55,35 +55,49 @@ done
 """
 
 
+# An apply enables a unit with its first release; until then a boot must not start it.
+_DISABLE = """\
+for unit in asterisk kamailio nftables certbot.timer; do
+    systemctl --root="$1" --quiet disable "$unit" 2>/dev/null || :
+done
+"""
+
+
 def cache_directory() -> Path:
     """Return where images, packages and the disks of running hosts are kept."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "sipdeploy-lab"
 
 
-def image(suite: str) -> Path:
-    """Return the root directory of a bare `suite`; built first if no run has done so yet."""
+def image(suite: str, packages: Sequence[str] = ()) -> Path:
+    """Return the root directory of a bare `suite`; built first if no run has done so yet.
+
+    With `packages` it has these installed too, and none of their units is enabled: a host of it is
+    where an apply stands that has just installed them.
+    """
     if suite not in SUITES:
         raise ValueError(f"no suite `{suite}`: the lab knows {', '.join(SUITES)}")
-    command = _recipe(suite)
+    command = _recipe(suite, packages)
     digest = hashlib.sha256(json.dumps([command, _APT_CONFIGURATION]).encode()).hexdigest()
-    root = cache_directory() / "images" / f"{suite}-{digest[:12]}"
+    name = f"{suite}-with" if packages else suite
+    root = cache_directory() / "images" / f"{name}-{digest[:12]}"
     with _locked(root.with_name(f"{root.name}.lock")):
         if not root.exists():
             _build(command, root)
     return root
 
 
-def _recipe(suite: str) -> list[str]:
+def _recipe(suite: str, packages: Sequence[str]) -> list[str]:
     options = [line.removesuffix(";") for line in _APT_CONFIGURATION.splitlines()]
     return [
         "mmdebstrap",
         "--quiet",
         "--mode=root",
         "--variant=apt",
-        f"--include={_PACKAGES}",
+        f"--include={','.join([_PACKAGES, *packages])}",
         *(f"--aptopt={option}" for option in [*options, *_proxy()]),
         "--skip=cleanup/apt/lists",  # a host starts with warm package lists
+        *([f"--customize-hook={_DISABLE}"] if packages else []),
         f"--customize-hook={_FINISH}",
         suite,
         "{root}",

@@ -13,6 +13,7 @@ from lab.machine import LabError, why_not
 from lab.network import FIRST_HOST, LAST_HOST
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -84,15 +85,22 @@ class Lab:
         self._write_ssh_files()
         self._network.create()
 
-    def boot(self, name: str, *, suite: str = "sid", base: str | None = None) -> Host:
+    def boot(
+        self,
+        name: str,
+        *,
+        suite: str = "sid",
+        base: str | None = None,
+        packages: Sequence[str] = (),
+    ) -> Host:
         """Boot a new host and return it when root can log in.
 
-        It is a bare Debian `suite`, or what `snapshot` kept as `base`. Safe to call from several
-        threads at once.
+        It is a bare Debian `suite`, one with `packages` installed, or what `snapshot` kept as
+        `base`. Safe to call from several threads at once.
         """
         for other in list(self.hosts.values()):
             other.share_packages()
-        layers = self._disks[base].layers if base else (images.image(suite),)
+        layers = self._disks[base].layers if base else (images.image(suite, packages),)
         disk = Disk(directory=self.directory / "hosts" / name, layers=layers)
         with self._changing:
             if name in self.hosts:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from system import INVENTORY, System, passwords
+from system import INVENTORY, System, packages_of, passwords
 
 from lab import Lab, why_not
 
@@ -66,10 +66,14 @@ class Deployer:
 
 @pytest.fixture(scope="module", params=["kamailio", "asterisk"])
 def system(request, lab, tmp_path_factory):
-    """A calling system that `sipdeploy apply` made of a bare host, for each file and mode."""
+    """A calling system that `sipdeploy apply` made, for each file and mode.
+
+    Its packages are there already: others prove that they are installed (test_apply_to_hosts).
+    """
     mode = request.param
     file = request.module.__name__.removeprefix("test_").replace("_", "-")
-    host = lab.boot(f"{file}-{mode}", suite=os.environ.get("LAB_SUITE", "sid"))
+    suite = os.environ.get("LAB_SUITE", "sid")
+    host = lab.boot(f"{file}-{mode}", suite=suite, packages=packages_of(suite))
     deployer = Deployer(lab, tmp_path_factory.mktemp(mode))
     deployer.write(name=host.name, address=host.address, mode=mode)
     began = time.monotonic()

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from sipdeploy.inventory.site import load_site
+from sipdeploy.services import SERVICES
 from sipdeploy.sip.phone import Phone
 
 DOMAIN = "sip.example.test"
@@ -27,6 +29,15 @@ services:
   6001: {{kind: voicemail}}
   6002: {{kind: echo}}
 """
+
+
+def packages_of(suite: str) -> tuple[str, ...]:
+    """The Debian packages that a host of that suite needs for INVENTORY."""
+    text = INVENTORY.format(name="host", address="192.0.2.1", mode="kamailio")
+    site, problems, _ = load_site(text, "inventory.yaml")
+    assert site, problems
+    names = (each.packages(site, "debian", suite) for each in SERVICES.values())
+    return tuple(dict.fromkeys(name for some in names for name in some))
 
 
 def password(number: str) -> str:

@@ -9,7 +9,7 @@ import time
 import pytest
 from applying import Events, codes, deafen
 from conftest import Deployer
-from system import DOMAIN, INVENTORY, password, passwords
+from system import DOMAIN, INVENTORY, packages_of, password, passwords
 from test_calls import browsers, hear_each_other, phones, talk  # noqa: F401 - fixtures
 
 from lab.load import Load, register_many
@@ -129,7 +129,7 @@ PHONES = 1000
 
 
 def test_1000_sockets_come_back_after_a_restart(lab, tmp_path, record_property):
-    host = lab.boot("restart1000")
+    host = lab.boot("restart1000", packages=packages_of("sid"))
     deployer = Deployer(lab, tmp_path)
     deployer.write(name=host.name, address=host.address, mode="kamailio")
     users = [(str(20000 + index), password(str(index))) for index in range(PHONES)]

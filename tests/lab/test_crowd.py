@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from conftest import Deployer
-from system import DOMAIN, INVENTORY, passwords
+from system import DOMAIN, INVENTORY, packages_of, passwords
 
 from lab.load import Load, register_many
 from sipdeploy.sip.phone import Phone
@@ -20,7 +20,7 @@ def crowd():
 
 @pytest.mark.parametrize("mode", ["kamailio", "asterisk"])
 def test_5000_phones_are_registered_at_once(lab, tmp_path, record_property, mode):
-    host = lab.boot(f"crowd-{mode}")
+    host = lab.boot(f"crowd-{mode}", packages=packages_of("sid"))
     deployer = Deployer(lab, tmp_path)
     deployer.write(name=host.name, address=host.address, mode=mode)
     users = "".join(f"  {number}: {{}}\n" for number, _ in crowd())

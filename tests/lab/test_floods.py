@@ -16,7 +16,7 @@ import time
 import pytest
 from conftest import Deployer
 from signalling import forgive, registered, talk
-from system import DOMAIN, INVENTORY, System, passwords
+from system import DOMAIN, INVENTORY, System, packages_of, passwords
 
 from lab.load import Load, register_many
 from sipdeploy.sip.message import token
@@ -37,7 +37,7 @@ def crowd():
 def crowded(request, lab, tmp_path_factory):
     """A system of 506 users, and a second address of this machine, where attackers are."""
     mode = request.param
-    host = lab.boot(f"floods-{mode}")
+    host = lab.boot(f"floods-{mode}", packages=packages_of("sid"))
     folder = tmp_path_factory.mktemp(mode)
     deployer = Deployer(lab, folder)
     deployer.write(name=host.name, address=host.address, mode=mode)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from conftest import Deployer
+from system import packages_of
 
 pytestmark = pytest.mark.lab
 
@@ -18,7 +19,7 @@ ESCAPE = "\x1b]0;owned\x07\x1b[2J\u202e"
 @pytest.fixture(scope="module")
 def applied(lab, tmp_path_factory):
     """A host with a site, and the deployer of it."""
-    host = lab.boot("hostile")
+    host = lab.boot("hostile", packages=packages_of("sid"))
     deployer = Deployer(lab, tmp_path_factory.mktemp("hostile"))
     deployer.write(name=host.name, address=host.address, mode="asterisk")
     done = deployer.run("apply", host.name, "--yes")

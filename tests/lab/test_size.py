@@ -7,7 +7,7 @@ import time
 import pytest
 from applying import units
 from conftest import Deployer
-from system import DOMAIN, INVENTORY, NUMBERS, password, passwords
+from system import DOMAIN, INVENTORY, NUMBERS, packages_of, password, passwords
 
 from sipdeploy.services.asterisk import MOST_USERS_IN_FILES
 from sipdeploy.sip.phone import Phone
@@ -45,7 +45,9 @@ class Site:
 
 @pytest.fixture
 def place(lab, tmp_path, request):
-    host = lab.boot(f"size{len(lab.hosts)}")  # a new one for each test
+    host = lab.boot(
+        f"size{len(lab.hosts)}", packages=packages_of("sid")
+    )  # a new one for each test
     yield Site(Deployer(lab, tmp_path), host, request.param)
     host.stop()
 

@@ -15,7 +15,7 @@ import pytest
 import watching
 from applying import units
 from conftest import Deployer
-from system import DOMAIN, INVENTORY, password, passwords
+from system import DOMAIN, INVENTORY, packages_of, password, passwords
 
 from lab.browser import Browser, spki_pin
 from lab.distance import distance
@@ -37,7 +37,7 @@ def crowd(count):
 
 
 def deploy(lab, folder, mode, more=()):
-    host = lab.boot(f"users-{mode}{len(more) or ''}")
+    host = lab.boot(f"users-{mode}{len(more) or ''}", packages=packages_of("sid"))
     deployer = Deployer(lab, folder)
     deployer.write(name=host.name, address=host.address, mode=mode)
     text = INVENTORY.format(name=host.name, address=host.address, mode=mode)
