@@ -153,7 +153,7 @@ def test_the_command_is_killed_on_the_host(host, figure, call):
 
 
 POINTS = (
-    *("connect", "read facts", "stage and validate", "keep what is there"),
+    *("connect", "read facts", "stage and validate", "back up the current files"),
     *("arm the rollback timer", "swap", "reload asterisk, kamailio"),
     *("verify ports, certificate and SIP", "confirm"),
 )
