@@ -120,13 +120,15 @@ def _prove(host: Host, folder: Path) -> None:
             bob = second.phone("1002", password=passwords["1002"])
         _call(alice, bob)
         _call(bob, alice)
-        with _seen("6000 says its digits, rings and hangs up"):
+        with _seen("6000 says its digits, rings, and hangs up"):
             call = alice.call("6000").wait("answered").wait("ended", timeout_seconds=25)
             _require(call.heard_speech() and call.heard_seconds(LOW_HZ) > 1, "the IVR was heard")
 
 
 def _call(caller: Phone, callee: Phone) -> None:
-    with _seen(f"{caller.number} calls {callee.number}: audio both ways, both ends hang up"):
+    with _seen(
+        f"{caller.number} calls {callee.number}: audio both ways, and hanging up ends both"
+    ):
         call = caller.call(callee.number)
         incoming = callee.wait_incoming().answer()
         call.wait("answered")

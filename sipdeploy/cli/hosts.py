@@ -107,7 +107,7 @@ def plan_command(
         )
 
 
-@click.command("apply")
+@click.command("apply", short_help="Configure hosts as the inventory says.")
 @click.argument("hosts", nargs=-1, metavar="[HOST...|PLAN.json]", shell_complete=host_names)
 @_YES
 @click.option(

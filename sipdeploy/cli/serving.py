@@ -157,7 +157,7 @@ def _ports_astray(serving: Serving) -> Iterator[Diagnostic]:
 
 def _age(serving: Serving, least_days: int) -> Iterator[Diagnostic]:
     if any(serving.served.values()) and serving.days_left < least_days:
-        apply = f"renew it, then run `sipdeploy apply {serving.host}`"
+        apply = f"replace the file if it is yours, then run `sipdeploy apply {serving.host}`"
         fix = f"run `sipdeploy cert {serving.host} --renew`" if serving.is_renewed else apply
         left = f"{serving.days_left} days left, {least_days} required"
         yield Diagnostic(

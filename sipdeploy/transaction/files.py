@@ -61,7 +61,7 @@ class Stage:
 class Swap:
     """Swaps the candidate in, in one exchange that continues without a connection.
 
-    The host arms its rollback timer, backs up the current files, renames each file into place,
+    The host backs up the current files, arms its rollback timer, renames each file into place,
     reloads or restarts the services, and verifies them. The undo restores files, then services.
     """
 
@@ -146,7 +146,7 @@ def after_failed_undo(name: str) -> str:
 
 
 def checks_of(plan: Plan) -> tuple[Check, ...]:
-    """The checks of the services whose configuration changes; data files need no check."""
+    """The checks that the services need for the files that change; data files need none."""
     paths = frozenset(change.path for change in plan.changes if change.kind != "directory")
     return tuple(check for service in SERVICES.values() for check in service.checks(paths))
 
