@@ -54,7 +54,7 @@ def changing(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _users_locked(path: Path) -> Iterator[None]:
     """Hold the lock on the users of this inventory; InvalidFiles if another command holds it."""
     with contextlib.ExitStack() as stack:
         try:
@@ -79,7 +79,7 @@ def carry_out(
 
     Returns the draft and the exit code. With `dry_run`, shows the change and writes nothing.
     """
-    with _alone(session.inventory):
+    with _users_locked(session.inventory):
         begun = draft.begin(session.inventory)
         names = inventory.chosen_hosts(begun.before, hosts) if hosts else []
         if not names or dry_run:

@@ -155,7 +155,7 @@ def apply_command(
 
         agreed = work.saved_plans(hosts)
     if not is_agreed and agreed is None:
-        session.output.require_somebody()
+        session.output.require_terminal()
     loaded = inventory.load(session.inventory)
     names = inventory.chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
     with _ahead(loaded, names) as ahead:
@@ -209,7 +209,7 @@ def rollback_command(
       sipdeploy history sip1 && sipdeploy rollback sip1 3
     """  # noqa: D301  # click wants the character itself
     if not is_agreed:
-        session.output.require_somebody()
+        session.output.require_terminal()
     loaded = inventory.load(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
     with _ahead(loaded, [name]) as ahead:

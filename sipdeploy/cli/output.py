@@ -65,7 +65,7 @@ class Output:
             click.echo(as_text(host, plan, present, diffs=self.verbose), err=True)
         return click.confirm(f"apply this to {', '.join(plans)}?", err=True)
 
-    def require_somebody(self) -> None:
+    def require_terminal(self) -> None:
         """Raise WrongUsage (SD002) if standard input is not a terminal."""
         if not sys.stdin.isatty():
             message = "cannot ask for confirmation: standard input is not a terminal"

@@ -119,7 +119,7 @@ class Swap:
         try:
             sections = ask(host, argv, problem, timeout_seconds=RESTORE_SECONDS)
         except HostFailed as failure:
-            raise self._by_itself(host.name, failure) from failure
+            raise self._unreachable(host.name, failure) from failure
         if "confirmed" in sections:
             raise host_failed(
                 "SD525",
@@ -127,7 +127,7 @@ class Swap:
                 help_=f"`sipdeploy plan {host.name}` shows whether there are changes left",
             )
 
-    def _by_itself(self, name: str, failure: HostFailed) -> SipdeployError:
+    def _unreachable(self, name: str, failure: HostFailed) -> SipdeployError:
         codes = {problem.code for problem in failure.diagnostics}
         if "SD525" in codes or not self.timeout_seconds:
             return failure

@@ -193,11 +193,11 @@ class HostRun:
     def _plan(self, host: Host, facts: Facts) -> None:
         facts = self._with_lists(host, facts)
         if facts.outcome is not None:
-            self._warn(notices.by_itself(self.name, facts.outcome))
+            self._warn(notices.self_rollback(self.name, facts.outcome))
         self._facts = facts
         self._preflight(facts)
         self.plan = make_plan(self.run.desired(host, self.name, facts), facts, time.time())
-        self._warnings += notices.closed(self.name, self.plan, facts, self.run.site.ports)
+        self._warnings += notices.other_firewall(self.name, self.plan, facts, self.run.site.ports)
 
     def _check_plan(self) -> None:
         """InvalidFiles if the plan differs from the saved one, HostFailed if it loses an edit."""

@@ -151,14 +151,14 @@ def recover(host: Host, lock_owner: str, state: str = STATE, log: str = AUDIT_LO
     RollbackFailed (SD525) if the state of the host is unknown.
     """
     problems = [
-        *_tried(host, ("restore", state, "apply", "", log)),
-        *_tried(host, ("unlock", state, lock_owner)),
+        *_attempt(host, ("restore", state, "apply", "", log)),
+        *_attempt(host, ("unlock", state, lock_owner)),
     ]
     if problems:
         raise RollbackFailed(problems)
 
 
-def _tried(host: Host, argv: tuple[str, ...]) -> tuple[Diagnostic, ...]:
+def _attempt(host: Host, argv: tuple[str, ...]) -> tuple[Diagnostic, ...]:
     fix = f"on `{host.name}`: `journalctl -b -u asterisk -u kamailio` shows why; then apply again"
     try:
         ask(

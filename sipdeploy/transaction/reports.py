@@ -104,7 +104,7 @@ def overwritten(name: str, path: str) -> Diagnostic:
     )
 
 
-def by_itself(name: str, outcome: SelfRollback) -> Diagnostic:
+def self_rollback(name: str, outcome: SelfRollback) -> Diagnostic:
     """The warning after a rollback by the host itself."""
     reasons = {"timer": "nobody confirmed the apply in time", "boot": "it booted during the apply"}
     when = dt.datetime.fromtimestamp(outcome.when, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -140,7 +140,7 @@ def unfinished(name: str, facts: Facts) -> Diagnostic:
     )
 
 
-def closed(name: str, plan: Plan, facts: Facts, ports: Ports) -> tuple[Diagnostic, ...]:
+def other_firewall(name: str, plan: Plan, facts: Facts, ports: Ports) -> tuple[Diagnostic, ...]:
     """The warning about another firewall that drops phones: our accept does not overrule it.
 
     Only a plan with changes has it, so a second apply prints nothing.
