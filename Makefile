@@ -1,6 +1,6 @@
 # sipdeploy: two commands, `make demo` and `make test`; `make check` while working.
 #
-# Everything is made below this folder (.venv, lab/phones/node_modules) and in ~/.cache/sipdeploy-lab.
+# All files are below this folder (.venv, lab/phones/node_modules) and in ~/.cache/sipdeploy-lab.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.made
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-source bench check lab-ready format clean
 
-help:            ## what there is
+help:            ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
@@ -19,35 +19,35 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-lab-ready: $(STAMP)   ## what the lab needs on this machine (root, Debian or Ubuntu; else nothing)
+lab-ready: $(STAMP)   ## install the tools of the lab (only as root on Debian or Ubuntu)
 	@$(BIN)/python -m lab install
 
-demo: lab-ready  ## a throw-away host, the example applied to it, a proven call
+demo: lab-ready  ## boot a temporary host, apply the example, make a call
 	@$(BIN)/python -m lab demo
 
-check: $(STAMP)  ## format, lint, types, unit tests: seconds
+check: $(STAMP)  ## check format, lint and types, run the unit tests
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	SIPDEPLOY_TESTS=quick $(BIN)/python -m pytest tests/unit -q -n 2
 
-test: lab-ready  ## everything; without root the lab's tests are skipped, and counted
+test: lab-ready  ## run all checks and tests; without root, skip the tests of the lab
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/lab/test_many_hosts.py
-	$(BIN)/python -m pytest tests/lab/test_many_hosts.py  # many hosts want this machine for themselves
+	$(BIN)/python -m pytest tests/lab/test_many_hosts.py  # alone, because it boots many hosts
 
-test-source: lab-ready ## Asterisk built from source on Debian 13, half an hour
+test-source: lab-ready ## build Asterisk from source on Debian 13 (half an hour)
 	$(BIN)/python -m pytest --source -m source
 
-bench: lab-ready ## an apply beside a bare SSH process, pyinfra and Ansible, at three distances
+bench: lab-ready ## compare apply with bare SSH, pyinfra and Ansible, at three distances
 	@test -d .bench-venv || { $(PYTHON) -m venv .bench-venv && .bench-venv/bin/pip install --quiet -r bench/requirements.txt; }
 	@$(BIN)/python -m bench
 
-format: $(STAMP) ## let ruff write
+format: $(STAMP) ## format the code, and apply the fixes of ruff
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --fix --quiet .
 
-clean:           ## what the tools made here; the caches in your home stay
+clean:           ## remove the files of the tools; keep the caches in your home
 	rm -rf $(VENV) lab/phones/node_modules lab/phones/build .mypy_cache .ruff_cache .pytest_cache .hypothesis

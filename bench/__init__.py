@@ -1,1 +1,1 @@
-"""How long an apply takes, beside what somebody would use instead; `make bench`."""
+"""The duration of an apply, compared with other tools; `make bench`."""

@@ -1,8 +1,8 @@
-"""`python -m bench`: applies beside what a user would pick instead; medians and ratios.
+"""`python -m bench`: the duration of applies, compared with other tools; medians and ratios.
 
-Three tables: a no-op apply and one user more, each at three distances; a no-op apply of 1, 4 and 8
-hosts. In each row all tools take turns, so that all see the same noise. `python -m bench size` is
-another one: render and lint of up to 100,000 users.
+Three tables: a no-op apply to 1, 4 and 8 hosts; a no-op apply and one with a new user, each at
+three distances. In each row all tools run in turn, so that all see the same noise. `python -m
+bench size` prints another table: render and lint of up to 100,000 users.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Tools = dict[str, "Callable[[], None]"]
 
 
 class Desk:
-    """A person's machine: an inventory, keys, and every tool with what it needs."""
+    """A deploying machine: an inventory, keys, and the configuration of every tool."""
 
     def __init__(self, lab: Lab, hosts: Sequence[Host], folder: Path) -> None:
         self.folder = folder
@@ -53,11 +53,11 @@ class Desk:
         ssh = folder / "home" / ".ssh"
         ssh.mkdir(parents=True, mode=0o700)
         shutil.copy(lab.ssh_config, ssh / "config")
-        # An installed program has its bytecode, the peers have; this checkout may keep it too.
+        # Installed programs have bytecode, so this checkout may write its own.
         left_out = ("SSH_AUTH_SOCK", "PYTHONDONTWRITEBYTECODE")
         kept = {name: value for name, value in os.environ.items() if name not in left_out}
         self.environment = {**kept, "HOME": str(ssh.parent), "PYTHONPATH": str(HERE.parent)}
-        # OpenSSH looks for its files in the home of the account, whatever HOME says.
+        # OpenSSH ignores HOME, and uses the home directory of the account.
         stays = "-o ControlMaster=auto -o ControlPersist=60s"
         self.environment["ANSIBLE_SSH_ARGS"] = f"-F {lab.ssh_config} {stays}"
         self.environment["ANSIBLE_FORKS"] = str(max(HOSTS))
@@ -67,7 +67,7 @@ class Desk:
         self._render()
 
     def use(self, hosts: Sequence[Host]) -> None:
-        """Write the inventories of all tools for these hosts, which are equal."""
+        """Write the inventories of all tools for these hosts."""
         entries = ", ".join(f"{host.name}: {{address: {host.address}}}" for host in hosts)
         users = [f"  {number}: {{name: Somebody}}\n" for number in range(1002, self._users + 1)]
         text = INVENTORY.format(hosts=entries) + "".join(users)
@@ -78,9 +78,9 @@ class Desk:
         named = [(h.address, login | {"tree": f"rendered/{h.name}"}) for h in hosts]
         (self.folder / "inventory.py").write_text(f"hosts = {named!r}\n")
 
-    def sipdeploy(self, *words: str) -> None:
+    def sipdeploy(self, *arguments: str) -> None:
         """Run sipdeploy."""
-        self._run([sys.executable, "-m", "sipdeploy", *words])
+        self._run([sys.executable, "-m", "sipdeploy", *arguments])
 
     def bare(self) -> None:
         """Connect and run `true`, on the first host."""
@@ -102,7 +102,7 @@ class Desk:
         self._pyinfra([str(PEERS / "python"), str(HERE / "peers" / "nodelay.py")])
 
     def add_user(self) -> None:
-        """One more in the inventory, with a password, rendered for the peers."""
+        """Add a user with a password, and render the files for the other tools."""
         self._users += 1
         with (self.folder / "inventory.yaml").open("a") as stream:
             stream.write(f"  {self._users}: {{name: Somebody}}\n")
@@ -110,15 +110,15 @@ class Desk:
         self._render()
 
     def tools(self) -> Tools:
-        """What is measured, by name; a peer that is not installed is left out, and it is said."""
-        found: Tools = {
+        """The measured commands by name; without installed peers only our own, with a notice."""
+        own: Tools = {
             "bare Paramiko": self.bare,
             "sipdeploy": lambda: self.sipdeploy("apply", "--yes", "--overwrite"),
         }
         if not PEERS.exists():
-            sys.stdout.write("no peers: `make bench` installs them\n")
-            return found
-        return found | {
+            sys.stdout.write("the other tools are not installed: run `make bench`\n")
+            return own
+        return own | {
             "pyinfra": self.pyinfra,
             "pyinfra, nodelay": self.pyinfra_nodelay,
             "Ansible": self.ansible,
@@ -146,12 +146,12 @@ class Desk:
         )
         if done.returncode:
             raise SystemExit(
-                f"{argv[:3]} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+                f"{argv[:3]} failed with exit code {done.returncode}:\n{done.stdout}{done.stderr}"
             )
 
 
 def _pack(archive: Path, files: Iterable[Path]) -> None:
-    """Equal files make an equal archive, or Ansible would see a change in each."""
+    """Make equal archives of equal files, because Ansible would see a change otherwise."""
 
     def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
         info.mtime, info.mode = 0, 0o640
@@ -162,34 +162,34 @@ def _pack(archive: Path, files: Iterable[Path]) -> None:
             tar.add(file, file.name, filter=plain)
 
 
-def timed(act: Callable[[], None]) -> float:
-    """Seconds of one run."""
+def timed(action: Callable[[], None]) -> float:
+    """Run `action`; its duration in seconds."""
     began = time.monotonic()
-    act()
+    action()
     return time.monotonic() - began
 
 
 def measure(desk: Desk, tools: Tools, *, adds: bool) -> dict[str, float]:
-    """Medians of the tools, one run of each after the other."""
+    """Median seconds of each tool; the tools run in turn."""
     times: dict[str, list[float]] = {name: [] for name in tools}
     for _ in range(RUNS):
-        for name, act in tools.items():
-            if adds and act != desk.bare:
+        for name, action in tools.items():
+            if adds and action != desk.bare:
                 desk.add_user()
-            times[name].append(timed(act))
-    return {name: statistics.median(found) for name, found in times.items()}
+            times[name].append(timed(action))
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def main() -> None:
-    """Print the tables; nothing is kept."""
+    """Print the tables."""
     with Lab() as lab, tempfile.TemporaryDirectory() as folder:
         hosts = [lab.boot(f"bench{number}") for number in range(1, max(HOSTS) + 1)]
         desk = Desk(lab, hosts, Path(folder))
         desk.sipdeploy("apply", "--yes", "--parallel", "2")
         tools = desk.tools()
-        for act in tools.values():
-            act()  # what a tool sets up once is not counted
-        many = {name: act for name, act in tools.items() if act != desk.bare}
+        for action in tools.values():
+            action()  # the first run includes the setup of a tool, and does not count
+        many = {name: action for name, action in tools.items() if action != desk.bare}
         _head("no-op apply, no distance", many)
         for count in HOSTS:
             desk.use(hosts[:count])
@@ -209,9 +209,9 @@ def _head(job: str, tools: Mapping[str, object]) -> None:
     sys.stdout.write(f"\n{note}\n{'':<8}" + "".join(f"{name:>20}" for name in tools) + "\n")
 
 
-def _row(name: str, found: Mapping[str, float]) -> None:
-    first = next(iter(found.values()))
-    cells = "".join(f"{value:>12.2f} ({value / first:5.1f})" for value in found.values())
+def _row(name: str, medians: Mapping[str, float]) -> None:
+    first = next(iter(medians.values()))
+    cells = "".join(f"{value:>12.2f} ({value / first:5.1f})" for value in medians.values())
     sys.stdout.write(f"{name:<8}{cells}\n")
     sys.stdout.flush()
 

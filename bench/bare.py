@@ -1,4 +1,4 @@
-"""The least that anything over SSH can take: connect and run `true`, as a process."""
+"""The minimum for any tool over SSH: a process that connects and runs `true`."""
 
 import sys
 

@@ -1,6 +1,7 @@
-"""`python -m bench size`: render and lint as processes by the number of users, what each takes.
+"""`python -m bench size`: processor time and memory of render and lint by number of users.
 
-The ratio is to ten times fewer users: 10 is linear. Processor time, for others may be at work.
+The ratio compares with a tenth of the users: 10 is linear. It is processor time, because other
+processes may run on the machine.
 """
 
 import os
@@ -22,7 +23,7 @@ users:
 
 
 def main() -> None:
-    """Print the table; nothing is kept."""
+    """Print the table."""
     heads = "".join(f"{name:>14}{'ratio':>8}{'MiB':>7}" for name in COMMANDS)
     sys.stdout.write(f"{'users':>8}{heads}\n")
     before: dict[str, float] = {}
@@ -30,8 +31,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder), users)
             cells = ""
-            for name, words in COMMANDS.items():
-                seconds, mib = run(Path(folder), words)
+            for name, argv in COMMANDS.items():
+                seconds, mib = run(Path(folder), argv)
                 ratio = f"{seconds / before[name]:.1f}" if name in before else ""
                 before[name] = seconds
                 cells += f"{seconds:>12.2f} s{ratio:>8}{mib:>7.0f}"
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 def write(folder: Path, users: int) -> None:
-    """An inventory with passwords; every second user has a box."""
+    """Write an inventory with passwords; every second user has a mailbox."""
     numbers = range(100_000, 100_000 + users)
     rows = (f"  {n}: {{name: Number {n}, voicemail: {n % 2 == 0}}}\n" for n in numbers)
     (folder / "inventory.yaml").write_text(INVENTORY + "".join(rows))
@@ -49,9 +50,9 @@ def write(folder: Path, users: int) -> None:
     secrets.write_text("users:\n" + "".join(f'  "{n}": bench{n}Zq8Kd2xW\n' for n in numbers))
 
 
-def run(folder: Path, words: tuple[str, ...]) -> tuple[float, float]:
-    """Processor time of a command in seconds, and the most memory it took in MiB."""
-    argv = [sys.executable, "-m", "sipdeploy", *words]
+def run(folder: Path, arguments: tuple[str, ...]) -> tuple[float, float]:
+    """Run a command; its processor time in seconds, and its peak memory in MiB."""
+    argv = [sys.executable, "-m", "sipdeploy", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     started = subprocess.Popen(
         argv,
@@ -63,5 +64,5 @@ def run(folder: Path, words: tuple[str, ...]) -> tuple[float, float]:
     _, status, used = os.wait4(started.pid, 0)
     started.returncode = os.waitstatus_to_exitcode(status)
     if started.returncode:
-        raise SystemExit(f"{words} ended with {started.returncode}")
+        raise SystemExit(f"{arguments} failed with exit code {started.returncode}")
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024

@@ -1,10 +1,11 @@
-"""Real Debian hosts on one machine, made in seconds, for the tests, for the demo and for people.
+"""Real Debian hosts on this machine, booted in seconds, for the tests and the demo.
 
 with Lab() as lab:
     host = lab.boot("sip1")
     host.run("systemctl is-active ssh", check=True)
 
-Needs root on Debian or Ubuntu; `why_not` says what is missing, `python -m lab install` adds it.
+The lab needs root on Debian or Ubuntu. `why_not` names missing tools, `python -m lab install`
+installs them.
 """
 
 from lab.hosts import Host

@@ -1,4 +1,4 @@
-"""`python -m lab`: a host to play with, the images, the tools, and the broom."""
+"""`python -m lab`: boot a host, run the demo, build images, install tools, clean up."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ hosts:
     identity_file: {lab.identity_file}
 
 Its host key is in {lab.known_hosts}
-Ctrl-C removes it.
+Press Ctrl-C to remove the host.
 """
 
 
 def main() -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = _parser().parse_args()
@@ -47,27 +47,27 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    host = commands.add_parser("host", help="boot a bare host, keep it until Ctrl-C")
+    host = commands.add_parser("host", help="boot a bare host and keep it until Ctrl-C")
     host.add_argument("name", nargs="?", default="sip1", metavar="NAME")
     host.add_argument("--suite", choices=images.SUITES, default="sid")
     host.set_defaults(command=_host)
-    show = commands.add_parser("demo", help="a host, the example applied to it, a proven call")
+    show = commands.add_parser("demo", help="boot a host, apply the example, make a call")
     show.set_defaults(command=_demo)
     build = commands.add_parser("images", help="build the images of bare hosts")
     build.add_argument("suites", nargs="*", default=images.SUITES, metavar="SUITE")
     build.set_defaults(command=_images)
-    clean = commands.add_parser("clean", help="remove what a killed lab has left")
+    clean = commands.add_parser("clean", help="remove the remains of killed labs")
     clean.set_defaults(command=_clean)
-    install = commands.add_parser("install", help="apt-get install what the lab needs")
+    install = commands.add_parser("install", help="install the tools of the lab with apt-get")
     install.set_defaults(command=_install)
-    guard = commands.add_parser("guard")  # posted by every lab, see claim.py; not for people
+    guard = commands.add_parser("guard")  # every lab starts one, see claim.py
     guard.add_argument("number", type=int)
     guard.set_defaults(command=lambda arguments: claim.guard(arguments.number))
     return parser
 
 
 def _demo(_: argparse.Namespace) -> None:
-    from lab.demo import DemoFailed, demo  # noqa: PLC0415  # needs the tools that `install` brings
+    from lab.demo import DemoFailed, demo  # noqa: PLC0415  # needs the tools of `install`
 
     try:
         demo()
@@ -98,7 +98,7 @@ def _clean(_: argparse.Namespace) -> None:
 
 def _install(_: argparse.Namespace) -> None:
     if reason := machine.why_not_install():
-        # where no lab can run its tools are not needed: the tests that want one skip, and say so
+        # No error: without a lab, its tests are skipped.
         sys.stderr.write(f"lab: nothing installed: {reason}\n")
         return
     added = machine.install()

@@ -1,7 +1,7 @@
-"""A certificate authority and a name server on a lab host: pebble and BIND, as others run theirs.
+"""A certificate authority (pebble) and a name server (BIND) on a lab host.
 
-Names below `example.test` are what a test says they are; all others are asked of this machine's
-own servers, so that a host which asks here still finds its package archive.
+Tests define the names below `example.test`. The name server forwards all other queries to the
+servers of this machine, so that its clients still find their package archive.
 """
 
 from __future__ import annotations
@@ -80,17 +80,17 @@ chown bind:bind /etc/bind/updates.key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
-    """One ACME server: its directory, and the port at which it gives its root."""
+    """One ACME server: URL of its directory, and port of its management interface."""
 
     url: str
     management: int
 
 
 class Authority:
-    """The certificate authority and name server of a test, on a host of its own."""
+    """The certificate authority and name server of a test, on its own host."""
 
     def __init__(self, host: Host) -> None:
-        """Install and start them; takes half a minute."""
+        """Install and start both; this takes half a minute."""
         self.host = host
         self._ports = iter(range(_FIRST_PORT, _FIRST_PORT + 1000, 10))
         host.run(["sh", "-c", _INSTALL, "sh", NAME, TSIG_KEY], check=True)
@@ -98,32 +98,32 @@ class Authority:
 
     @property
     def server_root(self) -> str:
-        """The root of the certificate of the ACME servers themselves: what `ca_bundle` is for."""
+        """The root (PEM) of the HTTPS certificate of the ACME servers, for `ca_bundle`."""
         return self.host.read("/etc/pebble/root.crt").decode()
 
     @property
     def tsig_secret(self) -> str:
-        """The key that may write TXT records, HMAC-SHA256."""
+        """The HMAC-SHA256 key (base64) that may write TXT records."""
         text = self.host.read("/etc/bind/updates.key").decode()
         return text.split('secret "')[1].split('"')[0]
 
     def point(self, name: str, *records: str) -> None:
-        """Give a name below the zone just these records, such as `A 10.77.1.11`."""
+        """Replace the records of a name in the zone, for example with `A 10.77.1.11`."""
         lines = [f"update delete {name}."]
         lines += [f"update add {name}. 1 {record}" for record in records]
         text = "\n".join([*lines, "send", ""])
         self.host.run(["nsupdate", "-l"], check=True, input_bytes=text.encode())
 
     def is_asked_by(self, host: Host) -> None:
-        """Make the host ask this name server alone."""
+        """Make the host use only this name server."""
         host.run(f"echo nameserver {self.host.address} > /etc/resolv.conf", check=True)
 
     def serve(
         self, *faults: str, blocked: tuple[str, ...] = (), seconds: int = 90 * 86400
     ) -> Directory:
-        """Start an ACME server; faults are environment variables of pebble, `NAME=value`.
+        """Start an ACME server; `faults` are environment variables of pebble, `NAME=value`.
 
-        `blocked` domains are refused; `seconds` is how long its certificates last.
+        The server refuses `blocked` domains. Its certificates are valid for `seconds`.
         """
         port = next(self._ports)
         name = f"pebble{port}"
@@ -133,9 +133,10 @@ class Authority:
             blocked=", ".join(f'"{domain}"' for domain in blocked),
             seconds=seconds,
         )
-        told = faults or ("PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0")
-        # a domain that was proved a minute ago is to be proved again
-        environment = "\n".join(f"Environment={word}" for word in (*told, "PEBBLE_AUTHZREUSE=0"))
+        options = faults or ("PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0")
+        # Without reuse, each request needs a new challenge.
+        options = (*options, "PEBBLE_AUTHZREUSE=0")
+        environment = "\n".join(f"Environment={option}" for option in options)
         unit = _UNIT.format(name=name, environment=environment)
         self.host.write(f"/etc/pebble/{name}.json", configuration.encode())
         self.host.write(f"/etc/systemd/system/{name}.service", unit.encode())
@@ -145,14 +146,14 @@ class Authority:
         return directory
 
     def root(self, directory: Directory) -> str:
-        """The root of the certificates that this ACME server signs."""
+        """The root (PEM) of the certificates that this ACME server signs."""
         return self._fetch(directory, "roots/0")
 
     def _wait(self, directory: Directory) -> None:
         end = time.monotonic() + _START_SECONDS
         while not self._fetch(directory, "roots/0").startswith("-----BEGIN"):
             if time.monotonic() > end:
-                raise LabError(f"no ACME server at {directory.url}")
+                raise LabError(f"the ACME server at {directory.url} does not answer")
             time.sleep(0.1)
 
     def _fetch(self, directory: Directory, path: str) -> str:

@@ -1,7 +1,7 @@
-"""Phones in a real browser: Chromium, JsSIP or SIP.js, a tone as microphone, and ears.
+"""Phones in a real browser: Chromium with JsSIP or SIP.js, and a tone as microphone.
 
-A proof of a call is here the tone's frequency at the far end and the SIP text that passed.
-Knows nothing of sipdeploy, of hosts or of any server's configuration.
+A call is proven by the frequency of the tone at the other end and by the SIP messages. This
+module is independent of sipdeploy, of hosts and of the configuration of a server.
 """
 
 from __future__ import annotations
@@ -59,13 +59,12 @@ _PAGE = (
 
 
 class Browser:
-    """One Chromium. Its microphone, one tone, is common to all its phones: two browsers with
-    two tones show who hears whom.
+    """One Chromium. All its phones share one microphone, which plays one tone; two browsers with
+    different tones show which phone hears which.
 
-    `resolve` maps names to addresses; `spki` lists the pins (see `spki_pin`) of certificates to
-    trust although no authority signed them: without it such a server is refused. `roots` are
-    authorities (PEM) that a person has told it to trust. `origin` is where the page comes from
-    as far as a server can see; it must be https or localhost.
+    `resolve` maps names to addresses. `spki` lists the pins (see `spki_pin`) of self-signed
+    certificates to trust. `roots` are additional authorities (PEM) to trust. `origin` is the
+    Origin that the server sees; it must be https or localhost.
     """
 
     def __init__(
@@ -111,10 +110,10 @@ class Browser:
         self._closing.close()
 
     def phone(self, number: str, *, register: bool = True, **account: Unpack[Account]) -> Phone:
-        """Open a phone in a browser context of its own and connect it.
+        """Open a phone in its own browser context and connect it.
 
-        With `register` it is registered when this returns, or NotSeen is raised; without, look
-        at `connected` and call `register()`, which returns the status.
+        With `register`, registers it; NotSeen if that fails. Otherwise check `connected`, and
+        call `register()`, which returns the status.
         """
         context = self._driver.run(self._context(), _LAUNCH_SECONDS)
         page = PhonePage(self._driver, context, account=self._complete(number, account))
@@ -122,11 +121,11 @@ class Browser:
         self.phones.append(phone)
         page.open(f"{self._origin}/")
         if register and (status := phone.register()) != 200:  # noqa: PLR2004
-            raise NotSeen(f"{number} was not registered: {status}\n{phone.dump()}")
+            raise NotSeen(f"{number} is not registered: {status}\n{phone.dump()}")
         return phone
 
     def _launch(self, folder: Path) -> Chromium:
-        # Playwright gives it a user data folder, without which Chromium ignores the pins.
+        # Chromium ignores the pins without a user data folder; Playwright sets one.
         work = self._driver.playwright.chromium.launch(
             executable_path=CHROMIUM,
             args=self._arguments(folder / "tone.wav"),
@@ -135,7 +134,7 @@ class Browser:
         return self._driver.run(work, _LAUNCH_SECONDS)
 
     def _trust(self, home: Path) -> bool:
-        """Enter the roots where Chromium looks for those of a person (NSS, below HOME)."""
+        """Add the roots to the user's database of Chromium (NSS, below HOME)."""
         database = home / ".pki" / "nssdb"
         if self._roots:
             database.mkdir(parents=True)
@@ -152,8 +151,8 @@ class Browser:
 
     async def _context(self) -> BrowserContext:
         context = await self._chromium.new_context(permissions=["microphone"])
-        # A page not from this machine may open a socket to a private address only with leave,
-        # in a Chromium that knows of it (142 and newer).
+        # Since version 142, Chromium needs a permission to connect from a public page to a
+        # private address; older versions do not know it.
         with contextlib.suppress(PlaywrightError):
             await context.grant_permissions(["microphone", "local-network-access"])
         await context.route("**/*", self._serve)
@@ -171,7 +170,7 @@ class Browser:
         return [*arguments, *self._more_arguments]
 
     async def _serve(self, route: Route) -> None:
-        # The page comes from here and not from a socket, so that it can have any origin.
+        # Served without a socket, so that the page can have any origin.
         if route.request.url.endswith("/phone.js"):
             await route.fulfill(body=self._script, content_type="text/javascript")
         else:
@@ -192,7 +191,7 @@ class Browser:
 
 
 def spki_pin(certificate_pem: str | bytes) -> str:
-    """The pin of a certificate's public key as Chromium wants it: base64 of SHA-256."""
+    """The pin of the public key of a certificate for Chromium: base64 of SHA-256."""
     pem = certificate_pem.encode() if isinstance(certificate_pem, str) else certificate_pem
     key = x509.load_pem_x509_certificate(pem).public_key()
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

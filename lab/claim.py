@@ -1,7 +1,7 @@
-"""Who uses which lab number on this machine, and what is to be swept once nobody does.
+"""Claims of lab numbers on this machine, and the cleanup after a lab.
 
-A number is claimed by an exclusive lock on its file. The kernel drops the lock when its owner
-dies, however that happens: what then still carries the number belongs to nobody.
+An exclusive lock on its file claims a number. The kernel releases the lock when the owner dies;
+everything that still carries the number is then abandoned.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Claim:
-    """A lab number that this process owns, until `release` or its death."""
+    """A lab number that this process owns until `release` or its death."""
 
     def __init__(self, number: int, file: IO[str]) -> None:
         """Take over the locked claim file."""
@@ -39,16 +39,16 @@ class Claim:
 
     @property
     def directory(self) -> Path:
-        """Where this lab keeps its keys and its hosts' disks."""
+        """The directory of the keys and disks of this lab."""
         return Path(self._file_text() or images.cache_directory() / "labs" / self.network.name)
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing of an earlier lab is left under this number."""
+        """Whether an earlier lab has left nothing under this number."""
         return not self._file_text()
 
     def begin(self) -> Path:
-        """Make the empty directory of this lab, and post a guard that outlives this process."""
+        """Create the directory of this lab, and start a guard process that outlives this one."""
         directory = self.directory
         self._file.write(str(directory))
         self._file.flush()
@@ -59,20 +59,20 @@ class Claim:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # neither Ctrl-C nor the end of a terminal reaches it
+            start_new_session=True,  # protects it from Ctrl-C and from the end of the terminal
         )
         return directory
 
     def release(self) -> None:
-        """Sweep whatever carries this number, then let others have it."""
+        """Remove everything under this number, and release it."""
         self.sweep()
-        if self._guard:  # to the last, so that an interrupted sweep is finished too
+        if self._guard:  # last, so that it finishes an interrupted sweep
             self._guard.kill()
             self._guard.wait()
         self._file.close()
 
     def sweep(self) -> None:
-        """Remove the processes, network and disks of this number; go on past failures."""
+        """Remove the processes, network and disks of this number, also after failures."""
         if self.is_clean:
             return
         name, directory = self.network.name, self.directory
@@ -93,28 +93,28 @@ class Claim:
 
 
 def claim() -> Claim:
-    """Claim a number that nobody uses and whose subnet this machine does not know."""
-    # Not always the lowest: what one lab has just left should not be the next one's first choice.
+    """Claim an unused number whose subnet this machine does not route; LabError if none."""
+    # Do not start with the lowest number, which another lab may have just released.
     start = os.getpid() % len(NUMBERS)
     for number in (*NUMBERS[start:], *NUMBERS[:start]):
-        if (found := _try(number)) is None:
+        if (claimed := _try(number)) is None:
             continue
-        found.sweep()
-        if found.is_clean and not found.network.is_taken():
-            return found
-        found.release()
-    raise LabError("every subnet of 10.77.0.0/16 is taken: `python -m lab clean` may help")
+        claimed.sweep()
+        if claimed.is_clean and not claimed.network.is_taken():
+            return claimed
+        claimed.release()
+    raise LabError("every subnet of 10.77.0.0/16 is in use: try `python -m lab clean`")
 
 
 def abandoned() -> Iterator[Claim]:
-    """Yield a claim for every number whose owner has died and left something."""
+    """Yield a claim for every number whose owner died without a cleanup."""
     for file in sorted(CLAIMS.glob("*.lock")):
-        if file.read_text("utf-8") and (found := _try(int(file.stem))):
-            yield found
+        if file.read_text("utf-8") and (claimed := _try(int(file.stem))):
+            yield claimed
 
 
 def guard(number: int) -> None:
-    """Wait until the owner of a number is gone, then sweep what it left."""
+    """Wait for the end of the owner of a number, then remove its remains."""
     Claim(number, _open(number, fcntl.LOCK_EX)).release()
 
 

@@ -1,6 +1,6 @@
-"""`make demo`: a throw-away host, the example applied to it, and a call that proves it.
+"""`make demo`: boot a temporary host, apply the example, and prove it with calls.
 
-Every act is what a person would type; the demo only types it, and shows it.
+The demo runs and prints the commands that a user would type.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ EXAMPLE = Path(__file__).parent.parent / "inventory.example.yaml"
 DOMAIN = "sip.example.com"
 LOW_HZ, HIGH_HZ = 440, 620
 NEXT = """
-That was {total:.0f} s from a bare Debian to a proven call. It is gone again. On a host of yours:
+It took {total:.0f} s from a bare Debian to a proven call. The host is removed. On your own host:
 
   {sipdeploy} init pbx --domain sip.example.org --address 203.0.113.10
   cd pbx
   {sipdeploy} lint
   {sipdeploy} apply sip1
 
-and in a browser phone: WebSocket wss://sip.example.org:8443/ws, number and password as in
-secrets.yaml. A bare host to play with, until Ctrl-C: {python} -m lab host
+Then set up a browser phone: WebSocket wss://sip.example.org:8443/ws, number and password from
+secrets.yaml. To boot a bare host for tests, until Ctrl-C: {python} -m lab host
 """
 
 
-class DemoFailed(Exception):  # noqa: N818  # it says what happened
-    """A step of the demo did not end well; the message says which."""
+class DemoFailed(Exception):  # noqa: N818  # the name says what happened
+    """A step of the demo failed; the message names it."""
 
 
 def demo() -> None:
-    """Run it. DemoFailed, or NotSeen from the phones, says what was not seen."""
+    """Run the demo; DemoFailed, or NotSeen of the phones, names the failed step."""
     began = time.monotonic()
     if reason := why_not():
         _without_a_host(reason)
@@ -69,19 +69,19 @@ def demo() -> None:
 
 
 def _without_a_host(reason: str) -> None:
-    """Render and lint, where no host can be made."""
-    _say(f"no host here: {reason}; rendering and linting the example instead")
+    """Render and lint, on a machine that cannot run the lab."""
+    _say(f"cannot boot a host: {reason}; rendering and linting the example instead")
     folder = Path.cwd() / "rendered-example"
     folder.mkdir(exist_ok=True)
     shutil.copy(EXAMPLE, folder / "inventory.yaml")
     environment = dict(os.environ)
     for command in ("init", "lint", "render"):
         _type(command, folder, environment)
-    _say(f"done: look at {folder / 'rendered'}. No host was made and no call was proven.")
+    _say(f"see {folder / 'rendered'}; no host was booted, and no call was proven")
 
 
 def _site(folder: Path, address: str) -> None:
-    """The example, with the address of this host."""
+    """Write the example with the address of this host."""
     folder.mkdir()
     text = re.sub(r"(?m)^(\s+address:) \S+", rf"\1 {address}", EXAMPLE.read_text(), count=1)
     (folder / "inventory.yaml").write_text(text)
@@ -89,7 +89,7 @@ def _site(folder: Path, address: str) -> None:
 
 
 def _home(lab: Lab) -> dict[str, str]:
-    """An environment whose ~/.ssh knows the host: a person has logged in there before."""
+    """An environment whose ~/.ssh knows the host key, as after a first login."""
     ssh = lab.directory / "home" / ".ssh"
     ssh.mkdir(parents=True, mode=0o700)
     shutil.copy(lab.ssh_config, ssh / "config")
@@ -98,16 +98,16 @@ def _home(lab: Lab) -> dict[str, str]:
 
 
 def _type(command: str, folder: Path, environment: dict[str, str]) -> None:
-    """Run `sipdeploy COMMAND` as typed."""
+    """Print and run `sipdeploy COMMAND`; DemoFailed if it fails."""
     _write(f"\n$ sipdeploy {command}\n")
     argv = [sys.executable, "-m", "sipdeploy", *command.split()]
     done = subprocess.run(argv, cwd=folder, env=environment, check=False)
     if done.returncode:
-        raise DemoFailed(f"`sipdeploy {command}` ended with {done.returncode}")
+        raise DemoFailed(f"`sipdeploy {command}` failed with exit code {done.returncode}")
 
 
 def _prove(host: Host, folder: Path) -> None:
-    """Two phones register, hear each other and the IVR, and hang up."""
+    """Register two phones, call each other and the IVR, and hang up."""
     passwords = dict(re.findall(r'"?(\d+)"?: "?([^"\s]+)', (folder / "secrets.yaml").read_text()))
     pin = spki_pin(host.read("/etc/kamailio/tls/server.crt"))
     resolve = {DOMAIN: host.address}
@@ -139,14 +139,14 @@ def _call(caller: Phone, callee: Phone) -> None:
         incoming.wait("ended")
 
 
-def _require(is_seen: bool, what: str) -> None:  # noqa: FBT001  # reads as a sentence
+def _require(is_seen: bool, what: str) -> None:  # noqa: FBT001  # an assertion
     if not is_seen:
         raise DemoFailed(f"not seen: {what}")
 
 
 @contextlib.contextmanager
 def _seen(what: str) -> Iterator[None]:
-    """One line of the proof: what is being looked for, then how long it took."""
+    """Print one line of the proof: the expectation, then the result and its duration."""
     _write(f"  {what} ".ljust(72, "."))
     began = time.monotonic()
     try:

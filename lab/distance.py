@@ -1,7 +1,7 @@
-"""A fixed distance between this machine and a host: every frame is held half the round trip.
+"""A fixed network delay between this machine and a host.
 
-Two TAP devices joined by a small process of its own. One is in the lab's bridge, the other takes
-the place of the host's interface, its name and its address, for as long as the context lasts.
+A process joins two TAP devices and delays each frame by half the round trip. One device is in the
+bridge of the lab; the other replaces the interface of the host until the context ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ASIDE = "aside0"
 
 @contextlib.contextmanager
 def distance(host: Host, *, round_trip_seconds: float) -> Iterator[None]:
-    """Hold each frame to and from the host half of `round_trip_seconds`; 0 changes nothing."""
+    """Delay each frame to and from the host by half of `round_trip_seconds`; 0 changes nothing."""
     if round_trip_seconds <= 0:
         yield
         return
@@ -57,7 +57,7 @@ def distance(host: Host, *, round_trip_seconds: float) -> Iterator[None]:
             relay.kill()
             relay.wait()
         for tap in taps:
-            os.close(tap)  # the device goes with its last descriptor
+            os.close(tap)  # removes the device
         if host.is_running:
             _back(host, namespace)
 
@@ -69,7 +69,7 @@ def _tap(name: str) -> int:
 
 
 def _swap(host: Host, namespace: str, name: str, aside: str, new: str) -> None:
-    """Let a device take the place of another: its name, its hardware address, its addresses."""
+    """Replace a device by another, with the same name, MAC address and IP address."""
     for command in (
         f"link set {name} down",
         f"link set {name} name {aside}",
@@ -93,8 +93,10 @@ def _back(host: Host, namespace: str) -> None:
 
 
 def relay(near: int, far: int, seconds: float) -> None:
-    """Carry frames both ways, each `seconds` after it came, in order; ends with the process."""
-    waiting: deque[tuple[float, int, bytes]] = deque()  # one delay for all, so the oldest is first
+    """Forward frames in both directions, each after `seconds`, until the process ends."""
+    waiting: deque[tuple[float, int, bytes]] = (
+        deque()
+    )  # sorted by time, because all have the same delay
     other = {near: far, far: near}
     poll = select.poll()
     for tap in other:
@@ -102,7 +104,7 @@ def relay(near: int, far: int, seconds: float) -> None:
         poll.register(tap, select.POLLIN)
     while True:
         left = None if not waiting else max(0.0, waiting[0][0] - time.monotonic())
-        # poll counts in milliseconds: the last of them is waited for without sleeping
+        # poll has a resolution of 1 ms: poll without sleeping during the last one
         timeout = None if left is None else (int(left * 1000) if left > 0.001 else 0)  # noqa: PLR2004
         for tap, _ in poll.poll(timeout):
             with contextlib.suppress(BlockingIOError):
@@ -111,7 +113,7 @@ def relay(near: int, far: int, seconds: float) -> None:
                     waiting.append((time.monotonic() + seconds, other[tap], frame))
         while waiting and waiting[0][0] <= time.monotonic():
             _, tap, frame = waiting.popleft()
-            with contextlib.suppress(OSError):  # a device that is down
+            with contextlib.suppress(OSError):  # the device is down
                 os.write(tap, frame)
 
 

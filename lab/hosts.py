@@ -1,7 +1,7 @@
-"""One booted Debian: systemd as PID 1, sshd and apt, its own disk and network, under nspawn.
+"""One booted Debian under nspawn: systemd as PID 1, sshd, apt, its own disk and network.
 
-A host is reached by SSH as any other; `run`, `read` and `write` go in by the side door, for the
-harness that needs to look or to break something, never for the product.
+sipdeploy reaches a host over SSH. Only the tests use `run`, `read` and `write`, which bypass SSH,
+to inspect a host or to break something.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ BOOT_SECONDS = 60
 STOP_SECONDS = 30
 ARCHIVES = "/var/cache/apt/archives"
 
-# In a mount namespace of its own, so that nothing of it is ever in this machine's mount table.
-# cgroup2 is laid over whatever is there because a new systemd refuses the first version.
-# `volatile`: no fsync reaches the disk. This machine does not lose power when a host does.
+# In its own mount namespace, so that this machine's mount table stays unchanged.
+# cgroup2 is mounted over an existing hierarchy, because new versions of systemd refuse version 1.
+# `volatile`: no fsync reaches the disk, because this machine keeps its power when a host loses it.
 _BOOT = """\
 echo $$ >"$1/cgroup.procs"
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -50,18 +50,18 @@ _NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--roo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """A host's own disk: what it has written, over layers that it only reads."""
+    """The disk of a host: a writable directory over read-only layers."""
 
     directory: Path
     layers: tuple[Path, ...]
 
     @property
     def upper(self) -> Path:
-        """What the host itself has written."""
+        """The files that the host itself has written."""
         return self.directory / "upper"
 
     def write(self, path: str, content: str | bytes, *, mode: int = 0o644) -> None:
-        """Write a root-owned file while the host is off."""
+        """Write a file of root while the host is off."""
         target = self.upper / path.lstrip("/")
         for parent in reversed(target.relative_to(self.upper).parents):
             self._make_directory(parent)
@@ -74,7 +74,7 @@ class Disk:
         if not directory.exists():
             directory.mkdir()
             below = next(filter(Path.exists, (layer / path for layer in self.layers)), None)
-            if below:  # its mode counts from now on
+            if below:  # the new directory hides its mode
                 shutil.copystat(below, directory)
             else:
                 directory.chmod(0o700 if path.name == ".ssh" else 0o755)
@@ -83,15 +83,15 @@ class Disk:
 class Host:
     """A booted Debian of a lab, made by `Lab.boot`.
 
-    Asked from inside to reboot, it goes off (nspawn leaves that to its caller): `start` it again.
+    A reboot from inside only stops the host, because nspawn leaves the start to its caller.
     """
 
     ssh_port = 22
 
     def __init__(self, name: str, network: Network, *, octet: int, disk: Disk, key: str) -> None:
-        """Describe a host that is off; `key` is the public key that may log in."""
+        """Describe a host that is off; the public key `key` may log in."""
         self.name = name
-        self.key = ""  # its host key, the public half
+        self.key = ""  # public host key
         self.address = network.host_address(octet)
         self.disk = disk
         self._network = network
@@ -104,19 +104,19 @@ class Host:
 
     @property
     def is_running(self) -> bool:
-        """Whether the host has power."""
+        """Whether the host is on."""
         return self._nspawn is not None and self._nspawn.poll() is None
 
     @property
     def pid(self) -> int:
-        """The host's PID 1, as this machine counts."""
+        """The process ID of the host's PID 1 on this machine; LabError if the host is off."""
         if not (pid := self._init()):
             raise LabError(f"{self.name} is off")
         return pid
 
     @property
     def console(self) -> str:
-        """What the host has printed on its console since it was made."""
+        """The output on the console of the host since its first boot."""
         return (self.disk.directory / "console").read_text("utf-8", errors="replace")
 
     @property
@@ -130,10 +130,10 @@ class Host:
         return self._network.hardware_address(self._octet)
 
     def start(self) -> None:
-        """Boot; returns when logins are possible and every unit has started or failed."""
+        """Boot, and wait until logins are possible and every unit has started or failed."""
         if self.is_running:
             return
-        if self._nspawn:  # it went off by itself
+        if self._nspawn:  # the host shut down by itself
             self.kill()
         self._network.attach(self.name, self._octet)
         images.lend_packages(self.disk.directory / "archives")
@@ -141,11 +141,11 @@ class Host:
         deadline = time.monotonic() + BOOT_SECONDS
         while not self._has_booted():
             if not self.is_running or time.monotonic() > deadline:
-                raise LabError(f"{self.name} does not boot:\n{self.console[-2000:]}")
+                raise LabError(f"{self.name} did not boot:\n{self.console[-2000:]}")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Shut down in order, as `systemctl poweroff` does."""
+        """Shut down cleanly, as `systemctl poweroff` does."""
         if self._nspawn and self.is_running:
             self._nspawn.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -153,9 +153,9 @@ class Host:
         self.kill()
 
     def kill(self) -> None:
-        """Cut the power: no process gets a word in, and no peer hears a farewell.
+        """Cut the power: no process and no peer gets a notice.
 
-        What the host has written stays, also what it never synced: this machine holds it.
+        All written data stays, also unsynced data, because this machine holds it in memory.
         """
         self._network.detach(self.name, self._octet)
         kill_group(self._group)
@@ -163,13 +163,13 @@ class Host:
         self.share_packages()
 
     def reap(self) -> None:
-        """Take leave of a host whose processes are dead."""
+        """Wait for nspawn after the processes of the host have ended."""
         if self._nspawn:
             self._nspawn.wait(STOP_SECONDS)
             self._nspawn = None
 
     def share_packages(self) -> None:
-        """Let later hosts have the packages that this one has downloaded."""
+        """Keep the downloaded packages for later hosts."""
         images.collect_packages(self.disk.directory / "archives")
 
     def run(
@@ -177,7 +177,7 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell line, or an argv, as root inside the host.
 
-        With `check`, a status other than 0 raises CalledProcessError that tells what was printed.
+        With `check`, a status other than 0 raises CalledProcessError with the output as a note.
         """
         done = self._enter(command, input_bytes)
         result = subprocess.CompletedProcess(
@@ -192,14 +192,14 @@ class Host:
         return result
 
     def read(self, path: str) -> bytes:
-        """Return what is in a file of the running host; FileNotFoundError when it is not there."""
+        """Return the content of a file on the running host; FileNotFoundError if it is missing."""
         done = self._enter(["cat", "--", path], b"")
         if done.returncode:
             raise FileNotFoundError(f"{self.name}:{path}: {_text(done.stderr).strip()}")
         return done.stdout
 
     def write(self, path: str, content: bytes, *, mode: int = 0o644) -> None:
-        """Write a root-owned file of the running host, with the directories above it."""
+        """Write a file of root on the running host, and create its parent directories."""
         self.run(
             ["install", "-D", f"--mode={mode:o}", "/dev/stdin", path],
             check=True,
@@ -207,7 +207,7 @@ class Host:
         )
 
     def add_user(self, name: str, *, sudo: Literal["nopasswd", "none"] = "none") -> None:
-        """Add a login that takes the lab's key, and that may or may not become root."""
+        """Add a login for the key of the lab, with or without passwordless sudo."""
         self.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
         home = f"/home/{name}"
         self.write(f"{home}/.ssh/authorized_keys", self._login_key.encode(), mode=0o600)
@@ -223,9 +223,9 @@ class Host:
 
     def _boot(self) -> None:
         directory = self.disk.directory
-        for made_afresh in ("work", "root"):
-            shutil.rmtree(directory / made_afresh, ignore_errors=True)
-            (directory / made_afresh).mkdir(parents=True)
+        for name in ("work", "root"):
+            shutil.rmtree(directory / name, ignore_errors=True)
+            (directory / name).mkdir(parents=True)
         self._group.mkdir(parents=True, exist_ok=True)
         layers = ":".join(map(str, self.disk.layers))
         shell = ["unshare", "--mount", "sh", "-euc", _BOOT, "sh"]
@@ -235,7 +235,7 @@ class Host:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                start_new_session=True,  # Ctrl-C is for the lab, which then ends its hosts
+                start_new_session=True,  # Ctrl-C reaches only the lab, which then stops its hosts
                 env=_ENVIRONMENT | {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
             )
 
@@ -249,9 +249,9 @@ class Host:
         yield f"--network-namespace-path=/run/netns/{namespace}"
         yield f"--resolv-conf={'copy-uplink' if resolved else 'copy-host'}"
         yield "--link-journal=no"
-        yield "--timezone=off"  # else /etc/localtime is a mount and tzdata cannot be installed
-        yield "--capability=CAP_NET_ADMIN"  # not given by itself with a namespace made elsewhere
-        # As PID 1 of a real machine has it, however little this session is allowed.
+        yield "--timezone=off"  # a mount on /etc/localtime prevents the installation of tzdata
+        yield "--capability=CAP_NET_ADMIN"  # nspawn does not add it to an existing namespace
+        # The limit of PID 1 on a real machine, independent of this session.
         yield f"--rlimit=NOFILE=1024:{Path('/proc/sys/fs/nr_open').read_text('ascii').strip()}"
         yield f"--bind={self.disk.directory}/archives:{ARCHIVES}"
 
@@ -262,13 +262,13 @@ class Host:
             children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
             for pid in children.read_text("ascii").split():
                 status = Path(f"/proc/{pid}/status").read_text("utf-8", errors="replace")
-                # Until it has become systemd, PID 1 is a piece of nspawn that sees this machine.
+                # Before it executes systemd, PID 1 is nspawn, which still sees this machine.
                 if re.search(r"(?ms)^Name:\t(systemd|init)$.*^NSpid:.*\t1$", status):
                     return int(pid)
         return None
 
     def _has_booted(self) -> bool:
-        # Not asked by a connection to port 22: sshd remembers callers that go without a word.
+        # No connection to port 22, because sshd penalises clients that do not log in.
         if not self._init():
             return False
         state = self.run("systemctl is-system-running --wait").stdout.strip()
@@ -288,7 +288,7 @@ class Host:
 
 
 def group(name: str) -> Path:
-    """Return the control group of all hosts of the lab of this name; it may not exist."""
+    """Return the control group of all hosts of a lab; it may not exist."""
     root = cgroup2()
     if root is None:
         raise LabError("no cgroup2 hierarchy is mounted")
@@ -296,21 +296,21 @@ def group(name: str) -> Path:
 
 
 def kill_group(path: Path) -> None:
-    """Kill every process of a control group and of those below it, and remove it."""
+    """Kill every process of a control group and its descendants, and remove the group."""
     if not path.exists():
         return
     (path / "cgroup.kill").write_text("1", "ascii")
     deadline = time.monotonic() + STOP_SECONDS
     while "populated 1" in (path / "cgroup.events").read_text("ascii"):
         if time.monotonic() > deadline:
-            raise LabError(f"processes in {path} do not die")
+            raise LabError(f"processes in {path} do not end")
         time.sleep(0.01)
     for directory, _, _ in os.walk(path, topdown=False):
         Path(directory).rmdir()
 
 
 def key_pair(file: Path) -> tuple[str, str]:
-    """Make an Ed25519 key in `file` and `file`.pub; return both halves as OpenSSH writes them."""
+    """Create an Ed25519 key in `file` and `file`.pub; return the private and the public key."""
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", file.name, "-f", file)
     return file.read_text("ascii"), Path(f"{file}.pub").read_text("ascii")
 

@@ -1,7 +1,7 @@
-"""Root file systems for lab hosts, and the packages that hosts have downloaded, kept in a cache.
+"""Root file systems for lab hosts, and downloaded packages, in a cache.
 
-An image is a bare Debian, unpacked, named after its recipe and never changed once it is there:
-hosts lay their own disk over it. Nothing here boots anything.
+An image is an unpacked bare Debian, named after the hash of its recipe. It never changes, because
+hosts mount their own disk over it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _PACKAGES = (
     "python3-minimal,sudo,ca-certificates,passwd,procps"
 )
 
-# A mirror may stand still (a snapshot) or be archived: the date of its Release file says nothing.
-# Downloaded packages are kept so that the next host finds them.
+# The mirror may be a snapshot or archived, with a Release file that has expired.
+# apt keeps downloaded packages for the next host.
 _APT_CONFIGURATION = """\
 Acquire::Check-Valid-Until "false";
 Acquire::Languages "none";
@@ -43,8 +43,8 @@ APT::Keep-Downloaded-Packages "true";
 Binary::apt::APT::Keep-Downloaded-Packages "true";
 """
 
-# What a fresh image must not hand on to every host made from it: an identity, timers that would
-# take apt's lock at a random moment, and a mount that cannot succeed under nspawn.
+# Remove from an image: the identity, timers that take the lock of apt at a random moment, and a
+# mount that fails under nspawn.
 _FINISH = """\
 rm -f "$1"/etc/ssh/ssh_host_*
 : >"$1/etc/machine-id"
@@ -64,16 +64,16 @@ done
 
 
 def cache_directory() -> Path:
-    """Return where images, packages and the disks of running hosts are kept."""
+    """Return the directory of images, packages and disks of running hosts."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "sipdeploy-lab"
 
 
 def image(suite: str, packages: Sequence[str] = ()) -> Path:
-    """Return the root directory of a bare `suite`; built first if no run has done so yet.
+    """Return the root directory of a bare `suite`; build it first if it is missing.
 
-    With `packages` it has these installed too, and none of their units is enabled: a host of it is
-    where an apply stands that has just installed them.
+    With `packages` these are installed too and none of their units is enabled: the state of a host
+    on which an apply has installed its packages.
     """
     if suite not in SUITES:
         raise ValueError(f"no suite `{suite}`: the lab knows {', '.join(SUITES)}")
@@ -96,7 +96,7 @@ def _recipe(suite: str, packages: Sequence[str]) -> list[str]:
         "--variant=apt",
         f"--include={','.join([_PACKAGES, *packages])}",
         *(f"--aptopt={option}" for option in [*options, *_proxy()]),
-        "--skip=cleanup/apt/lists",  # a host starts with warm package lists
+        "--skip=cleanup/apt/lists",  # keep the package lists for the hosts
         *([f"--customize-hook={_DISABLE}"] if packages else []),
         f"--customize-hook={_FINISH}",
         suite,
@@ -110,23 +110,23 @@ def _build(command: list[str], root: Path) -> None:
     began = time.monotonic()
     unfinished = root.with_name(f"{root.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    # Its own mount namespace: whatever it mounts in the tree dies with it.
+    # In its own mount namespace, so that its mounts end with it.
     run("unshare", "--mount", *(word.replace("{root}", str(unfinished)) for word in command))
     unfinished.rename(root)
     _log.info("built %s in %.0f s", root.name, time.monotonic() - began)
 
 
 def mirror(apt: Path = Path("/etc/apt")) -> str:
-    """Return the Debian mirror of $SIPDEPLOY_LAB_MIRROR, or that of this machine's own apt."""
-    if told := os.environ.get(MIRROR_VARIABLE):
-        return told
+    """Return the Debian mirror: $SIPDEPLOY_LAB_MIRROR, or that of this machine's apt."""
+    if configured := os.environ.get(MIRROR_VARIABLE):
+        return configured
     one_line = [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]
     uris = [
         *_deb822_uris(sorted(apt.glob("sources.list.d/*.sources"))),
         *_one_line_uris([file for file in one_line if file.exists()]),
     ]
-    if found := next(filter(_is_debian_archive, uris), None):
-        return found
+    if uri := next(filter(_is_debian_archive, uris), None):
+        return uri
     raise LabError(f"no Debian archive in this machine's apt sources: set {MIRROR_VARIABLE}")
 
 
@@ -154,9 +154,9 @@ def _proxy() -> list[str]:
 
 
 def lend_packages(directory: Path) -> None:
-    """Fill a host's package cache with all that hosts have downloaded so far, as hard links.
+    """Fill the package cache of a host with hard links to all downloaded packages.
 
-    Every host has a directory of its own, because apt locks it while it downloads.
+    Every host has its own directory, because apt locks it during downloads.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for package in _pool().glob("*.deb"):
@@ -164,8 +164,8 @@ def lend_packages(directory: Path) -> None:
 
 
 def collect_packages(directory: Path) -> None:
-    """Keep what a host has downloaded for those that come after it."""
-    # apt moves a package here from `partial` only when it is whole and its digest is right.
+    """Keep the packages that a host has downloaded for later hosts."""
+    # apt moves a package here from `partial` only after it has verified the digest.
     for package in directory.glob("*.deb"):
         _link(package, _pool() / package.name)
 
@@ -177,7 +177,7 @@ def _pool() -> Path:
 
 
 def _link(source: Path, target: Path) -> None:
-    # Missing: another run's host was quicker to clean its cache. There: so was its collecting.
+    # Another run may have removed the source or created the target.
     with contextlib.suppress(FileExistsError, FileNotFoundError):
         os.link(source, target)
 

@@ -1,4 +1,4 @@
-"""A lab: a bridge with hosts on it, there from `with` to its end and gone without a trace."""
+"""A lab: a bridge with hosts, which exist until the end of a `with` block."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ Host *
 class Lab:
     """Real Debian hosts on this machine.
 
-    Every lab has a subnet of its own, so that any number of them can be open at once. Whatever
-    ends it, `with` or a signal, its hosts, network and files go; only the caches stay.
+    Every lab has its own subnet, so that several labs can be open at once. Its end, also by a
+    signal, removes its hosts, network and files; only the caches stay.
     """
 
     hosts: dict[str, Host]  # by name
-    address: str  # the machine's own on the lab's bridge: where hosts reach what a test offers
-    directory: Path  # the lab's own, gone with it
-    identity_file: Path  # the private key that every host lets in
-    known_hosts: Path  # the hosts' true keys
-    ssh_config: Path  # all of it, for `ssh -F`: `ssh -F FILE sip1`
+    address: str  # of this machine on the bridge, for servers of a test
+    directory: Path  # temporary files of the lab
+    identity_file: Path  # the private key that may log in on every host
+    known_hosts: Path  # the keys of the hosts
+    ssh_config: Path  # for `ssh -F FILE sip1`
 
     def __enter__(self) -> Self:
-        """Claim a subnet and build the bridge; LabError says why when that cannot be."""
+        """Claim a subnet and create the bridge; LabError if the lab cannot run here."""
         if reason := why_not():
             raise LabError(reason)
         self._claim = claim()
@@ -93,10 +93,10 @@ class Lab:
         base: str | None = None,
         packages: Sequence[str] = (),
     ) -> Host:
-        """Boot a new host and return it when root can log in.
+        """Boot a new host, and return it when root can log in.
 
-        It is a bare Debian `suite`, one with `packages` installed, or what `snapshot` kept as
-        `base`. Safe to call from several threads at once.
+        It is a bare Debian `suite`, one with `packages`, or the snapshot `base`. Several threads
+        may call this.
         """
         for other in list(self.hosts.values()):
             other.share_packages()
@@ -107,7 +107,7 @@ class Lab:
                 raise LabError(f"this lab already has a host `{name}`")
             octet = FIRST_HOST + len(self.hosts)
             if octet > LAST_HOST:
-                raise LabError("this lab is full")
+                raise LabError("this lab has no free address")
             host = Host(name, self._network, octet=octet, disk=disk, key=self._key)
             self.hosts[name] = host
             self._prepare(host)
@@ -115,9 +115,9 @@ class Lab:
         return host
 
     def snapshot(self, host: Host, name: str) -> None:
-        """Stop a host and keep its disk as `name`, for `boot` to start others from.
+        """Stop a host, and keep its disk as the snapshot `name` for `boot`.
 
-        The host itself may be started again; it goes on from there too.
+        The host itself can be started again, and continues from the snapshot.
         """
         host.stop()
         kept = self.directory / "snapshots" / name
@@ -150,7 +150,7 @@ class Lab:
 
 
 def _replace(file: Path, text: str) -> None:
-    # At once: an SSH client in another thread may be reading.
+    # Atomically, because an SSH client in another thread may read the file.
     unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.write_text(text, "utf-8")
     unfinished.replace(file)

@@ -1,6 +1,7 @@
-"""Thousands of registered connections at once, held by a few worker processes.
+"""Thousands of registered connections at once, in a few worker processes.
 
-Owns the spreading over processes and the figures. Never retries: a failure is a result.
+This module distributes users over the workers and adds up their results. It never retries,
+because a failure is a result.
 
     async with register_many(("10.77.0.12", 8443), "sip.example.test", users) as fleet:
         assert not fleet.result.failed
@@ -38,47 +39,47 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one run of registrations came to."""
+    """The result of one run of registrations."""
 
     registered: int
-    failed: tuple[tuple[str, str], ...]  # number, and what happened to it
+    failed: tuple[tuple[str, str], ...]  # number and error
     seconds: float
-    cpu_seconds: float  # of this machine's workers: TLS handshakes, without session re-use
+    cpu_seconds: float  # of the workers: TLS handshakes, without session resumption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How to connect. Every phone does a whole TLS handshake, REGISTER, 401, REGISTER."""
+    """How to connect. Every phone does a full TLS handshake, REGISTER, 401, REGISTER."""
 
     address: tuple[str, int]
     domain: str
-    concurrency: int = 100  # connections being opened at a time, over all workers
+    concurrency: int = 100  # connections that open at a time, in all workers
     workers: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     origin: str | None = None
-    sources: tuple[str, ...] = ()  # local addresses, used in turn
-    expires: int = 600  # seconds; then the connection ends, unless it is refreshed
-    timeout_seconds: float = 30  # of each step of one phone
+    sources: tuple[str, ...] = ()  # local addresses, in rotation
+    expires: int = 600  # seconds; without a refresh, the connection then ends
+    timeout_seconds: float = 30  # for each step of one phone
 
 
 @dataclass(slots=True, eq=False)
 class Fleet:
-    """The registered connections; they answer pings until the context ends."""
+    """The registered connections, which answer pings until the context ends."""
 
     result: Result
     _workers: Sequence[asyncio.subprocess.Process]
 
     async def open_connections(self) -> int:
-        """How many are still open now."""
+        """The number of connections that are still open."""
         return sum([answer["open"] for answer in await self._ask("count")])  # noqa: C419 - it awaits
 
     async def reconnect(self, per_second: float) -> Result:
-        """Connect and register again those that were closed, bounded to that rate in all."""
+        """Reconnect and register the closed phones, at most `per_second` of them in a second."""
         began = time.monotonic()
         answers = await self._ask(f"reconnect {per_second / len(self._workers)}")
         return _sum(answers, time.monotonic() - began)
 
     async def refresh(self) -> Result:
-        """Register those again whose connection is open, over that connection."""
+        """Register the open connections again."""
         began = time.monotonic()
         return _sum(await self._ask("refresh"), time.monotonic() - began)
 
@@ -88,9 +89,9 @@ class Fleet:
 
 @contextlib.asynccontextmanager
 async def register_many(load: Load, users: Sequence[tuple[str, str]]) -> AsyncIterator[Fleet]:
-    """Register all users (number, password), one connection each, and hold them.
+    """Register all users (number, password), each over its own connection.
 
-    At the end of the context all are closed cleanly. Raises RuntimeError when a worker died.
+    The end of the context closes all connections. RuntimeError if a worker died.
     """
     shares = [users[first :: load.workers] for first in range(load.workers)]
     began = time.monotonic()
@@ -126,7 +127,7 @@ async def _ask(worker: asyncio.subprocess.Process, line: str) -> dict[str, Any]:
 
 
 async def _dismiss(worker: asyncio.subprocess.Process) -> None:
-    """End of input makes a worker close its connections and leave; a stuck one is killed."""
+    """End a worker by closing its input; kill it if it does not end in time."""
     if worker.stdin is not None:
         worker.stdin.close()
     try:
@@ -157,7 +158,7 @@ class _Worker:
     phones: list[Phone]
 
     async def register(self, phones: Sequence[Phone], *, per_second: float = 0) -> dict[str, Any]:
-        """Register those phones; at most `per_second` begin in a second, 0 for no bound."""
+        """Register phones; at most `per_second` start in a second, 0: no limit."""
         failed: list[tuple[str, str]] = []
         cpu, began = time.process_time(), time.monotonic()
 
@@ -172,7 +173,7 @@ class _Worker:
         return {"registered": count, "failed": failed, "cpu_seconds": cpu}
 
     async def _register(self, phone: Phone) -> str:
-        """Connect, where it is not, and register; why it failed, or the empty text."""
+        """Connect if needed, and register; returns the error, or an empty text."""
         try:
             if phone.is_closed:
                 await phone.connect()
@@ -182,19 +183,19 @@ class _Worker:
         return "" if reply.status == 200 else f"{reply.status} {reply.reason}"  # noqa: PLR2004
 
     async def _some_at_a_time(
-        self, act: Callable[[int, Phone], Awaitable[None]], phones: Sequence[Phone]
+        self, action: Callable[[int, Phone], Awaitable[None]], phones: Sequence[Phone]
     ) -> None:
         queue = iter(enumerate(phones))
 
         async def take() -> None:
             for place, phone in queue:
-                await act(place, phone)
+                await action(place, phone)
 
         takers = max(1, self.load.concurrency // self.load.workers)
         await asyncio.gather(*(take() for _ in range(takers)))
 
     async def close(self) -> None:
-        """Close all cleanly, within the time that the parent waits for."""
+        """Close all connections, within the time that the parent waits."""
 
         async def one(_: int, phone: Phone) -> None:
             with contextlib.suppress(OSError, TimeoutError):
@@ -205,7 +206,7 @@ class _Worker:
                 await self._some_at_a_time(one, self.phones)
 
     async def obey(self, command: str) -> dict[str, Any]:
-        """Carry out one command line of the parent."""
+        """Execute one command line of the parent."""
         closed = [phone for phone in self.phones if phone.is_closed]
         if command.startswith("reconnect "):
             return await self.register(closed, per_second=float(command.split()[1]))
@@ -232,11 +233,11 @@ def _phones(load: Load, users: Iterable[tuple[str, str]]) -> list[Phone]:
     ]
 
 
-def _allow_files(wanted: int) -> None:
-    """Raise RLIMIT_NOFILE to what is wanted, beyond the hard limit where root may."""
+def _allow_files(number: int) -> None:
+    """Raise RLIMIT_NOFILE to `number`; root may exceed the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+    if soft < number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, max(number, hard)))
 
 
 async def _serve() -> None:
@@ -259,7 +260,9 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000, 20, 100)  # connections live long: looking through them is in vain
-    # asyncio gives each TLS connection a zeroed 256 KB buffer: 1.3 GB for 5,000 idle ones.
+    gc.set_threshold(
+        100_000, 20, 100
+    )  # connections live long, so frequent collections are useless
+    # asyncio allocates 256 KB for each TLS connection: 1.3 GB for 5,000 idle ones.
     sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
     asyncio.run(_serve())

@@ -1,6 +1,6 @@
-"""The machine that carries the lab: what it must have, what it lacks, how its programs run.
+"""The machine under the lab: its requirements, missing tools, and running programs.
 
-Knows nothing of hosts or networks.
+This module does not depend on hosts or networks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-# Debian package -> the program or file that shows that it is there.
+# Debian package -> a program or file of it.
 LAB_TOOLS = {
     "debian-archive-keyring": str(KEYRING),
     "iproute2": "ip",
@@ -34,41 +34,41 @@ _CAP_SYS_ADMIN = 21
 
 
 class LabError(Exception):
-    """The lab cannot do what was asked; the text says what happened and what to do."""
+    """The lab cannot do something; the text says why and what to do."""
 
 
 def run(*argv: str | Path, input_text: str | None = None) -> str:
-    """Run a program of this machine and return its output; LabError carries what it complained."""
-    words = [str(word) for word in argv]
-    done = subprocess.run(words, input=input_text, capture_output=True, text=True, check=False)
+    """Run a program on this machine and return its output; LabError with its error output."""
+    command = [str(argument) for argument in argv]
+    done = subprocess.run(command, input=input_text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         complaint = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
-        raise LabError(f"`{shlex.join(words)}`: {complaint}")
+        raise LabError(f"`{shlex.join(command)}`: {complaint}")
     return done.stdout
 
 
 def why_not() -> str | None:
-    """Return why no lab can run here, in one line, or None when it can."""
+    """Return the reason, in one line, why no lab can run here; None if it can."""
     if reason := why_not_install():
         return reason
     if not _has_capability(_CAP_SYS_ADMIN):
-        return "the lab may not mount here (no CAP_SYS_ADMIN): it needs a machine, not a container"
+        return "the lab needs CAP_SYS_ADMIN to mount: run it on a machine, not in a container"
     if cgroup2() is None:
         return "the lab needs a mounted cgroup2 hierarchy"
     if lacking := missing_packages(LAB_TOOLS):
-        return f"`python -m lab install` adds what the lab lacks: {', '.join(lacking)}"
+        return f"missing packages, see `python -m lab install`: {', '.join(lacking)}"
     return None
 
 
 def why_not_install() -> str | None:
-    """Return why the lab's tools cannot be installed here, in one line, or None when they can."""
+    """Return the reason, in one line, why the tools cannot be installed; None if they can."""
     if os.geteuid() != 0:
         return "the lab boots real hosts and needs root"
-    return None if _is_debian_like() else "the lab needs Debian or Ubuntu under it"
+    return None if _is_debian_like() else "the lab needs a machine with Debian or Ubuntu"
 
 
 def missing_packages(tools: dict[str, str]) -> list[str]:
-    """Return the Debian packages of `tools` whose program or file is not there."""
+    """Return the Debian packages of `tools` whose program or file is missing."""
     return [
         package
         for package, shown_by in tools.items()
@@ -77,12 +77,12 @@ def missing_packages(tools: dict[str, str]) -> list[str]:
 
 
 def install() -> list[str]:
-    """Install what the lab and its tests need and this machine lacks; return those packages."""
+    """Install the missing packages of the lab and its tests; return their names."""
     lacking = missing_packages(LAB_TOOLS | TEST_TOOLS)
     if not lacking:
         return []
     if why_not_install():
-        raise LabError(f"install these as root, with this system's means: {', '.join(lacking)}")
+        raise LabError(f"install these packages as root: {', '.join(lacking)}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for argv in (["update"], ["install", "--yes", "--no-install-recommends", *lacking]):
         if subprocess.run(["apt-get", "--quiet", *argv], env=environment, check=False).returncode:
@@ -91,7 +91,7 @@ def install() -> list[str]:
 
 
 def cgroup2() -> Path | None:
-    """Return where the unified control group hierarchy is mounted, if anywhere."""
+    """Return the mount point of the unified control group hierarchy, if it is mounted."""
     for line in Path("/proc/self/mounts").read_text("utf-8").splitlines():
         _, where, kind, *_ = line.split()
         if kind == "cgroup2":

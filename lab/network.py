@@ -1,7 +1,7 @@
-"""A lab's own network: one bridge, one /24 of 10.77.0.0/16, one masquerade rule.
+"""The network of a lab: one bridge, one /24 of 10.77.0.0/16, one masquerade rule.
 
-Every name is made from the lab's number, so that whatever a killed run has left is found and
-removed by its name alone, and nothing of another run ever is.
+All names contain the number of the lab, so that a cleanup after a killed run finds its remains by
+their names and touches no other run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NUMBERS = range(1, 255)
 FIRST_HOST = 11
 LAST_HOST = 254
 
-_FORWARD = "ip filter FORWARD"  # what iptables, and so Docker and ufw, calls its own
+_FORWARD = "ip filter FORWARD"  # the chain of iptables, Docker and ufw
 _RULES = """\
 table ip {name} {{
     chain outward {{
@@ -33,23 +33,23 @@ table ip {name} {{
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The network of lab `number`: 10.77.<number>.0/24, with the machine itself at .1."""
+    """The network of lab `number`: 10.77.<number>.0/24, with this machine at .1."""
 
     number: int
 
     @property
     def name(self) -> str:
-        """The bridge, the nftables table and the beginning of every other name of this lab."""
+        """The name of the bridge and of the nftables table, and the prefix of all other names."""
         return f"{PREFIX}{self.number}"
 
     @property
     def subnet(self) -> ipaddress.IPv4Network:
-        """The lab's own /24."""
+        """The /24 of the lab."""
         return ipaddress.IPv4Network(f"10.77.{self.number}.0/24")
 
     @property
     def address(self) -> str:
-        """The machine's own address on the bridge, which is the hosts' gateway."""
+        """The address of this machine on the bridge, which is the gateway of the hosts."""
         return str(self.subnet[1])
 
     def host_address(self, octet: int) -> str:
@@ -57,11 +57,11 @@ class Network:
         return str(self.subnet[octet])
 
     def namespace(self, host: str) -> str:
-        """Return the name of a host's network namespace (`ip netns`), also its machine name."""
+        """Return the name of the network namespace (`ip netns`) and machine of a host."""
         return f"{self.name}-{host}"
 
     def create(self) -> None:
-        """Make the bridge and let its hosts out."""
+        """Create the bridge, and allow its hosts to reach the Internet."""
         _ip(
             f"link add {self.name} address {self.hardware_address(1)} type bridge",
             f"addr add {self.address}/24 dev {self.name}",
@@ -72,7 +72,7 @@ class Network:
         self._pass_firewall()
 
     def attach(self, host: str, octet: int) -> None:
-        """Give a host a network namespace with one interface, plugged into the bridge."""
+        """Create the network namespace of a host, with one interface on the bridge."""
         namespace, plug, mac = (
             self.namespace(host),
             f"{self.name}-{octet}",
@@ -92,29 +92,31 @@ class Network:
         )
 
     def detach(self, host: str, octet: int) -> None:
-        """Pull the plug and forget the namespace, with every connection that was in it."""
+        """Remove the interface and the namespace of a host, with all its connections."""
         if f"{self.name}-{octet}" in _links():
             _ip(f"link del {self.name}-{octet}")
         if self.namespace(host) in _namespaces():
             _ip(f"netns del {self.namespace(host)}")
 
     def remove(self) -> None:
-        """Remove whatever there is of this network; nothing is fine too."""
+        """Remove everything of this network that exists."""
         for kind, names in (("netns", _namespaces()), ("link", _links())):
             for name in filter(self._is_ours, names):
-                with contextlib.suppress(LabError):  # gone by itself meanwhile; see `exists`
+                with contextlib.suppress(
+                    LabError
+                ):  # it may have disappeared meanwhile; see `exists`
                     _ip(f"{kind} del {name}")
         for handle in self._firewall_handles():
             run("nft", f"delete rule {_FORWARD} handle {handle}")
-        # `add` before `delete` succeeds whether or not the table is there.
+        # `add` before `delete` makes this succeed without the table.
         run("nft", f"add table ip {self.name}; delete table ip {self.name}")
 
     def exists(self) -> bool:
-        """Tell whether anything of this network is there."""
+        """Return whether a part of this network exists."""
         return any(map(self._is_ours, [*_links(), *_namespaces()]))
 
     def is_taken(self) -> bool:
-        """Tell whether this machine already has a route into this subnet."""
+        """Return whether this machine already has a route into this subnet."""
         routes = json.loads(run("ip", "-json", "-4", "route", "show", "table", "all"))
         return any(
             self.subnet.overlaps(ipaddress.IPv4Network(route["dst"], strict=False))
@@ -124,15 +126,15 @@ class Network:
 
     def hardware_address(self, octet: int) -> str:
         """Return the MAC address of the host with this last octet."""
-        # One address, one MAC: neighbours remember it, over restarts and when a plug is pulled.
+        # A fixed MAC for each address, because neighbours cache it across restarts.
         return f"02:53:49:50:{self.number:02x}:{octet:02x}"
 
     def _is_ours(self, name: str) -> bool:
         return name == self.name or name.startswith(f"{self.name}-")
 
     def _pass_firewall(self) -> None:
-        # Docker and ufw drop what they do not know, and no verdict in a table of ours overrules
-        # theirs: the rule has to stand in their chain.
+        # Docker and ufw drop unknown packets, and a verdict in our own table does not overrule
+        # theirs: the rule must be in their chain.
         if _forward_chain():
             for direction in ("iifname", "oifname"):
                 run("nft", f'insert rule {_FORWARD} {direction} "{self.name}" counter accept')
@@ -144,7 +146,7 @@ class Network:
 def _forward_chain() -> str:
     try:
         return run("nft", "--handle", f"list chain {_FORWARD}")
-    except LabError:  # there is none
+    except LabError:  # the chain does not exist
         return ""
 
 
@@ -161,5 +163,5 @@ def _links() -> list[str]:
 
 
 def _namespaces() -> list[str]:
-    # Not the same as `ip netns list`, which asks every namespace and fails if one goes meanwhile.
+    # `ip netns list` queries every namespace, and fails if one disappears meanwhile.
     return sorted(path.name for path in Path("/run/netns").glob("*"))

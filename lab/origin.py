@@ -1,7 +1,7 @@
-"""Stand-ins for where software comes from: a release of Asterisk, and Kamailio's apt repository.
+"""Substitutes for download servers: a release of Asterisk, and the apt repository of Kamailio.
 
-A lab host serves them by HTTP. They are made of what the Debian archive has: the source package of
-Asterisk is a release without its sounds, and packages of Kamailio get a version of their own.
+A lab host serves them over HTTP, from files of the Debian archive: the source package of Asterisk
+is a release without sounds, and the packages of Kamailio get another version.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lab.hosts import Host
 
-SUFFIX = "+lab"  # newer than the distribution's own
+SUFFIX = "+lab"  # makes a version newer than that of the distribution
 _TOOLS = """\
 set -e
 export DEBIAN_FRONTEND=noninteractive
@@ -22,7 +22,7 @@ apt-get install -q -y --no-install-recommends bzip2 xz-utils gnupg python3
 mkdir -p /srv
 systemd-run --quiet --unit=origin -p WorkingDirectory=/srv python3 -m http.server 80
 """
-# Debian takes a driver out of pjproject, and its name out of the Makefile.
+# Debian removes a driver from pjproject, so its name must leave the Makefile.
 _ASTERISK = """\
 set -e
 mkdir /tmp/a && cd /tmp/a
@@ -76,7 +76,7 @@ gpg --batch --quiet -u right@example.test --clearsign -o InRelease Release
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A release of Asterisk: its version, and URL and SHA-256 of both tarballs."""
+    """A release of Asterisk: version, and (URL, SHA-256) of both tarballs."""
 
     version: str
     asterisk: tuple[str, str]
@@ -84,16 +84,16 @@ class Release:
 
 
 class Origin:
-    """A lab host, of Debian sid, that serves what hosts install."""
+    """A lab host with Debian sid that serves downloads."""
 
     def __init__(self, host: Host) -> None:
-        """Start to serve; what there is, is made when it is asked for."""
+        """Start the HTTP server; `release` and `repository` create the files."""
         self.host = host
         self.url = f"http://{host.address}"
         self._run(_TOOLS)
 
     def release(self) -> Release:
-        """The sid's Asterisk as a release of its upstream would be."""
+        """Create a release from the Asterisk of sid, in the form of upstream."""
         rows = [line.split() for line in self._run(_ASTERISK).splitlines()[-2:]]
         (sum1, name1), (sum2, name2) = rows
         return Release(
@@ -103,12 +103,12 @@ class Origin:
         )
 
     def repository(self) -> tuple[str, str, str]:
-        """An apt repository: its URL, and the fingerprints of its key and of another.
+        """Create an apt repository: its URL, the fingerprint of its key, and that of another key.
 
-        Both keys are served, as `right.asc` and `wrong.asc`.
+        The host serves the keys as `right.asc` and `wrong.asc`.
         """
         right, wrong = self._run(_KAMAILIO, SUFFIX).splitlines()[-2:]
         return f"{self.url}/kamailio", right, wrong
 
-    def _run(self, script: str, *words: str) -> str:
-        return self.host.run(["sh", "-c", script, "sh", *words], check=True).stdout
+    def _run(self, script: str, *arguments: str) -> str:
+        return self.host.run(["sh", "-c", script, "sh", *arguments], check=True).stdout

@@ -1,4 +1,4 @@
-"""Starts sipdeploy, and is the one place where whatever went wrong becomes an exit code."""
+"""Starts sipdeploy. Every failure becomes an exit code here."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import sys
 import tempfile
 import traceback
 
-# Starting and ending are most of what a no-op apply takes: no plugin of pydantic is looked for on
-# disk, and of what importing makes nothing is collected, at the end neither. Before any import.
+# Start and exit take most of the time of a no-op apply. Therefore pydantic does not search the
+# disk for plugins, and Python collects no garbage of the imports. This must precede them.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 gc.disable()
 atexit.register(gc.freeze)
@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; give its exit code (they are listed in the help of `sipdeploy`)."""
+    """Run one command and return its exit code; the help of `sipdeploy` lists the codes."""
     output = Output()
     try:
         return cli.main(arguments, prog_name="sipdeploy", standalone_mode=False) or 0
@@ -41,28 +41,28 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         output.progress("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as failure:  # noqa: BLE001  # a bug: whatever it is, it is told as one
+    except Exception as failure:  # noqa: BLE001  # any other exception is a bug
         output.progress(f"this is a bug in sipdeploy: {type(failure).__name__}")
-        output.progress(f"what is needed to mend it is in {_crash_log(failure)}")
+        output.progress(f"please report it with the details in {_crash_log(failure)}")
         return BUG
 
 
 def _crash_log(failure: BaseException) -> str:
-    """Write what happened to a file that only its owner can read, without any secret."""
-    told = (
+    """Write the traceback, with secrets hidden, to a new file of mode 0600; its path."""
+    report = (
         f"sipdeploy {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"arguments: {sys.argv[1:]}\n\n{''.join(traceback.format_exception(failure))}"
     )
     from sipdeploy.inventory.secret import Secret, hider  # noqa: PLC0415 - heavy, and a crash is rare
 
     # by its type: a dead proxy has no class
-    told = hider(each.reveal() for each in gc.get_objects() if type(each) is Secret)(told)
+    report = hider(each.reveal() for each in gc.get_objects() if type(each) is Secret)(report)
     handle, path = tempfile.mkstemp(prefix="sipdeploy-", suffix=".log")
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(told)
+        stream.write(report)
     return path
 
 

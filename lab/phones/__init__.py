@@ -1,4 +1,4 @@
-"""The lab's test phones: their page, how it is built, and what they say and hear as values.
+"""The browser phones of the lab: their page, its build, their calls, audio and SIP messages.
 
-`lab.browser` drives them; nothing here starts a browser.
+`lab.browser` starts the browser.
 """

@@ -1,4 +1,4 @@
-"""`python -m lab.phones build`: make the page's script, or find it up to date."""
+"""`python -m lab.phones build`: build the script of the page if it is out of date."""
 
 from __future__ import annotations
 

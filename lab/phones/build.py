@@ -1,6 +1,6 @@
-"""Builds the phones' script: npm fetches the two SIP libraries, esbuild bundles them.
+"""Builds the script of the phones: npm installs the two SIP libraries, esbuild bundles them.
 
-Never touches the network when both the packages and the script are up to date.
+If packages and script are up to date, the build does not use the network.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _NPM_SECONDS = 300
 
 
 class BuildFailed(RuntimeError):  # noqa: N818 - named for what happened
-    """npm is missing or refused; the message ends with what it said."""
+    """npm is missing or failed; the message ends with its output."""
 
 
 def build() -> Path:
-    """Bring the script up to date and return its path. Safe when two runs meet.
+    """Build the script if it is out of date, and return its path; BuildFailed.
 
-    Raises BuildFailed.
+    Several processes may call this at once.
     """
     SCRIPT.parent.mkdir(exist_ok=True)
     with (SCRIPT.parent / ".lock").open("w") as lock:
@@ -35,25 +35,25 @@ def build() -> Path:
 
 
 def _install() -> None:
-    wanted = _digest([HERE / "package-lock.json"])
-    if _is(_INSTALLED, wanted):
+    digest = _digest([HERE / "package-lock.json"])
+    if _is(_INSTALLED, digest):
         return
     _npm("ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund")
-    _INSTALLED.write_text(wanted)
+    _INSTALLED.write_text(digest)
 
 
 def _bundle() -> None:
     sources = sorted((HERE / "src").glob("*.js"))
-    wanted = _digest([HERE / "package.json", HERE / "package-lock.json", *sources])
-    if SCRIPT.exists() and _is(_BUILT, wanted):
+    digest = _digest([HERE / "package.json", HERE / "package-lock.json", *sources])
+    if SCRIPT.exists() and _is(_BUILT, digest):
         return
     _npm("run", "--silent", "build")
-    _BUILT.write_text(wanted)
+    _BUILT.write_text(digest)
 
 
-def _is(mark: Path, wanted: str) -> bool:
-    # a digest, not a time: a checkout gives every file the time of the checkout
-    return mark.exists() and mark.read_text() == wanted
+def _is(mark: Path, digest: str) -> bool:
+    # A digest, because a checkout changes the times of all files.
+    return mark.exists() and mark.read_text() == digest
 
 
 def _digest(files: list[Path]) -> str:

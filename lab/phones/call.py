@@ -1,6 +1,6 @@
-"""One side of a call: what it is, what may be done to it, what is heard in it.
+"""One side of a call: its state, its actions, its audio.
 
-All of it happens in the page; nothing is remembered here.
+The page holds all state.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Call:
 
     @property
     def state(self) -> State:
-        """calling, ringing, answered, ended; or failed before it was answered."""
+        """calling, ringing, answered or ended; failed if it ended before the answer."""
         state: State = self._report()["state"]
         return state
 
@@ -41,12 +41,12 @@ class Call:
 
     @property
     def cause(self) -> str:
-        """Who ended it and why, in the library's words."""
+        """The side that ended the call and the reason, as the library names them."""
         return str(self._report()["cause"])
 
     @property
     def peer(self) -> str:
-        """The other side's number: From of a call that came in, To of one that went out."""
+        """The number of the other side: From of an incoming call, To of an outgoing one."""
         return str(self._report()["peer"])
 
     @property
@@ -65,10 +65,10 @@ class Call:
         return len(self.trace.requests("ACK")) > 0
 
     def wait(self, *states: State, timeout_seconds: float = 15) -> Self:
-        """Wait until the call is in one of `states`: `call.wait("answered")`. Raises NotSeen."""
+        """Wait until the call is in one of `states`: `call.wait("answered")`; NotSeen."""
         seen = self._wait("untilState", list(states), seconds=timeout_seconds)
-        wanted = f"{' or '.join(states)} in {timeout_seconds} s"
-        self._page.require(seen, f"call {self._index} {wanted}; it is {self._report()}")
+        desired = f"{' or '.join(states)} in {timeout_seconds} s"
+        self._page.require(seen, f"call {self._index} {desired}; it is {self._report()}")
         return self
 
     def wait_over(self, timeout_seconds: float = 15) -> Self:
@@ -85,11 +85,11 @@ class Call:
         self._do("reject", status)
 
     def hang_up(self) -> None:
-        """End the call as fits its state: BYE, CANCEL or a refusal."""
+        """End the call with BYE, CANCEL or a refusal, depending on its state."""
         self._do("hangUp")
 
     def cancel(self) -> None:
-        """Give up a call that still rings."""
+        """Cancel a call before its answer."""
         self._do("hangUp")
 
     def hold(self, timeout_seconds: float = 10) -> bool:
@@ -113,12 +113,12 @@ class Call:
         self._do("dtmf", digits)
 
     def listen(self, seconds: float = 1.0) -> Spectrum:
-        """The mean spectrum of what comes in during the next `seconds`."""
+        """The mean spectrum of the incoming audio during the next `seconds`."""
         measured = self._wait("listen", seconds=seconds)
         return Spectrum.of(measured) if measured else Spectrum.silence()
 
     def hears(self, hz: float, timeout_seconds: float = 5) -> bool:
-        """Whether `hz` arrives, measured over 1 s, within the time. For "does not hear" ask once:
+        """Whether `hz` arrives within the time, measured over 1 s. For the opposite, measure once:
         `not call.listen().hears(hz)`.
         """
         end = time.monotonic() + timeout_seconds
@@ -129,11 +129,11 @@ class Call:
 
     @property
     def heard(self) -> list[Spectrum]:
-        """All that came in, ten spectra a second from the first audio on; kept after the end."""
+        """The spectra of the incoming audio, ten a second; also after the end of the call."""
         return [Spectrum.of(frame) for frame in self._do("heard")]
 
     def heard_seconds(self, hz: float) -> float:
-        """For how long `hz` was heard in the whole call."""
+        """The seconds during which `hz` was heard in the call."""
         return tone_seconds(self.heard, hz)
 
     def heard_speech(self) -> bool:
@@ -141,7 +141,7 @@ class Call:
         return is_speech(self.heard)
 
     def media_path(self) -> tuple[str, str] | None:
-        """The chosen local and remote `address:port` of the media, None before there is any."""
+        """The selected local and remote `address:port` of the media; None before the media."""
         path = self._do("mediaPath")
         return (path["local"], path["remote"]) if path else None
 
@@ -149,8 +149,8 @@ class Call:
         report: dict[str, Any] = self._page.do("report")["calls"][self._index]
         return report
 
-    def _do(self, act: str, *arguments: Any) -> Any:
-        return self._page.do(act, self._index, *arguments)
+    def _do(self, method: str, *arguments: Any) -> Any:
+        return self._page.do(method, self._index, *arguments)
 
-    def _wait(self, act: str, *arguments: Any, seconds: float) -> Any:
-        return self._page.wait(act, self._index, *arguments, seconds=seconds)
+    def _wait(self, method: str, *arguments: Any, seconds: float) -> Any:
+        return self._page.wait(method, self._index, *arguments, seconds=seconds)

@@ -1,7 +1,7 @@
 """One Playwright for the process, in a thread with its own event loop.
 
-Every call is bounded in time. Playwright's synchronous interface cannot do that for a page's
-scripts, refuses a second instance, and must not be used under another event loop.
+Every call has a time limit. The synchronous interface of Playwright has none for the scripts of a
+page, allows only one instance, and does not work inside another event loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _START_SECONDS = 60
 
 
 class Driver:
-    """The loop and what runs in it. `shared_driver` makes it."""
+    """The event loop and its thread; `shared_driver` creates it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -33,7 +33,7 @@ class Driver:
         self.playwright: Playwright = self.run(async_playwright().start(), _START_SECONDS)
 
     def run(self, work: Coroutine[None, None, _T], timeout_seconds: float) -> _T:
-        """Run in the loop and wait for the result. Raises TimeoutError."""
+        """Run a coroutine in the loop and wait for its result; TimeoutError."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout_seconds)
@@ -42,7 +42,7 @@ class Driver:
             raise TimeoutError(f"no answer from the browser in {timeout_seconds:.0f} s") from None
 
     def stop(self) -> None:
-        """End Playwright, the loop and the thread."""
+        """Stop Playwright, the loop and the thread."""
         try:
             self.run(self.playwright.stop(), _START_SECONDS)
         finally:
@@ -57,7 +57,7 @@ _shared: list[Driver] = []  # one entry for each user; all the same driver
 
 @contextlib.contextmanager
 def shared_driver() -> Iterator[Driver]:
-    """The process's driver, made for the first browser and stopped after the last."""
+    """The driver of the process, started for the first browser and stopped after the last."""
     with _lock:
         driver = _shared[0] if _shared else Driver()
         _shared.append(driver)

@@ -1,6 +1,6 @@
-"""One phone's page in Chromium: loads it, calls into it, keeps its trace and log.
+"""The page of a phone in Chromium: loads it, calls its methods, keeps its trace and log.
 
-Knows no SIP; `Phone` and `Call` say what the calls mean.
+`Phone` and `Call` give the methods their meaning.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from lab.phones.driver import Driver
 
 _CONNECT_SECONDS = 5.0
-_ACT_SECONDS = 20.0  # for what should be done at once, on a busy machine
+_ACT_SECONDS = 20.0  # for immediate actions, on a busy machine
 
 
-class NotSeen(AssertionError):  # noqa: N818 - says what it is: a wait that saw nothing
-    """What a test waited for did not happen in its time; the message ends with the phone's log."""
+class NotSeen(AssertionError):  # noqa: N818 - the name says what happened
+    """An expected event did not happen in time; the message ends with the log of the phone."""
 
 
 class PhonePage:
-    """A page with one user agent, in a context of its own."""
+    """A page with one user agent, in its own browser context."""
 
     def __init__(
         self, driver: Driver, context: BrowserContext, *, account: dict[str, Any]
@@ -49,28 +49,28 @@ class PhonePage:
         self.wait("start", self.account, seconds=_CONNECT_SECONDS)
 
     def close(self) -> None:
-        """Close page and context; what was recorded is kept."""
+        """Close page and context; keeps trace and log."""
         self._keep()
         self._driver.run(self._page.context.close(), _ACT_SECONDS)
 
-    def do(self, act: str, *arguments: Any, within: float = 0.0) -> Any:
-        """Call one method of the page's `phone` and return what it resolves to.
+    def do(self, method: str, *arguments: Any, within: float = 0.0) -> Any:
+        """Call a method of `phone` in the page, and return its resolved value.
 
-        Raises NotSeen when it has not after `within` and some seconds more.
+        NotSeen if it does not resolve within `within` and a reserve, in seconds.
         """
-        script = "([act, ...rest]) => globalThis.phone[act](...rest)"
-        work = self._page.evaluate(script, [act, *arguments])
+        script = "([method, ...rest]) => globalThis.phone[method](...rest)"
+        work = self._page.evaluate(script, [method, *arguments])
         try:
             return self._driver.run(work, _ACT_SECONDS + within)
         except TimeoutError as late:
-            raise NotSeen(f"{self.account['number']}: {act}{arguments}: {late}") from late
+            raise NotSeen(f"{self.account['number']}: {method}{arguments}: {late}") from late
 
-    def wait(self, act: str, *arguments: Any, seconds: float) -> Any:
-        """Call a method whose last argument is the time that it may take."""
-        return self.do(act, *arguments, seconds * 1000, within=seconds)
+    def wait(self, method: str, *arguments: Any, seconds: float) -> Any:
+        """Call a method whose last argument is its timeout in milliseconds."""
+        return self.do(method, *arguments, seconds * 1000, within=seconds)
 
     def require(self, seen: object, what: str) -> None:
-        """Raise NotSeen unless `seen` is true."""
+        """NotSeen, unless `seen` is true."""
         if not seen:
             raise NotSeen(f"{self.account['number']}: not seen: {what}\n{self.dump()}")
 
@@ -82,12 +82,12 @@ class PhonePage:
 
     @property
     def log(self) -> list[str]:
-        """What happened in the page, with the browser's console at the end."""
+        """The events of the page, followed by the console of the browser."""
         events = [*self._earlier_log, *([] if self._page.is_closed() else self.do("log"))]
         return [f"{event['at']:.3f} {event['text']}" for event in events] + self._console
 
     def dump(self) -> str:
-        """Log and trace for a failure's message; first lines only, so no password."""
+        """Log and trace for the message of a failure: only first lines, without passwords."""
         title = f"phone {self.account['number']} ({self.account['library']})"
         try:
             return "\n".join([title, *self.log, str(self.trace)])
@@ -95,7 +95,7 @@ class PhonePage:
             return f"{title}: {gone}"
 
     async def _new(self, context: BrowserContext) -> Page:
-        # in the loop as a whole: to listen is a message to the browser too
+        # entirely in the loop, because adding a listener also sends a message to the browser
         page = await context.new_page()
         page.on("console", lambda line: self._console.append(f"console: {line.text}"))
         page.on("pageerror", lambda error: self._console.append(f"error: {error}"))

@@ -1,6 +1,6 @@
-"""A phone: registers, calls, is called, sends messages and subscriptions, and shows its SIP trace.
+"""A phone: registrations, calls, messages, subscriptions, and its SIP trace.
 
-The same for JsSIP and SIP.js; where a library cannot do a thing, the act raises.
+It has the same interface for JsSIP and SIP.js; a method that the library does not support raises.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Library = Literal["jssip", "sipjs"]
 
 
 class Account(TypedDict, total=False):
-    """Who a phone is, and who it pretends to be. What is absent is as an honest phone has it."""
+    """The account of a phone, and forged values for attacks. Missing keys have the defaults."""
 
     password: str
     domain: str  # default: the only name that the browser resolves
     wss: str  # default: wss://DOMAIN:8443/ws
     library: Library  # default jssip
-    instance: str  # a UUID that outlives a page reload; default the library's own
-    contact: str  # JsSIP: a whole Contact URI; SIP.js: its user part
+    instance: str  # a UUID that survives a page reload; default: that of the library
+    contact: str  # JsSIP: a complete Contact URI; SIP.js: its user part
     expires: int  # seconds, default 600
     headers: list[str]  # added to each request outside a dialog
     from_user: str  # number in From and, in REGISTER, To
@@ -45,7 +45,7 @@ class Phone:
         self._known_calls = 0
 
     def reload(self, *, register: bool = True) -> None:
-        """Reload the page as a person does: the socket closes, a new user agent starts."""
+        """Reload the page: the socket closes, and a new user agent starts."""
         self._known_calls = 0
         self._page.reload()
         if register:
@@ -57,16 +57,16 @@ class Phone:
 
     @property
     def connected(self) -> bool:
-        """Whether the WebSocket stands."""
+        """Whether the WebSocket is open."""
         return bool(self._page.do("report")["connected"])
 
     @property
     def registered(self) -> bool:
-        """Whether the last REGISTER was answered 200 and its connection still stands."""
+        """Whether the last REGISTER got 200 and its connection is still open."""
         return bool(self._page.do("report")["registered"])
 
     def register(self, timeout_seconds: float = 10) -> int:
-        """Register; the final status, 408 when there was none in time, 503 without connection."""
+        """Register; the final status, 408 after a timeout, 503 without a connection."""
         return int(self._page.wait("register", seconds=timeout_seconds))
 
     def unregister(self, *, everything: bool = False, timeout_seconds: float = 10) -> int:
@@ -74,18 +74,18 @@ class Phone:
         return int(self._page.wait("unregister", everything, seconds=timeout_seconds))
 
     def wait(self, *, registered: bool, timeout_seconds: float = 10) -> None:
-        """Wait until it is registered, or no longer is. Raises NotSeen."""
+        """Wait until the phone is registered, or is not; NotSeen."""
         self._page.require(
             self._page.wait("untilRegistered", registered, seconds=timeout_seconds),
             f"registered={registered} in {timeout_seconds} s",
         )
 
     def call(self, target: str) -> Call:
-        """Call a number or a SIP URI; returns as soon as the INVITE is on its way."""
+        """Call a number or a SIP URI; returns when the INVITE is sent."""
         return Call(self._page, self._page.do("call", target)["id"])
 
     def wait_incoming(self, timeout_seconds: float = 10) -> Call:
-        """The next call that comes in, once each. Raises NotSeen."""
+        """The next incoming call that no test has taken yet; NotSeen."""
         known = self._known_calls
         seen = self._page.wait("untilIncoming", known, seconds=timeout_seconds)
         self._page.require(seen, f"a call in {timeout_seconds} s")
@@ -96,7 +96,7 @@ class Phone:
 
     @property
     def calls(self) -> list[Call]:
-        """All calls since the page was loaded, oldest first; one made by REFER among them."""
+        """All calls since the page was loaded, the oldest first, also those of a REFER."""
         return [Call(self._page, call["id"]) for call in self._page.do("report")["calls"]]
 
     def message(self, target: str, text: str) -> int:
@@ -118,7 +118,7 @@ class Phone:
         return Subscription(self, self._page, index=index, event=event)
 
     def notifications(self, event: str) -> list[SipMessage]:
-        """NOTIFY requests received for an event, asked for or not."""
+        """NOTIFY requests received for an event, also unsolicited ones."""
         return list(self.trace.received().notifications(event).messages)
 
     @property
@@ -129,36 +129,38 @@ class Phone:
     def wait_trace(
         self, select: Callable[[Trace], Trace], *, timeout_seconds: float = 10
     ) -> SipMessage:
-        """Wait until `select` finds a message in the trace, and return the first. Raises NotSeen.
+        """Wait until `select` finds a message in the trace, and return the first; NotSeen.
 
         `phone.wait_trace(lambda t: t.received().requests("BYE"))`
         """
         end = time.monotonic() + timeout_seconds
         while True:
             count = len(self._page.do("trace", 0))
-            if found := select(self.trace):
-                return found[0]
+            if selected := select(self.trace):
+                return selected[0]
             left = end - time.monotonic()
             self._page.require(left > 0, f"the message in {timeout_seconds} s")
             self._page.wait("untilMessages", count, seconds=left)
 
     def rewrite(self, pattern: str, replacement: str) -> None:
-        """Change all that leaves from now on: a JavaScript regular expression and what takes its
-        place (`$1` is a group, `^` and `$` are a line's), for what no library would send.
+        """Rewrite all further messages, for requests that no library sends.
+
+        `pattern` is a JavaScript regular expression with the flags g and m; `replacement` may use
+        its groups (`$1`).
         """
         self._page.do("rewrite", pattern, replacement)
 
     def send_raw(self, text: str) -> None:
-        """Send a SIP message as it is; answers are in the trace."""
+        """Send a SIP message unchanged; the replies are in the trace."""
         self._page.do("sendRaw", text)
 
     @property
     def log(self) -> list[str]:
-        """What happened in the page, oldest first, with the browser's console at the end."""
+        """The events of the page, the oldest first, followed by the console of the browser."""
         return self._page.log
 
     def dump(self) -> str:
-        """Log and trace for a failure's message; first lines only, and no password."""
+        """Log and trace for the message of a failure: only first lines, without passwords."""
         return self._page.dump()
 
 
@@ -172,7 +174,7 @@ class Subscription:
         self._index = index
 
     def wait(self, timeout_seconds: float = 10) -> SipMessage:
-        """The newest NOTIFY of this event, waiting for the first. Raises NotSeen."""
+        """Wait for a NOTIFY of this event, and return the newest; NotSeen."""
         self._phone.wait_trace(
             lambda trace: trace.received().notifications(self.event),
             timeout_seconds=timeout_seconds,

@@ -1,6 +1,6 @@
-"""Sound as values: the tone that a phone says, and the spectrum of what it hears.
+"""Audio as values: the tone that a phone sends, and the spectrum that it receives.
 
-Pure but for `write_tone`, which writes one WAV file.
+Pure, except `write_tone`, which writes a WAV file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FRAME_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
-    """One frequency that stands out: where, and how loud."""
+    """A peak of a spectrum."""
 
     hz: float
     level_db: float  # dBFS
@@ -44,13 +44,13 @@ class Spectrum:
 
     @classmethod
     def of(cls, measured: dict[str, Any]) -> Spectrum:
-        """Take what the page measured."""
+        """The spectrum that the page measured."""
         peaks = tuple(Peak(hz=hz, level_db=level) for hz, level in measured["peaks"])
         return cls(at=measured["at"], floor_db=measured["floor"], peaks=peaks)
 
     @classmethod
     def silence(cls) -> Spectrum:
-        """Nothing was heard, because no track came or the call is over."""
+        """The spectrum without audio: there is no track, or the call has ended."""
         return cls(at=0.0, floor_db=-160.0, peaks=())
 
     @property
@@ -65,7 +65,7 @@ class Spectrum:
 
     @property
     def is_audible(self) -> bool:
-        """Whether anything is loud enough to be meant."""
+        """Whether the audio is louder than -60 dBFS."""
         return self.level_db >= _AUDIBLE_DBFS
 
     def hears(self, hz: float) -> bool:
@@ -77,7 +77,7 @@ class Spectrum:
 
 
 def tone_seconds(frames: Sequence[Spectrum], hz: float) -> float:
-    """For how long `hz` was heard in a call's frames."""
+    """The seconds during which `hz` was heard in the frames of a call."""
     return sum(frame.hears(hz) for frame in frames) * _FRAME_SECONDS
 
 

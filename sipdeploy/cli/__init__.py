@@ -1,7 +1,7 @@
-"""The command line: each command parses, calls, prints, and gives an exit code.
+"""The command line: each command parses, calls, prints, and returns an exit code.
 
-Knows no rules and no files of its own. A command is imported when it is called: most need little
-of what the others do, and starting is most of what a no-op apply takes.
+It has no rules and no files of its own. sipdeploy imports a command only when it is called,
+because the start takes most of the time of a no-op apply.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sipdeploy.cli.output import Output
 from sipdeploy.cli.session import Session
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
-# Command -> the module that has it as `NAME_command`, in the order of the help.
+# Command -> the module that defines it as `NAME_command`, in the order of the help.
 _COMMANDS = {
     "init": "site",
     "lint": "site",
@@ -37,15 +37,15 @@ _COMMANDS = {
 
 
 class Commands(click.Group):
-    """A group that loads a command when it is needed, and knows what a misspelt one was to be."""
+    """A group that imports a command on demand and suggests one for a misspelt name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give all names."""
+        """Names of all commands, in the order of the help."""
         del ctx
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command, or give None where there is none."""
+        """Import the command; None for an unknown name."""
         del ctx
         if cmd_name not in _COMMANDS:
             return None
@@ -56,7 +56,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an unknown one is answered with the nearest."""
+        """Find the command; click.UsageError suggests the nearest name for an unknown one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as failure:
@@ -78,14 +78,14 @@ class Commands(click.Group):
     show_envvar=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The inventory to work with.",
+    help="Inventory file to use.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and problems.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more details.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only results and problems.")
 @click.version_option(__version__, prog_name="sipdeploy")
 @click.pass_context
 def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
-    """One YAML file becomes a running, proven WebRTC calling system.
+    """Turn one YAML file into a running, verified WebRTC calling system.
 
     \b
     A first site:
@@ -96,10 +96,10 @@ def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
 
     \b
     Exit codes:
-      0  fine                         3    a bug in sipdeploy
-      1  problems in your files, or   4    apply failed, nothing is left changed
-         changes with plan --check    5    apply failed, and so did the way back
-      2  wrong usage                  130  interrupted, after undo
+      0  success                      3    a bug in sipdeploy
+      1  problems in your files, or   4    apply failed, the host was restored
+         changes with plan --check    5    apply failed, and so did the rollback
+      2  wrong usage                  130  interrupted, changes were undone
 
     Shell completion: see `sipdeploy completion --help`.
     """  # noqa: D301  # click wants the character itself

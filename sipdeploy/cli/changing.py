@@ -1,8 +1,8 @@
-"""What commands that change users share: their options, the lock, the order of things.
+"""The common part of the commands that change users: options, lock, order of the work.
 
-Each works out its change in memory, has it checked, writes it, and, with `--apply`, brings it to a
-host. The lock is kept from reading to the end: of two at once the second goes by what the first
-has written.
+Each command computes its change in memory, checks it, writes it, and, with `--apply`, applies it
+to hosts. It holds the lock from reading to the end, so a second command reads what the first one
+wrote.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
     from sipdeploy.host.connection import Ahead
 
 FORMAT = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to show it."
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."
 )
 
 
 def changing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every change of users has."""
+    """Add the options that all commands that change users have."""
     options = (
-        click.option("-n", "--dry-run", is_flag=True, help="Show the change and write nothing."),
+        click.option("-n", "--dry-run", is_flag=True, help="Show the change without writing it."),
         click.option(
             "--apply",
             "hosts",
             multiple=True,
             metavar="HOST",
             shell_complete=host_names,
-            help="Bring it to HOST at once; repeatable.",
+            help="Apply the change to HOST at once; repeatable.",
         ),
         click.option(
             "--yes",
             "is_agreed",
             is_flag=True,
-            help="With --apply: do not ask, also where more than users would change.",
+            help="With --apply: do not ask, even if more than users would change.",
         ),
     )
     for option in reversed(options):
@@ -54,8 +54,8 @@ def changing(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep others from changing the users of this inventory."""
+def _users_locked(path: Path) -> Iterator[None]:
+    """Hold the lock on the users of this inventory; InvalidFiles if another command holds it."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(files.locked(path.resolve().parent))
@@ -75,8 +75,11 @@ def carry_out(
     dry_run: bool,
     is_agreed: bool,
 ) -> tuple[Draft, int]:
-    """Work a change out, write it, and bring it to the hosts; what it is, and the exit code."""
-    with _alone(session.inventory):
+    """Compute a change, write it, and apply it to `hosts`.
+
+    Returns the draft and the exit code. With `dry_run`, shows the change and writes nothing.
+    """
+    with _users_locked(session.inventory):
         begun = draft.begin(session.inventory)
         names = inventory.chosen_hosts(begun.before, hosts) if hosts else []
         if not names or dry_run:
@@ -86,7 +89,7 @@ def carry_out(
         with _ahead(begun, names) as ahead:
             from sipdeploy.cli import live  # noqa: PLC0415 - while the connections are opened
 
-            inventory.credentials(begun.before)  # what an apply will need has to be at hand
+            inventory.credentials(begun.before)  # fail before anything is written
             done = work(begun)
             done.commit()
             session.output.progress(f"{session.inventory}: {purpose}")
@@ -95,7 +98,7 @@ def carry_out(
 
 
 def _write(session: Session, done: Draft, purpose: str, *, dry_run: bool) -> None:
-    """Write a change, or show it; no host is asked for."""
+    """Write a change, or show it, without applying it to a host."""
     if dry_run:
         session.output.result(done.differences())
         session.output.progress(done.told)
@@ -103,11 +106,11 @@ def _write(session: Session, done: Draft, purpose: str, *, dry_run: bool) -> Non
         return
     done.commit()
     session.output.progress(f"{session.inventory}: {purpose}")
-    session.output.progress("`sipdeploy apply` brings it to the hosts")
+    session.output.progress("run `sipdeploy apply` to change the hosts")
 
 
 def _ahead(begun: Draft, names: Sequence[str]) -> Ahead:
-    """Connections to be opened while the change is worked out."""
+    """Open the connections in the background while the change is computed."""
     from sipdeploy.host.connection import Ahead  # noqa: PLC0415 - only where a host is reached
 
     return Ahead((name, begun.before.site.hosts[name]) for name in names)

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from sipdeploy.inventory import Inventory
 
 _FORMAT = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to show it."
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."
 )
-_YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask.")
+_YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
 
 
 def _transaction(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every transaction has."""
+    """Add the options that apply and rollback share."""
     options = (
         click.option(
-            "--overwrite", "overwrites", is_flag=True, help="Replace edits made on the host."
+            "--overwrite", "overwrites", is_flag=True, help="Replace files edited on the host."
         ),
         click.option(
             "--lock-wait",
@@ -36,13 +36,13 @@ def _transaction(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(min=0),
             default=0,
             metavar="SECONDS",
-            help="Wait for another apply to end.",
+            help="Wait up to SECONDS for another apply to finish.",
         ),
         click.option(
             "--break-lock",
             "breaks_lock",
             is_flag=True,
-            help="Take the lock from an apply that is dead.",
+            help="Take over the lock of a dead apply.",
         ),
         click.option(
             "--confirm-timeout",
@@ -51,7 +51,7 @@ def _transaction(command: Callable[..., Any]) -> Callable[..., Any]:
             default=120,
             show_default=True,
             metavar="SECONDS",
-            help="When the host undoes by itself what nobody has confirmed.",
+            help="Seconds until the host rolls back an unconfirmed apply.",
         ),
     )
     for option in reversed(options):
@@ -59,17 +59,17 @@ def _transaction(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command("plan", short_help="Show what `apply` would do, and what it costs right now.")
+@click.command("plan", short_help="Show what `apply` would change and interrupt.")
 @click.argument("hosts", nargs=-1, shell_complete=host_names)
-@click.option("--check", is_flag=True, help="Exit with 1 when there are changes.")
-@click.option("--diff/--no-diff", "diffs", default=True, help="Show what changes inside files.")
+@click.option("--check", is_flag=True, help="Exit with 1 if there are changes.")
+@click.option("--diff/--no-diff", "diffs", default=True, help="Show the differences in files.")
 @click.option(
     "-o",
     "--output",
     "file",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Save it for `sipdeploy apply FILE`; the name must end in .json.",
+    help="Save the plan for `sipdeploy apply FILE`; the name must end in .json.",
 )
 @_FORMAT
 @click.pass_obj
@@ -83,14 +83,14 @@ def plan_command(
     check: bool,
     diffs: bool,
 ) -> int:
-    """Show what `apply` would do to HOSTS, or to all, and what it would cost right now.
+    """Show what `apply` would change on HOSTS, or on all hosts, and what it would interrupt now.
 
-    Works with the code of apply itself, locks nothing and changes nothing. Secrets are hidden.
+    plan runs the code of apply, but neither locks nor changes a host. It hides secrets.
 
     \b
     Examples:
       sipdeploy plan
-      sipdeploy plan sip1 --check --no-diff        has anybody edited the host?
+      sipdeploy plan sip1 --check --no-diff        find edits made on the host
       sipdeploy plan -o plan.json && sipdeploy apply plan.json
     """  # noqa: D301  # click wants the character itself
     if file is not None and file.suffix != ".json":
@@ -107,7 +107,7 @@ def plan_command(
         )
 
 
-@click.command("apply")
+@click.command("apply", short_help="Configure hosts as the inventory says.")
 @click.argument("hosts", nargs=-1, metavar="[HOST...|PLAN.json]", shell_complete=host_names)
 @_YES
 @click.option(
@@ -116,11 +116,9 @@ def plan_command(
     default=1,
     show_default=True,
     metavar="N",
-    help="Change N hosts at the same time.",
+    help="Change N hosts at a time.",
 )
-@click.option(
-    "--all-or-nothing", is_flag=True, help="When one host fails, roll back those done before it."
-)
+@click.option("--all-or-nothing", is_flag=True, help="If one host fails, roll all hosts back.")
 @_transaction
 @_FORMAT
 @click.pass_obj
@@ -138,17 +136,17 @@ def apply_command(
     breaks_lock: bool,
     confirm_seconds: int,
 ) -> int:
-    """Bring HOSTS, or all of the inventory, to what it says.
+    """Configure HOSTS, or all hosts of the inventory, as the inventory says.
 
-    All hosts are staged, and validated by their own daemons, before the first is touched; then
-    one by one. What does not answer afterwards is rolled back, by the host itself where it can no
-    longer be reached. A second apply changes, reloads and restarts nothing.
+    sipdeploy first stages the files on all hosts, where their own daemons validate them; then it
+    changes one host after the other. If verification fails or the connection is lost, the host
+    returns to its previous release. A second apply changes, reloads and restarts nothing.
 
     \b
     Examples:
       sipdeploy apply sip1
       sipdeploy apply --yes                   all hosts, without asking
-      sipdeploy apply plan.json               what `sipdeploy plan -o plan.json` has shown
+      sipdeploy apply plan.json               a plan saved with `sipdeploy plan -o plan.json`
       sipdeploy apply --yes --parallel 4 --all-or-nothing
     """  # noqa: D301  # click wants the character itself
     agreed = None
@@ -157,7 +155,7 @@ def apply_command(
 
         agreed = work.saved_plans(hosts)
     if not is_agreed and agreed is None:
-        session.output.require_somebody()
+        session.output.require_terminal()
     loaded = inventory.load(session.inventory)
     names = inventory.chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
     with _ahead(loaded, names) as ahead:
@@ -180,7 +178,7 @@ def apply_command(
         return work.apply(session, loaded, names, options, form=form)
 
 
-@click.command("rollback", short_help="Bring HOST back to a release that it keeps.")
+@click.command("rollback", short_help="Restore a release that HOST keeps.")
 @click.argument("host", shell_complete=host_names)
 @click.argument("release", required=False, type=click.IntRange(min=1))
 @_YES
@@ -200,10 +198,10 @@ def rollback_command(
     breaks_lock: bool,
     confirm_seconds: int,
 ) -> int:
-    """Bring HOST back to RELEASE, or to the one before the present one.
+    """Restore RELEASE on HOST, or the release before the current one.
 
-    A transaction like any other: staged, validated, verified, confirmed, and a release itself.
-    The inventory stays as it is: correct it, or the next apply goes forward again.
+    rollback is a transaction like apply: it stages, validates, verifies and confirms, and makes a
+    new release. It does not change the inventory: correct that, or the next apply returns to it.
 
     \b
     Examples:
@@ -211,7 +209,7 @@ def rollback_command(
       sipdeploy history sip1 && sipdeploy rollback sip1 3
     """  # noqa: D301  # click wants the character itself
     if not is_agreed:
-        session.output.require_somebody()
+        session.output.require_terminal()
     loaded = inventory.load(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
     with _ahead(loaded, [name]) as ahead:
@@ -236,7 +234,7 @@ def rollback_command(
 @_FORMAT
 @click.pass_obj
 def history_command(session: Session, host: str, form: str) -> int:
-    """Show the releases that HOST keeps: who made which, when, and what it changed.
+    """Show the releases that HOST keeps: number, time, author and changes.
 
     \b
     Example:
@@ -249,28 +247,28 @@ def history_command(session: Session, host: str, form: str) -> int:
     return work.history(session, loaded, name, form)
 
 
-@click.command("cert", short_help="Show the certificate of each port, and how renewal stands.")
+@click.command("cert", short_help="Show the certificate of each port and the state of renewal.")
 @click.argument("host", shell_complete=host_names)
-@click.option("--renew", "is_renewal", is_flag=True, help="Have it renewed now.")
-@click.option("--test", "is_test", is_flag=True, help="Rehearse a renewal; nothing is kept of it.")
+@click.option("--renew", "is_renewal", is_flag=True, help="Renew the certificate now.")
+@click.option("--test", "is_test", is_flag=True, help="Rehearse a renewal; keep nothing.")
 @click.option(
     "--days",
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
     metavar="N",
-    help="Exit with 1 when fewer are left.",
+    help="Exit with 1 if the certificate expires in fewer than N days.",
 )
 @_FORMAT
 @click.pass_obj
 def cert_command(
     session: Session, /, host: str, form: str, *, days: int, is_renewal: bool, is_test: bool
 ) -> int:
-    """Show which certificate HOST serves on each port, and how its renewal stands.
+    """Show which certificate HOST serves on each port, and the state of its renewal.
 
-    Exits with 1 when something is amiss: a port that serves another one than the file, too few
-    days left, a renewal that failed. certbot on the host renews by itself; `--renew` does not wait
-    for that, and `--test` asks the test server of Let's Encrypt, which counts nothing.
+    Exits with 1 if a port does not serve the certificate in the file, if the certificate expires
+    soon, or if a renewal failed. certbot on the host renews without sipdeploy; `--renew` renews at
+    once, and `--test` uses the test server of Let's Encrypt, which has no rate limits.
 
     \b
     Examples:
@@ -282,8 +280,8 @@ def cert_command(
     loaded = inventory.load(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
     if loaded.site.tls.provider != "letsencrypt" and (is_renewal or is_test):
-        message = f"certbot renews nothing with `tls.provider: {loaded.site.tls.provider}`"
-        raise WrongUsage([_usage(message, "`sipdeploy apply` brings a new certificate to hosts")])
+        message = f"`tls.provider: {loaded.site.tls.provider}` has no renewal by certbot"
+        raise WrongUsage([_usage(message, "`sipdeploy apply` installs a new certificate")])
     with _ahead(loaded, [name]) as ahead:
         from sipdeploy.cli import work  # noqa: PLC0415 - while the connection is opened
 
@@ -300,7 +298,7 @@ def cert_command(
 
 
 def _ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
-    """Connections to be opened while all that is needed for the rest is imported."""
+    """Open the connections in the background while Python imports the rest."""
     from sipdeploy.host.connection import Ahead  # noqa: PLC0415 - no other command needs Paramiko
 
     return Ahead((name, loaded.site.hosts[name]) for name in names)

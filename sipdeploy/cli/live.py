@@ -1,4 +1,4 @@
-"""What changes of users do on hosts, and what hosts tell of users. Imported late: it is heavy."""
+"""Applies changes of users to hosts, and reads the state of users from them. Imported late."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def bring(
     purpose: str,
     is_agreed: bool,
 ) -> int:
-    """Apply to the named hosts what was written; the exit code, and words for what is missing."""
+    """Apply a written change to the named hosts; the exit code.
+
+    If it could not be applied, prints how to continue.
+    """
     agreement = _Agreement(session)
     new = secret.credentials(done.after.site.domain, done.passwords)
     options = Options(
@@ -60,7 +63,7 @@ def bring(
 
 
 def is_only_data(plan: Plan) -> bool:
-    """Whether it is about users alone, and restarts nothing."""
+    """Whether a plan changes only users and restarts nothing."""
     data = {file.path for file in plan.desired.files if file.is_data}
     return (
         not plan.packages
@@ -71,7 +74,7 @@ def is_only_data(plan: Plan) -> bool:
 
 
 class _Agreement:
-    """Asks somebody about a plan that does more than users; where nobody is, it says no."""
+    """Asks about a plan that changes more than users; without a terminal, refuses it."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -88,24 +91,24 @@ class _Agreement:
 
 
 def delete_boxes(site: Site, names: Sequence[str], numbers: Sequence[str]) -> None:
-    """Delete the mailboxes of users who are gone."""
-    _clear(site, names, ("boxes", *numbers), ("SD712", "not every mailbox is deleted"))
+    """Delete the mailboxes of removed users; HostFailed (SD712)."""
+    _clear(site, names, ("boxes", *numbers), ("SD712", "not all mailboxes were deleted"))
 
 
 def end_calls(site: Site, names: Sequence[str], numbers: Sequence[str]) -> None:
-    """Hang up the calls that users who are gone have with services and mailboxes."""
-    _clear(site, names, ("calls", *numbers), ("SD713", "not every call is ended"))
+    """Hang up the calls of removed users with services and mailboxes; HostFailed (SD713)."""
+    _clear(site, names, ("calls", *numbers), ("SD713", "not all calls were ended"))
 
 
 def _clear(
-    site: Site, names: Sequence[str], words: tuple[str, ...], problem: tuple[str, str]
+    site: Site, names: Sequence[str], argv: tuple[str, ...], problem: tuple[str, str]
 ) -> None:
-    """Run a script about users who are gone on each host; `problem` tells that it failed."""
+    """Run a script on each host; `problem` is code and message of a failure."""
     code, message = problem
     for name in names:
         host = connect(name, site.hosts[name])
         try:
-            result = run_script(host, words)
+            result = run_script(host, argv)
         finally:
             host.close()
         if result.status:
@@ -114,18 +117,18 @@ def _clear(
 
 
 def presences(site: Site, names: Sequence[str]) -> dict[str, Presence]:
-    """Who is registered on the named hosts, and how many messages wait there."""
+    """Contacts and number of waiting messages on the named hosts, for each user of the site."""
     contacts: dict[str, list[Contact]] = {}
     messages: dict[str, int] = {}
     for name in names:
         host = connect(name, site.hosts[name])
         try:
-            found = _ask(host, site)
+            answer = _ask(host, site)
         finally:
             host.close()
-        for user, contact in _contacts(name, found.get("contacts", "")):
+        for user, contact in _contacts(name, answer.get("contacts", "")):
             contacts.setdefault(user, []).append(contact)
-        for line in found.get("messages", "").splitlines():
+        for line in answer.get("messages", "").splitlines():
             box, _, count = line.partition("\t")
             messages[box] = messages.get(box, 0) + whole(count)
     return {
@@ -139,10 +142,10 @@ def presences(site: Site, names: Sequence[str]) -> dict[str, Presence]:
 def _ask(host: Host, site: Site) -> Mapping[str, str]:
     data = "".join(f"{number}@{site.domain}\n" for number in site.users).encode()
     result = run_script(host, ("registrations",), input=data, timeout_seconds=ASK_SECONDS)
-    found = sections(result.text)
-    if "end" not in found:
-        raise host_failed("SD509", f"`{host.name}` does not tell who is registered")
-    return found
+    answer = sections(result.text)
+    if "end" not in answer:
+        raise host_failed("SD509", f"cannot read the registrations from `{host.name}`")
+    return answer
 
 
 def _contacts(name: str, text: str) -> Iterator[tuple[str, Contact]]:

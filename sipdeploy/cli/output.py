@@ -1,6 +1,6 @@
 """The only module that prints: results to stdout, progress and diagnostics to stderr.
 
-Plain text where it is not read by a person at a terminal. Decides nothing about what is said.
+The output is plain text unless it goes to a terminal. The texts come from the callers.
 """
 
 from __future__ import annotations
@@ -30,51 +30,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """How much to say: `quiet` leaves out progress, `verbose` adds detail."""
+    """How much to print: `quiet` leaves out progress, `verbose` adds details."""
 
     quiet: bool = False
     verbose: bool = False
 
     def result(self, text: str) -> None:
-        """Print what the command was asked for."""
+        """Print the result of the command to stdout."""
         if text:
             click.echo(text, color=True)
 
     def progress(self, text: str) -> None:
-        """Print what is being done."""
+        """Print a line of progress to stderr, unless `quiet`."""
         if not self.quiet:
             click.echo(text, err=True)
 
     def detail(self, text: str) -> None:
-        """Print what helps to find out why."""
+        """Print a detail to stderr, if `verbose`."""
         if self.verbose:
             click.echo(text, err=True)
 
     def problems(self, diagnostics: Sequence[Diagnostic], sources: Sources | None = None) -> None:
-        """Print diagnostics in full, beside whatever the result is."""
+        """Print diagnostics in full to stderr."""
         if diagnostics:
             click.echo(
                 full(diagnostics, sources, colour=has_colour(sys.stderr)), err=True, color=True
             )
 
     def agree(self, plans: Mapping[str, tuple[Plan, Present]]) -> bool:
-        """Show what is to come on all hosts, and ask once."""
-        from sipdeploy.plan.text import as_text  # noqa: PLC0415 - only where somebody is asked
+        """Show the plans of all hosts, and ask once for all of them."""
+        from sipdeploy.plan.text import as_text  # noqa: PLC0415 - only if it asks
 
         for host, (plan, present) in plans.items():
             click.echo(as_text(host, plan, present, diffs=self.verbose), err=True)
         return click.confirm(f"apply this to {', '.join(plans)}?", err=True)
 
-    def require_somebody(self) -> None:
-        """Raise WrongUsage where nobody can be asked."""
+    def require_terminal(self) -> None:
+        """Raise WrongUsage (SD002) if standard input is not a terminal."""
         if not sys.stdin.isatty():
-            message = "nobody can be asked: standard input is no terminal"
-            advice = "add --yes to apply without asking"
+            message = "cannot ask for confirmation: standard input is not a terminal"
+            advice = "add `--yes` to apply without confirmation"
             problem = Diagnostic("SD002", message, help=advice)
             raise WrongUsage([problem])
 
     def steps(self) -> Progress:
-        """What shows the steps of an apply: alive on a terminal, plain lines elsewhere."""
+        """A view of the steps of an apply: live on a terminal, plain lines elsewhere."""
         stream = open(os.devnull, "w") if self.quiet else sys.stderr  # noqa: SIM115,PTH123
         is_live = not self.quiet and sys.stderr.isatty() and has_colour(sys.stderr)
         return Progress(stream, is_live=is_live, verbose=self.verbose)
@@ -82,7 +82,10 @@ class Output:
     def findings(
         self, diagnostics: Sequence[Diagnostic], sources: Sources, form: Format | None
     ) -> None:
-        """Print diagnostics as the result, in the format asked for or the one that fits."""
+        """Print diagnostics as the result.
+
+        Without `form`, the format is `github` in GitHub Actions, and otherwise `full`.
+        """
         form = form or ("github" if os.environ.get("GITHUB_ACTIONS") == "true" else "full")
         if form == "full":
             self.result(full(diagnostics, sources, colour=has_colour(sys.stdout)))
@@ -91,7 +94,7 @@ class Output:
 
 
 def has_colour(stream: TextIO) -> bool:
-    """Tell whether to colour: on a terminal; NO_COLOR and FORCE_COLOR decide otherwise."""
+    """Whether to use colours: on a terminal, unless NO_COLOR or FORCE_COLOR is set."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
@@ -104,9 +107,9 @@ COLOURS = {"ok": "green", "failed": "red"}
 
 
 class Progress:
-    """Takes events and shows them; a context, so that the view is always finished.
+    """Shows events. As a context manager it always removes the live rows at the end.
 
-    On a terminal the hosts at work stand below what is done, a line for each.
+    On a terminal, one row for each active host is below the finished steps.
     """
 
     def __init__(self, stream: TextIO, *, is_live: bool, verbose: bool = False) -> None:
@@ -159,8 +162,8 @@ class Progress:
         verdict = (
             click.style(event.state, fg=COLOURS[event.state]) if self._is_live else event.state
         )
-        said = f"  {event.text}" if event.text else ""
-        return f"{_dotted(event)} {verdict}  {event.seconds:.1f}s{said}\n"
+        output = f"  {event.text}" if event.text else ""
+        return f"{_dotted(event)} {verdict}  {event.seconds:.1f}s{output}\n"
 
     def _tick(self) -> None:
         while not self._stop.wait(TICK_SECONDS):
@@ -169,7 +172,7 @@ class Progress:
                 self._draw("")
 
     def _draw(self, finished: str) -> None:
-        """Put what is done above, and the hosts at work below it anew."""
+        """Print a finished step, and redraw the rows of the active hosts below it."""
         if not self._is_live:
             self._write(finished)
             return
@@ -177,14 +180,14 @@ class Progress:
         room = max(1, size.lines - 2)
         rows = [self._row(present) for present in self._present.values()]
         if len(rows) > room:
-            rows = [*rows[: room - 1], f"... and {len(rows) - room + 1} hosts more"]
+            rows = [*rows[: room - 1], f"... and {len(rows) - room + 1} more hosts"]
         view = "\n".join(row[: size.columns - 1] for row in rows)
         cleared = self._cleared()
         self._drawn = len(rows)
         self._write(f"{cleared}{finished}{view}")
 
     def _cleared(self) -> str:
-        """What takes the present rows away again: to the first of them, and all below it."""
+        """The escape sequence that erases the live rows."""
         up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
         cleared = f"\r{up}\x1b[J" if self._drawn else ""
         self._drawn = 0
@@ -203,7 +206,7 @@ class Progress:
 
 @dataclass(slots=True)
 class _Present:
-    """The step that a host is at, since when, and what it said last."""
+    """The current step of a host, its start (monotonic seconds), and its last line of output."""
 
     event: Event
     began: float
@@ -211,5 +214,5 @@ class _Present:
 
 
 def _dotted(event: Event) -> str:
-    """`sip1  swap 3 files ......`: name and step first, so that a slow step names itself."""
+    """`sip1  swap 3 files ......`."""
     return f"{event.host}  {event.title} ".ljust(WIDTH, ".")

@@ -1,4 +1,4 @@
-"""Commands for all users at once: users, users import, users export, secrets rotate."""
+"""Commands for all users: users, users import, users export, secrets rotate."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="HOST",
     shell_complete=host_names,
-    help="Ask HOST who is registered, and whose messages wait; repeatable.",
+    help="Read registrations and waiting messages from HOST; repeatable.",
 )
 @FORMAT
 @click.pass_context
 def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> None:
-    """List the users; with --on, where each is registered from, since when, on which device.
+    """List the users; with --on, also their registrations: address, time and device.
 
     \b
     Examples:
@@ -67,10 +67,10 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> N
 def import_command(
     session: Session, /, file: Path, *, hosts: tuple[str, ...], dry_run: bool, is_agreed: bool
 ) -> int:
-    """Add all users of the CSV file FILE, or none of them.
+    """Add all users of the CSV file FILE, or, if one of them is not valid, no user.
 
-    Its first line names the columns: number, and of name, voicemail, max_contacts and password
-    those that it has. Who has no password gets a strong one.
+    The first line names the columns: number, and optionally name, voicemail, max_contacts and
+    password. sipdeploy generates a strong password for users without one.
 
     \b
     Example:
@@ -86,7 +86,7 @@ def import_command(
     return carry_out(
         session,
         work,
-        f"import of {len(rows)} users",
+        f"import of {len(rows)} user{'' if len(rows) == 1 else 's'}",
         hosts=hosts,
         dry_run=dry_run,
         is_agreed=is_agreed,
@@ -99,11 +99,11 @@ def import_command(
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write to FILE, mode 0600, with the passwords.",
+    help="Write the CSV with the passwords to FILE, mode 0600.",
 )
 @click.pass_obj
 def export_command(session: Session, file: Path | None) -> None:
-    """Print all users as CSV, as `users import` takes them, without their passwords.
+    """Print all users as CSV for `users import`, without their passwords.
 
     \b
     Examples:
@@ -124,7 +124,7 @@ def export_command(session: Session, file: Path | None) -> None:
 
 @click.group("secrets", short_help="Give all users new passwords.")
 def secrets_command() -> None:
-    """What is secret: the passwords of all users at once."""
+    """Manage the passwords of all users at once."""
 
 
 @secrets_command.command("rotate")
@@ -133,7 +133,7 @@ def secrets_command() -> None:
     "kept",
     multiple=True,
     metavar="NUMBER",
-    help="This one keeps its password for now; repeatable.",
+    help="Keep the password of NUMBER; repeatable.",
 )
 @changing
 @click.pass_obj
@@ -146,10 +146,10 @@ def rotate_command(
     dry_run: bool,
     is_agreed: bool,
 ) -> int:
-    """Give every user a new password, but those on the grace list; all of them or none.
+    """Give all users new passwords, except those named with --grace.
 
-    With --apply their phones are disconnected, and come back with the new one only. `sipdeploy
-    users export --passwords FILE` tells the new ones.
+    With --apply, sipdeploy disconnects their phones, which can register only with the new
+    passwords. `sipdeploy users export --passwords FILE` writes these to a file.
 
     \b
     Examples:

@@ -1,6 +1,6 @@
-"""The log of a run: everything that was done, with times, in a file that only its owner reads.
+"""The log of a run: every step with its time and output, in a file of mode 0600.
 
-Secrets are removed from what it is given; it is never sent anywhere.
+The log hides secrets, and stays on this machine.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ KEPT = 50
 
 
 def folder() -> Path:
-    """Where logs are kept."""
+    """The folder of the logs: $XDG_STATE_HOME/sipdeploy/logs, or below ~/.local/state."""
     return own_folder("XDG_STATE_HOME", ".local/state", "logs")
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, at once; it is never seen half-written."""
+    """Write a file of mode 0600, and rename it into place."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with _private(unfinished) as stream:
         stream.write(text)
@@ -40,7 +40,7 @@ def _private(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a te
 
 
 class RunLog:
-    """A file for one run, and the newest of those before it. Without a home, nothing is kept."""
+    """The log file of one run; deletes old ones. Without a writable home, it writes nothing."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._hidden = hider(secrets)
@@ -70,13 +70,13 @@ class RunLog:
                 old.unlink()
 
     def event(self, event: Event) -> None:
-        """Note one event; safe from several threads."""
+        """Write one event; several threads may call it."""
         took = f" {event.seconds:.3f}s" if event.state in ("ok", "failed") else ""
         text = f": {event.text}" if event.text else ""
         self._write(f"{event.host} {event.title} {event.state}{took}{text}")
 
     def report(self, report: Report) -> None:
-        """Note what became of a host."""
+        """Write the report of a host."""
         self._write(f"{report.host} {report.state} in {report.seconds:.3f}s")
         for line in report.changes:
             self._write(f"{report.host} {line}")

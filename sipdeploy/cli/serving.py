@@ -1,4 +1,4 @@
-"""What a host serves and how its renewal stands: asked in one exchange, judged purely."""
+"""The certificates that a host serves and the state of their renewal, read in one exchange."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ DAY_SECONDS = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewalResult:
-    """How the last attempt ended to make a new certificate live; `why` where it failed."""
+    """The result of the last hook that activated a renewed certificate; `why` if it failed."""
 
     when: dt.datetime
     has_failed: bool
@@ -32,7 +32,7 @@ class RenewalResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """The certificate of a host: on its disk, on each port, at certbot, and when it is renewed."""
+    """The certificates of a host (on disk, on each port, at certbot) and their renewal."""
 
     host: str
     domain: str
@@ -40,60 +40,60 @@ class Serving:
     on_disk: Certificate | None
     served: Mapping[str, Certificate | None]  # by ADDRESS:PORT
     is_renewed: bool
-    held: Certificate | None = None
+    at_certbot: Certificate | None = None
     next_try: dt.datetime | None = None
     outcome: RenewalResult | None = None
     is_unit_failed: bool = False
 
     @property
     def days_left(self) -> int:
-        """Until the first of the served certificates ends; 0 where none is served."""
-        ends = [found.not_after for found in self.served.values() if found]
+        """Whole days until the first served certificate expires; 0 if no port serves one."""
+        ends = [served.not_after for served in self.served.values() if served]
         return int((min(ends) - self.now).total_seconds() // DAY_SECONDS) if ends else 0
 
 
 def read(host: Host, site: Site) -> Serving:
-    """Ask the host; HostFailed when it does not tell."""
+    """Read the certificates of a host; HostFailed (SD509) if that fails."""
     order = acme.order(site)
     lineage = acme.lineage(site.domain) if order else ""
     paths = (certificates.PATH, certificates.KEY_PATH)
-    words = ("cert", STATE, site.domain, *paths, " ".join(_ports(host.name, site)), lineage)
-    found = ask(host, words, ("SD509", "the certificate cannot be asked for"))
-    return parse(host.name, site, found)
+    argv = ("cert", STATE, site.domain, *paths, " ".join(_ports(host.name, site)), lineage)
+    sections = ask(host, argv, ("SD509", "the certificates cannot be read"))
+    return parse(host.name, site, sections)
 
 
 def _ports(name: str, site: Site) -> Iterator[str]:
-    """Every port that speaks TLS, as openssl takes it."""
+    """ADDRESS:PORT of every TLS port, for openssl."""
     for port in ports(site, site.hosts[name]):
         if port.protocol == "tcp":
             yield f"{url_host(port)}:{port.number}"
 
 
-def parse(name: str, site: Site, found: Mapping[str, str]) -> Serving:
-    """Make the value of the sections that the script printed."""
-    key = found.get("key", "").encode()
-    result = found.get("result", "").rstrip("\n").split("\t")
-    next_try = found.get("next", "").strip()
+def parse(name: str, site: Site, sections: Mapping[str, str]) -> Serving:
+    """Parse the sections that the script printed."""
+    key = sections.get("key", "").encode()
+    result = sections.get("result", "").rstrip("\n").split("\t")
+    next_try = sections.get("next", "").strip()
     is_result = len(result) == 3 and result[0].isdigit()  # noqa: PLR2004 - when, how, why
     return Serving(
         host=name,
         domain=site.domain,
-        now=_moment(found.get("clock", "")),
-        on_disk=certificates.parse(found.get("certificate", "").encode(), key),
+        now=_moment(sections.get("clock", "")),
+        on_disk=certificates.parse(sections.get("certificate", "").encode(), key),
         served={
             section.removeprefix("served "): certificates.parse(text.encode(), key)
-            for section, text in found.items()
+            for section, text in sections.items()
             if section.startswith("served ")
         },
         is_renewed=acme.order(site) is not None,
-        held=certificates.parse(found.get("lineage", "").encode(), key),
+        at_certbot=certificates.parse(sections.get("lineage", "").encode(), key),
         next_try=_moment(next_try) if next_try else None,
         outcome=RenewalResult(
             when=_moment(result[0]), has_failed=result[1] != "served", why=result[2]
         )
         if is_result
         else None,
-        is_unit_failed=found.get("unit", "").strip() == "failed",
+        is_unit_failed=sections.get("unit", "").strip() == "failed",
     )
 
 
@@ -102,115 +102,128 @@ def _moment(seconds: str) -> dt.datetime:
 
 
 def renew(host: Host, order: Order, *, is_test: bool) -> None:
-    """Have certbot renew now, or rehearse it; HostFailed tells what a refusal means."""
+    """Make certbot renew now, or rehearse it; HostFailed (SD610) explains a refusal."""
     server = order.server if order.server != acme.LETSENCRYPT else ""
-    found = ask(
+    sections = ask(
         host,
         ("renew", "test" if is_test else "renew", acme.lineage(order.domain), server),
-        ("SD611", "nothing can be renewed", f"`sipdeploy apply {host.name}` gets the first one"),
+        ("SD611", "there is no certificate to renew", f"get one: `sipdeploy apply {host.name}`"),
         timeout_seconds=RENEW_SECONDS,
     )
-    if "done" not in found:
-        raise refused(host.name, order, found.get("refused", ""))
+    if "done" not in sections:
+        raise refused(host.name, order, sections.get("refused", ""))
 
 
-def problems(found: Serving, least_days: int) -> list[Diagnostic]:
-    """Everything that somebody should see to; `least_days` is how long it must still be valid."""
-    return [*_disk(found), *_ports_astray(found), *_age(found, least_days), *_renewal(found)]
+def problems(serving: Serving, least_days: int) -> list[Diagnostic]:
+    """The problems of the served certificates; they must be valid for `least_days` more days."""
+    return [
+        *_disk(serving),
+        *_ports_astray(serving),
+        *_age(serving, least_days),
+        *_renewal(serving),
+    ]
 
 
-def _disk(found: Serving) -> Iterator[Diagnostic]:
-    mend = f"`sipdeploy apply {found.host}`"
-    if found.on_disk is None:
+def _disk(serving: Serving) -> Iterator[Diagnostic]:
+    fix = f"run `sipdeploy apply {serving.host}`"
+    if serving.on_disk is None:
         yield Diagnostic(
-            "SD620", f"`{found.host}` has no certificate in {certificates.PATH}", help=mend
+            "SD620", f"`{serving.host}` has no certificate in {certificates.PATH}", help=fix
         )
-    elif not found.on_disk.key_matches:
-        message = f"the key on `{found.host}` is not that of {certificates.PATH}"
-        yield Diagnostic("SD620", message, help=mend)
-    elif not found.on_disk.covers(found.domain):
-        message = f"the certificate on `{found.host}` is not for `{found.domain}`"
-        yield Diagnostic("SD620", message, help=mend)
+    elif not serving.on_disk.key_matches:
+        message = f"the key on `{serving.host}` does not belong to {certificates.PATH}"
+        yield Diagnostic("SD620", message, help=fix)
+    elif not serving.on_disk.covers(serving.domain):
+        message = f"the certificate on `{serving.host}` is not for `{serving.domain}`"
+        yield Diagnostic("SD620", message, help=fix)
 
 
-def _ports_astray(found: Serving) -> Iterator[Diagnostic]:
-    wanted = found.on_disk.fingerprint if found.on_disk else ""
-    for port, served in found.served.items():
+def _ports_astray(serving: Serving) -> Iterator[Diagnostic]:
+    desired = serving.on_disk.fingerprint if serving.on_disk else ""
+    for port, served in serving.served.items():
         if served is None:
             yield Diagnostic(
                 "SD621",
-                f"{port} on `{found.host}` serves no certificate",
-                help=f"on `{found.host}`: `journalctl -b -u kamailio` tells why",
+                f"{port} on `{serving.host}` serves no certificate",
+                help=f"on `{serving.host}`: `journalctl -b -u kamailio` shows why",
             )
-        elif served.fingerprint != wanted:
+        elif served.fingerprint != desired:
             yield Diagnostic(
                 "SD621",
-                f"{port} on `{found.host}` serves another certificate than {certificates.PATH}",
-                help=f"on `{found.host}`: `kamcmd tls.reload`",
+                f"{port} on `{serving.host}` serves a certificate other than {certificates.PATH}",
+                help=f"on `{serving.host}`: run `kamcmd tls.reload`",
             )
 
 
-def _age(found: Serving, least_days: int) -> Iterator[Diagnostic]:
-    if any(found.served.values()) and found.days_left < least_days:
-        mend = f"`sipdeploy cert {found.host} --renew`" if found.is_renewed else "renew it"
-        left = f"{found.days_left} days left, {least_days} are wanted"
+def _age(serving: Serving, least_days: int) -> Iterator[Diagnostic]:
+    if any(serving.served.values()) and serving.days_left < least_days:
+        apply = f"replace the file if it is yours, then run `sipdeploy apply {serving.host}`"
+        fix = f"run `sipdeploy cert {serving.host} --renew`" if serving.is_renewed else apply
+        left = f"{serving.days_left} days left, {least_days} required"
         yield Diagnostic(
-            "SD622", f"the certificate of `{found.host}` expires soon: {left}", help=mend
+            "SD622", f"the certificate of `{serving.host}` expires soon: {left}", help=fix
         )
 
 
-def _renewal(found: Serving) -> Iterator[Diagnostic]:
-    if not found.is_renewed:
+def _renewal(serving: Serving) -> Iterator[Diagnostic]:
+    if not serving.is_renewed:
         return
-    again = f"mend that, then on `{found.host}`: `systemctl start certbot` tries again"
-    if found.outcome and found.outcome.has_failed:
-        when = f"{found.outcome.when:%Y-%m-%d %H:%M} UTC"
-        message = f"a new certificate could not be made live on `{found.host}` at {when}"
-        yield Diagnostic("SD623", f"{message}: {found.outcome.why}", help=again)
-    elif found.held and found.on_disk and found.held.fingerprint != found.on_disk.fingerprint:
-        message = f"certbot on `{found.host}` holds another certificate than the one in use"
-        yield Diagnostic("SD623", message, help=f"on `{found.host}`: `systemctl start certbot`")
-    elif found.is_unit_failed:
-        message = f"the last run of certbot on `{found.host}` failed"
+    fix = f"fix this, then run `systemctl start certbot` on `{serving.host}`"
+    if serving.outcome and serving.outcome.has_failed:
+        when = f"{serving.outcome.when:%Y-%m-%d %H:%M} UTC"
+        message = f"a new certificate could not be activated on `{serving.host}` at {when}"
+        yield Diagnostic("SD623", f"{message}: {serving.outcome.why}", help=fix)
+    elif (
+        serving.at_certbot
+        and serving.on_disk
+        and serving.at_certbot.fingerprint != serving.on_disk.fingerprint
+    ):
+        message = f"certbot on `{serving.host}` has a certificate that is not the one in use"
+        fix = f"on `{serving.host}`: run `systemctl start certbot`"
+        yield Diagnostic("SD623", message, help=fix)
+    elif serving.is_unit_failed:
+        message = f"the last run of certbot on `{serving.host}` failed"
         yield Diagnostic(
-            "SD624", message, help=f"on `{found.host}`: `journalctl -u certbot` tells why"
+            "SD624", message, help=f"on `{serving.host}`: `journalctl -u certbot` shows why"
         )
-    if found.next_try is None:
-        message = f"nothing renews the certificate of `{found.host}`: certbot.timer does not run"
-        yield Diagnostic("SD624", message, help=f"`sipdeploy apply {found.host}`")
+    if serving.next_try is None:
+        message = (
+            f"nothing renews the certificate of `{serving.host}`: certbot.timer is not active"
+        )
+        yield Diagnostic("SD624", message, help=f"run `sipdeploy apply {serving.host}`")
 
 
-def as_text(found: Serving) -> str:
-    """For people: what is served where, by whom issued, until when, and what comes next."""
-    lines = [f"{found.host}  {found.domain}"]
-    for port, served in found.served.items():
+def as_text(serving: Serving) -> str:
+    """The served certificates, their issuer and expiry, and the next renewal, as text."""
+    lines = [f"{serving.host}  {serving.domain}"]
+    for port, served in serving.served.items():
         lines.append(f"  served      {port}  {served.fingerprint if served else 'nothing'}")
-    shown = found.on_disk
+    shown = serving.on_disk
     if shown:
         lines.append(f"  issued by   {shown.issuer}")
         lines.append(
-            f"  expires     {shown.not_after:%Y-%m-%d %H:%M} UTC, {found.days_left} days left"
+            f"  expires     {shown.not_after:%Y-%m-%d %H:%M} UTC, {serving.days_left} days left"
         )
-    if found.next_try:
-        lines.append(f"  next check  {found.next_try:%Y-%m-%d %H:%M} UTC, by certbot.timer")
-    if found.outcome:
-        how = f"failed: {found.outcome.why}" if found.outcome.has_failed else "served"
-        lines.append(f"  last hook   {found.outcome.when:%Y-%m-%d %H:%M} UTC, {how}")
+    if serving.next_try:
+        lines.append(f"  next check  {serving.next_try:%Y-%m-%d %H:%M} UTC, by certbot.timer")
+    if serving.outcome:
+        how = f"failed: {serving.outcome.why}" if serving.outcome.has_failed else "served"
+        lines.append(f"  last hook   {serving.outcome.when:%Y-%m-%d %H:%M} UTC, {how}")
     return "\n".join(lines)
 
 
-def as_data(found: Serving, told: list[Diagnostic]) -> dict[str, Any]:
-    """The same for machines; times are ISO 8601."""
-    shown, outcome = found.on_disk, found.outcome
+def as_data(serving: Serving, problems: list[Diagnostic]) -> dict[str, Any]:
+    """The same as data for JSON; times are in ISO 8601."""
+    shown, outcome = serving.on_disk, serving.outcome
     return {
-        "host": found.host,
-        "domain": found.domain,
+        "host": serving.host,
+        "domain": serving.domain,
         "fingerprint": shown.fingerprint if shown else None,
         "issuer": shown.issuer if shown else None,
         "expires": shown.not_after.isoformat() if shown else None,
-        "days_left": found.days_left,
-        "served": {port: c.fingerprint if c else None for port, c in found.served.items()},
-        "next_check": found.next_try.isoformat() if found.next_try else None,
+        "days_left": serving.days_left,
+        "served": {port: c.fingerprint if c else None for port, c in serving.served.items()},
+        "next_check": serving.next_try.isoformat() if serving.next_try else None,
         "last_hook": {
             "when": outcome.when.isoformat(),
             "has_failed": outcome.has_failed,
@@ -218,5 +231,5 @@ def as_data(found: Serving, told: list[Diagnostic]) -> dict[str, Any]:
         }
         if outcome
         else None,
-        "problems": [problem.message for problem in told],
+        "problems": [problem.message for problem in problems],
     }

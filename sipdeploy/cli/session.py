@@ -1,4 +1,4 @@
-"""What every command gets, and what commands share."""
+"""The context of every command, and the completion of host names."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Which inventory, and where to say things."""
+    """The inventory of a command and its output."""
 
     inventory: Path
     output: Output
 
     def tell(self, problems: Sequence[Diagnostic], loaded: Inventory) -> None:
-        """Print problems with the lines of an inventory, which are split for them alone."""
+        """Print problems with excerpts of the inventory."""
         if problems:
             self.output.problems(problems, loaded.sources)
 
 
 def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete names of hosts from the inventory; silent when it cannot be read."""
+    """Complete names of hosts from the inventory; nothing if it cannot be read."""
     from sipdeploy import inventory  # noqa: PLC0415 - completion alone reads it here
 
     del parameter

@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from sipdeploy.editing.draft import Draft
 
 _STDIN = click.option(
-    "--password-stdin", is_flag=True, help="Take the password from the first line of stdin."
+    "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
 )
 
 
 @click.command("add-user", short_help="Add a user, with a strong password.")
 @click.argument("number")
-@click.option("--name", default="", help="As phones show it.")
-@click.option("--voicemail", is_flag=True, help="Callers may leave a message.")
+@click.option("--name", default="", help="Name that phones show.")
+@click.option("--voicemail", is_flag=True, help="Let callers leave messages.")
 @click.option(
     "--max-contacts",
     type=click.IntRange(1, 100),
     default=User().max_contacts,
     show_default=True,
     metavar="N",
-    help="Phones and browser tabs at once.",
+    help="Phones and browser tabs that can register at once.",
 )
 @_STDIN
 @changing
@@ -59,8 +59,8 @@ def add_user_command(
 ) -> int:
     """Add the user NUMBER to the inventory, with a strong password in the secrets file.
 
-    Nothing else in the inventory changes. With --apply the user can call when the command ends:
-    it has registered as the new user, and unregistered.
+    Nothing else in the inventory changes. With --apply, the command succeeds only if it could
+    register as the new user on HOST; it unregisters afterwards.
 
     \b
     Examples:
@@ -94,9 +94,9 @@ def add_user_command(
 @click.command("remove-user", short_help="Remove users, and end their registrations.")
 @click.argument("numbers", nargs=-1, required=True, metavar="NUMBER...")
 @click.option(
-    "--delete-voicemail", is_flag=True, help="With --apply: delete messages and greetings too."
+    "--delete-voicemail", is_flag=True, help="With --apply: also delete messages and greetings."
 )
-@click.option("--end-calls", is_flag=True, help="With --apply: hang up calls with services too.")
+@click.option("--end-calls", is_flag=True, help="With --apply: also hang up calls with services.")
 @changing
 @click.pass_obj
 def remove_user_command(
@@ -110,11 +110,11 @@ def remove_user_command(
     dry_run: bool,
     is_agreed: bool,
 ) -> int:
-    """Remove users: from the inventory and the secrets file, and with --apply from HOST.
+    """Remove users from the inventory and the secrets file, and with --apply from HOST.
 
-    There its registrations end at once and its connections are closed. Messages in its box stay
-    on the host unless they are to be deleted. A call with a service goes on unless it is to be
-    ended; one between two phones goes on until one of the two hangs up.
+    HOST ends their registrations and closes their connections at once. Their messages stay on the
+    host unless you add --delete-voicemail. Their calls with services continue unless you add
+    --end-calls; calls between two phones continue until one of them hangs up.
 
     \b
     Examples:
@@ -122,8 +122,8 @@ def remove_user_command(
       sipdeploy remove-user 1003 1004 --apply sip1 --delete-voicemail --end-calls
     """  # noqa: D301  # click wants the character itself
     if (delete_voicemail or end_calls) and not hosts:
-        what = "voicemail is" if delete_voicemail else "calls are"
-        message = f"{what} on the hosts: none is named"
+        option = "--delete-voicemail" if delete_voicemail else "--end-calls"
+        message = f"`{option}` needs a host"
         raise WrongUsage([problems.told("SD002", message, "add `--apply HOST`")])
     gone = list(dict.fromkeys(numbers))
     purpose = f"remove-user {' '.join(gone)}"
@@ -146,7 +146,7 @@ def remove_user_command(
     return code
 
 
-@click.command("set-password", short_help="Give a user another password.")
+@click.command("set-password", short_help="Give a user a new password.")
 @click.argument("number")
 @_STDIN
 @changing
@@ -163,9 +163,10 @@ def set_password_command(
     dry_run: bool,
     is_agreed: bool,
 ) -> int:
-    """Give the user NUMBER another password, where the present one is.
+    """Give the user NUMBER a new password, in the file that holds the current one.
 
-    With --apply its phones are disconnected, and come back with the new one only.
+    With --apply, HOST disconnects the phones of the user, which can register only with the new
+    password.
 
     \b
     Examples:
@@ -192,7 +193,7 @@ def set_password_command(
 
 
 def _user(number: str, *, name: str, voicemail: bool, max_contacts: int) -> User:
-    """A user as the inventory would have it; WrongUsage tells all that is wrong with it."""
+    """The user as the inventory describes it; WrongUsage lists every invalid value."""
     wrong: list[Diagnostic] = []
     for check, value in ((fields.user_number, number), (fields.name, name)):
         try:
@@ -205,7 +206,7 @@ def _user(number: str, *, name: str, voicemail: bool, max_contacts: int) -> User
 
 
 def _given_password() -> Secret:
-    """The first line of standard input; hidden while somebody types it."""
+    """The first line of standard input, not echoed on a terminal; WrongUsage if not valid."""
     if sys.stdin.isatty():
         text = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
     else:
@@ -213,5 +214,5 @@ def _given_password() -> Secret:
     if not text:
         raise problems.bad_password("is empty")
     if fields.CONTROL.search(text):
-        raise problems.bad_password("holds a control character")
+        raise problems.bad_password("contains a control character")
     return Secret(text)

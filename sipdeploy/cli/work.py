@@ -1,4 +1,4 @@
-"""What the commands that reach hosts do, once it is known which. Imported late: it is heavy."""
+"""The work of the commands that reach hosts. Imported late, because its imports are slow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def plan(
     check: bool,
     file: Path | None,
 ) -> int:
-    """Show what an apply would do, and save it to `file`; 1 for changes with `check`."""
+    """Show the plans, and save them to `file`.
+
+    Returns the exit code, which is 1 if there are changes and `check` is set.
+    """
     credentials = _credentials(session, loaded)
     with session.output.steps() as say:
         planned = application.plan(
@@ -60,15 +63,17 @@ def plan(
     plans = {each.host: each.plan for each in planned if each.plan is not None}
     if file is not None:
         runlog.write_private(file, saved.dump(plans))
-        session.output.progress(f"saved: `sipdeploy apply {file}` does just this, or refuses")
+        session.output.progress(
+            f"saved; `sipdeploy apply {file}` carries out exactly this plan, or refuses"
+        )
     return int(check and any(not plan.is_empty for plan in plans.values()))
 
 
 def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
-    there = [(each.host, each.plan, each.present) for each in planned if each.plan is not None]
+    rows = [(each.host, each.plan, each.present) for each in planned if each.plan is not None]
     if form == "json":
-        return json.dumps({"hosts": [text.as_data(*row) for row in there]}, indent=2)
-    return "\n".join(text.as_text(*row, diffs=diffs) for row in there)
+        return json.dumps({"hosts": [text.as_data(*row) for row in rows]}, indent=2)
+    return "\n".join(text.as_text(*row, diffs=diffs) for row in rows)
 
 
 def apply(
@@ -76,7 +81,8 @@ def apply(
 ) -> int:
     """Carry out a transaction on the named hosts.
 
-    With an empty `form` what became of them is no result, and goes to standard error.
+    `form` is `text` or `json`. If it is empty, the reports go to stderr, because the command has
+    another result. Returns the exit code.
     """
     credentials = _credentials(session, loaded)
 
@@ -89,7 +95,10 @@ def apply(
 
 
 def saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
-    """The plans in a file, where a file is named instead of hosts."""
+    """The plans in a file (NAME.json), by host; None if `hosts` names hosts.
+
+    InvalidFiles (SD529) if the file cannot be read.
+    """
     if len(hosts) != 1 or not hosts[0].endswith(".json"):
         return None
     try:
@@ -113,7 +122,7 @@ def rollback(
     release: int | None,
     form: str,
 ) -> int:
-    """Bring a host back to a release; None is the one before the present one."""
+    """Restore a release on a host; None is the one before the current release."""
 
     def run(say: Callable[[Event], None]) -> tuple[Report, ...]:
         return application.rollback(loaded.site, name, release, say=say, options=options)
@@ -132,7 +141,7 @@ def history(session: Session, loaded: Inventory, name: str, form: str) -> int:
         f"{row.purpose}: {_summary(row.what)}"
         for row in kept
     ]
-    session.output.result("\n".join(rows) or "no release yet")
+    session.output.result("\n".join(rows) or "no releases yet")
     return 0
 
 
@@ -147,30 +156,33 @@ def cert(
     is_renewal: bool,
     is_test: bool,
 ) -> int:
-    """Show what a host serves, after a renewal or its rehearsal where that is asked for."""
+    """Show the certificates of a host, after a renewal or its rehearsal if requested.
+
+    Returns 1 if there is a problem, or if fewer than `days` days are left; otherwise 0.
+    """
     site = loaded.site
     order = acme.order(site)
     host = ahead.take(name, site.hosts[name])
     try:
         if order is not None and (is_renewal or is_test):
-            word = "rehearse a renewal" if is_test else "renew"
+            action = "rehearse a renewal" if is_test else "renew"
             with session.output.steps() as say:
                 run_step(
                     host,
-                    f"{word} by {order.server}",
+                    f"{action} with {order.server}",
                     lambda machine, _: serving.renew(machine, order, is_test=is_test),
                     say,
                 )
-        found = serving.read(host, site)
+        current = serving.read(host, site)
     finally:
         host.close()
-    told = serving.problems(found, days)
-    session.output.problems(told)
+    problems = serving.problems(current, days)
+    session.output.problems(problems)
     if form == "json":
-        session.output.result(json.dumps(serving.as_data(found, told), indent=2))
+        session.output.result(json.dumps(serving.as_data(current, problems), indent=2))
     else:
-        session.output.result(serving.as_text(found))
-    return int(bool(told))
+        session.output.result(serving.as_text(current))
+    return int(bool(problems))
 
 
 def _summary(what: Sequence[str]) -> str:
@@ -190,7 +202,7 @@ def _run(
     form: str,
     secrets: Iterable[str],
 ) -> int:
-    """Carry out a transaction, shown and logged; its exit code."""
+    """Carry out a transaction, show its progress and log it; the exit code."""
     code = 0
     with runlog.RunLog(secrets) as log:
         try:
@@ -209,11 +221,11 @@ def _run(
         if form:
             shape = reports.as_json if form == "json" else reports.as_text
             session.output.result(shape(done))
-        else:  # the result is another one
+        else:  # the command prints another result
             session.output.progress(reports.as_text(done))
         code = code or max(report.exit_code for report in done)
         if code:
-            session.output.progress(f"everything that was done is in {log.path}")
+            session.output.progress(f"log of this run: {log.path}")
         else:
             session.output.detail(f"log: {log.path}")
     return code
@@ -221,7 +233,7 @@ def _run(
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C: an undo comes first."""
+    """Treat SIGTERM as Ctrl-C, so that sipdeploy undoes its changes before it exits."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,1 +1,1 @@
-"""Whether a host works: what it must prove before it is confirmed."""
+"""The verification of a host before an apply is confirmed."""

@@ -1,4 +1,4 @@
-"""The proof that users can register, before a host is confirmed."""
+"""The step that registers as the new users before an apply is confirmed."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from sipdeploy.plan.desired import Desired
 from sipdeploy.proof.verify import where_to_look
 from sipdeploy.services.service import url_host
 
-SECONDS = 20  # for all of them; then who has not begun is left out
+SECONDS = 20  # for all users; the others are skipped
 SECONDS_EACH = 15
 WORKERS = 8
 SAMPLE = 50
@@ -20,11 +20,11 @@ SAMPLE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Register:
-    """Registers as each of the users over WSS, and unregisters; on the host, in one exchange.
+    """Registers as each user over WSS and unregisters, on the host and in one exchange.
 
-    `credentials` maps numbers to HA1, which travel on standard input. Of more than there is time
-    for, those are proven that come first: they are taken from all over the list, and how many they
-    were is told. There is nothing to undo.
+    `credentials` maps numbers to HA1, which go over standard input. If there are too many users
+    for the time, the step registers a sample from the whole list and shows its size. There is
+    nothing to undo.
     """
 
     has_undo: ClassVar[bool] = False
@@ -39,20 +39,20 @@ class Register:
         return f"register as {first}" + f" and {len(others)} more" * bool(others)
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """HostFailed (SD709) names those who were refused, with what was answered."""
+        """HostFailed (SD709) names the refused users, with the replies."""
         port = next(port for port in self.desired.ports if port.protocol == "tcp")
         origin = self.desired.probe.origin if self.desired.probe else ""
-        words = (self.state, url_host(port), str(port.number), self.desired.domain)
+        argv = (self.state, url_host(port), str(port.number), self.desired.domain)
         workers = str(min(WORKERS, len(self.credentials)))
         lines = (f"{number} {self.credentials[number]}\n" for number in spread(self.credentials))
-        found = ask(
+        sections = ask(
             host,
-            ("register", *words, str(SECONDS), workers, origin),
-            ("SD709", "nobody can be registered"),
+            ("register", *argv, str(SECONDS), workers, origin),
+            ("SD709", "the registrations cannot be tested"),
             data="".join(lines).encode(),
             timeout_seconds=60 + SECONDS + 2 * SECONDS_EACH,
         )
-        refused = [line.split("\t") for line in found.get("refused", "").splitlines() if line]
+        refused = [line.split("\t") for line in sections.get("refused", "").splitlines() if line]
         if refused:
             raise host_failed(
                 "SD709",
@@ -60,24 +60,24 @@ class Register:
                 notes=tuple(f"`{row[0]}`: {_answers(row[1:])}" for row in refused[:5]),
                 help_=where_to_look(host.name),
             )
-        proven, total = whole(found.get("proved", "")), len(self.credentials)
+        proven, total = whole(sections.get("proved", "")), len(self.credentials)
         if not proven:
-            raise host_failed("SD709", f"nobody could be registered on `{host.name}`")
+            raise host_failed("SD709", f"no user could register on `{host.name}`")
         if total > 1:
-            late = f": {SECONDS} s are up" * (proven < total)
-            on_line(f"{MARK}step {proven} of {total} have registered{late}")
+            late = f" within {SECONDS} s" * (proven < total)
+            on_line(f"{MARK}step {proven} of {total} users registered{late}")
 
     def undo(self, host: Host) -> None:
-        """The registrations were taken back as they were made."""
+        """Nothing: `run` has unregistered."""
 
 
 def spread(numbers: Iterable[str]) -> list[str]:
-    """The same numbers in another order: those that come first are from all over the list."""
+    """The same numbers in an order whose beginning is a sample of the whole list."""
     everybody = list(numbers)
     step = max(1, len(everybody) // SAMPLE)
     return [number for first in range(step) for number in everybody[first::step]]
 
 
 def _answers(row: list[str]) -> str:
-    """What each REGISTER got: the first, the one with the digest, the one that takes it back."""
+    """The replies to the three REGISTERs: without digest, with digest, unregistering."""
     return "REGISTER was answered with " + ", ".join(status or "nothing" for status in row)

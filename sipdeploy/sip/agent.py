@@ -1,6 +1,7 @@
-"""How a user agent makes its requests: headers, credentials, and what belongs to a transaction.
+"""A user agent builds requests: headers, credentials, and the requests of a transaction.
 
-Owns identity, sequence numbers and Contact. Never sends anything: values in, requests out.
+It owns identity, sequence numbers and Contact. It never sends: values in, requests out.
+Section numbers are those of RFC 3261.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _AGENT = "sipdeploy-lab"
 
 
 class Options(TypedDict, total=False):
-    """What any request may be given. `headers` replace, add to, or (None) leave out the usual."""
+    """Options of every request. `headers` replace, add or (None) remove the usual headers."""
 
     body: str
     content_type: str  # application/sdp for INVITE, UPDATE, ACK; text/plain for the others
@@ -37,7 +38,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(slots=True, eq=False)
 class UserAgent:
-    """Who the requests are from. With `gruu` the Contact in dialogs is one, as JsSIP has it."""
+    """The sender of requests. With `gruu`, the Contact in dialogs is a GRUU (RFC 5627)."""
 
     number: str
     password: str = ""
@@ -53,11 +54,11 @@ class UserAgent:
 
     @property
     def contact(self) -> str:
-        """The Contact of dialogs: the public GRUU once there is one, as JsSIP does."""
+        """The Contact of dialogs: the public GRUU if the registrar assigned one, as in JsSIP."""
         return f"<{self.pub_gruu or f'sip:{self._user}@{self._host};transport=ws'}>"
 
     def initial(self, method: str, target: str, options: Options) -> Request:
-        """An out-of-dialog request to a number or URI, without credentials."""
+        """A request outside a dialog to a number or URI, without credentials."""
         uri = target if ":" in target else f"sip:{target}@{self.domain}"
         to = f"sip:{options['to_user']}@{self.domain}" if "to_user" in options else uri
         user = options.get("from_user", self.number)
@@ -67,7 +68,7 @@ class UserAgent:
         return self._built(Request(method=method, uri=uri), headers, self._sequence, options)
 
     def in_dialog(self, dialog: Dialog, method: str, **options: Unpack[Options]) -> Request:
-        """The next request of a dialog, not sent; only its sequence changes."""
+        """The next request of a dialog, not sent; increments the sequence of the dialog."""
         if method not in {"ACK", "CANCEL"}:
             dialog.sequence += 1
         uri, routes = dialog.next_hop()
@@ -96,11 +97,11 @@ class UserAgent:
 
     @staticmethod
     def changed(request: Request, changes: Mapping[str, str | None]) -> Request:
-        """The request with some headers replaced, added, or (None) left out."""
+        """The request with some headers replaced, added or (None) removed."""
         return replace(request, headers=with_headers(request.headers, changes))
 
     def on_transaction(self, invite: Request, method: str, reply: Reply | None = None) -> Request:
-        """The CANCEL of an INVITE (section 9.1) or the ACK of its refusal (17.1.1.3)."""
+        """The CANCEL of an INVITE (section 9.1), or the ACK of its failure (17.1.1.3)."""
         kept = {"via", "from", "to", "call-id", "route", "max-forwards"}
         headers = tuple(pair for pair in invite.headers if pair[0].lower() in kept)
         changes = {"To": (reply or invite).header("To"), "CSeq": f"{invite.cseq[0]} {method}"}
@@ -108,7 +109,7 @@ class UserAgent:
         return self.changed(request, changes)
 
     def takes_challenge(self, reply: Reply, attempts: int) -> bool:
-        """Whether to try again: once, and once more when only the nonce was stale."""
+        """Whether to send the request again: once, and once more if only the nonce was stale."""
         if reply.status not in _CHALLENGES:
             return False
         challenge = Challenge.from_reply(reply)
@@ -118,14 +119,14 @@ class UserAgent:
         return attempts == 1 or (attempts == 2 and challenge.stale)  # noqa: PLR2004
 
     def again(self, request: Request) -> Request:
-        """The challenged request with new branch and sequence, and with credentials."""
+        """The challenged request with a new branch, the next sequence, and credentials."""
         number, method = request.cseq
         self._sequence = max(self._sequence, number + 1)
         changes = {"Via": self._via(), "CSeq": f"{number + 1} {method}"}
         return self.signed(self.changed(request, changes))
 
     def signed(self, request: Request) -> Request:
-        """The request with the credentials at hand, whose nonce is used once more."""
+        """The request with the credentials of the last challenge, if there are any."""
         login = self._credentials.get(request.method == "REGISTER")
         if login is None or request.method in {"ACK", "CANCEL"}:
             return request

@@ -1,7 +1,7 @@
-"""Calls and requests that came in: what a test holds in its hand between two messages.
+"""Calls and incoming requests, as the test controls them between two messages.
 
-Owns the order of messages in one call (RFC 3261 sections 13 to 15). Never opens or reads a socket:
-the phone does, and tells a call what came.
+This module owns the order of messages in a call (RFC 3261 sections 13 to 15). It never uses a
+socket: the phone does, and passes messages to the call.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OnReply = Callable[[Reply], Awaitable[None]]
 
 
 class Line(Protocol):
-    """What a call needs of its phone: to build requests, to send them, and to wait."""
+    """The part of a phone that a call uses: building, sending, waiting."""
 
     automatic: set[str]
 
@@ -60,7 +60,7 @@ class Line(Protocol):
         ...
 
     def on_transaction(self, invite: Request, method: str, reply: Reply | None = None) -> Request:
-        """The CANCEL of an INVITE, or the ACK of its refusal."""
+        """The CANCEL of an INVITE, or the ACK of its failure."""
         ...
 
     def takes_challenge(self, reply: Reply, attempts: int) -> bool:
@@ -72,13 +72,13 @@ class Line(Protocol):
         ...
 
     def keep(self, call: Call) -> None:
-        """Remember a call, for the requests that belong to it."""
+        """Keep a call, so that the phone finds it for incoming requests."""
         ...
 
     async def until(
-        self, found: Callable[[], _T | None], what: str, timeout_seconds: float | None = None
+        self, event: Callable[[], _T | None], what: str, timeout_seconds: float | None = None
     ) -> _T:
-        """Wait till `found()` is not None."""
+        """Wait until `event()` is not None; return its value."""
         ...
 
     async def send(self, message: Request | Reply) -> None:
@@ -86,22 +86,22 @@ class Line(Protocol):
         ...
 
     async def start(self, request: Request, on_reply: OnReply) -> None:
-        """Open a client transaction."""
+        """Start a client transaction."""
         ...
 
     async def exchange(self, request: Request, timeout_seconds: float | None = None) -> Reply:
-        """One transaction: the final reply."""
+        """Run one transaction and return the final reply."""
         ...
 
     async def request_in_dialog(
         self, dialog: Dialog, method: str, **options: Unpack[Options]
     ) -> Reply:
-        """A request in a dialog, and its final reply."""
+        """Send a request in a dialog and return the final reply."""
         ...
 
 
 class CallRefusedError(Exception):
-    """A call that should have been answered ended with another final reply: `reply`."""
+    """The callee or a server refused the call; `reply` is the final reply."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"{reply.status} {reply.reason}")
@@ -110,61 +110,61 @@ class CallRefusedError(Exception):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Call:
-    """A call of either direction. `replies` are those that came to our INVITE, challenges too."""
+    """A call in either direction. `replies` are all replies to our INVITE, also challenges."""
 
     phone: Line
-    request: Request  # the INVITE, as it was sent last or as it came
+    request: Request  # the INVITE, as last sent or as received
     authenticate: bool = True
     replies: list[Reply] = field(default_factory=list)
-    acks: list[Request] = field(default_factory=list)  # that came, when we are the callee
+    acks: list[Request] = field(default_factory=list)  # received as the callee
     dialog: Dialog | None = None
     bye_received: Request | None = None
     _attempts: int = 1
     _final: Reply | None = None
 
     async def ringing(self, timeout_seconds: float | None = None) -> Reply:
-        """The first 101 to 199; CallRefusedError when the call failed before one came."""
-        found = await self.phone.until(
+        """The first reply from 101 to 199; CallRefusedError if the call failed before."""
+        reply = await self.phone.until(
             lambda: next((r for r in self.replies if 100 < r.status < 200), None) or self._final,  # noqa: PLR2004
             "a 180",
             timeout_seconds,
         )
-        if found.status in _FAILURE:
-            raise CallRefusedError(found)
-        return found
+        if reply.status in _FAILURE:
+            raise CallRefusedError(reply)
+        return reply
 
     async def final(self, timeout_seconds: float | None = None) -> Reply:
-        """The first final reply that is not a challenge which we answered."""
+        """The first final reply, except challenges that the phone answered."""
         return await self.phone.until(
             lambda: self._final, "a final reply to the INVITE", timeout_seconds
         )
 
     async def answered(self, timeout_seconds: float | None = None) -> Reply:
-        """The 2xx; CallRefusedError when the call was refused. It is for the test to `ack()`."""
+        """The 2xx, which the caller must `ack()`; CallRefusedError after any other final reply."""
         reply = await self.final(timeout_seconds)
         if reply.status not in _SUCCESS:
             raise CallRefusedError(reply)
         return reply
 
     async def acknowledged(self, timeout_seconds: float | None = None) -> Request:
-        """The ACK of the caller, when we are the callee."""
+        """The ACK of the caller, received as the callee."""
         return await self.phone.until(
             lambda: next(iter(self.acks), None), "an ACK", timeout_seconds
         )
 
     async def ended(self, timeout_seconds: float | None = None) -> Request:
-        """The peer's BYE, which the phone has answered with 200 already."""
+        """The BYE of the peer, which the phone has already answered with 200."""
         return await self.phone.until(lambda: self.bye_received, "a BYE", timeout_seconds)
 
     @property
     def established(self) -> Dialog:
-        """The dialog; RuntimeError while no reply with a To tag came."""
+        """The dialog; RuntimeError before the first reply with a To tag."""
         if self.dialog is None:
             raise RuntimeError("the call has no dialog yet")
         return self.dialog
 
     async def ack(self, body: str = "") -> Request:
-        """Acknowledge the 2xx: end to end, along the route set (section 13.2.2.4)."""
+        """Send the ACK of the 2xx along the route set (section 13.2.2.4)."""
         return await self._ack(self.request.cseq[0], body)
 
     async def _ack(self, number: int, body: str = "") -> Request:
@@ -174,25 +174,25 @@ class Call:
         return request
 
     async def cancel(self) -> Reply:
-        """CANCEL the INVITE (section 9.1) and return the reply to the CANCEL, not the 487."""
+        """Send a CANCEL (section 9.1); returns the reply to the CANCEL, not the 487."""
         cancel = self.phone.on_transaction(self.request, "CANCEL")
         return await self.phone.exchange(cancel)
 
     async def bye(self, **options: Unpack[Options]) -> Reply:
-        """Hang up; the reply to the BYE."""
+        """Send a BYE and return the reply."""
         return await self.request_in_dialog("BYE", **options)
 
     async def reinvite(self, sdp: str = "", **options: Unpack[Options]) -> Reply:
-        """A re-INVITE, with a new offer unless one is given; a 2xx is acknowledged."""
+        """Send a re-INVITE with `sdp` or a new offer, and the ACK of a 2xx; returns the reply."""
         options["body"] = sdp or str(Sdp(version=2))
         return await self.request_in_dialog("INVITE", **options)
 
     async def request_in_dialog(self, method: str, **options: Unpack[Options]) -> Reply:
-        """Any request in this dialog (INFO, UPDATE, REFER, ...) and its final reply."""
+        """Send any request in this dialog (INFO, UPDATE, REFER, ...); returns the final reply."""
         return await self.phone.request_in_dialog(self.established, method, **options)
 
     async def on_reply(self, reply: Reply) -> None:
-        """The phone's: a reply to our INVITE came."""
+        """Handle a reply to our INVITE; the phone calls this."""
         self.replies.append(reply)
         if reply.status in _FAILURE:
             await self.phone.send(self.phone.on_transaction(self.request, "ACK", reply))
@@ -207,18 +207,18 @@ class Call:
             self._final = self._final or reply
 
     def _take_dialog(self, reply: Reply) -> None:
-        if self._final is None:  # a later 2xx is a fork's: in `replies`, and the test's affair
+        if self._final is None:  # a later 2xx is of another fork: only in `replies`
             self.dialog = Dialog.of_caller(self.request, reply)
             self.phone.keep(self)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Incoming:
-    """A request that came to the phone, and the replies that were sent to it."""
+    """A request that the phone received, and the replies to it."""
 
     phone: Line
     request: Request
-    call: Call | None = None  # of a request in a dialog, or once an INVITE was answered
+    call: Call | None = None  # for a request in a dialog, or after the answer to an INVITE
     replies: list[Reply] = field(default_factory=list)
     cancel: Request | None = None
     tag: str = field(default_factory=token)
@@ -230,7 +230,7 @@ class Incoming:
 
     @property
     def is_replied(self) -> bool:
-        """Whether a final reply went out, by the test or by the phone itself."""
+        """Whether the test or the phone has sent a final reply."""
         return any(reply.status >= _SUCCESS.start for reply in self.replies)
 
     async def reply(
@@ -241,7 +241,7 @@ class Incoming:
         body: str = "",
         headers: Mapping[str, str | None] | None = None,
     ) -> Reply:
-        """Send a reply; `headers` replace, add to, or (None) leave out what it would carry."""
+        """Send a reply; `headers` replace, add or (None) remove the usual headers."""
         built = with_headers(self._headers(status, body), headers or {})
         reason = reason or _REASONS.get(status, "Reply")
         reply = Reply(status=status, reason=reason, headers=built, body=body)
@@ -250,7 +250,7 @@ class Incoming:
         return reply
 
     def _headers(self, status: int, body: str) -> tuple[tuple[str, str], ...]:
-        """RFC 3261 section 8.2.6.2, and 12.1.1 for what makes a dialog."""
+        """The headers of a reply (RFC 3261 section 8.2.6.2; 12.1.1 for dialogs)."""
         copied = [
             (name, value)
             for name, value in self.request.headers
@@ -267,15 +267,15 @@ class Incoming:
         return with_headers(tuple(copied), changes)
 
     async def ring(self) -> Reply:
-        """180 Ringing."""
+        """Send 180 Ringing."""
         return await self.reply(180)
 
     async def reject(self, status: int = 486) -> Reply:
-        """A final refusal."""
+        """Send a final reply that refuses the request."""
         return await self.reply(status)
 
     async def answer(self, sdp: str = "") -> Call:
-        """200 with an answer; the call, whose `acknowledged()` waits for the ACK."""
+        """Send 200 with an answer; returns the call, whose `acknowledged()` waits for the ACK."""
         call = self.call or Call(phone=self.phone, request=self.request)
         if call.dialog is None:
             call.dialog = Dialog.of_callee(self.request, self.tag)
@@ -285,5 +285,5 @@ class Incoming:
         return call
 
     async def cancelled(self, timeout_seconds: float | None = None) -> Request:
-        """The CANCEL, which the phone has answered (200, and 487 to the INVITE) already."""
+        """The CANCEL, which the phone has already answered (200, and 487 to the INVITE)."""
         return await self.phone.until(lambda: self.cancel, "a CANCEL", timeout_seconds)

@@ -1,6 +1,6 @@
-"""Dialogs (RFC 3261 section 12), and the SDP that a browser would send in one.
+"""Dialogs (RFC 3261 section 12), and the SDP that a browser sends in one.
 
-Owns where a request in a dialog goes and how it is numbered. Never sends anything.
+This module owns the target and the sequence of requests in a dialog. It never sends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Dialog:
-    """One side's view of a dialog; only `sequence` and `remote_target` change in its life."""
+    """The view of one side; only `sequence` and `remote_target` change over time."""
 
     call_id: str
     local: str  # our From or To value, tag included
@@ -30,7 +30,7 @@ class Dialog:
 
     @classmethod
     def of_caller(cls, request: Request, reply: Reply) -> Dialog:
-        """The caller's view after a reply with a To tag (section 12.1.2): routes reversed."""
+        """The view of the caller after a reply with a To tag (section 12.1.2)."""
         return cls(
             call_id=request.call_id,
             local=request.header("From"),
@@ -42,7 +42,7 @@ class Dialog:
 
     @classmethod
     def of_callee(cls, request: Request, tag: str) -> Dialog:
-        """The callee's view once it answers with that tag (section 12.1.1): routes as sent."""
+        """The view of the callee, which answers with `tag` (section 12.1.1)."""
         return cls(
             call_id=request.call_id,
             local=f"{request.header('To')};tag={tag}",
@@ -54,21 +54,21 @@ class Dialog:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Call-ID, local tag, remote tag: what a request is matched by."""
+        """Call-ID, local tag and remote tag, which identify the dialog of a request."""
         return self.call_id, parameter(self.local, "tag"), parameter(self.remote, "tag")
 
     def next_hop(self) -> tuple[str, tuple[str, ...]]:
-        """Request-URI and Route values of a request in the dialog (section 12.2.1.1)."""
+        """Request-URI and Route values of the next request (section 12.2.1.1)."""
         if not self.routes or _is_loose(self.routes[0]):
             return self.remote_target, self.routes
         return uri_of(self.routes[0]), (*self.routes[1:], f"<{self.remote_target}>")
 
     def refresh(self, message: Request | Reply) -> None:
-        """Take over the Contact of a target refresh: re-INVITE, UPDATE and their 2xx."""
+        """Update the remote target from a re-INVITE, an UPDATE or their 2xx (section 12.2)."""
         self.remote_target = _contact(message) or self.remote_target
 
     def copy(self) -> Dialog:
-        """The same dialog with an own sequence, for a party that forges requests in it."""
+        """A copy with its own sequence, for tests that forge requests in the dialog."""
         return replace(self)
 
 
@@ -82,11 +82,11 @@ def _is_loose(route: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sdp:
-    """An audio description as a browser writes it (RFC 8829): enough for signalling, no media."""
+    """An audio description as a browser writes it (RFC 8829), for signalling without media."""
 
     setup: str = "actpass"  # "active" in an answer
     direction: str = "sendrecv"
-    address: str = "192.0.2.10"  # of the only candidate; nothing listens there
+    address: str = "192.0.2.10"  # of the only candidate, where nothing listens
     port: int = 40000
     version: int = 1
     session: str = field(default_factory=lambda: str(secrets.randbits(62)))
@@ -95,7 +95,7 @@ class Sdp:
     password: str = field(default_factory=lambda: token(24))
 
     def __str__(self) -> str:
-        """The description, lines ended by CRLF: opus, PCMU and telephone-event over DTLS."""
+        """The description with CRLF line ends: opus, PCMU and telephone-event over DTLS."""
         return "".join(f"{line}\r\n" for line in self._lines())
 
     def _lines(self) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Digest answers: RFC 7616 with MD5, which is the RFC 2617 form that Kamailio and JsSIP speak.
+"""Digest credentials: RFC 7616 with MD5, the form of RFC 2617 that Kamailio and JsSIP use.
 
-Owns the challenge and the count of a nonce's uses. Never decides whether to answer.
+This module owns the challenge and the nonce count. The caller decides whether to answer.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Challenge:
     nonce: str
     opaque: str = ""
     algorithm: str = "MD5"
-    qop: bool = False  # whether "auth" is offered; auth-int is not spoken here
+    qop: bool = False  # whether the server offers "auth"; auth-int is not supported
     stale: bool = False
     proxy: bool = False
 
     @classmethod
     def from_reply(cls, reply: Reply) -> Challenge:
-        """The first MD5 challenge of a 401 or 407; MalformedMessage when there is none."""
+        """The first MD5 challenge of a 401 or 407; MalformedMessage if there is none."""
         proxy = reply.status == 407  # noqa: PLR2004 - the status itself is the name
         for value in reply.values("Proxy-Authenticate" if proxy else "WWW-Authenticate"):
             challenge = parse_challenge(value, proxy=proxy)
@@ -38,29 +38,29 @@ class Challenge:
 
 
 def parse_challenge(value: str, *, proxy: bool = False) -> Challenge:
-    """One `Digest ...` header value; MalformedMessage for another scheme or without a nonce."""
+    """Parse a `Digest ...` value; MalformedMessage for another scheme or a missing nonce."""
     scheme, _, rest = value.partition(" ")
-    found = {
+    parameters = {
         name.lower(): re.sub(r"\\(.)", r"\1", quoted) or plain
         for name, quoted, plain in _AUTH_PARAMETER.findall(rest)
     }
-    if scheme.lower() != "digest" or "nonce" not in found:
+    if scheme.lower() != "digest" or "nonce" not in parameters:
         raise MalformedMessage(f"not a digest challenge: {value[:80]!r}")
-    offered = {option.strip().lower() for option in found.get("qop", "").split(",")}
+    offered = {option.strip().lower() for option in parameters.get("qop", "").split(",")}
     return Challenge(
-        realm=found.get("realm", ""),
-        nonce=found["nonce"],
-        opaque=found.get("opaque", ""),
-        algorithm=found.get("algorithm", "MD5"),
+        realm=parameters.get("realm", ""),
+        nonce=parameters["nonce"],
+        opaque=parameters.get("opaque", ""),
+        algorithm=parameters.get("algorithm", "MD5"),
         qop="auth" in offered,
-        stale=found.get("stale", "").lower() == "true",
+        stale=parameters.get("stale", "").lower() == "true",
         proxy=proxy,
     )
 
 
 @dataclass(slots=True, kw_only=True)
 class Credentials:
-    """A user's answers to challenges: keeps the last challenge, counts the uses of its nonce."""
+    """The credentials of a user: the last challenge, and how often its nonce was used."""
 
     user: str
     password: str
@@ -68,11 +68,11 @@ class Credentials:
     count: int = 0
 
     def accept(self, challenge: Challenge) -> None:
-        """Answer this challenge from now on, counting its nonce's uses from 1."""
+        """Use this challenge from now on, with a nonce count that starts at 1."""
         self.challenge, self.count = challenge, 0
 
     def header(self, method: str, uri: str, cnonce: str = "") -> tuple[str, str]:
-        """Name and value of the header that answers the challenge; needs one accepted before."""
+        """Name and value of the credentials header; ValueError before the first challenge."""
         if self.challenge is None:
             raise ValueError("no challenge was accepted yet")
         self.count += 1
@@ -94,7 +94,7 @@ class Credentials:
         return name, "Digest " + ", ".join(parts)
 
     def _response(self, a2: str, cnonce: str) -> str:
-        """RFC 7616 section 3.4.1, the MD5 form."""
+        """The response (RFC 7616 section 3.4.1) with MD5."""
         asked = self.challenge
         if asked is None:
             raise ValueError("no challenge was accepted yet")

@@ -1,6 +1,6 @@
-"""What comes to a phone unasked, and its manners: 481, 487 after a CANCEL, 200 to OPTIONS.
+"""The incoming requests of a phone, and its automatic replies: 481, 487 and 200.
 
-Owns which call an incoming request belongs to. Never reads the socket: the phone hands over.
+This module owns the match of a request to its call. It never reads a socket: the phone does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Inbox:
-    """Requests that came and that no test has taken yet, and the calls that they may belong to."""
+    """Received requests that no test has taken yet, and the calls that they may belong to."""
 
     phone: Line
     requests: list[Incoming] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Inbox:
     subscriptions: set[tuple[str, str]] = field(default_factory=set)  # Call-ID and our tag
 
     async def take(self, request: Request) -> None:
-        """A request came: reply where manners ask for it, and keep it for the test."""
+        """Handle a received request: send an automatic reply if needed, and keep it."""
         call = self._call_of(request)
         if request.method == "ACK":
             if call:
@@ -37,7 +37,7 @@ class Inbox:
         elif request.to_tag and not call and not self._is_subscribed(request):
             await one.reply(481)
         else:
-            await self._on_welcome(one)
+            await self._on_request(one)
 
     def _call_of(self, request: Request) -> Call | None:
         key = (request.call_id, request.to_tag, request.from_tag)
@@ -58,7 +58,7 @@ class Inbox:
         if not invite.is_replied:
             await invite.reply(487)
 
-    async def _on_welcome(self, one: Incoming) -> None:
+    async def _on_request(self, one: Incoming) -> None:
         if one.call and one.call.dialog and one.method in {"INVITE", "UPDATE"}:
             one.call.dialog.refresh(one.request)
         if one.method == "INVITE":

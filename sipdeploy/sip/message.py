@@ -1,6 +1,6 @@
-"""SIP messages as values: text in, values out, and back.
+"""SIP messages as values, parsed from text and written as text (RFC 3261 section 7).
 
-Never opens a socket and never reads a clock: tested without a network.
+This module uses neither sockets nor clocks.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9]{2}) ?(.*)\Z")
 _REQUEST_LINE = re.compile(r"([A-Za-z0-9.!%*_+`'~-]+) (\S+) SIP/2\.0\Z")
 
 
-class MalformedMessage(ValueError):  # noqa: N818 - the reader's word for it
-    """The text is not a SIP message; the message says where it stops being one."""
+class MalformedMessage(ValueError):  # noqa: N818 - the name says what is wrong
+    """The text is not a SIP message; the message of the exception shows the wrong part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What requests and replies share. Header names are kept as sent, compact ones spelt out."""
+    """The common part of requests and replies. Compact header names are in their long form."""
 
     headers: Headers = ()
     body: str = ""
 
     def values(self, name: str) -> list[str]:
-        """Every value of a header in the order sent, one item for each header line."""
-        wanted = name.lower()
-        return [value for key, value in self.headers if key.lower() == wanted]
+        """The values of a header in order, one for each header line."""
+        lower = name.lower()
+        return [value for key, value in self.headers if key.lower() == lower]
 
     def header(self, name: str) -> str:
-        """The first value of a header, or the empty text."""
+        """The first value of a header; empty if it is missing."""
         return next(iter(self.values(name)), "")
 
     def items(self, name: str) -> list[str]:
-        """A header's values with comma lists taken apart (Via, Route, Record-Route, Contact)."""
+        """The values of a header, with comma-separated lists split (Via, Route, Contact)."""
         return [item for value in self.values(name) for item in split_list(value)]
 
     @property
@@ -68,13 +68,13 @@ class Message:
 
     @property
     def cseq(self) -> tuple[int, str]:
-        """Number and method of CSeq; (0, "") when it is not well formed."""
-        found = re.fullmatch(r"(\d+)\s+(\S+)", self.header("CSeq"))
-        return (int(found[1]), found[2]) if found else (0, "")
+        """Number and method of CSeq; (0, "") if it is malformed."""
+        match = re.fullmatch(r"(\d+)\s+(\S+)", self.header("CSeq"))
+        return (int(match[1]), match[2]) if match else (0, "")
 
     @property
     def branch(self) -> str:
-        """The topmost Via's branch."""
+        """The branch of the topmost Via."""
         return parameter(next(iter(self.items("Via")), ""), "branch")
 
     @property
@@ -119,17 +119,17 @@ class Reply(Message):
 
 
 def parse(text: str) -> Request | Reply:
-    """One whole SIP message of one WebSocket frame (RFC 7118 section 5), or MalformedMessage."""
+    """Parse the SIP message of one WebSocket frame (RFC 7118 section 5), or MalformedMessage."""
     head, separator, body = text.partition("\r\n\r\n")
     if not separator:
         raise MalformedMessage("no empty line after the headers")
     first, *lines = head.split("\r\n")
     headers = tuple(_header(line) for line in _unfold(lines))
     body = _bounded(body, headers)
-    if found := _STATUS_LINE.match(first):
-        return Reply(status=int(found[1]), reason=found[2], headers=headers, body=body)
-    if found := _REQUEST_LINE.match(first):
-        return Request(method=found[1], uri=found[2], headers=headers, body=body)
+    if match := _STATUS_LINE.match(first):
+        return Reply(status=int(match[1]), reason=match[2], headers=headers, body=body)
+    if match := _REQUEST_LINE.match(first):
+        return Request(method=match[1], uri=match[2], headers=headers, body=body)
     raise MalformedMessage(f"not a request or status line: {first[:80]!r}")
 
 
@@ -153,7 +153,7 @@ def _header(line: str) -> tuple[str, str]:
 
 
 def _bounded(body: str, headers: Headers) -> str:
-    """The body as Content-Length bounds it; without one it is the rest of the frame."""
+    """The body of Content-Length bytes; without Content-Length, the rest of the frame."""
     length = next((value for name, value in headers if name.lower() == "content-length"), None)
     if length is None:
         return body
@@ -164,7 +164,7 @@ def _bounded(body: str, headers: Headers) -> str:
 
 
 def split_list(value: str) -> list[str]:
-    """Take a header value apart at the commas outside quotes and angle brackets."""
+    """Split a header value at commas outside quotes and angle brackets."""
     pieces = re.findall(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,"<])+', value)
     return [piece.strip() for piece in pieces if piece.strip()]
 
@@ -172,27 +172,27 @@ def split_list(value: str) -> list[str]:
 def uri_of(address: str) -> str:
     """The URI of a From, To, Contact or Route value, without header parameters."""
     unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", address)
-    if found := re.search(r"<([^>]*)>", unquoted):
-        return found[1]
+    if match := re.search(r"<([^>]*)>", unquoted):
+        return match[1]
     return unquoted.split(";")[0].strip()
 
 
 def parameter(address: str, name: str) -> str:
-    """A header parameter's value without its quotes; empty when absent or without a value."""
+    """The value of a header parameter without quotes; empty if missing or without a value."""
     after = re.sub(r"^[^<]*<[^>]*>", "", re.sub(r'^\s*"(?:[^"\\]|\\.)*"', "", address))
-    found = re.search(
+    match = re.search(
         rf';\s*{re.escape(name)}\s*=\s*(?:"([^"]*)"|([^;,\s]+))', after, re.IGNORECASE
     )
-    return (found[1] or found[2] or "") if found else ""
+    return (match[1] or match[2] or "") if match else ""
 
 
 def with_headers(headers: Headers, changes: Mapping[str, str | None]) -> Headers:
-    """Headers with some replaced in their place, appended when new, left out for None."""
-    wanted = {name.lower(): (name, value) for name, value in changes.items()}
-    kept = [wanted.pop(name.lower(), (name, value)) for name, value in headers]
-    return tuple((name, value) for name, value in [*kept, *wanted.values()] if value is not None)
+    """The headers with `changes`: replaced in place, appended if new, removed for None."""
+    new = {name.lower(): (name, value) for name, value in changes.items()}
+    in_place = [new.pop(name.lower(), (name, value)) for name, value in headers]
+    return tuple((name, value) for name, value in [*in_place, *new.values()] if value is not None)
 
 
 def token(length: int = 10) -> str:
-    """Random lower-case hex of that many characters, for tags, branches and Call-IDs."""
+    """Random lower-case hex of `length` characters, for tags, branches and Call-IDs."""
     return secrets.token_hex((length + 1) // 2)[:length]

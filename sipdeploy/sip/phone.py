@@ -1,7 +1,6 @@
-"""The SIP test phone: signalling by the thousand, and what no honest browser does.
+"""The SIP test phone, for signalling in bulk and for requests that no browser sends.
 
-Owns the connection's life, transactions and their replies.
-Never sends media: browsers prove that.
+It owns the connection, the transactions and their replies. It sends no media.
 
     async with Phone("1001", "secret", domain="sip.example.test", address=(host, 8443)) as a:
         await a.connect()
@@ -52,18 +51,18 @@ _T = TypeVar("_T")
 
 
 class RegisterOptions(Options, total=False):
-    """What a REGISTER may be given besides."""
+    """Additional options of a REGISTER."""
 
     expires: int  # seconds
-    contact: str | None  # a whole Contact value, or "*"; None is the phone's own
-    instance: str | None  # +sip.instance URN; None is the phone's own
+    contact: str | None  # a complete Contact value, or "*"; None: that of the phone
+    instance: str | None  # +sip.instance URN; None: that of the phone
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Phone(UserAgent):
-    """One user agent on one WebSocket. Not safe for several tasks that send at once: none need to.
+    """One user agent on one WebSocket. Only one task at a time may send.
 
-    `automatic` are the methods that it answers with 200 (REFER: 202) by itself.
+    The phone answers the methods in `automatic` with 200 (REFER: 202) by itself.
     """
 
     address: tuple[str, int]
@@ -118,7 +117,7 @@ class Phone(UserAgent):
         await self.close()
 
     async def connect(self) -> None:
-        """Open the WebSocket, anew after `reset()` or `close()`; dialogs and the trace stay.
+        """Open the WebSocket, also again after `reset()` or `close()`; dialogs and trace stay.
 
         Raises HandshakeRefusedError (its `status` is the HTTP one), TimeoutError or OSError.
         """
@@ -129,7 +128,7 @@ class Phone(UserAgent):
         self._reader.add_done_callback(self._announce)
 
     async def close(self) -> None:
-        """Close cleanly, as a page that is left does; nothing is de-registered by it."""
+        """Close the WebSocket, as a browser does when it leaves the page; does not unregister."""
         await self.wire.close()
         await self._stop()
 
@@ -146,7 +145,7 @@ class Phone(UserAgent):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection is not there: never opened, closed by either side, or cut."""
+        """Whether there is no connection: never opened, closed by either side, or reset."""
         return self._reader is None or self._reader.done()
 
     @property
@@ -155,26 +154,26 @@ class Phone(UserAgent):
         return self.wire.trace
 
     def received(self, what: str | int) -> list[Request | Reply]:
-        """What came so far: requests of a method, or replies of a status."""
+        """The messages received so far: requests of a method, or replies of a status."""
         texts = [t.text for t in self.trace if t.direction == "received" and t.text.strip()]
         messages = [parse(text) for text in texts if text not in self.malformed]
         return [m for m in messages if what == (m.method if isinstance(m, Request) else m.status)]
 
     async def send(self, message: Request | Reply) -> None:
-        """Send a message outside of any transaction."""
+        """Send a message outside a transaction."""
         await self.wire.send(str(message))
 
     async def send_raw(self, text: str) -> None:
-        """Send any text as one frame; replies to it end in `unmatched`, see `stray()`."""
+        """Send any text as one frame; `stray()` returns the replies."""
         await self.wire.send(text)
 
     async def stray(self, timeout_seconds: float | None = None) -> Reply:
-        """The next reply that belongs to no request of ours, for those sent raw."""
+        """The next reply that matches no transaction, for requests of `send_raw()`."""
         await self.until(lambda: self.unmatched or None, "a reply", timeout_seconds)
         return self.unmatched.pop(0)
 
     async def silence(self, seconds: float = 1) -> None:
-        """Raise AssertionError when anything comes within that time. A close is silence too."""
+        """AssertionError if a frame arrives within that time; a close is allowed."""
         before = self.wire.frames_received
         await asyncio.sleep(seconds)
         if came := self.wire.frames_received - before:
@@ -182,13 +181,13 @@ class Phone(UserAgent):
             raise AssertionError(f"silence expected, but came: {lines[-came:]}")
 
     async def until(
-        self, found: Callable[[], _T | None], what: str, timeout_seconds: float | None = None
+        self, event: Callable[[], _T | None], what: str, timeout_seconds: float | None = None
     ) -> _T:
-        """Wait till `found()` is not None; TimeoutError, or ConnectionError when it can't come."""
+        """Wait until `event()` is not None; TimeoutError, or ConnectionError after a close."""
         seconds = self.timeout_seconds if timeout_seconds is None else timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                while (value := found()) is None:
+                while (value := event()) is None:
                     self._check_alive(what)
                     await self._news.wait()
         except TimeoutError:
@@ -202,7 +201,7 @@ class Phone(UserAgent):
         raise ConnectionError(f"{self.number}: closed before {what}{self._last()}") from broken
 
     def _announce(self, _: object = None) -> None:
-        """Wake all that wait in `until()`; those that wait later get a new event."""
+        """Wake all tasks that wait in `until()`."""
         self._news.set()
         self._news = asyncio.Event()
 
@@ -213,7 +212,7 @@ class Phone(UserAgent):
     # --- requests --------------------------------------------------------------------------------
 
     async def register(self, **options: Unpack[RegisterOptions]) -> Reply:
-        """REGISTER the phone's own contact for 600 s, unless told otherwise; the final reply."""
+        """REGISTER, by default the contact of the phone for 600 s; returns the final reply."""
         expires = options.pop("expires", 600)
         contact = options.pop("contact", None) or self._registered(options.pop("instance", None))
         usual: dict[str, str | None] = {
@@ -248,7 +247,7 @@ class Phone(UserAgent):
         return await self._authenticated(request, options)
 
     async def invite(self, target: str, sdp: str = "", **options: Unpack[Options]) -> Call:
-        """Send an INVITE with a WebRTC offer of its own unless given, and return at once."""
+        """Send an INVITE with `sdp` or a new WebRTC offer, and return without waiting."""
         options["body"] = sdp or options.get("body", "") or str(Sdp())
         authenticate = options.get("authenticate", True)
         request = self.initial("INVITE", target, options)
@@ -260,9 +259,9 @@ class Phone(UserAgent):
     async def request_in_dialog(
         self, dialog: Dialog, method: str, **options: Unpack[Options]
     ) -> Reply:
-        """A request in any dialog, also in one that is not ours (`call.established.copy()`)."""
+        """Send a request in any dialog, also a copied one (`call.established.copy()`)."""
         reply = await self._authenticated(self.in_dialog(dialog, method, **options), options)
-        dialog.sequence = max(dialog.sequence, reply.cseq[0])  # a challenge took one more
+        dialog.sequence = max(dialog.sequence, reply.cseq[0])  # a challenge used another number
         if method in {"INVITE", "UPDATE"} and reply.status // 100 == 2:  # noqa: PLR2004
             dialog.refresh(reply)
         if method == "INVITE" and reply.status // 100 == 2:  # noqa: PLR2004
@@ -274,7 +273,7 @@ class Phone(UserAgent):
         seconds = options.get("timeout_seconds")
         if not options.get("authenticate", True):
             return await self.exchange(request, seconds)
-        # In a dialog only when challenged: no proxy would take the credentials out of there.
+        # In a dialog only after a challenge, because no proxy would remove the credentials there.
         first = request if request.to_tag else self.signed(request)
         reply, attempts = await self.exchange(first, seconds), 1
         while self.takes_challenge(reply, attempts):
@@ -283,16 +282,16 @@ class Phone(UserAgent):
         return reply
 
     def keep(self, call: Call) -> None:
-        """Remember a call, for the requests that belong to it."""
+        """Keep a call, so that the phone finds it for incoming requests."""
         self.inbox.calls.append(call)
 
     async def start(self, request: Request, on_reply: OnReply) -> None:
-        """Open a client transaction: send, and have each reply handed over."""
+        """Start a client transaction: send, and pass each reply to `on_reply`."""
         self._transactions[request.branch, request.method] = on_reply
         await self.send(request)
 
     async def exchange(self, request: Request, timeout_seconds: float | None = None) -> Reply:
-        """One transaction without authentication: the final reply, acknowledged if need be."""
+        """Run one transaction without authentication; returns the final reply, after its ACK."""
         finals: list[Reply] = []
 
         async def on_reply(reply: Reply) -> None:
@@ -310,12 +309,12 @@ class Phone(UserAgent):
             self._transactions.pop((request.branch, request.method), None)
         return finals[0]
 
-    # --- what comes in ---------------------------------------------------------------------------
+    # --- incoming messages -----------------------------------------------------------------------
 
     async def incoming(
         self, timeout_seconds: float | None = None, *, method: str | None = None
     ) -> Incoming:
-        """The next request that came, of that method if one is given; answered ones too."""
+        """The next received request (of `method`), also one that the phone has answered."""
 
         def first() -> Incoming | None:
             return next((one for one in self.inbox.requests if method in {None, one.method}), None)
@@ -326,7 +325,7 @@ class Phone(UserAgent):
 
     async def _read(self) -> None:
         while (text := await self.wire.receive()) is not None:
-            with contextlib.suppress(ConnectionError):  # gone while answering: receive says so
+            with contextlib.suppress(ConnectionError):  # closed during a reply: receive reports it
                 await self._take(text)
             self._announce()
 

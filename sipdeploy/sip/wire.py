@@ -1,6 +1,6 @@
-"""One SIP-over-WebSocket connection (RFC 7118): opening, frames, trace, and the ways to end it.
+"""One SIP-over-WebSocket connection (RFC 7118): open, frames, trace, close and reset.
 
-Owns the socket. Never looks into a message.
+This module owns the socket. It does not parse messages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PING, PONG = "\r\n\r\n", "\r\n"  # RFC 5626 section 3.5.1, which RFC 7118 sectio
 
 
 class HandshakeRefusedError(ConnectionError):
-    """The server did not upgrade to WebSocket. `status` is the HTTP status, 0 for none."""
+    """The server did not upgrade to WebSocket. `status` is the HTTP status, or 0."""
 
     def __init__(self, reason: str, status: int = 0) -> None:
         super().__init__(reason)
@@ -30,7 +30,7 @@ class HandshakeRefusedError(ConnectionError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """One frame as it went over the wire; `at` is in seconds of the monotonic clock."""
+    """One frame on the wire; `at` is in seconds of the monotonic clock."""
 
     direction: Literal["sent", "received"]
     text: str
@@ -38,7 +38,7 @@ class Traced:
 
 
 def trusting_tls() -> ssl.SSLContext:
-    """A client TLS context that accepts any certificate: for lab hosts, and cheap to share."""
+    """A client TLS context that accepts any certificate, for lab hosts; it can be shared."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -47,7 +47,7 @@ def trusting_tls() -> ssl.SSLContext:
 
 @dataclass(slots=True, kw_only=True)
 class Wire:
-    """Where to connect and as whom; after `open()` the connection itself."""
+    """The parameters of a connection and, after `open()`, the connection."""
 
     address: tuple[str, int]
     server_name: str
@@ -64,7 +64,7 @@ class Wire:
     _connection: ClientConnection | None = None
 
     async def open(self) -> None:
-        """Connect, or raise HandshakeRefusedError, TimeoutError, OSError (ssl.SSLError is one)."""
+        """Connect; HandshakeRefusedError, TimeoutError or OSError (also ssl.SSLError)."""
         host, port = self.address
         try:
             self._connection = await connect(
@@ -77,9 +77,9 @@ class Wire:
                 origin=Origin(self.origin) if self.origin else None,
                 subprotocols=[Subprotocol("sip")],
                 compression=None,
-                ping_interval=None,  # the server's pings are answered; none are sent
+                ping_interval=None,  # answers pings, and sends none
                 open_timeout=self.open_seconds,
-                proxy=None,  # never the one of the environment
+                proxy=None,  # ignore the proxy of the environment
             )
         except InvalidStatus as refusal:
             status = refusal.response.status_code
@@ -96,7 +96,7 @@ class Wire:
 
     @property
     def local_address(self) -> tuple[str, int]:
-        """The address and port that the server sees us at."""
+        """Our address and port, as the server sees them without NAT."""
         address, port, *_ = self.connection.transport.get_extra_info("sockname")
         return address, port
 
@@ -116,12 +116,12 @@ class Wire:
         return self._connection
 
     def certificate_digest(self) -> str:
-        """SHA-256 of the certificate that the server showed, in lower-case hex."""
+        """SHA-256 of the certificate of the server, in lower-case hex."""
         secured: ssl.SSLObject = self.connection.transport.get_extra_info("ssl_object")
         return hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
 
     async def send(self, text: str) -> None:
-        """One text frame; ConnectionError once the connection is gone."""
+        """Send one text frame; ConnectionError if the connection is closed."""
         if self.keep_trace:
             self.trace.append(Traced(direction="sent", text=text, at=time.monotonic()))
         try:
@@ -130,7 +130,7 @@ class Wire:
             raise ConnectionError("the connection is closed") from gone
 
     async def receive(self) -> str | None:
-        """The next frame as text, None once the connection has ended, however it did."""
+        """The next frame as text; None after the end of the connection."""
         try:
             frame = await self.connection.recv()
         except ConnectionClosed:
@@ -142,14 +142,14 @@ class Wire:
         return text
 
     async def close(self) -> None:
-        """The closing handshake of WebSocket and TLS, as a page that is left does it."""
+        """Close with the closing handshakes of WebSocket and TLS."""
         if self._connection is not None:
             await self._connection.close()
 
     def reset(self) -> None:
-        """Cut the connection with a TCP RST: no closing handshake of WebSocket or TLS."""
+        """Reset the connection (TCP RST), without closing handshakes."""
         transport = self.connection.transport
         raw: socket.socket | None = transport.get_extra_info("socket")
-        if raw is not None:  # else the other side was faster
+        if raw is not None:  # None if the peer has closed it
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()

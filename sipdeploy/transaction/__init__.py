@@ -1,7 +1,7 @@
-"""Brings hosts to what the site says, all or one by one, and tells what became of each.
+"""Carries plans out on hosts, rolls failures back, and reports on each host.
 
-Order only: what is done is in the plan, how it is done in the steps. All hosts are staged and
-validated before the first is touched.
+This module owns the order; plans hold the changes, and steps carry them out. It stages and
+validates the candidates on all hosts before it changes the first one.
 """
 
 import contextlib
@@ -34,8 +34,8 @@ __all__ = [
     "plan",
     "rollback",
 ]
-AT_ONCE = 32  # connections; what they do is waiting
-STAGED_AT_ONCE = 8  # daemons are started on trial, and packages are fetched from one archive
+AT_ONCE = 32  # connections, which mostly wait
+STAGED_AT_ONCE = 8  # hosts start daemons, and download from one archive
 MakesDesired = Callable[[Host, str, Facts], Desired]
 _DEFAULT = Options()
 
@@ -48,10 +48,10 @@ def apply(
     say: Say,
     options: Options = _DEFAULT,
 ) -> tuple[Report, ...]:
-    """Bring the named hosts to what the site says; the first failure ends it.
+    """Configure the named hosts as the site says; a failure ends the run.
 
-    `credentials` maps numbers to HA1.
-    InvalidFiles before any host is touched; Interrupted only after the undo.
+    `credentials` maps numbers to HA1. Returns a report for each host, also after a failure.
+    Raises InvalidFiles before it reaches a host, and Interrupted after it has undone its changes.
     """
     run = _run(site, names, _desired(site, credentials, options), say=say, options=options)
     return _carry_out(run, names)
@@ -60,10 +60,10 @@ def apply(
 def rollback(
     site: Site, name: str, number: int | None, *, say: Say, options: Options = _DEFAULT
 ) -> tuple[Report, ...]:
-    """Bring a host back to a release that it keeps (None: the one before the present one).
+    """Restore a release that a host keeps; None is the one before the current release.
 
-    The same transaction as any other, and so itself a release. What the host made for itself,
-    such as a self-signed certificate, stays.
+    This is a transaction like apply, and makes a new release. Files that the host generated
+    itself, such as a self-signed certificate, stay.
     """
 
     def kept(host: Host, name: str, facts: Facts) -> Desired:
@@ -78,12 +78,12 @@ def _previous(host: Host, name: str) -> int:
     earlier = [header.number for header in kept if not header.is_current]
     current = [header.number for header in kept if header.is_current]
     if not earlier or not current or min(earlier) > current[0]:
-        raise host_failed("SD530", f"`{name}` keeps no release before the present one")
+        raise host_failed("SD530", f"`{name}` keeps no release before the current one")
     return max(number for number in earlier if number < current[0])
 
 
 def history(site: Site, name: str) -> tuple[Header, ...]:
-    """The releases that a host keeps, the oldest first; HostFailed when it cannot be asked."""
+    """The releases that a host keeps, the oldest first; HostFailed if it cannot be reached."""
     host = connect(name, site.hosts[name])
     try:
         return release.history(host)
@@ -99,9 +99,9 @@ def plan(
     say: Say,
     options: Options = _DEFAULT,
 ) -> tuple[Planned, ...]:
-    """What an apply would do to the named hosts. Locks nothing, and changes nothing on them.
+    """Plan an apply to the named hosts, without a lock and without changes.
 
-    The one exception: a host that lacks packages and has no fresh list of them fetches it.
+    One exception: it updates old package lists on a host that lacks packages.
     """
     run = _run(site, names, _desired(site, credentials, options), say=say, options=options)
     with _host_runs(run, names) as host_runs:
@@ -130,13 +130,13 @@ def _desired(site: Site, credentials: Mapping[str, str], options: Options) -> Ma
 
 
 def _prepare() -> None:
-    """Read what is needed when a host has answered; until then there is time."""
+    """Prepare, while the hosts connect, for the work that follows."""
     certificates.prepare()
     compile_templates()
 
 
 def _carry_out(run: Run, names: Sequence[str]) -> tuple[Report, ...]:
-    """Prepare all hosts, stage all, and only then change them, one after the other."""
+    """Prepare all hosts, stage all of them, and then change them one after the other."""
     with _host_runs(run, names) as host_runs:
         options = run.options
         run_phase(host_runs, HostRun.prepare)
@@ -159,7 +159,7 @@ def _carry_out(run: Run, names: Sequence[str]) -> tuple[Report, ...]:
 
 
 def _is_agreed(host_runs: Sequence[HostRun]) -> bool:
-    """Ask for consent to the plans that are not expected; yes where nobody is to be asked."""
+    """Ask for consent to the plans that need it; True if no plan does."""
     agree = host_runs[0].run.options.agree
     asked = [each for each in host_runs if each.has_work and not each.is_expected]
     if agree is None or not asked:
@@ -171,7 +171,7 @@ def _is_agreed(host_runs: Sequence[HostRun]) -> bool:
 
 @contextlib.contextmanager
 def _host_runs(run: Run, names: Sequence[str]) -> Iterator[list[HostRun]]:
-    """One HostRun for each name; their connections are closed at the end."""
+    """One HostRun for each name; closes their connections at the end."""
     host_runs = [HostRun(run, name) for name in names]
     try:
         yield host_runs
@@ -181,7 +181,7 @@ def _host_runs(run: Run, names: Sequence[str]) -> Iterator[list[HostRun]]:
 
 
 def _has_failed(host_runs: Sequence[HostRun]) -> bool:
-    """Whether nothing new may begin."""
+    """Whether a host has failed or the run is interrupted, so that no phase may begin."""
     return any(host_run.failure or host_run.run.stop.is_set() for host_run in host_runs)
 
 
@@ -192,20 +192,20 @@ def run_phase(
     at_once: int = AT_ONCE,
     stops_at_failure: bool = False,
 ) -> None:
-    """Run a phase on all hosts, `at_once` of them at the same time, and wait for all.
+    """Run a phase on all hosts, `at_once` of them at a time, and wait for all.
 
-    With `stops_at_failure`, hosts that have not begun when another fails stay as they are.
-    Ctrl-C lets nothing new begin, and ends what waits for a host unless that is an undo.
+    With `stops_at_failure`, no host begins after another one has failed. After Ctrl-C no host
+    begins, and sipdeploy closes the connections except those of an undo.
     """
     if not host_runs:
         return
 
-    def act(host_run: HostRun) -> None:
+    def run_one(host_run: HostRun) -> None:
         if not stops_at_failure or not _has_failed(host_runs):
             phase(host_run)
 
     with ThreadPoolExecutor(min(at_once, len(host_runs))) as pool:
-        futures: list[Future[None]] = [pool.submit(act, host_run) for host_run in host_runs]
+        futures: list[Future[None]] = [pool.submit(run_one, host_run) for host_run in host_runs]
         pending = set(futures)
         while pending:
             try:
@@ -215,4 +215,4 @@ def run_phase(
                 for host_run in host_runs:
                     host_run.interrupt()
     for future in futures:
-        future.result()  # a bug is not to be lost in a thread
+        future.result()  # raises the exception of a bug

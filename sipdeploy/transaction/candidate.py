@@ -1,4 +1,4 @@
-"""The candidate as it travels to a host: one archive with files and instructions. Pure."""
+"""The candidate as sent to a host: one archive with files and instructions. Pure."""
 
 import hashlib
 import io
@@ -10,15 +10,16 @@ from sipdeploy.plan import Plan
 from sipdeploy.services import certificates
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Check, url_host
+from sipdeploy.transaction.runner import count
 
 Rows = Iterable[Iterable[str]]
-NOTHING = "-"  # stands for an empty word, which a shell would not see between two tabs
+NOTHING = "-"  # an empty cell; a shell ignores an empty word between two tabs
 
 
 def archive(plan: Plan, checks: Sequence[Check], release: bytes) -> bytes:
-    """A tar.gz: `tree/...` is the host's /, beside it what stage, swap and confirm go by.
+    """A tar.gz with the files below `tree/`, and tables and scripts for stage, swap and confirm.
 
-    `checks` judge the tree; `release` is its `release.json`. Equal input gives equal bytes.
+    `checks` validate the tree; `release` is its `release.json`. Equal input gives equal bytes.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
@@ -33,7 +34,7 @@ def archive(plan: Plan, checks: Sequence[Check], release: bytes) -> bytes:
 
 
 def tree(files: Iterable[ManagedFile]) -> bytes:
-    """A tar.gz of files alone: `tree/...` is the host's /."""
+    """A tar.gz with only the files, below `tree/`."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
         _add_files(tar, files)
@@ -46,19 +47,19 @@ def _add_files(tar: tarfile.TarFile, files: Iterable[ManagedFile]) -> None:
 
 
 def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
-    """The tables that the scripts read, by name; their columns are told there."""
+    """The tables that the scripts read, by name; the scripts document the columns."""
     desired = plan.desired
-    kept = {made.path: "keep" for made in desired.made if made.path not in plan.to_make}
+    kept = {file.path: "keep" for file in desired.made if file.path not in plan.to_make}
     owners = {
         *(file.owner for file in desired.files),
-        *(made.owner for made in desired.made),
+        *(file.owner for file in desired.made),
         *(directory.owner for directory in desired.directories),
     }
     tables: dict[str, Rows] = {
         "owners": ((owner,) for owner in sorted(owners)),
         "generated": (
-            (kept.get(made.path, made.recipe), f"{made.mode:o}", made.owner, made.path)
-            for made in desired.made
+            (kept.get(file.path, file.recipe), f"{file.mode:o}", file.owner, file.path)
+            for file in desired.made
         ),
         "checks": ((check.service, check.title, check.script, *check.words) for check in checks),
         "changes": (
@@ -85,22 +86,22 @@ def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
 
 
 def titles(plan: Plan) -> dict[str, str]:
-    """How the parts of a swap are called while they run; a part that has none says nothing."""
+    """The titles of the parts of a swap; the progress does not show a part without one."""
     files = [change for change in plan.changes if change.kind != "directory"]
     reloads = [unit.unit for unit in plan.units if unit.action == "reload"]
-    named = ", ".join(unit.removesuffix(".service") for unit in reloads)
-    found = {
+    daemons = ", ".join(unit.removesuffix(".service") for unit in reloads)
+    every = {
         "arm": "arm the rollback timer",
-        "swap": f"swap {len(files)} file{'' if len(files) == 1 else 's'}",
-        "reload": f"reload {named}",
+        "swap": f"swap {count(len(files), 'file')}",
+        "reload": f"reload {daemons}",
         "sessions": "end old sessions",
         "verify": "verify ports, certificate and SIP",
     }
-    return found if named else {key: found[key] for key in found if key != "reload"}
+    return every if daemons else {key: every[key] for key in every if key != "reload"}
 
 
 def _probes(plan: Plan) -> Iterator[tuple[str, ...]]:
-    """What must hold after the swap: units, listening sockets, and SIP over the WebSocket port."""
+    """The checks after the swap: units, listening sockets, and SIP over the WebSocket port."""
     actions = {unit.unit: unit.action for unit in plan.units}
     desired = plan.desired
     for unit in desired.units.values():
@@ -110,18 +111,18 @@ def _probes(plan: Plan) -> Iterator[tuple[str, ...]]:
     probe = desired.probe
     for port in desired.ports if probe else ():
         if probe and port.protocol == "tcp":
-            words = (probe.domain, certificates.PATH, probe.origin or NOTHING)
-            yield "wss", url_host(port), str(port.number), *words, probe.number or "probe"
+            cells = (probe.domain, certificates.PATH, probe.origin or NOTHING)
+            yield "wss", url_host(port), str(port.number), *cells, probe.number or "probe"
 
 
 def table(rows: Rows) -> bytes:
-    """Rows of words as lines with tabs; ValueError for a word that would not come back whole."""
+    """Rows of cells as lines with tabs; ValueError for an empty cell, a tab or a line break."""
     lines = []
     for row in rows:
-        words = list(row)
-        if not all(words) or any(mark in word for word in words for mark in "\t\n"):
-            raise ValueError(f"a word is empty or has a tab or a line break: {words!r}")
-        lines.append("\t".join(words) + "\n")
+        cells = list(row)
+        if not all(cells) or any(mark in cell for cell in cells for mark in "\t\n"):
+            raise ValueError(f"a cell is empty or has a tab or a line break: {cells!r}")
+        lines.append("\t".join(cells) + "\n")
     return "".join(lines).encode()
 
 

@@ -1,4 +1,4 @@
-"""A certificate from an ACME server: fetched by certbot on the host, which keeps the key there."""
+"""A certificate from an ACME server; certbot on the host requests it and keeps the key there."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,16 +14,16 @@ from sipdeploy.transaction import candidate
 from sipdeploy.transaction.lock import Owner
 
 ISSUE_SECONDS = 900
-# What certbot needs in its final place while it asks; all else comes with the swap.
+# certbot needs these files in their final place during the request; the swap brings the others.
 NEEDED = (acme.SCRIPT, acme.ROOT, acme.CREDENTIALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """Has certbot fetch a certificate, before anything is staged; nothing that is live changes.
+    """Makes certbot request a certificate, before the files are staged; no live file changes.
 
-    A refusal leaves all as it was. A certificate that was had is kept by `undo` where there was
-    none before, so that the next run has it: ACME servers count how many they issue.
+    A refusal changes nothing. `undo` keeps a first certificate for the next run, because ACME
+    servers limit how many certificates they issue.
     """
 
     has_undo: ClassVar[bool] = True
@@ -38,33 +38,38 @@ class Issue:
         return f"get a certificate for {self.order.domain}"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Show what certbot says; HostFailed tells what a refusal means."""
+        """Show the output of certbot; HostFailed (SD610) explains a refusal."""
         files = tuple(file for file in self.plan.desired.files if file.path in NEEDED)
         lineage = acme.lineage(self.order.domain)
         root = "root" if self.order.has_root else ""
-        found = ask(
+        sections = ask(
             host,
             ("issue", self.state, self.owner.name, lineage, root, *self.order.arguments()),
-            ("SD611", "the certificate cannot be asked for"),
+            ("SD611", "the certificate cannot be requested"),
             data=candidate.tree(files),
             on_line=on_line,
             timeout_seconds=ISSUE_SECONDS,
         )
-        if "issued" not in found:
-            raise refused(host.name, self.order, found.get("refused", ""))
+        if "issued" not in sections:
+            raise refused(host.name, self.order, sections.get("refused", ""))
 
     def undo(self, host: Host) -> None:
-        """Put back what the issue has replaced."""
-        ask(host, ("unissue", self.state), ("SD525", "the issue cannot be taken back"))
+        """Restore the certificate that `run` replaced."""
+        ask(
+            host, ("unissue", self.state), ("SD525", "the previous certificate cannot be restored")
+        )
 
 
-def refused(name: str, order: Order, said: str) -> HostFailed:
-    """Why there is no certificate, in words of ours and in certbot's."""
-    told, mend = acme.meaning(said)
+def refused(name: str, order: Order, output: str) -> HostFailed:
+    """The error (SD610) for a certificate that certbot did not get on the host `name`.
+
+    `output` is that of certbot; its meaning becomes the message, its last lines become notes.
+    """
+    meaning, fix = acme.meaning(output)
     message = f"no certificate for `{order.domain}` from {order.server} on `{name}`"
     return host_failed(
         "SD610",
-        f"{message}: {told}" if told else message,
-        notes=(*acme.last_words(said), "nothing was changed; what was served is served on"),
-        help_=mend or f"on `{name}`: /var/log/letsencrypt/letsencrypt.log tells more",
+        f"{message}: {meaning}" if meaning else message,
+        notes=(*acme.last_words(output), "nothing was changed; a certificate in use stays in use"),
+        help_=fix or f"on `{name}`: `tail -n 50 /var/log/letsencrypt/letsencrypt.log`",
     )

@@ -1,4 +1,4 @@
-"""The candidate on the host: staged and judged beside the live files, then made live."""
+"""The candidate on the host: staged and validated beside the live files, then swapped in."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sipdeploy.transaction.candidate import archive
 from sipdeploy.transaction.lock import AUDIT_LOG, Owner, raise_if_refused, unlock
 from sipdeploy.transaction.runner import count
 
-RESTORE_SECONDS = 540  # 120 of them for the end of a command that was cut off
+RESTORE_SECONDS = 540  # including 120 s for a command whose connection was lost
 SWAP_SECONDS = 420
 VERIFY_SECONDS = 20
 CONFIRM_SECONDS = 120
@@ -25,7 +25,7 @@ CONFIRM_SECONDS = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Takes the lock and puts the candidate beside the live files, for the daemons to judge."""
+    """Takes the lock and writes the candidate beside the live files; the daemons validate it."""
 
     has_undo: ClassVar[bool] = True
     owner: Owner
@@ -40,29 +40,29 @@ class Stage:
         return f"stage and validate {count(number, 'file')}"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """One exchange; HostFailed points into the file that a daemon rejects."""
+        """Stage in one exchange; HostFailed (SD401) points into the file that a daemon rejects."""
         del on_line
-        judgements = checks_of(self.plan)
-        words = ("stage", self.state, self.plan.desired.domain, *self.owner.words)
-        data = archive(self.plan, judgements, self.release)
+        checks = checks_of(self.plan)
+        argv = ("stage", self.state, self.plan.desired.domain, *self.owner.argv)
+        data = archive(self.plan, checks, self.release)
         problem = ("SD521", "the candidate cannot be staged")
-        found = ask(host, words, problem, data=data, timeout_seconds=300)
-        raise_if_refused(host, found)
-        problems = problems_of(host.name, self.plan, judgements, found, state=self.state)
+        sections = ask(host, argv, problem, data=data, timeout_seconds=300)
+        raise_if_refused(host, sections)
+        problems = problems_of(host.name, self.plan, checks, sections, state=self.state)
         if problems:
             raise HostFailed(problems, sources=sources(host.name, self.plan))
 
     def undo(self, host: Host) -> None:
-        """Nothing live has changed; the candidate goes with the lock."""
+        """Remove the candidate and the lock."""
         unlock(host, self.owner, self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swap:
-    """Makes the candidate live, in one exchange which goes on by itself when we are gone.
+    """Swaps the candidate in, in one exchange that continues without a connection.
 
-    The host arms its own way back, keeps what was there, replaces files by renames, has the
-    services take them in, and waits until they answer. Its undo puts back files, then services.
+    The host backs up the current files, arms its rollback timer, renames each file into place,
+    reloads or restarts the services, and verifies them. The undo restores files, then services.
     """
 
     has_undo: ClassVar[bool] = True
@@ -75,28 +75,28 @@ class Swap:
 
     @property
     def title(self) -> str:
-        """What is shown until the host says at which part it is."""
-        return "keep what is there"
+        """The first part; the host announces the others."""
+        return "back up the current files"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """HostFailed tells what could not be done, or what does not answer afterwards."""
-        words = ("swap", self.state, self.owner.name, str(self.timeout_seconds))
-        found = ask(
+        """HostFailed: SD523 if a command failed, SD524 if a service does not answer afterwards."""
+        argv = ("swap", self.state, self.owner.name, str(self.timeout_seconds))
+        sections = ask(
             host,
-            (*words, str(self.verify_seconds), self.log),
+            (*argv, str(self.verify_seconds), self.log),
             ("SD522", "the files cannot be replaced"),
             on_line=on_line,
             timeout_seconds=SWAP_SECONDS,
         )
-        if "failed" in found:
-            raise self._failed(host, found)
-        problems = verify.problems(host.name, found, self.verify_seconds)
+        if "failed" in sections:
+            raise self._failed(host, sections)
+        problems = verify.problems(host.name, sections, self.verify_seconds)
         if problems:
             raise HostFailed(problems)
 
-    def _failed(self, host: Host, found: Mapping[str, str]) -> HostFailed:
-        command, _, said = found["failed"].partition("\n")
-        lines = (*said.splitlines()[-5:], *found.get("journal", "").splitlines()[-10:])
+    def _failed(self, host: Host, sections: Mapping[str, str]) -> HostFailed:
+        command, _, output = sections["failed"].partition("\n")
+        lines = (*output.splitlines()[-5:], *sections.get("journal", "").splitlines()[-10:])
         return host_failed(
             "SD523",
             f"`{command}` failed on `{host.name}`",
@@ -105,61 +105,66 @@ class Swap:
         )
 
     def undo(self, host: Host) -> None:
-        """The host's own script does it from what `run` kept, and tells what it could not.
+        """Restore the previous release from the backup that `run` made.
 
-        A host that is away undoes the run itself: then this says by when.
+        HostFailed (SD525) if that failed, if the apply is already confirmed, or if the host cannot
+        be reached; then it says when the host's own timer rolls back.
         """
-        words = ("restore", self.state, "apply", self.owner.name, self.log)
-        problem = ("SD525", "not everything could be put back", tells_why(host.name))
+        argv = ("restore", self.state, "apply", self.owner.name, self.log)
+        problem = (
+            "SD525",
+            "the previous release could not be restored completely",
+            after_failed_undo(host.name),
+        )
         try:
-            found = ask(host, words, problem, timeout_seconds=RESTORE_SECONDS)
+            sections = ask(host, argv, problem, timeout_seconds=RESTORE_SECONDS)
         except HostFailed as failure:
-            raise self._by_itself(host.name, failure) from failure
-        if "confirmed" in found:
+            raise self._unreachable(host.name, failure) from failure
+        if "confirmed" in sections:
             raise host_failed(
                 "SD525",
-                f"`{host.name}` had already confirmed: the new release stays",
-                help_=f"`sipdeploy plan {host.name}` shows whether anything is left to do",
+                f"the apply to `{host.name}` was already confirmed: the new release stays",
+                help_=f"`sipdeploy plan {host.name}` shows whether there are changes left",
             )
 
-    def _by_itself(self, name: str, failure: HostFailed) -> SipdeployError:
+    def _unreachable(self, name: str, failure: HostFailed) -> SipdeployError:
         codes = {problem.code for problem in failure.diagnostics}
         if "SD525" in codes or not self.timeout_seconds:
             return failure
         return host_failed(
             "SD525",
-            f"`{name}` cannot be reached to put the previous release back",
+            f"cannot reach `{name}` to restore the previous release",
             notes=tuple(problem.message for problem in failure.diagnostics),
-            help_=f"unless it was confirmed, it does so by itself within {self.timeout_seconds} s "
-            f"of the swap; then `sipdeploy plan {name}` tells what happened",
+            help_="unless the apply was confirmed, the host restores it by itself within "
+            f"{self.timeout_seconds} s of the swap; then `sipdeploy plan {name}` reports it",
         )
 
 
-def tells_why(name: str) -> str:
-    """What to type after an undo that failed: often the old configuration does not start."""
+def after_failed_undo(name: str) -> str:
+    """The help after a failed undo: often a service does not start with its old configuration."""
     return f"{verify.where_to_look(name)}; then apply again"
 
 
 def checks_of(plan: Plan) -> tuple[Check, ...]:
-    """What is to be judged: nothing of a service of which only data changes, or not even that."""
+    """The checks that the services need for the files that change; data files need none."""
     paths = frozenset(change.path for change in plan.changes if change.kind != "directory")
     return tuple(check for service in SERVICES.values() for check in service.checks(paths))
 
 
 def problems_of(
-    name: str, plan: Plan, wanted: Sequence[Check], found: Mapping[str, str], *, state: str
+    name: str, plan: Plan, checks: Sequence[Check], sections: Mapping[str, str], *, state: str
 ) -> list[Diagnostic]:
-    """All complaints; none when every check ended with 0."""
-    told: list[Diagnostic] = []
-    for number, check in enumerate(wanted):
-        status, _, said = found.get(f"check {number}", "").partition("\n")
+    """A diagnostic for each complaint of a check that did not exit with 0."""
+    problems: list[Diagnostic] = []
+    for number, check in enumerate(checks):
+        status, _, output = sections.get(f"check {number}", "").partition("\n")
         if status.strip() != "0":
-            told += _complaints(name, plan, check, (status.strip(), said, state))
-    return told
+            problems += _complaints(name, plan, check, (status.strip(), output, state))
+    return problems
 
 
 def sources(name: str, plan: Plan) -> dict[str, Source]:
-    """The lines of the candidate, for excerpts; none of what is secret."""
+    """The lines of the candidate for excerpts, without files that hold secrets."""
     return {
         f"{name}:{file.path}": Source(lines=file.content.decode().splitlines())
         for file in plan.desired.files
@@ -170,36 +175,36 @@ def sources(name: str, plan: Plan) -> dict[str, Source]:
 def _complaints(
     name: str, plan: Plan, check: Check, answer: tuple[str, str, str]
 ) -> Iterator[Diagnostic]:
-    status, said, state = answer
-    verdicts: list[Complaint] = SERVICES[check.service].parse_check(said)
-    for verdict in verdicts:
-        yield _diagnostic(name, plan, check, (verdict, state))
-    if not verdicts:
+    status, output, state = answer
+    complaints: list[Complaint] = SERVICES[check.service].parse_check(output)
+    for complaint in complaints:
+        yield _diagnostic(name, plan, check, (complaint, state))
+    if not complaints:
         yield Diagnostic(
             "SD401",
             f"{check.title} fails on `{name}` with the candidate (status {status or '?'})",
-            notes=(*said.strip().splitlines()[-5:], f"nothing live on {name} was changed"),
-            help=f"`sipdeploy render --host {name}` writes the files for a look",
+            notes=(*output.strip().splitlines()[-5:], f"nothing live on {name} was changed"),
+            help=f"`sipdeploy render --host {name}` writes the files to `rendered`",
         )
 
 
 def _diagnostic(name: str, plan: Plan, check: Check, answer: tuple[Complaint, str]) -> Diagnostic:
-    verdict, state = answer
-    path = verdict.path.removeprefix(f"{state}/candidate/tree")
+    complaint, state = answer
+    path = complaint.path.removeprefix(f"{state}/candidate/tree")
     template = next((f.template for f in plan.desired.files if f.path == path), "")
     origin = f"rendered from {template}; " if template else ""
-    is_placed = verdict.line > 0
+    is_placed = complaint.line > 0
     return Diagnostic(
         "SD401",
         f"{check.service} rejects the candidate configuration",
-        span=Span(path=f"{name}:{path}", line=verdict.line, column=verdict.column)
+        span=Span(path=f"{name}:{path}", line=complaint.line, column=complaint.column)
         if is_placed
         else None,
-        label=verdict.text if is_placed else "",
+        label=complaint.text if is_placed else "",
         notes=(
-            *(() if is_placed else (verdict.text,)),
+            *(() if is_placed else (complaint.text,)),
             f"found by: {check.title}",
             f"{origin}nothing live on {name} was changed",
         ),
-        help=f"`sipdeploy render --host {name}` writes the files for a look",
+        help=f"`sipdeploy render --host {name}` writes the files to `rendered`",
     )

@@ -1,11 +1,11 @@
-"""One host from connection to confirmation, in phases between which other hosts are looked at."""
+"""One host from connection to confirmation, in phases that run on all hosts in turn."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Literal
 
-from sipdeploy import facts
+from sipdeploy import facts as host_facts
 from sipdeploy.diagnostics import Diagnostic, Source, has_errors
 from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles, RollbackFailed, SipdeployError
 from sipdeploy.host import Host, host_failed
@@ -32,7 +32,7 @@ LISTS_STALE_SECONDS = 86_400
 
 
 class HostRun:
-    """The course of one host; remembers how far it came, and never raises SipdeployError."""
+    """The run on one host. It stores a SipdeployError in `failure` instead of raising it."""
 
     def __init__(self, run: Run, name: str) -> None:
         self.name = name
@@ -50,25 +50,25 @@ class HostRun:
 
     @property
     def has_work(self) -> bool:
-        """Whether there is something to do, and nothing that speaks against it."""
+        """Whether the plan has changes and the host has not failed."""
         return self.failure is None and self.plan is not None and not self.plan.is_empty
 
     @property
     def is_expected(self) -> bool:
-        """Whether its plan is one that nobody needs to be asked about."""
+        """Whether the plan needs no consent."""
         expects = self.run.options.expects
         return expects is not None and self.plan is not None and expects(self.plan)
 
     def prepare(self) -> None:
-        """Connect, read facts, and plan; changes nothing but what a dead apply has left."""
+        """Connect, read facts, and plan; undoes an unfinished apply of a dead run."""
         self._try(self._prepare)
 
     def survey(self) -> None:
-        """As `prepare`, for a plan that is only shown: leaves alone what a dead apply has left."""
+        """Connect, read facts, and plan; only reports an unfinished apply."""
         self._try(self._survey)
 
     def ask_preview(self) -> None:
-        """Ask for what shows the plan: present contents, and who is connected."""
+        """Read current contents and load, to show the plan."""
         self._try(self._ask_preview)
 
     def stage(self) -> None:
@@ -76,25 +76,25 @@ class HostRun:
         self._try(lambda: self._carry_out(STAGE))
 
     def swap(self) -> None:
-        """Make the candidate live; the host undoes it by itself until it is confirmed."""
+        """Swap the candidate in; the host rolls back by itself unless `confirm` follows."""
         self._try(self._swap)
 
     def confirm(self) -> None:
-        """Make it last."""
+        """Confirm the swap."""
         self._try(self._confirm)
 
     def change(self) -> None:
-        """Swap and confirm: all that touches live files."""
+        """Swap and confirm: the phases that change live files."""
         self.swap()
         self.confirm()
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether something may have begun that is neither confirmed nor undone."""
+        """Whether there may be changes that are neither confirmed nor undone."""
         return self.failure is None and self._state != "applied"
 
     def undo(self) -> None:
-        """Undo whatever was begun."""
+        """Undo all begun steps."""
         if self._undo_stack is None:
             return
         try:
@@ -106,42 +106,42 @@ class HostRun:
             self._state = "rolled back" if self._has_swapped else "unchanged"
 
     def interrupt(self) -> None:
-        """End what waits for the host, unless that is an undo."""
+        """Close the connection, unless an undo uses it."""
         if self._undo_stack is not None and not self._undo_stack.is_undoing:
             self._undo_stack.host.close()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._undo_stack is not None:
             self._undo_stack.host.close()
 
     def report(self) -> Report:
-        """What became of the host."""
+        """The report of the run."""
         failure = self.failure
         code = failure.exit_code if failure else 0
         return Report(
             host=self.name,
             state=self._state,
             changes=self.plan.lines() if self.plan else (),
-            diagnostics=self._told,
+            diagnostics=self._diagnostics,
             seconds=self._seconds,
             sources=self._sources,
             exit_code=RollbackFailed.exit_code if self._state == "unknown" else code,
         )
 
     def planned(self) -> Planned:
-        """What would become of the host."""
+        """The result of the survey."""
         return Planned(
             host=self.name,
             plan=self.plan,
             present=self.present,
-            diagnostics=self._told,
+            diagnostics=self._diagnostics,
             sources=self._sources,
             exit_code=self.failure.exit_code if self.failure else 0,
         )
 
     @property
-    def _told(self) -> tuple[Diagnostic, ...]:
+    def _diagnostics(self) -> tuple[Diagnostic, ...]:
         return (*self._warnings, *(self.failure.diagnostics if self.failure else ()))
 
     @property
@@ -168,40 +168,39 @@ class HostRun:
     def _prepare(self) -> None:
         host = self._connect()
         deadline = time.monotonic() + self.run.options.lock_wait_seconds
-        found = self._read(host)
-        while self._is_held(found) and time.monotonic() < deadline:
+        facts = self._read(host)
+        while self._is_held(facts) and time.monotonic() < deadline:
             if self.run.stop.wait(1.0):
                 return
-            found = self._read(host)
-        if self._is_held(found):  # what would be planned is about to change
-            held = found.lock_owner, found.lock_purpose, found.lock_seconds
-            raise locked(self.name, *held)
-        if found.has_abandoned_run:
-            what = "undo an unfinished apply"
-            self._do(host, what, lambda: recover(host, found.lock_owner))
-            self._warn(notices.undone(self.name, found))
-            found = self._read(host)
-        self._plan(host, found)
+            facts = self._read(host)
+        if self._is_held(facts):  # the other apply is about to change these facts
+            raise locked(self.name, facts.lock_owner, facts.lock_purpose, facts.lock_seconds)
+        if facts.has_abandoned_run:
+            title = "undo an unfinished apply"
+            self._do(host, title, lambda: recover(host, facts.lock_owner))
+            self._warn(notices.undone(self.name, facts))
+            facts = self._read(host)
+        self._plan(host, facts)
         self._check_plan()
 
     def _survey(self) -> None:
         host = self._connect()
-        found = self._read(host)
-        if found.has_abandoned_run:
-            self._warn(notices.unfinished(self.name, found))
-        self._plan(host, found)
+        facts = self._read(host)
+        if facts.has_abandoned_run:
+            self._warn(notices.unfinished(self.name, facts))
+        self._plan(host, facts)
 
-    def _plan(self, host: Host, found: Facts) -> None:
-        found = self._with_lists(host, found)
-        if found.outcome is not None:
-            self._warn(notices.by_itself(self.name, found.outcome))
-        self._facts = found
-        self._preflight(found)
-        self.plan = make_plan(self.run.desired(host, self.name, found), found, time.time())
-        self._warnings += notices.closed(self.name, self.plan, found, self.run.site.ports)
+    def _plan(self, host: Host, facts: Facts) -> None:
+        facts = self._with_lists(host, facts)
+        if facts.outcome is not None:
+            self._warn(notices.self_rollback(self.name, facts.outcome))
+        self._facts = facts
+        self._preflight(facts)
+        self.plan = make_plan(self.run.desired(host, self.name, facts), facts, time.time())
+        self._warnings += notices.other_firewall(self.name, self.plan, facts, self.run.site.ports)
 
     def _check_plan(self) -> None:
-        """Refuse to lose an edit, and to do anything but what was agreed to."""
+        """InvalidFiles if the plan differs from the saved one, HostFailed if it loses an edit."""
         plan, options = self.plan, self.run.options
         if plan is None:
             return
@@ -231,36 +230,36 @@ class HostRun:
         seconds = time.monotonic() - began
         self.run.say(Event(host=self.name, title=title, state=state, seconds=seconds))
 
-    def _do(self, host: Host, title: str, act: Callable[[], None]) -> None:
-        run_step(host, title, lambda _, __: act(), self.run.say)
+    def _do(self, host: Host, title: str, action: Callable[[], None]) -> None:
+        run_step(host, title, lambda _, __: action(), self.run.say)
 
     def _read(self, host: Host) -> Facts:
         query: Query = make_query(self.run.site)
         read: list[Facts] = []
-        self._do(host, "read facts", lambda: read.append(facts.read(host, query)))
+        self._do(host, "read facts", lambda: read.append(host_facts.read(host, query)))
         return read[0]
 
-    def _with_lists(self, host: Host, found: Facts) -> Facts:
-        """Facts with fresh package lists, where packages are missing and the lists are old."""
-        missing = set(packages(self.run.site, found)) - found.installed.keys()
-        age = found.lists_age_seconds
-        is_stale = age is None or age > LISTS_STALE_SECONDS or missing - found.candidates.keys()
-        if not missing or not is_stale or found.os_id not in preflight.SYSTEMS:
-            return found
+    def _with_lists(self, host: Host, facts: Facts) -> Facts:
+        """The facts, read again after an update of the package lists if packages are missing."""
+        missing = set(packages(self.run.site, facts)) - facts.installed.keys()
+        age = facts.lists_age_seconds
+        is_stale = age is None or age > LISTS_STALE_SECONDS or missing - facts.candidates.keys()
+        if not missing or not is_stale or facts.os_id not in preflight.SYSTEMS:
+            return facts
         run_step(host, "update package lists", update_lists, self.run.say)
         return self._read(host)
 
-    def _is_held(self, found: Facts) -> bool:
-        """Whether somebody who may be alive is at work, and is not to be displaced."""
-        held = bool(found.lock_owner) and not stale_owner(found.lock_owner)
-        return held and not self.run.options.breaks_lock
+    def _is_held(self, facts: Facts) -> bool:
+        """Whether a run that may be alive has the lock, and --break-lock is not set."""
+        is_locked = bool(facts.lock_owner) and not stale_owner(facts.lock_owner)
+        return is_locked and not self.run.options.breaks_lock
 
-    def _preflight(self, found: Facts) -> None:
-        """Check the host first: what cannot be is not rendered for."""
+    def _preflight(self, facts: Facts) -> None:
+        """Check the host before rendering; HostFailed with the errors, warnings are kept."""
         site = self.run.site
-        given = kamailio.sizes(site, HostProfile(room=found.room))
+        given = kamailio.sizes(site, HostProfile(room=facts.room))
         problems = preflight.problems(
-            site, self.name, found, ports(site, self._entry), given=given
+            site, self.name, facts, ports(site, self._entry), given=given
         )
         self._warnings += tuple(p for p in problems if p.severity != "error")
         if has_errors(problems):
@@ -274,7 +273,7 @@ class HostRun:
             self.present = preview(self._undo_stack.host, self.plan)
 
     def _carry_out(self, steps: Sequence[StepOf]) -> None:
-        """Run those steps that the plan needs, in their order."""
+        """Run the steps that the plan needs, in order."""
         if self.plan is None or self._undo_stack is None:
             raise host_failed("SD522", f"`{self.name}` was not prepared")
         work = Work(plan=self.plan, owner=self._owner, run=self.run)
@@ -284,13 +283,13 @@ class HostRun:
 
     @property
     def _owner(self) -> Owner:
-        found = self._facts
-        owner = found.lock_owner if found else ""
+        facts = self._facts
+        owner = facts.lock_owner if facts else ""
         is_mine = self.run.options.breaks_lock or bool(stale_owner(owner))
         return Owner(
             name=self.run.owner,
             purpose=self.run.options.purpose,
-            serial=found.serial if found else "",
+            serial=facts.serial if facts else "",
             breaks=owner if is_mine else "",
         )
 

@@ -1,4 +1,4 @@
-"""Whose turn it is on a host: the lock, the confirmation, and what a dead apply left behind."""
+"""The lock of a host, the confirmation of an apply, and the undo of an unfinished one."""
 
 import datetime as dt
 import getpass
@@ -23,7 +23,10 @@ POLICY = "/usr/sbin/policy-rc.d"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Who works on a host, what for, going by which facts; `breaks` is an owner to displace."""
+    """The owner of a lock: name, purpose, serial of the facts it read.
+
+    `breaks` is the owner whose lock this one takes over.
+    """
 
     name: str
     purpose: str
@@ -31,14 +34,14 @@ class Owner:
     breaks: str = ""
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """As the scripts take it."""
+    def argv(self) -> tuple[str, ...]:
+        """The arguments of the scripts that take the lock."""
         return self.name, self.purpose, self.serial, self.breaks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """One apply at a time, from before its packages; refuses to go by facts that are old."""
+    """Takes the lock before packages change; refuses if the facts are out of date."""
 
     has_undo: ClassVar[bool] = True
     owner: Owner
@@ -46,62 +49,63 @@ class Lock:
     title: str = "lock"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Make the lock; HostFailed names who has it."""
+        """Create the lock; HostFailed (SD507) names the owner of an existing one."""
         del on_line
-        words = ("lock", self.state, *self.owner.words)
-        raise_if_refused(host, ask(host, words, ("SD507", "the lock cannot be made")))
+        argv = ("lock", self.state, *self.owner.argv)
+        raise_if_refused(host, ask(host, argv, ("SD507", "the lock cannot be created")))
 
     def undo(self, host: Host) -> None:
-        """Remove our lock, never another's, and the candidate."""
+        """Remove the candidate and our own lock."""
         unlock(host, self.owner, self.state)
 
 
-def raise_if_refused(host: Host, found: Mapping[str, str]) -> None:
-    """HostFailed when another has the lock, or was faster."""
-    if "busy" in found:
-        age = found.get("busy-seconds", "").strip()
+def raise_if_refused(host: Host, sections: Mapping[str, str]) -> None:
+    """HostFailed (SD507) if another apply has the lock, or changed the host meanwhile."""
+    if "busy" in sections:
+        age = sections.get("busy-seconds", "").strip()
         raise locked(
             host.name,
-            found["busy"].strip(),
-            found.get("busy-purpose", "").strip(),
+            sections["busy"].strip(),
+            sections.get("busy-purpose", "").strip(),
             whole(age) if age.isdigit() else None,
         )
-    if "changed" in found:
+    if "changed" in sections:
         raise host_failed(
             "SD507",
             f"another apply changed `{host.name}` in the meantime",
-            help_="apply again: this one would have gone by old facts",
+            help_="apply again: the facts that this apply read are out of date",
         )
 
 
 def locked(name: str, owner: str, purpose: str, seconds: float | None) -> HostFailed:
-    """Who has the lock of a host, what for, and since how many seconds, where that is known."""
+    """The error (SD507) for a locked host; `seconds` is the age of the lock, None if unknown."""
     return host_failed(
         "SD507",
         f"`{name}` is locked by {owner or 'somebody'}",
-        notes=(f"for `{purpose}`{_age_text(seconds)}",) if purpose else (),
-        help_="wait for it with `--lock-wait 300`; if it is dead, `--break-lock`",
+        notes=(f"running `{purpose}`{_age_text(seconds)}",) if purpose else (),
+        help_="wait for it with `--lock-wait 300`; if it is dead, add `--break-lock`",
     )
 
 
 def _age_text(seconds: float | None) -> str:
-    """`, for 3 min`, or nothing where the age is not known."""
+    """` for 3 min`, or empty if the age is unknown."""
     if seconds is None:
         return ""
     number = max(0, int(seconds))
-    return f", for {number} s" if number < 120 else f", for {number // 60} min"  # noqa: PLR2004
+    return f" for {number} s" if number < 120 else f" for {number // 60} min"  # noqa: PLR2004
 
 
 def unlock(host: Host, owner: Owner, state: str) -> None:
-    """Remove our lock and the candidate; safe where there are none."""
+    """Remove our lock and the candidate, if they exist."""
     ask(host, ("unlock", state, owner.name), ("SD525", "the lock cannot be removed"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirm:
-    """Ends the run for good: keeps the release, notes who did what, and unlocks.
+    """Stops the rollback timer, keeps the release, writes the audit log, and unlocks.
 
-    With `is_new_connection` it also proves that the host can still be reached.
+    With `is_new_connection` it confirms over a new connection, which proves that the firewall
+    still lets us in.
     """
 
     has_undo: ClassVar[bool] = False
@@ -114,49 +118,51 @@ class Confirm:
     title: str = "confirm"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Safe twice, so a connection that is lost here is tried once more."""
+        """Confirm; once more after an error, because the script is idempotent.
+
+        HostFailed (SD528) if the host has already rolled back.
+        """
         del on_line
         if self.is_new_connection:
             host.close()
         try:
-            found = self._confirm(host)
+            sections = self._confirm(host)
         except HostFailed:
-            found = self._confirm(host)
-        if "late" in found:
+            sections = self._confirm(host)
+        if "late" in sections:
             raise host_failed(
                 "SD528",
-                f"`{host.name}` has put the previous release back by itself before this confirmed",
+                f"`{host.name}` restored the previous release by itself before the confirmation",
                 help_="apply again, with a longer `--confirm-timeout`",
             )
 
     def undo(self, host: Host) -> None:
-        """Nothing: what stands before it in the script is undone by Swap."""
+        """Nothing: Swap undoes the changes that this step confirms."""
 
     def _confirm(self, host: Host) -> Mapping[str, str]:
         line = f"{self.owner.name}: {self.owner.purpose}: {'; '.join(self.audit)}\n".encode()
-        words = ("confirm", self.state, self.owner.name, self.log, self.policy)
-        return ask(host, words, ("SD525", "the run cannot be confirmed"), data=line)
+        argv = ("confirm", self.state, self.owner.name, self.log, self.policy)
+        return ask(host, argv, ("SD525", "the apply cannot be confirmed"), data=line)
 
 
 def recover(host: Host, lock_owner: str, state: str = STATE, log: str = AUDIT_LOG) -> None:
-    """Undo what an apply left that ended in the middle, as when its machine was switched off.
+    """Undo an unfinished apply, and remove the lock of `lock_owner`.
 
-    `lock_owner` is whom its lock names; the lock goes too. RollbackFailed when the host may be
-    half-way between two states.
+    RollbackFailed (SD525) if the state of the host is unknown.
     """
     problems = [
-        *_tried(host, ("restore", state, "apply", "", log)),
-        *_tried(host, ("unlock", state, lock_owner)),
+        *_attempt(host, ("restore", state, "apply", "", log)),
+        *_attempt(host, ("unlock", state, lock_owner)),
     ]
     if problems:
         raise RollbackFailed(problems)
 
 
-def _tried(host: Host, words: tuple[str, ...]) -> tuple[Diagnostic, ...]:
-    mend = f"on `{host.name}`: `journalctl -b -u asterisk -u kamailio` tells why; then apply again"
+def _attempt(host: Host, argv: tuple[str, ...]) -> tuple[Diagnostic, ...]:
+    fix = f"on `{host.name}`: `journalctl -b -u asterisk -u kamailio` shows why; then apply again"
     try:
         ask(
-            host, words, ("SD525", "an unfinished apply could not be undone", mend),
+            host, argv, ("SD525", "an unfinished apply could not be undone", fix),
             timeout_seconds=540,
         )  # fmt: skip
     except HostFailed as failure:
@@ -165,9 +171,9 @@ def _tried(host: Host, words: tuple[str, ...]) -> tuple[Diagnostic, ...]:
 
 
 def this_owner() -> str:
-    """Who holds the lock, with all that it takes to find them; one line."""
+    """The name of this run as owner of a lock, in one line: login, process, start, machine."""
     began = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    run = secrets.token_hex(4)  # two runs of one process are two owners
+    run = secrets.token_hex(4)  # two runs of one process are different owners
     who = f"{_login()}@{socket.gethostname()}"
     machine = _machine() or "unknown"
     return f"{who} (pid {os.getpid()}, since {began}, run {run}, machine {machine})"
@@ -176,14 +182,14 @@ def this_owner() -> str:
 def _login() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
+    except (KeyError, OSError):  # in a container, the user ID may have no name
         return str(os.getuid())
 
 
 def _machine() -> str:
-    """What process numbers count in: the boot and the PID namespace; empty where none can tell.
+    """The boot and the PID namespace, in which a process number is unique; empty if unknown.
 
-    Not the host name, which virtual machines and containers often share (pid_namespaces(7)).
+    Virtual machines and containers often share a host name; see pid_namespaces(7).
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -193,7 +199,7 @@ def _machine() -> str:
 
 
 def stale_owner(owner: str) -> str:
-    """The owner itself when it was a process of this machine that is no more, else empty."""
+    """`owner` if it was a process of this machine that has ended; otherwise empty."""
     match = re.fullmatch(r".* \(pid (\d+), .*, machine (\S+)\)", owner)
     if not match or match[2] != _machine():
         return ""

@@ -1,4 +1,4 @@
-"""The options of a run, and what is the same for all of its hosts."""
+"""The options of a run, and the state that all its hosts share."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -16,13 +16,15 @@ from sipdeploy.transaction.runner import Say
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to go about it: `folder` is where relative paths of the inventory begin.
+    """The options of plan, apply and rollback.
 
-    `agree` is asked, with the plans of all hosts, before anything is done to one of them; `saved`
-    are the only plans that may be carried out; `expects` tells a plan that nobody needs to be
-    asked about. `purpose` is what others read who find the lock. `connect` opens a host, or gives
-    one that is open already. As the numbers of `prove`, with their HA1, a host has to let us
-    register before it is confirmed.
+    folder: where relative paths of the inventory start.
+    purpose: the command, for the lock, the audit log and the release.
+    agree: asks for consent to the plans of all hosts, before one of them changes.
+    expects: whether a plan needs no consent.
+    prove: numbers and their HA1; apply registers as each of them before it confirms a host.
+    saved: the only plans that apply may carry out, by host.
+    connect: opens a host, or returns an open one.
     """
 
     folder: Path = Path()
@@ -42,7 +44,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What is the same for all hosts; `desired` turns facts into what a host should be."""
+    """The state that all hosts of a run share; `desired` turns facts into a desired state."""
 
     site: Site
     say: Say

@@ -1,4 +1,4 @@
-"""Packages from the host's own archive: its lists, installing, and what apt complains of."""
+"""Packages, package lists and repositories of a host, and a build of Asterisk."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,16 +15,15 @@ UPDATE_SECONDS = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packages:
-    """Installs packages from the host's archive; no daemon starts with what they ship.
+    """Installs packages; no daemon starts with the configuration of the distribution.
 
-    The units of `held` neither at a boot: if the power goes before the swap, that would be a
-    telephone system as nobody has set it up. There is no undo: installed packages harm nobody, and
-    the next run goes on from there.
+    The step also disables `disabled_units`, so that they do not start at a boot before the swap.
+    There is no undo: packages alone have no effect, and the next run continues from there.
     """
 
     has_undo: ClassVar[bool] = False
     names: tuple[str, ...]
-    held: tuple[str, ...] = ()
+    disabled_units: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -32,15 +31,15 @@ class Packages:
         return f"install {count(len(self.names), 'package')}"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Install, showing what apt says; HostFailed with the lines that matter."""
-        words = ("packages", "install", " ".join(self.held), *self.names)
-        result = run_script(host, words, on_line=on_line, timeout_seconds=INSTALL_SECONDS)
+        """Install, and show the output of apt; HostFailed (SD520) with its errors."""
+        argv = ("packages", "install", " ".join(self.disabled_units), *self.names)
+        result = run_script(host, argv, on_line=on_line, timeout_seconds=INSTALL_SECONDS)
         if result.status != 0:
             raise host_failed(
                 "SD520",
                 f"the packages cannot be installed on `{host.name}`",
                 notes=complaints(result),
-                help_="mend what they say; the next apply goes on from where this one stopped",
+                help_="fix these errors; the next apply continues where this one stopped",
             )
 
     def undo(self, host: Host) -> None:
@@ -49,9 +48,9 @@ class Packages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddRepository:
-    """Tells apt of a repository, whose signature it has to take first; else nothing has changed.
+    """Adds a repository to apt after verifying its signature; a wrong one changes nothing.
 
-    There is no undo: by itself it changes no package.
+    There is no undo: a repository alone changes no package.
     """
 
     has_undo: ClassVar[bool] = False
@@ -64,44 +63,44 @@ class AddRepository:
         return f"add the repository {self.repository.url}"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Ask it aside, then enter it; HostFailed says what apt does not take."""
+        """Verify the repository aside, then add it; HostFailed (SD541) with the errors of apt."""
         del on_line
-        wanted = self.repository
-        words = ("repository", repository.SOURCE, repository.KEYRING, wanted.key, "kamailio")
-        mend = (
-            f"only the key {wanted.fingerprint} may sign it; a new one, once it is known to be "
-            "Kamailio's own, goes into `install.kamailio.fingerprint`"
+        added = self.repository
+        argv = ("repository", repository.SOURCE, repository.KEYRING, added.key, "kamailio")
+        fix = (
+            f"only the key {added.fingerprint} may sign it; if Kamailio has a new key, verify it "
+            "and set `install.kamailio.fingerprint` to its fingerprint"
         )
-        problem = ("SD541", f"the repository {wanted.url} cannot be used", mend)
-        ask(host, words, problem, data=self.source, timeout_seconds=UPDATE_SECONDS)
+        problem = ("SD541", f"the repository {added.url} cannot be used", fix)
+        ask(host, argv, problem, data=self.source, timeout_seconds=UPDATE_SECONDS)
 
     def undo(self, host: Host) -> None:
         """Nothing: see the class."""
 
 
 def update_lists(host: Host, on_line: OnLine) -> None:
-    """Fetch the archive's lists (`apt-get update`)."""
-    words = ("packages", "update")
-    result = run_script(host, words, on_line=on_line, timeout_seconds=UPDATE_SECONDS)
+    """Update the package lists (`apt-get update`); HostFailed (SD520) with the errors of apt."""
+    argv = ("packages", "update")
+    result = run_script(host, argv, on_line=on_line, timeout_seconds=UPDATE_SECONDS)
     if result.status != 0:
         raise host_failed(
             "SD520",
-            f"the lists of the package archive cannot be fetched on `{host.name}`",
+            f"the package lists cannot be updated on `{host.name}`",
             notes=complaints(result),
-            help_=f"on `{host.name}`: `apt-get update`, and mend /etc/apt/sources.list "
-            "or the network until it works",
+            help_=f"on `{host.name}`: fix /etc/apt/sources.list or the network until "
+            "`apt-get update` succeeds",
         )
 
 
 def complaints(result: Result) -> tuple[str, ...]:
-    """The lines of apt and dpkg that say why, or else the last ones."""
+    """The error lines of apt and dpkg, or the last five lines if there are none; at most 8."""
     lines = [line.strip() for line in result.words.splitlines() if line.strip()]
     marks = ("E:", "Err:", "dpkg: error", "dpkg: warning: files list", "dpkg: dependency")
     because = ("No space left", "subprocess", "Unable to", "Failed to", "cannot")
-    told = [
+    errors = [
         line for line in lines if line.startswith(marks) or any(mark in line for mark in because)
     ]
-    return tuple(dict.fromkeys(told or lines[-5:]))[:8]
+    return tuple(dict.fromkeys(errors or lines[-5:]))[:8]
 
 
 BUILD_SECONDS = 4 * 3600
@@ -109,9 +108,9 @@ BUILD_SECONDS = 4 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildAsterisk:
-    """Builds Asterisk from its tarball; what runs is not touched.
+    """Builds Asterisk from its tarball, beside the running one.
 
-    There is no undo: the next run goes on from where this one stopped.
+    There is no undo: the next run continues where this one stopped.
     """
 
     has_undo: ClassVar[bool] = False
@@ -123,7 +122,7 @@ class BuildAsterisk:
         return f"build asterisk {self.build.version}"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Build, or follow a build that is under way; HostFailed with what it said last."""
+        """Build, or follow a running build; HostFailed (SD540) with its last lines."""
         build = self.build
         tarballs = "\n".join(f"{t.file} {t.sha256} {t.url}" for t in build.tarballs)
         ask(
@@ -132,7 +131,7 @@ class BuildAsterisk:
             (
                 "SD540",
                 f"Asterisk {build.version} cannot be built",
-                "mend what it says; the next apply goes on from where this one stopped",
+                "fix this error; the next apply continues where this one stopped",
             ),
             data=script_text("build_asterisk"),
             on_line=on_line,

@@ -1,6 +1,6 @@
-"""A release: what an apply made of a host, as it is kept there, so that it can come back. Pure.
+"""A release: the desired state of an apply, kept on the host for a rollback.
 
-Its contents are files beside `release.json`; what the host makes for itself is no part of it.
+It consists of the managed files and `release.json`, without files that the host generated itself.
 """
 
 import io
@@ -25,7 +25,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Who made a release, when (ISO 8601, UTC), by which act, and what it changed."""
+    """The author, time (ISO 8601, UTC), purpose and changes of a release."""
 
     number: int
     who: str
@@ -37,7 +37,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """What an apply enters of itself into the release that it makes."""
+    """The part of `release.json` that describes the apply: author, time, purpose, changes."""
 
     who: str
     when: str
@@ -46,7 +46,7 @@ class Signature:
 
 
 def dump(desired: Desired, signature: Signature) -> bytes:
-    """`release.json`: everything but the contents of files; equal input gives equal bytes."""
+    """`release.json`, without the contents of files; equal input gives equal bytes."""
     data = {
         "format": FORMAT,
         **asdict(signature),
@@ -63,7 +63,7 @@ def _plain(values: Mapping[str, Any], *, without: tuple[str, ...]) -> dict[str, 
 
 
 def header(text: str, number: int, current: int) -> Header:
-    """Read who, when and what of a `release.json`; ValueError when it is none of ours."""
+    """Read the header of a `release.json`; ValueError if it is not valid."""
     data = _data(text)
     what = data.get("what")
     return Header(
@@ -77,12 +77,12 @@ def header(text: str, number: int, current: int) -> Header:
 
 
 def load(archive: bytes) -> Desired:
-    """Read what a host was to be from the tar of a release; ValueError when it is none of ours."""
+    """Read the desired state from the tar of a release; ValueError if it is not valid."""
     files: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
             for member in tar:
-                if member.size > len(archive):  # a hole that would be filled with zeros here
+                if member.size > len(archive):  # a sparse file, which would expand to zeros
                     raise ValueError(f"the release is damaged: {shown_line(member.name)}")
                 stream = tar.extractfile(member) if member.isfile() else None
                 if stream is not None:
@@ -92,7 +92,7 @@ def load(archive: bytes) -> Desired:
             domain=data["domain"],
             files=tuple(_file(row, files[row["path"]]) for row in data["files"]),
             made=tuple(
-                MadeFile(**{**row, "reload": _words(row["reload"])}) for row in data["made"]
+                MadeFile(**{**row, "reload": _argv(row["reload"])}) for row in data["made"]
             ),
             directories=tuple(Directory(**row) for row in data["directories"]),
             packages=tuple(data["packages"]),
@@ -118,7 +118,7 @@ def _data(text: str) -> dict[str, Any]:
 
 
 def _printable(value: Any) -> Any:
-    """The same data with printable text: JSON has escapes of its own for what is not."""
+    """The data with control characters shown as escapes; JSON itself can carry them."""
     if isinstance(value, str):
         return shown_line(value)
     if isinstance(value, dict):
@@ -132,24 +132,24 @@ def _build(row: Mapping[str, Any]) -> Build:
 
 
 def _file(row: Mapping[str, Any], content: bytes) -> ManagedFile:
-    return ManagedFile(**{**row, "reload": _words(row["reload"]), "content": content})
+    return ManagedFile(**{**row, "reload": _argv(row["reload"]), "content": content})
 
 
-def _words(words: list[str] | None) -> tuple[str, ...] | None:
-    return None if words is None else tuple(words)
+def _argv(argv: list[str] | None) -> tuple[str, ...] | None:
+    return None if argv is None else tuple(argv)
 
 
 FETCH_SECONDS = 300
 
 
 def history(host: Host, state: str = STATE) -> tuple[Header, ...]:
-    """Every release that is kept, the oldest first; HostFailed when one is damaged."""
-    found = ask(host, ("history", state), ("SD530", "the releases cannot be read"))
-    current = whole(found.get("current", ""))
+    """The releases that a host keeps, the oldest first; HostFailed (SD530) if one is damaged."""
+    sections = ask(host, ("history", state), ("SD530", "the releases cannot be read"))
+    current = whole(sections.get("current", ""))
     try:
         return tuple(
             header(text, whole(name.removeprefix("release ")), current)
-            for name, text in found.items()
+            for name, text in sections.items()
             if name.startswith("release ")
         )
     except ValueError as wrong:
@@ -159,14 +159,17 @@ def history(host: Host, state: str = STATE) -> tuple[Header, ...]:
 
 
 def fetch_release(host: Host, number: int, state: str = STATE) -> Desired:
-    """What a host was to be in a release, with the contents of its files; one exchange."""
-    words = ("release", state, str(number))
-    result = run_script(host, words, timeout_seconds=FETCH_SECONDS)
+    """The desired state of a release, with the contents of its files, in one exchange.
+
+    HostFailed (SD530) if the host does not keep it, or if it is damaged.
+    """
+    argv = ("release", state, str(number))
+    result = run_script(host, argv, timeout_seconds=FETCH_SECONDS)
     if result.status != 0:
         raise host_failed(
             "SD530",
             f"`{host.name}` keeps no release {number}",
-            help_=f"`sipdeploy history {host.name}` lists those that it keeps",
+            help_=f"`sipdeploy history {host.name}` lists the releases that it keeps",
         )
     try:
         return load(result.stdout)

@@ -1,4 +1,4 @@
-"""What became of each host, for people, for machines and for the exit code. Pure."""
+"""The reports of a run, as text and JSON, and the notices of an apply. Pure."""
 
 import datetime as dt
 import json
@@ -13,13 +13,14 @@ from sipdeploy.plan import Plan
 from sipdeploy.plan.preview import Present
 from sipdeploy.services import firewall
 from sipdeploy.services.service import local_place
+from sipdeploy.transaction.runner import count
 
 State = Literal["unchanged", "applied", "rolled back", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of one host. `sources` are the lines that diagnostics point into."""
+    """The result on one host. `sources` are the lines that diagnostics point into."""
 
     host: str
     state: State
@@ -31,13 +32,13 @@ class Report:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the host is not what the site says."""
+        """Whether the host differs from the site, because of an error."""
         return has_errors(self.diagnostics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """What an apply would do to one host; no plan where the host could not be asked."""
+    """The plan for one host; None if the host could not be reached."""
 
     host: str
     plan: Plan | None
@@ -48,7 +49,7 @@ class Planned:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Somebody ended the run; everything begun has been undone, as the reports tell."""
+    """Ctrl-C or SIGTERM ended the run; sipdeploy has undone its changes, see `reports`."""
 
     def __init__(self, reports: Sequence[Report]) -> None:
         self.reports = tuple(reports)
@@ -56,15 +57,21 @@ class Interrupted(KeyboardInterrupt):
 
 
 def as_text(reports: Sequence[Report]) -> str:
-    """One line for each host: its state, and how much was changed in how long."""
+    """One line for each host: `sip1  applied, 42 changes, 15.1 s`."""
     return "\n".join(
-        f"{report.host}  {report.state}, {len(report.changes)} changes, {report.seconds:.1f} s"
+        f"{report.host}  {report.state}, {_changes(report)}, {report.seconds:.1f} s"
         for report in reports
     )
 
 
+def _changes(report: Report) -> str:
+    """`42 changes`; `42 planned changes` on a host that does not have them."""
+    is_planned = bool(report.changes) and report.state != "applied"
+    return count(len(report.changes), "planned change" if is_planned else "change")
+
+
 def as_json(reports: Sequence[Report]) -> str:
-    """The reports for machines."""
+    """The reports as JSON; `changes` lists the planned changes."""
     hosts = [
         {
             "host": report.host,
@@ -79,73 +86,75 @@ def as_json(reports: Sequence[Report]) -> str:
 
 
 def drift(name: str, path: str) -> Diagnostic:
-    """Why an apply stops: it would lose an edit made on the host."""
+    """The error for a managed file that somebody edited on the host."""
     place = local_place(path)
-    keep = f", or move the edit to {place}, which is never touched" if place else ""
+    keep = f", or move the edit to {place}, which sipdeploy never touches" if place else ""
     return Diagnostic(
         "SD526",
         f"{path} on `{name}` was edited since the last apply",
         notes=("nothing was changed",),
-        help=f"`sipdeploy plan {name}` shows the edit; `--overwrite` replaces it{keep}",
+        help=f"`sipdeploy plan {name}` shows the edit; add `--overwrite` to replace it{keep}",
     )
 
 
 def overwritten(name: str, path: str) -> Diagnostic:
-    """What `--overwrite` does away with."""
-    return Diagnostic("SD526", f"an edit of {path} on `{name}` is overwritten", severity="warning")
+    """The warning for an edit that `--overwrite` replaces."""
+    return Diagnostic(
+        "SD526", f"apply overwrites an edit of {path} on `{name}`", severity="warning"
+    )
 
 
-def by_itself(name: str, outcome: SelfRollback) -> Diagnostic:
-    """What the host has done while nobody was there."""
-    why = {"timer": "nobody confirmed it in time", "boot": "the power went in the middle of it"}
+def self_rollback(name: str, outcome: SelfRollback) -> Diagnostic:
+    """The warning after a rollback by the host itself."""
+    reasons = {"timer": "nobody confirmed the apply in time", "boot": "it booted during the apply"}
     when = dt.datetime.fromtimestamp(outcome.when, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return Diagnostic(
         "SD527",
         (
-            f"`{name}` put the previous release back by itself at {when}: "
-            f"{why.get(outcome.how, outcome.how)}"
+            f"`{name}` restored the previous release by itself at {when}: "
+            f"{reasons.get(outcome.how, outcome.how)}"
         ),
         severity="warning",
-        notes=(f"the apply was that of {outcome.owner}",),
+        notes=(f"owner of the apply: {outcome.owner}",),
     )
 
 
-def undone(name: str, found: Facts) -> Diagnostic:
-    """What an apply does first, after one that ended in the middle."""
+def undone(name: str, facts: Facts) -> Diagnostic:
+    """The warning after sipdeploy undid an unfinished apply."""
     return Diagnostic(
         "SD527",
-        f"an apply to `{name}` had ended in the middle; it was undone first",
+        f"an earlier apply to `{name}` did not finish; sipdeploy has undone it",
         severity="warning",
-        notes=(f"it was that of {found.run_owner}",) if found.run_owner else (),
+        notes=(f"owner of that apply: {facts.run_owner}",) if facts.run_owner else (),
     )
 
 
-def unfinished(name: str, found: Facts) -> Diagnostic:
-    """What a plan says of a host that another apply is at, or was."""
-    by_timer = "the host's own timer will undo it" if found.has_timer else "an apply undoes it"
+def unfinished(name: str, facts: Facts) -> Diagnostic:
+    """The warning of plan about an unfinished apply."""
+    undo = "the host's own timer will" if facts.has_timer else "the next apply will"
     return Diagnostic(
         "SD527",
-        f"an apply to `{name}` is unfinished; {by_timer}",
+        f"an apply to `{name}` is unfinished; {undo} undo it",
         severity="warning",
-        notes=(f"it is that of {found.run_owner}",) if found.run_owner else (),
+        notes=(f"owner of that apply: {facts.run_owner}",) if facts.run_owner else (),
     )
 
 
-def closed(name: str, plan: Plan, found: Facts, ports: Ports) -> tuple[Diagnostic, ...]:
-    """A firewall of somebody else that phones do not get through: an accept of ours is none of it.
+def other_firewall(name: str, plan: Plan, facts: Facts, ports: Ports) -> tuple[Diagnostic, ...]:
+    """The warning about another firewall that drops phones: our accept does not overrule it.
 
-    Told while there is something to do; a second apply has nothing to say.
+    Only a plan with changes has it, so a second apply prints nothing.
     """
     is_ours = any(file.path == firewall.UFW for file in plan.desired.files)
-    chains = () if is_ours else found.closing_chains
+    chains = () if is_ours else facts.closing_chains
     if plan.is_empty or not chains:
         return ()
     where = " and ".join(f"`{chain}`" for chain in chains)
     rule = f"tcp dport {ports.wss} accept; udp dport {ports.rtp.start}-{ports.rtp.end} accept"
     problem = Diagnostic(
         "SD518",
-        f"another firewall on `{name}` drops what it does not know (chain {where})",
+        f"another firewall on `{name}` drops phones unless a rule accepts them (chain {where})",
         severity="warning",
-        help=f"let phones through it too: `{rule}`",
+        help=f"accept them there too: `{rule}`",
     )
     return (problem,)

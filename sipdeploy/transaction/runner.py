@@ -1,4 +1,4 @@
-"""What a step is, and the runner that undoes the steps it began when one of them fails."""
+"""The Step protocol, and the runner that undoes all begun steps if one fails."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from sipdeploy.host.incoming import OnLine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something to show while it happens. `line` events carry what moves inside a step."""
+    """Progress of a step; `text` is a line of its output, `seconds` its duration."""
 
     host: str
     title: str
@@ -26,43 +26,43 @@ Say = Callable[[Event], None]
 
 
 class Step(Protocol):
-    """One reversible act on a host."""
+    """One reversible change of a host."""
 
-    has_undo: ClassVar[bool]  # False: its undo is another step's, or there is nothing to undo
+    has_undo: ClassVar[bool]  # False: another step undoes it, or nothing needs an undo
 
     @property
     def title(self) -> str:
-        """What it does, in the imperative: `swap 3 files`."""
+        """The step in the imperative: `swap 3 files`."""
         ...
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Do it; HostFailed when it cannot be done."""
+        """Carry out the step; HostFailed if that fails."""
         ...
 
     def undo(self, host: Host) -> None:
-        """Take it back; HostFailed when that cannot be done."""
+        """Undo the step; HostFailed if that fails."""
         ...
 
 
 class UndoStack:
-    """The steps that were begun on one host, so that they can be undone, newest first.
+    """The steps begun on one host; it undoes them in reverse order.
 
-    A course may stop between two steps, while other hosts are looked at, and go on later.
+    Between two steps, a run may work on other hosts.
     """
 
     def __init__(self, host: Host, say: Say) -> None:
         self.host = host
         self._say = say
         self._begun: list[Step] = []
-        self.is_undoing = False  # nothing may end what waits for the host then
+        self.is_undoing = False  # an undo must not be interrupted
 
     def run(self, *steps: Step) -> None:
-        """Run the steps in order; on any failure undo all that was ever begun.
+        """Run the steps in order; on any failure undo all begun steps.
 
-        Raises what the step raised, or RollbackFailed when an undo failed too.
+        Raises the exception of the step, or RollbackFailed if an undo failed too.
         """
         for step in steps:
-            self._begun.append(step)  # before it runs: a half-done step is undone too
+            self._begun.append(step)  # before it runs, so that a half-done step is undone too
             try:
                 run_step(self.host, step.title, step.run, self._say)
             except BaseException as failure:
@@ -73,34 +73,34 @@ class UndoStack:
                 raise
 
     def undo(self) -> None:
-        """Undo all that was begun; RollbackFailed tells what could not be."""
+        """Undo all begun steps; RollbackFailed with the diagnostics of failed undos."""
         problems = self._undone()
         if problems:
             raise RollbackFailed(problems)
 
     def _undone(self) -> list[Diagnostic]:
-        """Undo the newest first, going on past failures; what failed is given back."""
+        """Undo in reverse order, also after failures; the diagnostics of failed undos."""
         problems: list[Diagnostic] = []
         self.is_undoing = True
         while self._begun:
             step = self._begun.pop()
 
-            def act(host: Host, _: OnLine, step: Step = step) -> None:
+            def action(host: Host, _: OnLine, step: Step = step) -> None:
                 step.undo(host)
 
             try:
                 if step.has_undo:
-                    run_step(self.host, f"undo: {step.title}", act, self._say)
+                    run_step(self.host, f"undo: {step.title}", action, self._say)
             except SipdeployError as failure:
                 problems += failure.diagnostics
         return problems
 
 
-def run_step(host: Host, title: str, act: Callable[[Host, OnLine], None], say: Say) -> None:
-    """Do one thing between its two events; a script may tell that it consists of several."""
+def run_step(host: Host, title: str, action: Callable[[Host, OnLine], None], say: Say) -> None:
+    """Run `action` between its start and end events; its script may announce further parts."""
     parts = _Parts(host.name, title, say)
     try:
-        act(host, parts.take)
+        action(host, parts.take)
     except BaseException:
         parts.end("failed")
         raise
@@ -108,7 +108,7 @@ def run_step(host: Host, title: str, act: Callable[[Host, OnLine], None], say: S
 
 
 class _Parts:
-    """Makes events of what a script says while it runs: `step TITLE` begins its next part."""
+    """Turns the output of a script into events; the line `step TITLE` starts its next part."""
 
     STEP = f"{MARK}step "
 
@@ -131,7 +131,7 @@ class _Parts:
             self._say(Event(host=self._host, title=self._title, state="line", text=line))
 
     def end(self, state: Literal["ok", "failed"]) -> None:
-        """End the present part."""
+        """End the current part."""
         seconds = time.monotonic() - self._began
         self._say(Event(host=self._host, title=self._title, state=state, seconds=seconds))
 

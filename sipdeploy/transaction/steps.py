@@ -1,4 +1,4 @@
-"""The steps of an apply, in their order."""
+"""The steps of an apply, in order."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -21,7 +21,7 @@ PER_FURTHER_HOST_SECONDS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What the steps on one host are made of."""
+    """The input of the steps on one host."""
 
     plan: Plan
     owner: Owner
@@ -30,7 +30,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class StepOf:
-    """A step of an apply: its name in docs/apply.md, whether a host needs it, how it is made."""
+    """A step of an apply: name in docs/apply.md, condition, and constructor."""
 
     name: str
     is_needed: Callable[[Work], bool]
@@ -56,8 +56,8 @@ def _add_repository(work: Work) -> Step:
 
 def _install_packages(work: Work) -> Step:
     plan = work.plan
-    held = tuple(unit.unit for unit in plan.units if not unit.is_settled)
-    return Packages(names=tuple(plan.packages), held=held)
+    unsettled = tuple(unit.unit for unit in plan.units if not unit.is_settled)
+    return Packages(names=tuple(plan.packages), disabled_units=unsettled)
 
 
 def _build_asterisk(work: Work) -> Step:
@@ -103,8 +103,8 @@ def _confirm_release(work: Work) -> Step:
     return Confirm(owner=work.owner, audit=plan.lines(), is_new_connection=is_shut)
 
 
-# An apply as a list; docs/apply.md quotes it, and a test compares the two.
-# On all hosts, before anything live changes on one of them:
+# An apply as a list; a test compares it with docs/apply.md.
+# On all hosts, before a live file changes on one of them:
 STAGE = (
     StepOf("lock", _needs_prerequisites, lambda work: Lock(owner=work.owner)),
     StepOf(

@@ -1,4 +1,4 @@
-"""What the tests of apply share: a site on a lab host, and apply as a person would start it."""
+"""Helpers of the tests of apply: a site on a lab host, and a run of apply."""
 
 import dataclasses
 import hashlib
@@ -24,9 +24,9 @@ USERS = "{1001: {name: Alice, voicemail: yes}, 1002: {name: Bob}}"
 def site(host: Mapping[str, object], *, users: str = USERS, more: str = "") -> Site:
     entry = "{" + ", ".join(f"{key}: {value}" for key, value in host.items()) + "}"
     text = INVENTORY.format(host=entry, users=users, more=more)
-    found, problems, _ = load_site(text, "inventory.yaml")
-    assert found is not None, problems
-    return found
+    loaded, problems, _ = load_site(text, "inventory.yaml")
+    assert loaded is not None, problems
+    return loaded
 
 
 def site_on(host, **more: str) -> Site:
@@ -34,7 +34,7 @@ def site_on(host, **more: str) -> Site:
 
 
 class Events(list[Event]):
-    """Keeps every event; `at` lets a test act in the middle of an apply."""
+    """Keeps every event; a test can use `at` to act in the middle of an apply."""
 
     def __init__(self, at: Callable[[Event], None] | None = None) -> None:
         super().__init__()
@@ -51,22 +51,22 @@ class Events(list[Event]):
 
 
 def run_apply(
-    wanted: Site, say: Callable[[Event], None] | None = None, **options: object
+    desired: Site, say: Callable[[Event], None] | None = None, **options: object
 ) -> Report:
     credentials = {
-        number: hashlib.md5(f"{number}:{wanted.domain}:secret".encode()).hexdigest()
-        for number in wanted.users
+        number: hashlib.md5(f"{number}:{desired.domain}:secret".encode()).hexdigest()
+        for number in desired.users
     }
-    heard = say if say is not None else Events()
+    events = say if say is not None else Events()
     chosen = Options(**options)
-    (report,) = apply(wanted, ["sip1"], credentials=credentials, say=heard, options=chosen)
+    (report,) = apply(desired, ["sip1"], credentials=credentials, say=events, options=chosen)
     return report
 
 
 def deafen(monkeypatch) -> None:
-    """From now on the configuration parses, and Kamailio does not listen to phones.
+    """Render a valid configuration with which Kamailio does not listen for phones.
 
-    The trial start would see it: here it sees nothing, as with a fault that comes later.
+    Validation would find this fault, so it has no checks here: the fault appears after the swap.
     """
     original = kamailio.files
 
@@ -87,13 +87,13 @@ def codes(report: Report) -> list[str]:
 
 
 def units(host) -> list[str]:
-    """Main process and start of both daemons: equal before and after, none was restarted."""
+    """Main process and start time of both daemons, which a restart changes."""
     show = "systemctl show -p MainPID,ActiveEnterTimestampMonotonic kamailio asterisk"
     return host.run(show, check=True).stdout.split()
 
 
 def tree(host) -> list[str]:
-    """Content, owner and mode of everything in /etc and of what sipdeploy keeps."""
+    """Content, owner and mode of the files in /etc and in /var/lib/sipdeploy."""
     listing = (
         "cd / && find etc/kamailio etc/asterisk etc/systemd/system var/lib/sipdeploy"
         " -printf '%p %M %u:%g %l ' \\( -type f -exec sha256sum {} \\; -o -printf '\\n' \\) | sort"
@@ -102,5 +102,5 @@ def tree(host) -> list[str]:
 
 
 def live(host) -> list[str]:
-    """The same of /etc alone: what a rollback must bring back."""
+    """The part of `tree` in /etc, which a rollback must restore."""
     return [line for line in tree(host) if line.startswith("etc/")]

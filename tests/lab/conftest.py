@@ -1,4 +1,4 @@
-"""Real hosts for the tests; they are skipped, and say so, where no lab can run."""
+"""Real hosts for the tests, which are skipped on machines that cannot run the lab."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from lab import Lab, why_not
 
 @pytest.fixture(scope="module")
 def lab():
-    """A lab for each file: its hosts go with it, and take watches and memory along."""
+    """A lab for each file, so that its end frees memory and inotify watches of the hosts."""
     if reason := why_not():
         pytest.skip(reason)
     with Lab() as running:
@@ -24,7 +24,7 @@ def lab():
 
 @pytest.fixture
 def login(lab, monkeypatch, tmp_path):
-    """A home with the lab's SSH configuration, and no agent."""
+    """A home with the SSH configuration of the lab, without an agent."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (tmp_path / ".ssh").mkdir()
@@ -32,7 +32,7 @@ def login(lab, monkeypatch, tmp_path):
 
 
 class Deployer:
-    """A person's machine: a home with keys and known hosts, an inventory, and the command."""
+    """A deploying machine: a home with keys and known hosts, an inventory, the command."""
 
     def __init__(self, lab, folder: Path):
         self.folder = folder
@@ -66,9 +66,9 @@ class Deployer:
 
 @pytest.fixture(scope="module", params=["kamailio", "asterisk"])
 def system(request, lab, tmp_path_factory):
-    """A calling system that `sipdeploy apply` made, for each file and mode.
+    """A calling system, deployed with `sipdeploy apply`, per file and mode.
 
-    Its packages are there already: others prove that they are installed (test_apply_to_hosts).
+    The host has the packages already: test_apply_to_hosts proves that apply installs them.
     """
     mode = request.param
     file = request.module.__name__.removeprefix("test_").replace("_", "-")

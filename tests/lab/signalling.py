@@ -1,4 +1,4 @@
-"""What scenarios on a running system share: registered phones, calls, digests of one's own."""
+"""Helpers for scenarios on a running system: registered phones, calls, forged digests."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ def run(coroutine):
 
 @asynccontextmanager
 async def registered(system, *numbers, **options):
-    """Phones, each on a connection of its own, registered."""
+    """Registered phones, each on its own connection."""
     async with AsyncExitStack() as stack:
         phones = [await stack.enter_async_context(system.phone(n, **options)) for n in numbers]
         for phone in phones:
@@ -29,7 +29,7 @@ async def registered(system, *numbers, **options):
 
 
 async def talk(caller, callee):
-    """A call between two phones, set up; both ends of it."""
+    """Set up a call between two phones; returns both ends."""
     call = await caller.invite(callee.number)
     incoming = await callee.incoming(method="INVITE")
     await incoming.ring()
@@ -53,17 +53,17 @@ async def gone(system, number, seconds=15):
 
 
 async def challenge(phone, method="REGISTER", uri=""):
-    """A nonce for this connection."""
+    """A nonce of the server for this connection."""
     if method == "REGISTER":
         reply = await phone.register(authenticate=False)
     else:
         reply = await phone.request(method, uri, authenticate=False)
-    told = reply.header("WWW-Authenticate") or reply.header("Proxy-Authenticate")
-    return re.search(r'nonce="([^"]+)"', told)[1]
+    header = reply.header("WWW-Authenticate") or reply.header("Proxy-Authenticate")
+    return re.search(r'nonce="([^"]+)"', header)[1]
 
 
 def proof(username, ha1, *, method, uri, nonce, realm=DOMAIN):
-    """A digest as RFC 7616 has it, of an HA1 of one's own choice."""
+    """The credentials (RFC 7616) for any HA1."""
 
     def md5(data):
         return hashlib.md5(data).hexdigest()
@@ -87,14 +87,14 @@ def only_kamailio(system):
 
 
 def forgive(system):
-    """Let Kamailio forget who has failed to prove what: for the tests that follow."""
+    """Make Kamailio forget failed authentications and rates, for the next tests."""
     tables = ("failures", "rate", "waiting", "known", "added")
     system.run("; ".join(f"kamcmd htable.flush {table}" for table in tables))
 
 
 @contextmanager
 def second_address(system):
-    """Another address of this machine, from which phones can connect to the host."""
+    """Add another address to this machine, from which phones can connect to the host."""
     (route,) = json.loads(ip("-json", "route", "get", system.address))
     address = system.address.rpartition(".")[0] + ".9"
     ip("address", "add", f"{address}/24", "dev", route["dev"])
@@ -104,6 +104,6 @@ def second_address(system):
         ip("address", "del", f"{address}/24", "dev", route["dev"])
 
 
-def ip(*words):
-    done = subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+def ip(*arguments):
+    done = subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
     return done.stdout

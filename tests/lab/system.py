@@ -1,4 +1,4 @@
-"""A running calling system, as the tests see it: where it is, who its users are, what to ask."""
+"""A running calling system in the tests: its address, its users, its state."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from sipdeploy.sip.phone import Phone
 DOMAIN = "sip.example.test"
 NUMBERS = ("1001", "1002", "1003", "1004", "1005", "1006")
 
-# 1002 alone has a mailbox, 1005 may have two phones at once, 1006 is the victim of attacks.
+# Only 1002 has a mailbox, 1005 may register two phones, 1006 is the victim of attacks.
 INVENTORY = """\
 domain: sip.example.test
 email: ops@example.test
@@ -73,6 +73,6 @@ class System:
         )
 
     def contacts(self, number: str) -> int:
-        """How many contacts Kamailio holds for a number."""
-        told = self.run(f"kamcmd ul.lookup location {number}@{DOMAIN} 2>&1 || true")
-        return told.count("Address:")
+        """The number of contacts that Kamailio has for a number."""
+        output = self.run(f"kamcmd ul.lookup location {number}@{DOMAIN} 2>&1 || true")
+        return output.count("Address:")

@@ -70,7 +70,7 @@ def test_certbots_own_timer_renews_and_every_port_serves_the_new_one(site):
 
 def test_a_limit_of_days_is_an_exit_code(site):
     found = site.cert("--days", "100", status=1)
-    assert "100 are wanted" in found["problems"][0]
+    assert "100 required" in found["problems"][0]
 
 
 def test_a_rehearsal_keeps_nothing_and_a_forced_renewal_is_served(site):

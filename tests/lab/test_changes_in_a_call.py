@@ -153,7 +153,7 @@ async def stay_away(host, deployer):
     path.write_text(path.read_text().replace("5064", "5065"))
     failed = await asyncio.to_thread(deployer.run, "apply", host.name, "--yes")
     assert failed.returncode == 4, failed.stderr
-    assert f"none of {PHONES} registered phones came back" in failed.stderr
+    assert f"none of {PHONES} registered phones returned" in failed.stderr
     assert ":5064 " in host.run("ss -Hlun").stdout
 
 

@@ -74,7 +74,7 @@ def lab_host(name):
     command = [sys.executable, "-m", "lab", "host", name]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as person:
         try:
-            said = "".join(iter(person.stdout.readline, "Ctrl-C removes it.\n"))
+            said = "".join(iter(person.stdout.readline, "Press Ctrl-C to remove the host.\n"))
             address = said.splitlines()[0].rpartition(" ")[2]
             assert f"ssh -F {images.cache_directory()}" in said
             assert f"hosts:\n  {name}:\n    address: {address}\n" in said

@@ -98,7 +98,7 @@ def test_all_are_brought_up(hosts, record_property):
     ]
     titles = [event.title for event in events if event.state == "start"]
     staged = max(i for i, title in enumerate(titles) if title.startswith("stage"))
-    assert staged < titles.index("keep what is there")
+    assert staged < titles.index("back up the current files")
     again, _, idle = run(hosts)
     assert states(again) == ["unchanged"]
     record_property("figure", table("brought up, 4 at a time", reports, seconds))

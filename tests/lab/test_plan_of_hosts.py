@@ -227,7 +227,7 @@ def test_a_lock_says_who_has_it_and_can_be_broken(person):
     before = tree(person.host), units(person.host)
     done = person.run("apply", "--yes", "--lock-wait", "1")
     assert done.returncode == 4
-    for text in ("is locked by bob@desk", "for `apply sip1`, for 5 min", "--break-lock"):
+    for text in ("is locked by bob@desk", "running `apply sip1` for 5 min", "--break-lock"):
         assert text in done.stderr, done.stderr
     assert (tree(person.host), units(person.host)) == before
     assert person.run("apply", "--yes", "--break-lock").returncode == 0

@@ -14,7 +14,7 @@ import pytest
 from applying import Events, codes, live, run_apply, site_on, units
 
 from sipdeploy.host import host_failed
-from sipdeploy.transaction import visit
+from sipdeploy.transaction import host_run
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
@@ -123,9 +123,9 @@ class Wire:
 @pytest.mark.parametrize("call", CALLS)
 def test_the_connection_is_cut(host, monkeypatch, figure, call, kind):
     settle(host)
-    connect = visit.connect
+    connect = host_run.connect
     with monkeypatch.context() as patched:
-        patched.setattr(visit, "connect", lambda *words: Wire(connect(*words), call, kind))
+        patched.setattr(host_run, "connect", lambda *words: Wire(connect(*words), call, kind))
         report = run_apply(site_on(host, users=NEW), confirm_seconds=SECONDS)
     if kind == "away" and call in ("swap", "confirm"):
         assert (report.state, report.exit_code) == ("unknown", 5)
@@ -153,7 +153,7 @@ def test_the_command_is_killed_on_the_host(host, figure, call):
 
 
 POINTS = (
-    *("connect", "read facts", "stage and validate", "keep what is there"),
+    *("connect", "read facts", "stage and validate", "back up the current files"),
     *("arm the rollback timer", "swap", "reload asterisk, kamailio"),
     *("verify ports, certificate and SIP", "confirm"),
 )
@@ -198,7 +198,7 @@ def small(host, folder):
 @pytest.mark.parametrize("call", CALLS[1:])
 def test_the_disk_is_full(host, monkeypatch, figure, call, folder):
     settle(host)
-    connect = visit.connect
+    connect = host_run.connect
 
     class Filling(Wire):
         def run(self, argv, **options):
@@ -208,7 +208,7 @@ def test_the_disk_is_full(host, monkeypatch, figure, call, folder):
 
     with small(host, folder):
         with monkeypatch.context() as patched:
-            patched.setattr(visit, "connect", lambda *words: Filling(connect(*words), call, ""))
+            patched.setattr(host_run, "connect", lambda *words: Filling(connect(*words), call, ""))
             report = run_apply(site_on(host, users=NEW), confirm_seconds=SECONDS)
         host.run(f"rm -f {folder}/fill", check=True)
         if report.exit_code:

@@ -354,10 +354,10 @@ def imported(host, deployer):
     done = deployer.run("users", "import", "people.csv", "--apply", host.name)
     assert done.returncode == 0, done.stderr
     assert "register as 5000 and 19 more" in done.stderr
-    assert "20 of 20 have registered" in done.stderr
+    assert "20 of 20 users registered" in done.stderr
     done = deployer.run("secrets", "rotate", "--grace", "1001", "--apply", host.name)
     assert done.returncode == 0, done.stderr
-    assert re.search(r" ([0-9]{2}) of \1 have registered", done.stderr), done.stderr
+    assert re.search(r" ([0-9]{2}) of \1 users registered", done.stderr), done.stderr
     assert host.run("ls /var/lib/sipdeploy/candidate").returncode != 0
     assert not asyncio.run(refused(host, "1001", password("1001")))
     assert asyncio.run(refused(host, "1004", password("1004")))

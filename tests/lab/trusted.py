@@ -1,4 +1,4 @@
-"""A host whose certificate comes from an ACME server, as the tests of certificates share it."""
+"""A host with a certificate from an ACME server, for the tests of certificates."""
 
 import json
 import os
@@ -29,7 +29,7 @@ HELD = f"/etc/letsencrypt/live/sipdeploy-{DOMAIN}"
 
 @dataclass
 class Trusted:
-    """The host, its authority and name server, and who deploys it."""
+    """The host, its authority and name server, and the deploying machine."""
 
     host: Any
     authority: Authority
@@ -37,16 +37,16 @@ class Trusted:
     deployer: Deployer
 
     def write(self, tls="", *, provider="letsencrypt", users=(), more="", directory=None):
-        """The inventory, with further settings of `tls`."""
-        words = [f"provider: {provider}"]
+        """Write the inventory, with additional settings of `tls`."""
+        settings = [f"provider: {provider}"]
         if provider == "letsencrypt":
             server = (directory or self.directory).url
-            words += [f'server: "{server}"', "ca_bundle: acme-root.pem"]
-        words += [tls] if tls else []
+            settings += [f'server: "{server}"', "ca_bundle: acme-root.pem"]
+        settings += [tls] if tls else []
         text = INVENTORY.format(
             domain=DOMAIN,
             address=self.host.address,
-            tls=", ".join(words),
+            tls=", ".join(settings),
             users="".join(f", {number}: {{}}" for number, _ in users),
             more=more,
         )
@@ -57,20 +57,20 @@ class Trusted:
         (folder / "secrets.yaml").touch(mode=0o600)
         (folder / "secrets.yaml").write_text(passwords() + secrets)
 
-    def apply(self, *words, status=0):
-        """Apply as a person would; its output."""
-        done = self.deployer.run("apply", "sip1", "--yes", *words)
+    def apply(self, *options, status=0):
+        """Run `sipdeploy apply`; returns its output."""
+        done = self.deployer.run("apply", "sip1", "--yes", *options)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def cert(self, *words, status=0):
-        """`sipdeploy cert`, for machines."""
-        done = self.deployer.run("cert", "sip1", "--format", "json", *words)
+    def cert(self, *options, status=0):
+        """Run `sipdeploy cert`; returns its data."""
+        done = self.deployer.run("cert", "sip1", "--format", "json", *options)
         assert done.returncode == status, done.stdout + done.stderr
         return json.loads(done.stdout)
 
     def renew(self):
-        """A renewal as certbot's timer begins it, but that it is due; what the unit became."""
+        """Make a renewal due, and run it as the timer of certbot does; the result of the unit."""
         renewal = f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf"
         sooner = f"sed -i '1i renew_before_expiry = 1000 days' {renewal}"
         due = f"sed -i '/renew_before_expiry/d' {renewal} && {sooner}"
@@ -79,19 +79,19 @@ class Trusted:
         return self.host.run("systemctl show -p Result --value certbot.service").stdout.strip()
 
     def sleep_out(self):
-        """No renewal is due any more."""
+        """Make no renewal due."""
         renewal = f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf"
         self.host.run(f"sed -i '/renew_before_expiry/d' {renewal}; systemctl reset-failed")
 
     def served(self, port=8443):
-        """The fingerprint that is served from outside, SHA-256 in hex."""
+        """The fingerprint of the served certificate, SHA-256 in hex."""
         return fingerprint(self.host, f"openssl s_client -connect 127.0.0.1:{port} </dev/null")
 
     def on_disk(self, path=f"{LIVE}.crt"):
         return fingerprint(self.host, f"cat {path}")
 
     def is_shut(self):
-        """Whether port 80 is shut from outside although somebody listens on it."""
+        """Whether port 80 is closed from outside although a server listens on it."""
         self.listen()
         try:
             return not is_open(self.host, 80)
@@ -99,7 +99,7 @@ class Trusted:
             self.host.run("systemctl stop web")
 
     def listen(self, folder="/srv"):
-        """A web server on port 80, the unit `web`."""
+        """Start a web server on port 80 as the unit `web`."""
         server = f"python3 -m http.server 80 -d {folder}"
         self.host.run(f"systemd-run --quiet --collect --unit=web {server}", check=True)
         end = time.monotonic() + 20
@@ -108,10 +108,10 @@ class Trusted:
             time.sleep(0.1)
 
     def challenged(self):
-        """How many packets of challenges the firewall has let in."""
+        """The number of packets for challenges that the firewall has accepted."""
         rules = self.host.run("nft list chain inet sipdeploy input").stdout
-        found = re.search(r"dport @challenge counter packets (\d+)", rules)
-        return int(found[1]) if found else 0
+        match = re.search(r"dport @challenge counter packets (\d+)", rules)
+        return int(match[1]) if match else 0
 
 
 def fingerprint(host, command):
@@ -126,7 +126,7 @@ def is_open(host, port):
 
 
 def trusted_host(lab, folder, name):
-    """A bare host, and an authority of its own; nothing is applied yet."""
+    """A bare host with its own authority, before the first apply."""
     authority = Authority(lab.boot(f"{name}-ca"))
     host = lab.boot(name, suite=os.environ.get("LAB_SUITE", "sid"))
     authority.point(DOMAIN, f"A {host.address}")

@@ -1,4 +1,4 @@
-"""Looks for secrets where they must not be: in the arguments of processes, in logs, in files."""
+"""Searches for leaked secrets: in the arguments of processes, in logs, in files."""
 
 import contextlib
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 class Arguments:
-    """Reads /proc/*/cmdline of this machine, hosts of the lab included, over and over.
+    """Reads /proc/*/cmdline of this machine, including the lab hosts, in a loop.
 
-    `secrets` may grow while it looks.
+    `secrets` may grow meanwhile; `found` are the command lines with a secret.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Arguments:
         self._thread.join()
 
     def _look(self) -> None:
-        """New processes at once, for most live but a moment; all others every second."""
+        """Read new processes at once, because most end soon; read the others every second."""
         seen: set[str] = set()
         last = 0.0
         while not self._stop.wait(0.01):
@@ -48,14 +48,14 @@ class Arguments:
                 self.found.add(line.replace(b"\0", b" ").decode(errors="replace")[:200])
 
     def next_round(self) -> None:
-        """Wait until everything that runs now was looked at."""
+        """Wait until all processes that run now have been read."""
         before = self.rounds
         while self.rounds < before + 2:
             time.sleep(0.1)
 
 
 def on_host(host, secrets, places: str, *, only_readable: bool = False) -> list[str]:
-    """The files of a host that hold one of the secrets; with `only_readable`, by everyone."""
+    """The files of a host with one of the secrets; `only_readable`: only world-readable ones."""
     readable = "-perm -o=r" if only_readable else ""
     patterns = "".join(f"{secret}\n" for secret in secrets)
     command = (
@@ -67,13 +67,13 @@ def on_host(host, secrets, places: str, *, only_readable: bool = False) -> list[
 
 
 def in_journal(host, secrets) -> list[str]:
-    """The lines of the journal that hold one of the secrets."""
+    """The lines of the journal with one of the secrets."""
     lines = host.run("journalctl --no-pager -o cat").stdout.splitlines()
     return [line for line in lines if any(secret in line for secret in secrets)]
 
 
 def in_folder(folder: Path, secrets, besides=()) -> list[str]:
-    """The files below a folder of this machine that hold one of the secrets."""
-    wanted = [secret.encode() for secret in secrets]
+    """The files below a folder of this machine with one of the secrets."""
+    patterns = [secret.encode() for secret in secrets]
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in besides)
-    return [str(path) for path in files if any(each in path.read_bytes() for each in wanted)]
+    return [str(path) for path in files if any(each in path.read_bytes() for each in patterns)]

@@ -28,6 +28,7 @@ from sipdeploy.transaction import (
     rollback,
 )
 from sipdeploy.transaction.lock import stale_owner, this_owner
+from sipdeploy.transaction.reports import as_text
 
 TEXT = """\
 domain: sip.example.test
@@ -115,11 +116,11 @@ def test_hosts_are_brought_up_one_after_the_other(hosts):
         ("sip2", "applied", 0),
     ]
     assert scripts(hosts["sip1"]) == scripts(hosts["sip2"]) == COURSE
-    late = ("keep what is there", "confirm")
+    late = ("back up the current files", "confirm")
     behind = [(e.host, e.title) for e in events if e.title in late and e.state != "line"]
     assert [host for host, _ in behind] == ["sip1"] * 4 + ["sip2"] * 4
     staged = [i for i, e in enumerate(events) if e.title.startswith("stage")]
-    assert max(staged) < min(i for i, e in enumerate(events) if e.title.startswith("keep"))
+    assert max(staged) < min(i for i, e in enumerate(events) if e.title.startswith("back up"))
 
 
 def test_no_secret_is_in_a_command(hosts):
@@ -157,7 +158,9 @@ def test_all_or_nothing_confirms_nobody_before_the_last():
     reports, events = run(all_or_nothing=True)
     assert states(reports) == ["applied", "applied"]
     titles = [event.title for event in events if event.state == "start"]
-    assert titles.index("confirm") > max(i for i, x in enumerate(titles) if x.startswith("keep"))
+    assert titles.index("confirm") > max(
+        i for i, x in enumerate(titles) if x.startswith("back up")
+    )
 
 
 @pytest.mark.parametrize(("all_or_nothing", "seconds"), [(False, 100), (True, 160)])
@@ -264,7 +267,7 @@ def test_what_the_host_did_by_itself_is_told(hosts):
     (report,), _ = run(names=["sip1"])
     (problem,) = report.diagnostics
     assert (problem.code, problem.severity) == ("SD527", "warning")
-    assert "nobody confirmed it in time" in problem.message
+    assert "nobody confirmed the apply in time" in problem.message
 
 
 def test_the_lock_is_waited_for(hosts, monkeypatch):
@@ -401,7 +404,7 @@ def test_an_unfinished_apply_of_somebody_alive_is_left_alone(hosts):
     (problem,) = report.diagnostics
     assert (problem.code, report.state) == ("SD507", "unchanged")
     assert alive in problem.message
-    assert problem.notes == ("for `apply x`, for 4 min",)
+    assert problem.notes == ("running `apply x` for 4 min",)
 
 
 def test_only_a_dead_process_of_this_machine_is_stale():
@@ -476,3 +479,20 @@ def test_certificate_files_are_looked_for_beside_the_inventory(tmp_path):
 
 def test_a_report_without_errors_has_not_failed():
     assert Report(host="sip1", state="applied").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "text"),
+    [
+        ("applied", 1, "applied, 1 change"),
+        ("applied", 42, "applied, 42 changes"),
+        ("unchanged", 0, "unchanged, 0 changes"),
+        ("unchanged", 1, "unchanged, 1 planned change"),
+        ("unchanged", 45, "unchanged, 45 planned changes"),
+        ("rolled back", 45, "rolled back, 45 planned changes"),
+        ("unknown", 45, "unknown, 45 planned changes"),
+    ],
+)
+def test_a_report_counts_as_changes_only_those_that_the_host_has(state, changes, text):
+    report = Report(host="sip1", state=state, changes=("~ file",) * changes, seconds=1.25)
+    assert as_text([report]) == f"sip1  {text}, 1.2 s"

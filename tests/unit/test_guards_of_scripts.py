@@ -40,7 +40,7 @@ def test_a_confirmation_confirms_no_run_of_somebody_else(world, host, say):
     log, policy = str(world.folder / "audit.log"), str(world.folder / "policy-rc.d")
     other = Owner(name="other", purpose="apply sip1")
     confirm = Confirm(owner=other, audit=("x",), state=world.state, log=log, policy=policy)
-    with pytest.raises(HostFailed, match="put the previous release back"):
+    with pytest.raises(HostFailed, match="restored the previous release"):
         confirm.run(host, say)
     assert (Path(world.state) / "undo/index").exists()
     assert not (Path(world.state) / "releases").exists()

@@ -33,7 +33,7 @@ def found(**more):
             "on_disk": certificate(),
             "served": {"127.0.0.1:8443": certificate()},
             "is_renewed": True,
-            "held": certificate(),
+            "at_certbot": certificate(),
             "next_try": NOW,
             **more,
         }
@@ -51,17 +51,17 @@ FAILED = RenewalResult(when=NOW, has_failed=True, why="the disk is full")
     ("more", "wanted"),
     [
         ({}, []),
-        ({"on_disk": None, "served": {}, "held": None}, ["SD620"]),
+        ({"on_disk": None, "served": {}, "at_certbot": None}, ["SD620"]),
         ({"on_disk": certificate(key_matches=False)}, ["SD620"]),
         ({"on_disk": certificate(names=("other.example.com",))}, ["SD620"]),
         ({"served": {"127.0.0.1:8443": None}}, ["SD621"]),
         ({"served": {"127.0.0.1:8443": certificate(fingerprint="bb")}}, ["SD621"]),
         ({"served": {"127.0.0.1:8443": certificate(days=9)}}, ["SD622"]),
         ({"outcome": FAILED}, ["SD623"]),
-        ({"held": certificate(fingerprint="bb")}, ["SD623"]),
+        ({"at_certbot": certificate(fingerprint="bb")}, ["SD623"]),
         ({"is_unit_failed": True}, ["SD624"]),
         ({"next_try": None}, ["SD624"]),
-        ({"is_renewed": False, "held": None, "next_try": None}, []),
+        ({"is_renewed": False, "at_certbot": None, "next_try": None}, []),
     ],
 )
 def test_everything_that_is_amiss_is_told(more, wanted):

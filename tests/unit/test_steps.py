@@ -377,7 +377,7 @@ def test_a_confirmation_that_comes_twice_keeps_the_previous_release(world, host,
 def test_a_confirmation_that_comes_too_late_is_told(world, host, say):
     swap, confirm = begin(world, host, say)
     swap.undo(host)
-    with pytest.raises(HostFailed, match="put the previous release back by itself") as failed:
+    with pytest.raises(HostFailed, match="restored the previous release by itself") as failed:
         confirm.run(host, say)
     assert failed.value.diagnostics[0].code == "SD528"
     assert world.tree() == world.before
@@ -390,7 +390,7 @@ def test_what_has_been_confirmed_is_not_undone(world, host, say):
     shutil.copytree(f"{world.state}/undo", kept, symlinks=True)
     confirm.run(host, say)
     shutil.copytree(kept, f"{world.state}/undo", symlinks=True)
-    with pytest.raises(HostFailed, match="had already confirmed"):
+    with pytest.raises(HostFailed, match="was already confirmed"):
         swap.undo(host)
     assert world.is_applied
     assert world.state_files == AFTER
@@ -494,7 +494,7 @@ def test_the_lock_is_had_by_one(world, host, say):
     first.run(host, say)
     with pytest.raises(HostFailed, match="is locked by a") as failed:
         second.run(host, say)
-    assert failed.value.diagnostics[0].notes == ("for `apply sip1`, for 0 s",)
+    assert failed.value.diagnostics[0].notes == ("running `apply sip1` for 0 s",)
     assert "--lock-wait" in failed.value.diagnostics[0].help
     second.undo(host)
     with pytest.raises(HostFailed, match="is locked by a"):
@@ -537,7 +537,7 @@ def test_an_unknown_owner_is_told_before_anything(world, host, say, monkeypatch)
 
 def test_titles_count_what_they_do(world):
     _, stage, swap, _ = world.steps()
-    assert (stage.title, swap.title) == ("stage and validate 7 files", "keep what is there")
+    assert (stage.title, swap.title) == ("stage and validate 7 files", "back up the current files")
     assert Packages(names=("a",)).title == "install 1 package"
     assert titles(world.plan)["swap"] == "swap 10 files"
 
@@ -589,14 +589,14 @@ E: Sub-process /usr/bin/dpkg returned an error code (1)
 def test_the_lines_of_apt_that_matter_are_told(say):
     host = FakeHost(answers={"packages": Result(status=100, stdout=APT)})
     with pytest.raises(HostFailed) as failed:
-        Packages(names=("kamailio",), held=("a.service", "b.service")).run(host, say)
+        Packages(names=("kamailio",), disabled_units=("a.service", "b.service")).run(host, say)
     assert host.asked == [("packages", "install", "a.service b.service", "kamailio")]
     notes = failed.value.diagnostics[0].notes
     assert notes[0].startswith("Err:1")
     assert notes[-1].startswith("E: Sub-process")
     assert "Reading package lists..." not in notes
     assert complaints(Result(status=1, stdout=b"a\nb\n")) == ("a", "b")
-    with pytest.raises(HostFailed, match="lists of the package archive"):
+    with pytest.raises(HostFailed, match="the package lists cannot be updated"):
         update_lists(host, say)
 
 
@@ -604,7 +604,7 @@ def test_the_parts_of_a_swap_are_told_as_they_begin(world, host):
     seen = []
     run_steps(host, world.steps(), seen.append)
     told = [(event.title, event.state) for event in seen]
-    parts = ["keep what is there", "arm the rollback timer", "swap 10 files"]
+    parts = ["back up the current files", "arm the rollback timer", "swap 10 files"]
     starts = [title for title, state in told if state == "start"]
     assert [title for title in starts if title in parts] == parts
     assert ("swap 10 files", "ok") in told

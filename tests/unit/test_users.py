@@ -508,8 +508,8 @@ def test_a_proof_says_who_was_refused_and_tells_no_secret():
     ("total", "proven", "told"),
     [
         (1, 1, []),
-        (3, 3, ["\x1estep 3 of 3 have registered"]),
-        (5000, 530, ["\x1estep 530 of 5000 have registered: 20 s are up"]),
+        (3, 3, ["\x1estep 3 of 3 users registered"]),
+        (5000, 530, ["\x1estep 530 of 5000 users registered within 20 s"]),
     ],
 )
 def test_how_many_were_proven_is_told(total, proven, told):
@@ -524,7 +524,7 @@ def test_how_many_were_proven_is_told(total, proven, told):
 def test_that_nobody_was_proven_is_a_failure():
     answer = Result(status=0, stdout=b"\x1erefused\n\x1eproved\n0\n")
     step = Register(desired=Desired, credentials={"1003": "5ecre7"})
-    with pytest.raises(HostFailed, match="nobody could be registered"):
+    with pytest.raises(HostFailed, match="no user could register"):
         step.run(FakeHost(answers={"register": answer}), lambda _: None)
 
 
