@@ -152,14 +152,14 @@ def read(host: Host, query: Query) -> Facts:
             "SD509",
             f"`{host.name}` does not run a POSIX shell script as expected",
             notes=tuple(result.words.splitlines()[-3:]),
-            help_="the login needs a plain shell: `getent passwd root` shows which it has",
+            help_="the login needs a POSIX shell: `getent passwd root` shows which it has",
         )
     try:
         return parse(found, began)
     except (KeyError, ValueError) as wrong:
         raise host_failed(
             "SD509",
-            f"`{host.name}` leaves out a part of what it was asked, or answers in no known way",
+            f"`{host.name}` sent facts that are incomplete or in an unknown format",
             notes=(f"{type(wrong).__name__}: {shown_line(str(wrong))[:200]}",),
         ) from wrong
 

@@ -199,8 +199,9 @@ def sent_too_much(host_name: str, argv: Sequence[str], most_bytes: int) -> HostF
     title = title_of(argv)
     return host_failed(
         "SD531",
-        f"`{title}` on `{host_name}` sent more than {most_bytes // MEBIBYTE} MiB, and was ended",
-        help_=f"log in to `{host_name}` and find out why: no answer is that long",
+        f"`{title}` on `{host_name}` sent more than {most_bytes // MEBIBYTE} MiB; "
+        "sipdeploy stopped it",
+        help_=f"log in to `{host_name}` and find out why: no valid answer is that long",
     )
 
 
@@ -225,7 +226,7 @@ def check_sudo(host_name: str, user: str, result: Result) -> None:
     if words.startswith("sudo:") and any(text in words for text in SUDO_REFUSALS):
         raise host_failed(
             "SD505",
-            f"`{user}` may not use sudo without a password on `{host_name}`",
+            f"`{user}` cannot use sudo without a password on `{host_name}`",
             notes=(words.splitlines()[0],),
             help_=f"on `{host_name}` as root: "
             f"`echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/sipdeploy`",

@@ -31,7 +31,7 @@ def authenticate(name: str, target: Target, transport: paramiko.Transport) -> No
         except paramiko.AuthenticationException:
             continue
         except (paramiko.SSHException, OSError, EOFError) as broken:
-            tried.append(f"the host ended it: {broken}")
+            tried.append(f"the host closed the connection: {broken}")
         if not transport.is_active():
             break
     raise ssh_problems.refused(name, target, tried)
@@ -92,9 +92,9 @@ class _Files:
             if file == self._target.must_exist:
                 raise ssh_problems.no_key_file(self._name, file) from None
         except OSError as unreadable:
-            self._tried.append(f"{file} (cannot be read: {unreadable.strerror})")
+            self._tried.append(f"{file} (not readable: {unreadable.strerror})")
         except (ValueError, TypeError, paramiko.SSHException, UnknownKeyType) as wrong:
-            why = "needs its passphrase" if _is_locked(path) else f"is no usable key: {wrong}"
+            why = "needs its passphrase" if _is_locked(path) else f"is not a usable key: {wrong}"
             self._tried.append(f"{file} ({why})")
         return None
 

@@ -42,16 +42,16 @@ def target_of(name: str, settings: SshSettings) -> Target:
         raise host_failed(
             "SD508",
             "this machine has no `ssh`, which reads ~/.ssh/config",
-            help_="`apt-get install openssh-client`, or the package of your system",
+            help_="install it: `apt-get install openssh-client`, or your system's package",
         ) from None
     except RecursionError:
-        problem = "its ProxyJump goes round in circles"
+        problem = "its ProxyJump is a loop"
     except ValueError as wrong:
         problem = str(wrong)
     raise host_failed(
         "SD508",
-        f"the SSH configuration for `{name}` cannot be used: {problem}",
-        help_=f"`ssh -G {settings.alias}` shows what SSH makes of ~/.ssh/config",
+        f"the SSH configuration for `{name}` is not usable: {problem}",
+        help_=f"`ssh -G {settings.alias}` shows how SSH reads ~/.ssh/config",
     )
 
 
@@ -125,7 +125,7 @@ class SSHHost:
             "SD506",
             f"the connection to `{self.name}` was lost during `{title_of(argv)}`",
             notes=(why,) if why else (),
-            help_=f"`{self.target.ssh_command}` tells whether the host is there; then apply again",
+            help_=f"check with `{self.target.ssh_command}` that the host is up, then apply again",
         )
 
 

@@ -279,7 +279,7 @@ def _renewals(desired: Desired, facts: Facts, now: float) -> Iterator[Change]:
             owner="root:root",
             service=certbot.NAME,
             effect="none",
-            detail="certbot renews it " + ("no more" if kind == "park" else "again"),
+            detail="certbot " + ("stops renewing it" if kind == "park" else "renews it again"),
         )
 
 

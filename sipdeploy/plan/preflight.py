@@ -62,12 +62,12 @@ def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
         yield Diagnostic(
             "SD510",
             f"`{name}` runs {facts.os_name}, which is not supported",
-            help="use a host with Debian 11, Ubuntu 22.04, or a later one of these",
+            help="use a host with Debian 11, Ubuntu 22.04, or a later release of either",
         )
     elif not facts.has_systemd:
         yield Diagnostic(
             "SD510",
-            f"`{name}` was not started by systemd",
+            f"`{name}` does not run systemd as init",
             help="use a host (or a container) that boots with systemd",
         )
 
@@ -100,8 +100,8 @@ def openssl(name: str, facts: Facts, kamailio: str) -> Iterator[Diagnostic]:
             "SD519",
             f"`{name}` gets kamailio {kamailio}, which is known to crash with OpenSSL 3",
             severity="warning",
-            notes=("kamailio#3791: processes share what OpenSSL means for threads",),
-            help="write `install: {kamailio: repository}`: a newer one, of Kamailio's own",
+            notes=("kamailio#3791: processes share OpenSSL state that belongs to one thread",),
+            help="write `install: {kamailio: repository}` for a newer one from kamailio.org",
         )
 
 
@@ -110,7 +110,7 @@ def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
         return Diagnostic(
             "SD511",
             f"`{name}` runs {facts.os_name}, and its archive has no asterisk",
-            help="write `install: {asterisk: source}`: the host builds it in some minutes",
+            help="write `install: {asterisk: source}`: the host builds it in a few minutes",
             notes=("Debian 12 and 13 were released without Asterisk",),
         )
     return Diagnostic(
@@ -144,8 +144,8 @@ def room(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "SD512",
                 f"`{name}` has {free // MIB} MiB free in {path}, and {need // MIB} MiB are needed",
-                help=f"make room: `du -xh {path} | sort -h | tail` shows what fills it; "
-                "`apt-get clean` often helps",
+                help=f"free disk space: `du -xh {path} | sort -h | tail` shows the largest "
+                "folders; `apt-get clean` often helps",
             )
 
 
@@ -155,7 +155,7 @@ def memory(name: str, facts: Facts, given: Sizes) -> Iterator[Diagnostic]:
     if not facts.memory_bytes or has >= need:
         return
     fit = given.connections - math.ceil((need - has) / MIB_PER_CONNECTION)
-    fewer = f"`limits: {{connections: {fit // 256 * 256}}}` is what it can carry; or "
+    fewer = f"write `limits: {{connections: {fit // 256 * 256}}}`, which fits; or "
     yield Diagnostic(
         "SD513",
         f"`{name}` has {has} MiB of memory, and this site needs {need} MiB "
@@ -170,12 +170,12 @@ def clock(name: str, facts: Facts) -> Iterator[Diagnostic]:
     if skew <= SKEW_WARNING_SECONDS:
         return
     direction = "ahead of" if facts.skew_seconds > 0 else "behind"
-    message = f"the clock of `{name}` is {skew:.0f} s {direction} the one here"
-    mend = f"on `{name}`: `timedatectl set-ntp true`"
+    message = f"the clock of `{name}` is {skew:.0f} s {direction} the clock of this machine"
+    fix = f"on `{name}`: `timedatectl set-ntp true`"
     if skew > SKEW_ERROR_SECONDS:
-        yield Diagnostic("SD515", message, help=mend)
+        yield Diagnostic("SD515", message, help=fix)
     else:
-        yield Diagnostic("SD515", message, severity="warning", help=mend)
+        yield Diagnostic("SD515", message, severity="warning", help=fix)
 
 
 def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diagnostic]:
@@ -187,10 +187,10 @@ def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diag
                 continue
             if socket.program == port.process:
                 continue
-            who = f"`{socket.program}` (pid {socket.pid})" if socket.program else "a program"
+            owner = f"`{socket.program}` (pid {socket.pid})" if socket.program else "a program"
             yield Diagnostic(
                 "SD514",
-                f"{who} on `{name}` already listens on {port.protocol} port {port.number}",
+                f"{owner} on `{name}` already listens on {port.protocol} port {port.number}",
                 help=f"set `{port.key}` to a free port, or stop the program",
             )
 
@@ -204,27 +204,27 @@ def addresses(name: str, host: HostEntry, facts: Facts) -> Iterator[Diagnostic]:
     local = host.private_address or host.media_address
     if local in facts.addresses or not facts.addresses:
         return
-    there = ", ".join(f"`{address}`" for address in facts.addresses)
+    present = ", ".join(f"`{address}`" for address in facts.addresses)
     key = "private_address" if host.private_address else "public_address"
-    mend = f"set `hosts.{name}.private_address` to one of {there}"
+    fix = f"set `hosts.{name}.private_address` to one of {present}"
     if not host.private_address:
-        mend += f" (when `{local}` is mapped to it), or correct `hosts.{name}.{key}`"
-    yield Diagnostic("SD516", f"`{name}` has no interface with the address `{local}`", help=mend)
+        fix += f" (if NAT maps `{local}` to it), or correct `hosts.{name}.{key}`"
+    yield Diagnostic("SD516", f"`{name}` has no interface with the address `{local}`", help=fix)
 
 
 def resolution(name: str, host: HostEntry, facts: Facts, domain: str) -> Iterator[Diagnostic]:
     """Phones will find the host under the domain; only asked of a host that is new."""
-    found = facts.domain_addresses
+    resolved = facts.domain_addresses
     wanted = host.media_address
-    if found is None or wanted in found or host.private_address in found:
+    if resolved is None or wanted in resolved or host.private_address in resolved:
         return
-    where = ", ".join(f"`{address}`" for address in found)
+    where = ", ".join(f"`{address}`" for address in resolved)
     message = f"`{domain}` resolves to {where} on `{name}`, not to `{wanted}`"
-    if not found:
+    if not resolved:
         message = f"`{domain}` does not resolve on `{name}`"
     yield Diagnostic(
         "SD517",
         message,
         severity="warning",
-        help=f"point the DNS record of `{domain}` at `{wanted}`: phones connect by that name",
+        help=f"point the DNS record of `{domain}` at `{wanted}`: phones connect to that name",
     )

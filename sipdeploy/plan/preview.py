@@ -51,7 +51,7 @@ def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
     result = run_script(host, words, input=data, timeout_seconds=PREVIEW_SECONDS)
     found = sections(result.text)
     if "end" not in found:
-        raise host_failed("SD509", f"`{host.name}` does not show what is to change")
+        raise host_failed("SD509", f"`{host.name}` did not send the files that would change")
     try:
         contents = {
             name.removeprefix("file "): base64.b64decode(text)
@@ -60,7 +60,7 @@ def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
         }
     except ValueError as wrong:
         raise host_failed(
-            "SD509", f"`{host.name}` shows in no known way what is to change"
+            "SD509", f"`{host.name}` sent the files that would change in an unknown format"
         ) from wrong
     return Present(
         current=_numbered(paths, contents, 0),

@@ -92,19 +92,19 @@ def costs(plan: Plan, present: Present) -> Iterator[str]:
         if not unit.was_active or unit.action == "none":
             continue
         if unit.action == "reload" or name == "sipdeploy-firewall":
-            yield f"{unit.action} {name}: nobody notices"
+            yield f"{unit.action} {name} (no interruption)"
         elif name == "kamailio":
             yield (
                 f"{unit.action} kamailio: {_some(load.registrations, 'registration')} "
                 f"{_plural(load.registrations, 'reconnects', 'reconnect')}, "
-                f"{_some(load.calls, 'call')} {_plural(load.calls, 'goes', 'go')} on, "
+                f"{_some(load.calls, 'call')} {_plural(load.calls, 'continues', 'continue')}, "
                 f"{_some(load.ringing, 'call')} being set up "
                 f"{_plural(load.ringing, 'is', 'are')} lost"
             )
         elif name == "asterisk":
             yield (
                 f"{unit.action} asterisk: {_some(load.channels, 'call')} with services "
-                f"{_plural(load.channels, 'is', 'are')} cut; calls between phones go on"
+                f"{_plural(load.channels, 'is', 'are')} cut; calls between phones continue"
             )
 
 
@@ -129,14 +129,14 @@ def difference(change: Change, plan: Plan, present: Present) -> list[str]:
     if change.is_drift and written is not None:
         rows = ["edited on the host since the last apply:", *_diff(written, current)]
         place = local_place(change.path)
-        rows += [f"(to keep it, move it to {place})"] if place else []
-        rows.append("the inventory would make of it:")
+        rows += [f"(to keep the edit, move it to {place})"] if place else []
+        rows.append("apply would change it to:")
     return _cut([*rows, *_diff(current, after)])
 
 
 def _cut(rows: list[str]) -> list[str]:
     left = len(rows) - MOST_LINES
-    return rows if left <= 0 else [*rows[:MOST_LINES], f"... and {left} lines more"]
+    return rows if left <= 0 else [*rows[:MOST_LINES], f"... and {left} more lines"]
 
 
 def _diff(before: bytes, after: bytes) -> list[str]:

@@ -154,7 +154,7 @@ def records(text: str) -> dict[str, tuple[str, ...]]:
 _MEANINGS: Sequence[tuple[str, str, str]] = (
     (
         r"error:rateLimited|too many (certificates|failed|registrations|new orders)",
-        "the ACME server has had too many requests for it (a rate limit)",
+        "the ACME server's rate limit for this domain is reached",
         "wait until the time that it names, then apply again; letsencrypt.org/docs/rate-limits",
     ),
     (
@@ -164,53 +164,53 @@ _MEANINGS: Sequence[tuple[str, str, str]] = (
     ),
     (
         r"error:rejectedIdentifier|not issue for|policy forbids",
-        "the ACME server issues nothing for this domain by its policy",
-        "correct `domain`, or take another ACME server with `tls.server`",
+        "the policy of the ACME server does not allow a certificate for this domain",
+        "correct `domain`, or set `tls.server` to another ACME server",
     ),
     (
         r"error:dns|NXDOMAIN|no valid A records|No valid IP",
         "the ACME server does not find the domain in the DNS",
-        "make an A (or AAAA) record for the domain that points at this host",
+        "create an A (or AAAA) record for the domain that points at this host",
     ),
     (
         r"Could not bind TCP port 80|Problem binding to port 80",
-        "port 80 of the host is taken by another program",
-        "stop it (`ss -ltnp sport = :80` shows it), or let it serve the folder of `tls.webroot`",
+        "another program listens on port 80 of the host",
+        "stop it (`ss -ltnp sport = :80` shows it), or set `tls.webroot` to the folder it serves",
     ),
     (
         r"error:connection|Timeout during connect|connection refused|likely firewall",
         "the ACME server cannot reach port 80 of the host",
-        "let TCP port 80 pass in every firewall on the way, or take `challenge: dns-01`",
+        "open TCP port 80 in every firewall on the way, or use `challenge: dns-01`",
     ),
     (
         r"error:(unauthorized|incorrectResponse)",
-        "the ACME server was given another answer than the challenge asks for",
-        "check that the domain points at this host alone (A and AAAA), and what answers there",
+        "the ACME server got a wrong answer to the challenge",
+        "point the domain at this host alone (A and AAAA), and check what answers on port 80",
     ),
     (
         r"error:badNonce",
-        "the ACME server refused one request after another as out of date (bad nonces)",
-        "apply again; if it goes on, the ACME server itself is at fault",
+        "the ACME server refused several requests in a row as out of date (bad nonces)",
+        "apply again; if the error persists, the ACME server itself is at fault",
     ),
     (
         r"error:(invalidEmail|invalidContact|unsupportedContact)",
-        "the ACME server does not take the account's address",
+        "the ACME server does not accept the account's e-mail address",
         "correct `email`",
     ),
     (
         r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
-        "the certificate of the ACME server itself is not trusted on the host",
-        "name its root with `tls.ca_bundle`, or correct `tls.server`",
+        "the host does not trust the certificate of the ACME server itself",
+        "set `tls.ca_bundle` to its root certificate, or correct `tls.server`",
     ),
     (
         r"(ConnectionError|Max retries exceeded|Failed to establish|NameResolutionError)",
         "the host cannot reach the ACME server",
-        "let the host out to it by https, or correct `tls.server`",
+        "allow HTTPS from the host to it, or correct `tls.server`",
     ),
     (
         r"dns-\S+ plugin|does not appear to be installed|errors\.PluginError",
-        "the DNS plugin of certbot cannot do its work",
-        "correct `tls.dns_plugin` and the file of `tls.dns_credentials` by the plugin's manual",
+        "the DNS plugin of certbot failed",
+        "correct `tls.dns_plugin` and the file of `tls.dns_credentials`; see the plugin's manual",
     ),
 )
 

@@ -223,11 +223,11 @@ def notes(site: Site, profile: HostProfile) -> Iterator[str]:
     """Where users are read from, for a plan; `profile` tells where they are read from now."""
     if has_database(site, profile) and not profile.has_user_database:
         yield (
-            f"asterisk reads users from a database from now on, one by one: there are more than "
-            f"{MOST_USERS_IN_FILES}; it goes back to files below {MOST_USERS_IN_FILES // 2}"
+            f"asterisk reads users from a database from now on, because there are more than "
+            f"{MOST_USERS_IN_FILES}; below {MOST_USERS_IN_FILES // 2} it reads files again"
         )
     elif profile.has_user_database and not has_database(site, profile):
-        yield f"asterisk reads users from files again: there are {len(site.users)} left"
+        yield f"asterisk reads users from files again, because only {len(site.users)} are left"
 
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:

@@ -125,9 +125,9 @@ def read_material(site: Site, folder: Path) -> Material:
             problems += _missing((key,), (name,), (None,))
     root = contents["ca_bundle"]
     if root is not None and not _is_pem(root):
-        mend = f"`openssl x509 -in {site.tls.ca_bundle} -noout -text` shows what it is"
+        fix = f"`openssl x509 -in {site.tls.ca_bundle} -noout -text` shows what it is"
         problems.append(
-            Diagnostic("SD602", f"`{site.tls.ca_bundle}` is no certificate in PEM", help=mend)
+            Diagnostic("SD602", f"`{site.tls.ca_bundle}` is not a PEM certificate", help=fix)
         )
     if problems:
         raise InvalidFiles(problems)
@@ -171,7 +171,7 @@ def _missing(
         if content is None:
             yield Diagnostic(
                 "SD602",
-                f"`tls.{key}` names `{name}`, which cannot be read",
+                f"`tls.{key}` names `{name}`, which is not readable",
                 help=f"`ls -l {name}`",
             )
 
@@ -184,35 +184,35 @@ def _faults(
 ) -> Iterator[Diagnostic]:
     public = _public_half(contents[1])
     if public is None:
-        mend = f"`openssl pkey -in {names[1]} -out {names[1]}` removes a pass phrase"
+        fix = f"`openssl pkey -in {names[1]} -out {names[1]}` removes a passphrase"
         yield Diagnostic(
-            "SD602", f"`{names[1]}` is no private key in PEM without a pass phrase", help=mend
+            "SD602", f"`{names[1]}` is not a PEM private key without a passphrase", help=fix
         )
-    found = parse(contents[0], public or b"")
-    if found is None:
-        mend = f"`openssl x509 -in {names[0]} -noout -text` shows what it is"
-        yield Diagnostic("SD602", f"`{names[0]}` is no certificate in PEM", help=mend)
+    certificate = parse(contents[0], public or b"")
+    if certificate is None:
+        fix = f"`openssl x509 -in {names[0]} -noout -text` shows what it is"
+        yield Diagnostic("SD602", f"`{names[0]}` is not a PEM certificate", help=fix)
         return
-    if public is not None and not found.key_matches:
-        mend = "name the key that the certificate was made with"
-        yield Diagnostic("SD603", f"`{names[1]}` is not the key of `{names[0]}`", help=mend)
-    if not found.covers(domain):
-        there = ", ".join(found.names) or "no name"
-        mend = f"order one for `{domain}`, or correct `domain`"
-        yield Diagnostic("SD604", f"`{names[0]}` is for {there}, not for `{domain}`", help=mend)
+    if public is not None and not certificate.key_matches:
+        fix = "set `tls.private_key` to the key that this certificate was issued for"
+        yield Diagnostic("SD603", f"`{names[1]}` is not the key of `{names[0]}`", help=fix)
+    if not certificate.covers(domain):
+        covered = ", ".join(certificate.names) or "no name"
+        fix = f"get a certificate for `{domain}`, or correct `domain`"
+        yield Diagnostic("SD604", f"`{names[0]}` is for {covered}, not for `{domain}`", help=fix)
     for number in _out_of_order(contents[0]):
-        mend = "put the certificate first, then the one that signed it, and so on"
+        fix = "put the server certificate first, then the one that signed it, and so on"
         yield Diagnostic(
             "SD606",
             f"certificate {number} in `{names[0]}` did not sign the one before it",
-            help=mend,
+            help=fix,
         )
-    if now > found.not_after:
+    if now > certificate.not_after:
         yield Diagnostic(
-            "SD605", f"`{names[0]}` expired on {found.not_after:%Y-%m-%d}", help="renew it"
+            "SD605", f"`{names[0]}` expired on {certificate.not_after:%Y-%m-%d}", help="renew it"
         )
-    elif now < found.not_before:
-        when = f"{found.not_before:%Y-%m-%d %H:%M} UTC"
+    elif now < certificate.not_before:
+        when = f"{certificate.not_before:%Y-%m-%d %H:%M} UTC"
         yield Diagnostic(
             "SD605", f"`{names[0]}` is valid only from {when}", help="check this machine's clock"
         )

@@ -122,8 +122,8 @@ def notes(site: Site, profile: HostProfile) -> Iterator[str]:
     now = sizes(site, profile)
     if profile.room and now.room != profile.room:
         yield (
-            f"kamailio restarts for its size: room for {now.room} users and their connections, "
-            f"so far {profile.room}; it does so again above {now.most_users} users"
+            f"kamailio restarts with room for {now.room} users and their connections "
+            f"(now {profile.room}); the next restart for size comes above {now.most_users} users"
         )
 
 

@@ -66,7 +66,7 @@ def write(files: FileSet, host: str, directory: Path) -> list[Written]:
     for folder in (directory, root):
         if folder.is_symlink():
             message = f"`{folder}` is a link"
-            raise WrongUsage([_problem(message, "name the directory itself with `-o DIR`")])
+            raise WrongUsage([_problem(message, "name a directory that is not a link: `-o DIR`")])
     try:
         earlier = _claim(root)
         wanted = {file.path.lstrip("/") for file in files.files}
@@ -92,9 +92,9 @@ def _claim(root: Path) -> set[str]:
         lines = reading.regular(marker, is_linked=False).raw.decode("utf-8", "replace").split("\n")
         return {line for line in lines if line and not line.startswith("#")}
     if any(root.iterdir()):
-        message = f"`{root}` is not empty, and was not made by sipdeploy"
+        message = f"`{root}` is not empty, and sipdeploy did not create it"
         raise WrongUsage([_problem(message, "name another directory with `-o DIR`")])
-    # HA1 values are as good as passwords for SIP: git is to leave the tree alone.
+    # An HA1 is as good as the password for SIP, so git must ignore the tree.
     (root / ".gitignore").write_text("*\n", "utf-8")
     return set()
 
@@ -126,8 +126,8 @@ def _write(file: ManagedFile, host: str, root: Path) -> Written:
 def _inside(target: Path, root: Path) -> None:
     """Refuse to follow a link out of the directory."""
     if not target.parent.resolve().is_relative_to(root.resolve()):
-        message = f"`{target.parent}` is a link out of `{root}`"
-        raise WrongUsage([_problem(message, "remove the link")])
+        message = f"`{target.parent}` is a link to a place outside `{root}`"
+        raise WrongUsage([_problem(message, f"remove the link: `rm {target.parent}`")])
 
 
 def _remove(root: Path, paths: set[str]) -> None:
