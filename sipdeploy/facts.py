@@ -141,13 +141,13 @@ def read(host: Host, query: Query) -> Facts:
     """Ask the host everything at once; HostFailed when it is lost or answers in no known way."""
     choices = "\n".join(" ".join((key, *names)) for key, names in query.packages.items())
     lists = (query.units, query.trees, query.directories)
-    words = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
+    argv = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
     began = time.time()
     paths = (certificates.PATH, certificates.KEY_PATH)
-    held = (query.lineage, "yes" if query.has_order else "")
-    result = run_script(host, ("facts", *words, *paths, *held))
-    found = sections(result.text)
-    if "end" not in found:
+    order = (query.lineage, "yes" if query.has_order else "")
+    result = run_script(host, ("facts", *argv, *paths, *order))
+    answer = sections(result.text)
+    if "end" not in answer:
         raise host_failed(
             "SD509",
             f"`{host.name}` does not run a POSIX shell script as expected",
@@ -155,7 +155,7 @@ def read(host: Host, query: Query) -> Facts:
             help_="the login needs a POSIX shell: `getent passwd root` shows which it has",
         )
     try:
-        return parse(found, began)
+        return parse(answer, began)
     except (KeyError, ValueError) as wrong:
         raise host_failed(
             "SD509",
@@ -164,54 +164,54 @@ def read(host: Host, query: Query) -> Facts:
         ) from wrong
 
 
-def parse(found: Mapping[str, str], now: float) -> Facts:
+def parse(answer: Mapping[str, str], now: float) -> Facts:
     """Make facts of the sections; `now` is our own clock, in seconds since 1970."""
     return replace(
-        _machine(found, now),
-        lineage=acme.held(found),
-        renewals=tuple(found.get("renewals", "").split()),
-        builds=tuple(found.get("builds", "").split()),
-        records=acme.records(found.get("dns", "")),
+        _machine(answer, now),
+        lineage=acme.held(answer),
+        renewals=tuple(answer.get("renewals", "").split()),
+        builds=tuple(answer.get("builds", "").split()),
+        records=acme.records(answer.get("dns", "")),
     )
 
 
-def _machine(found: Mapping[str, str], now: float) -> Facts:
-    system = os_release(found["os"])
-    clock = number(found["clock"], now)
+def _machine(answer: Mapping[str, str], now: float) -> Facts:
+    system = os_release(answer["os"])
+    clock = number(answer["clock"], now)
     return Facts(
         os_id=system.get("ID", ""),
         os_version=system.get("VERSION_ID", ""),
         os_name=system.get("PRETTY_NAME", "an unknown system"),
         codename=system.get("VERSION_CODENAME", ""),
-        has_systemd=bool(found["systemd"].strip()),
-        free_bytes=free(found["disk"]),
-        memory_bytes=memory(found["memory"]),
+        has_systemd=bool(answer["systemd"].strip()),
+        free_bytes=free(answer["disk"]),
+        memory_bytes=memory(answer["memory"]),
         skew_seconds=clock - now,
-        sockets=sockets(found["sockets"]),
-        addresses=addresses(found["addresses"]),
-        installed=installed(found["packages"]),
-        candidates=candidates(found.get("candidates", "")),
-        lists_age_seconds=lists_age(found["lists"], clock),
-        domain_addresses=domain(found.get("domain")),
-        units=units(found["units"]),
-        files=files(found.get("digests", ""), found.get("modes", "")),
-        directories=modes(found["directories"]),
-        managed=managed(found["managed"]),
-        serial=found["serial"].strip(),
-        lock_owner=found["lock"].strip(),
-        has_abandoned_run=bool(found["abandoned"].strip()),
-        release=whole(found["release"]),
-        lock_purpose=found["purpose"].strip(),
-        lock_seconds=age(found["since"], clock),
-        run_owner=found["runner"].strip(),
-        outcome=outcome(found["outcome"]),
-        has_timer=bool(found["timer"].strip()),
-        is_ufw_active=bool(found["ufw"].strip()),
-        has_firewall_table=FIREWALL_TABLE in found["chains"],
-        closing_chains=closing_chains(found["chains"]),
-        ssh_ports=ssh_ports(found["sockets"], found["connection"]),
-        certificate=certificates.parse(found["certificate"].encode(), found["key"].encode()),
-        room=room(found.get("room", "")),
+        sockets=sockets(answer["sockets"]),
+        addresses=addresses(answer["addresses"]),
+        installed=installed(answer["packages"]),
+        candidates=candidates(answer.get("candidates", "")),
+        lists_age_seconds=lists_age(answer["lists"], clock),
+        domain_addresses=domain(answer.get("domain")),
+        units=units(answer["units"]),
+        files=files(answer.get("digests", ""), answer.get("modes", "")),
+        directories=modes(answer["directories"]),
+        managed=managed(answer["managed"]),
+        serial=answer["serial"].strip(),
+        lock_owner=answer["lock"].strip(),
+        has_abandoned_run=bool(answer["abandoned"].strip()),
+        release=whole(answer["release"]),
+        lock_purpose=answer["purpose"].strip(),
+        lock_seconds=age(answer["since"], clock),
+        run_owner=answer["runner"].strip(),
+        outcome=outcome(answer["outcome"]),
+        has_timer=bool(answer["timer"].strip()),
+        is_ufw_active=bool(answer["ufw"].strip()),
+        has_firewall_table=FIREWALL_TABLE in answer["chains"],
+        closing_chains=closing_chains(answer["chains"]),
+        ssh_ports=ssh_ports(answer["sockets"], answer["connection"]),
+        certificate=certificates.parse(answer["certificate"].encode(), answer["key"].encode()),
+        room=room(answer.get("room", "")),
     )
 
 
@@ -229,9 +229,9 @@ def free(text: str) -> dict[str, int]:
     """Read df -Pk of `/`, `/var` and `/etc`: a line each, in that order, below their headings."""
     lines = (line.split() for line in text.splitlines() if not line.startswith("Filesystem"))
     return {
-        path: whole(words[3]) * 1024
-        for path, words in zip(("/", "/var", "/etc"), lines, strict=False)
-        if len(words) > 3  # noqa: PLR2004 - device, size, used, free
+        path: whole(fields[3]) * 1024
+        for path, fields in zip(("/", "/var", "/etc"), lines, strict=False)
+        if len(fields) > 3  # noqa: PLR2004 - device, size, used, free
     }
 
 
@@ -243,18 +243,18 @@ def memory(text: str) -> int:
 
 def sockets(text: str) -> tuple[Socket, ...]:
     """Read `ss -H -tulnp`."""
-    found = (_socket(line.split(None, 6)) for line in text.splitlines())
-    return tuple(socket for socket in found if socket is not None)
+    parsed = (_socket(line.split(None, 6)) for line in text.splitlines())
+    return tuple(socket for socket in parsed if socket is not None)
 
 
-def _socket(words: Sequence[str]) -> Socket | None:
-    if len(words) < 6:  # noqa: PLR2004 - proto, state, two queues, local, peer
+def _socket(fields: Sequence[str]) -> Socket | None:
+    if len(fields) < 6:  # noqa: PLR2004 - proto, state, two queues, local, peer
         return None
-    address, _, port = words[4].rpartition(":")
-    owner = re.search(r'\("([^"]*)",pid=(\d+)', words[6]) if len(words) > 6 else None  # noqa: PLR2004
+    address, _, port = fields[4].rpartition(":")
+    owner = re.search(r'\("([^"]*)",pid=(\d+)', fields[6]) if len(fields) > 6 else None  # noqa: PLR2004
     bare = address.strip("[]").partition("%")[0]
     return Socket(
-        proto=words[0],
+        proto=fields[0],
         address="*" if bare in ("0.0.0.0", "::") else bare,  # noqa: S104 - read, not bound
         port=whole(port),
         program=owner[1] if owner else "",
@@ -264,9 +264,9 @@ def _socket(words: Sequence[str]) -> Socket | None:
 
 def addresses(text: str) -> tuple[str, ...]:
     """Read `ip -o addr show`, without loopback and link-local addresses."""
-    found = re.findall(r"\binet6? ([0-9a-f.:]+)", text)
+    matches = re.findall(r"\binet6? ([0-9a-f.:]+)", text)
     passed_over = ("127.", "::1", "fe80:")
-    return tuple(address for address in found if not address.startswith(passed_over))
+    return tuple(address for address in matches if not address.startswith(passed_over))
 
 
 def installed(text: str) -> dict[str, str]:
@@ -277,8 +277,8 @@ def installed(text: str) -> dict[str, str]:
 
 def candidates(text: str) -> dict[str, str]:
     """Read `apt-cache policy`; `(none)` is no candidate."""
-    found = re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)", text, re.MULTILINE)
-    return {name: version for name, version in found if version != "(none)"}
+    matches = re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)", text, re.MULTILINE)
+    return {name: version for name, version in matches if version != "(none)"}
 
 
 def lists_age(text: str, clock: float) -> float | None:
@@ -294,7 +294,7 @@ def domain(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     lines = (line.split() for line in text.splitlines())
-    return tuple(dict.fromkeys(words[0] for words in lines if words and words[0] != "none"))
+    return tuple(dict.fromkeys(fields[0] for fields in lines if fields and fields[0] != "none"))
 
 
 def units(text: str) -> dict[str, Unit]:
@@ -319,32 +319,32 @@ def age(text: str, clock: float) -> float | None:
 
 def outcome(text: str) -> SelfRollback | None:
     """Read what the host did by itself: when, how, whose apply it undid."""
-    words = text.strip().split("\t")
-    if len(words) != 3:  # noqa: PLR2004 - when, how, owner
+    fields = text.strip().split("\t")
+    if len(fields) != 3:  # noqa: PLR2004 - when, how, owner
         return None
-    return SelfRollback(when=number(words[0], 0.0), how=words[1], owner=words[2])
+    return SelfRollback(when=number(fields[0], 0.0), how=fields[1], owner=fields[2])
 
 
 def closing_chains(text: str) -> tuple[str, ...]:
     """Read `nft list chains`: chains of the input hook with the policy `drop`."""
-    found: list[str] = []
+    chains: list[str] = []
     table = chain = ""
     for line in text.splitlines():
-        words = line.split()
-        if words[:1] == ["table"]:
-            table = " ".join(words[1:3])
-        elif words[:1] == ["chain"]:
-            chain = " ".join(words[1:2])
+        fields = line.split()
+        if fields[:1] == ["table"]:
+            table = " ".join(fields[1:3])
+        elif fields[:1] == ["chain"]:
+            chain = " ".join(fields[1:2])
         elif "hook input" in line and "policy drop" in line:
-            found.append(f"{table} {chain}")
-    return tuple(found)
+            chains.append(f"{table} {chain}")
+    return tuple(chains)
 
 
 def ssh_ports(listening: str, connection: str) -> tuple[int, ...]:
     """The ports that sshd hears, and the one that this connection came in by (ssh(1))."""
     heard = {socket.port for socket in sockets(listening) if socket.program == "sshd"}
-    words = connection.split()
-    mine = {whole(words[3])} if len(words) == 4 and whole(words[3]) else set()  # noqa: PLR2004
+    fields = connection.split()
+    mine = {whole(fields[3])} if len(fields) == 4 and whole(fields[3]) else set()  # noqa: PLR2004
     return tuple(sorted(heard | mine))
 
 
@@ -368,11 +368,11 @@ def modes(text: str) -> dict[str, PathFact]:
 def files(digests: str, permissions: str) -> dict[str, PathFact]:
     """Read what `sha256sum` and `stat` say of the same files."""
     rows = (line.partition("  ") for line in digests.splitlines())
-    found = {path: digest for digest, _, path in rows}
+    by_path = {path: digest for digest, _, path in rows}
     return {
-        path: PathFact(mode=fact.mode, owner=fact.owner, digest=found[path])
+        path: PathFact(mode=fact.mode, owner=fact.owner, digest=by_path[path])
         for path, fact in modes(permissions).items()
-        if path in found
+        if path in by_path
     }
 
 

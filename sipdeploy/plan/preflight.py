@@ -1,6 +1,6 @@
-"""Whether a host can carry its site, judged from facts before anything is changed. Pure.
+"""Checks whether a host can run its site, from its facts and before any change. Pure.
 
-Tells all problems at once; knows which systems and versions this release supports.
+Reports all problems at once. Knows which systems and versions this release supports.
 """
 
 import math
@@ -26,7 +26,7 @@ SKEW_WARNING_SECONDS = 60
 SKEW_ERROR_SECONDS = 3600
 SAFE_TLS = [5, 7, 5]  # has `tls_threads_mode`
 ELSEWHERE = {"kamailio": "repository", "asterisk": "source"}
-DAEMONS_MIB = 256  # what the system and both daemons need besides the shared memory
+DAEMONS_MIB = 256  # memory of the system and both daemons, without Kamailio's shared memory
 # `match` of an identify section takes a port since Asterisk 16.8.0 (its CHANGES).
 RANGES = {
     "kamailio": (KAMAILIO_VERSIONS[0], KAMAILIO_VERSIONS[-1]),
@@ -37,7 +37,7 @@ RANGES = {
 def problems(
     site: Site, name: str, facts: Facts, ports: Iterable[Port], *, given: Sizes
 ) -> list[Diagnostic]:
-    """Every reason not to begin, and every warning; `given` is what Kamailio is rendered for."""
+    """Every error and warning; `given` are the sizes that Kamailio's files were rendered with."""
     host = site.hosts[name]
     return [
         *system(name, facts),
@@ -53,9 +53,9 @@ def problems(
 
 
 def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Debian 11 or Ubuntu 22.04, or later, with systemd."""
+    """SD510 unless the host runs Debian 11, Ubuntu 22.04 or later, with systemd."""
     oldest = SYSTEMS.get(facts.os_id)
-    # Debian's sid and testing have no number: they are newer than any.
+    # Debian testing and sid have no VERSION_ID: they are newer than every release.
     number = re.match(r"\d+", facts.os_version)
     is_old = oldest is not None and number is not None and int(number[0]) < oldest
     if oldest is None or is_old:
@@ -73,7 +73,7 @@ def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def versions(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Both daemons are there or can be had, in a version that we write configuration for."""
+    """SD511 unless both daemons are installed or available in a supported version."""
     if facts.os_id not in SYSTEMS:
         return
     wanted = desired.versions(site, facts)
@@ -93,7 +93,7 @@ def versions(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def openssl(name: str, facts: Facts, kamailio: str) -> Iterator[Diagnostic]:
-    """A Kamailio whose TLS does not hold with OpenSSL 3; Debian 11 has OpenSSL 1.1."""
+    """SD519 for a Kamailio that crashes with OpenSSL 3 (kamailio#3791); Debian 11 has 1.1."""
     numbers = [int(part) for part in upstream(kamailio).split(".")]
     if kamailio and numbers < SAFE_TLS and facts.codename != "bullseye":
         yield Diagnostic(
@@ -121,26 +121,26 @@ def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
 
 
 def _is_known(version: str, known: tuple[str, str]) -> bool:
-    """Whether a version lies in the range, each end of it as exact as it is written."""
-    low, have, high = (
+    """Whether a version is in the range; each limit has the precision that it is written with."""
+    low, actual, high = (
         [int(part) for part in text.split(".")] for text in (known[0], version, known[1])
     )
-    return low <= have and have[: len(high)] <= high
+    return low <= actual and actual[: len(high)] <= high
 
 
 def room(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Disk for packages and a build, while they are missing, and files."""
+    """SD512 unless the disk has space for the files, and for packages or a build if missing."""
     build = asterisk.build(site)
     is_bare = not facts.installed.keys() >= {"kamailio"} | ({"asterisk"} if not build else set())
     needed = PACKAGES_BYTES if is_bare else FILES_BYTES
     if build and build.name not in facts.builds:
         needed = PACKAGES_BYTES + BUILD_BYTES
     needs = {"/": needed, "/var": needed, "/etc": FILES_BYTES}
-    told: set[int] = set()
+    reported: set[int] = set()
     for path, need in needs.items():
         free = facts.free_bytes.get(path, need)
-        if free < need and free not in told:
-            told.add(free)
+        if free < need and free not in reported:
+            reported.add(free)
             yield Diagnostic(
                 "SD512",
                 f"`{name}` has {free // MIB} MiB free in {path}, and {need // MIB} MiB are needed",
@@ -150,7 +150,7 @@ def room(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def memory(name: str, facts: Facts, given: Sizes) -> Iterator[Diagnostic]:
-    """Memory for what Kamailio shares between its processes, most of it for connections."""
+    """SD513 unless the host has memory for Kamailio's shared memory and both daemons."""
     has, need = facts.memory_bytes // MIB, given.shared_mib + DAEMONS_MIB
     if not facts.memory_bytes or has >= need:
         return
@@ -165,7 +165,7 @@ def memory(name: str, facts: Facts, given: Sizes) -> Iterator[Diagnostic]:
 
 
 def clock(name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Certificates and one-time credentials need a clock that is about right."""
+    """SD515 if the clock is wrong: certificates have dates, and nonces expire."""
     skew = abs(facts.skew_seconds)
     if skew <= SKEW_WARNING_SECONDS:
         return
@@ -179,7 +179,7 @@ def clock(name: str, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diagnostic]:
-    """Every port is free, or already ours."""
+    """SD514 for each port that another program has."""
     for port in ports:
         for socket in facts.sockets:
             meets = "*" in (_wild(port.address), socket.address) or port.address == socket.address
@@ -200,7 +200,7 @@ def _wild(address: str) -> str:
 
 
 def addresses(name: str, host: HostEntry, facts: Facts) -> Iterator[Diagnostic]:
-    """The address that the daemons bind to is one that the host has."""
+    """SD516 unless the host has the address that the daemons bind to."""
     local = host.private_address or host.media_address
     if local in facts.addresses or not facts.addresses:
         return
@@ -213,7 +213,7 @@ def addresses(name: str, host: HostEntry, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def resolution(name: str, host: HostEntry, facts: Facts, domain: str) -> Iterator[Diagnostic]:
-    """Phones will find the host under the domain; only asked of a host that is new."""
+    """SD517 unless the domain resolves to the host; only a new host is asked for it."""
     resolved = facts.domain_addresses
     wanted = host.media_address
     if resolved is None or wanted in resolved or host.private_address in resolved:

@@ -65,14 +65,14 @@ class Order:
 
         The transaction itself makes the certificate live; from then on the hooks do.
         """
-        words = (
+        argv = (
             *("certonly", "--non-interactive", "--agree-tos", "--no-eff-email"),
             *("--email", self.email, "--server", self.server, "--key-type", "ecdsa"),
             *("--cert-name", lineage(self.domain), "--domain", self.domain),
             *("--force-renewal", "--no-directory-hooks"),
             *("--authenticator", self.authenticator),
         )
-        return (*words, *self._proof())
+        return (*argv, *self._proof())
 
     def _proof(self) -> Iterator[str]:
         name = f"--{self.authenticator}"
@@ -113,25 +113,25 @@ class Lineage:
 
     def answers(self, wanted: Order, now: float) -> bool:
         """Whether it is what is wanted, and certbot will go on renewing it in that way."""
-        found = self.certificate
-        end, begin = found.not_after.timestamp(), found.not_before.timestamp()
+        certificate = self.certificate
+        end, begin = certificate.not_after.timestamp(), certificate.not_before.timestamp()
         same = (
             self.settings.get("server") == wanted.server
             and self.settings.get("authenticator") == wanted.authenticator
             and self.settings.get("webroot_path", "").rstrip(",") == wanted.webroot
         )
         in_time = end - now > OVERDUE * (end - begin)
-        return same and in_time and found.key_matches and found.covers(wanted.domain)
+        return same and in_time and certificate.key_matches and certificate.covers(wanted.domain)
 
 
-def held(found: Mapping[str, str]) -> Lineage | None:
+def held(sections: Mapping[str, str]) -> Lineage | None:
     """What certbot has, by the sections of the script `facts`; None: nothing that can be read."""
-    chain = found.get("lineage", "").encode()
-    certificate = parse(chain, found.get("lineage-key", "").encode())
+    chain = sections.get("lineage", "").encode()
+    certificate = parse(chain, sections.get("lineage-key", "").encode())
     if certificate is None:
         return None
     # a renewal configuration of certbot: `key = value` below `[renewalparams]`
-    pairs = (line.partition("=") for line in found.get("renewal", "").splitlines())
+    pairs = (line.partition("=") for line in sections.get("renewal", "").splitlines())
     return Lineage(
         certificate=certificate,
         digest=hashlib.sha256(chain).hexdigest(),
@@ -141,12 +141,12 @@ def held(found: Mapping[str, str]) -> Lineage | None:
 
 def records(text: str) -> dict[str, tuple[str, ...]]:
     """Read DNS records, `TYPE NAME DATA` in each line; DATA is missing where there is no such."""
-    found: dict[str, tuple[str, ...]] = {}
+    records: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
-        words = line.split(" ", 2)
-        key = " ".join(words[:2])
-        found[key] = (*found.get(key, ()), *words[2:])
-    return found
+        fields = line.split(" ", 2)
+        key = " ".join(fields[:2])
+        records[key] = (*records.get(key, ()), *fields[2:])
+    return records
 
 
 # A part of what certbot says -> what it means, and what mends it. The error types are those of
@@ -215,16 +215,16 @@ _MEANINGS: Sequence[tuple[str, str, str]] = (
 )
 
 
-def meaning(said: str) -> tuple[str, str]:
+def meaning(output: str) -> tuple[str, str]:
     """What certbot's output means, and what mends it; two empty texts when it is not known."""
-    for pattern, told, mend in _MEANINGS:
-        if re.search(pattern, said, re.IGNORECASE):
-            return told, mend
+    for pattern, reason, fix in _MEANINGS:
+        if re.search(pattern, output, re.IGNORECASE):
+            return reason, fix
     return "", ""
 
 
-def last_words(said: str) -> tuple[str, ...]:
+def last_words(output: str) -> tuple[str, ...]:
     """The lines of certbot's output that a person wants to see."""
     noise = ("Saving debug log", "Ask for help", "See the logfile", "Certbot failed", "- - - -")
-    lines = [line.strip() for line in said.splitlines()]
+    lines = [line.strip() for line in output.splitlines()]
     return tuple(line for line in lines if line and not line.startswith(noise))[-6:]

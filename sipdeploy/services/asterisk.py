@@ -312,7 +312,7 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
 
 def parse_check(output: str) -> list[Complaint]:
     """The complaints of Asterisk's log; those that name a file and a line are placed there."""
-    found: dict[tuple[str, int, str], Complaint] = {}
+    complaints: dict[tuple[str, int, str], Complaint] = {}
     for line in output.splitlines():
         complaint = COMPLAINT.search(line)
         if complaint is None:
@@ -325,8 +325,8 @@ def parse_check(output: str) -> list[Complaint]:
         path = f"/etc/asterisk/{TRIAL.sub('', place['path'])}" if place else ""
         number = int(place["line"]) if place else 0
         verdict = Complaint(path=path, line=number, column=1, text=text)
-        found.setdefault((path, number, text), verdict)
-    return list(found.values())
+        complaints.setdefault((path, number, text), verdict)
+    return list(complaints.values())
 
 
 SERVICE = Service(

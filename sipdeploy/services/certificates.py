@@ -79,11 +79,11 @@ def _names(leaf: "x509.Certificate") -> tuple[str, ...]:
     from cryptography import x509  # noqa: PLC0415 - see `prepare`
 
     try:
-        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return ()
     return tuple(
-        shown_line(name.lower()) for name in found.value.get_values_for_type(x509.DNSName)
+        shown_line(name.lower()) for name in extension.value.get_values_for_type(x509.DNSName)
     )
 
 

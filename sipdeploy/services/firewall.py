@@ -120,7 +120,7 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
 
 def parse_check(output: str) -> list[Complaint]:
     """The complaints of nft."""
-    found = (COMPLAINT.match(line) for line in output.splitlines())
+    matches = (COMPLAINT.match(line) for line in output.splitlines())
     return [
         Complaint(
             path=match["path"],
@@ -128,7 +128,7 @@ def parse_check(output: str) -> list[Complaint]:
             column=int(match["column"]),
             text=match["text"],
         )
-        for match in found
+        for match in matches
         if match
     ]
 

@@ -243,9 +243,9 @@ def database(tables: Mapping[str, Iterable[tuple[str, str]]]) -> bytes:
     connection.execute("PRAGMA page_size=4096")
     connection.execute("CREATE TABLE version (table_name TEXT PRIMARY KEY, table_version INTEGER)")
     connection.execute("BEGIN")
-    held = {table: sorted(rows) for table, rows in tables.items()}
-    digest = hashlib.sha256(repr(held).encode()).hexdigest()[:24]
-    for table, rows in {**held, "loaded": [("digest", digest)]}.items():
+    sorted_rows = {table: sorted(rows) for table, rows in tables.items()}
+    digest = hashlib.sha256(repr(sorted_rows).encode()).hexdigest()[:24]
+    for table, rows in {**sorted_rows, "loaded": [("digest", digest)]}.items():
         connection.execute(f"INSERT INTO version VALUES ('{table}', 2)")  # noqa: S608  # our names
         connection.execute(
             f"CREATE TABLE {table} (key_name TEXT PRIMARY KEY, key_type INTEGER,"
@@ -293,15 +293,15 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
 
 def parse_check(output: str) -> list[Complaint]:
     """The complaints of `kamailio -c` and of a trial start; one for each line at fault."""
-    found: dict[tuple[str, int], Complaint] = {}
+    complaints: dict[tuple[str, int], Complaint] = {}
     reasons: list[str] = []
     for line in output.splitlines():
         if complaint := COMPLAINT.search(line):
-            _add(found, complaint, reasons)
+            _add(complaints, complaint, reasons)
             reasons = []
         elif (reason := REASON.search(line)) and "bad config file" not in line:
             reasons.append(reason["text"].strip())
-    verdicts = [_asked(match) for match in ASKED.finditer(output)] + list(found.values())
+    verdicts = [_asked(match) for match in ASKED.finditer(output)] + list(complaints.values())
     if verdicts or not reasons:
         return verdicts
     at_line = AT_LINE.search(output)
@@ -320,16 +320,16 @@ def _asked(match: re.Match[str]) -> Complaint:
 
 
 def _add(
-    found: dict[tuple[str, int], Complaint], complaint: re.Match[str], reasons: Sequence[str]
+    complaints: dict[tuple[str, int], Complaint], complaint: re.Match[str], reasons: Sequence[str]
 ) -> None:
     """Enter a complaint with its reasons; older versions say several things of one place."""
     path = complaint["path"]
     # Kamailio counts the line of an `include_file` twice; ours stands above all that can be wrong.
     line = max(1, int(complaint["line"]) - path.endswith(CONFIGURATION))
-    before = found.get((path, line))
+    before = complaints.get((path, line))
     texts = [before.text] if before else []
     texts += [text for text in (complaint["text"].strip(), *reasons) if text]
-    found[path, line] = Complaint(
+    complaints[path, line] = Complaint(
         path=path,
         line=line,
         column=before.column if before else int(complaint["column"]),

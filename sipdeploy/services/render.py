@@ -163,7 +163,7 @@ def environment() -> "jinja2.Environment":
     import jinja2  # noqa: PLC0415 - heavy, and read while a host is being asked
 
     kept = cache_folder("templates")
-    made = jinja2.Environment(
+    environment_ = jinja2.Environment(
         bytecode_cache=jinja2.FileSystemBytecodeCache(str(kept)) if kept else None,
         loader=jinja2.FileSystemLoader(template_directory()),
         undefined=jinja2.StrictUndefined,
@@ -173,8 +173,8 @@ def environment() -> "jinja2.Environment":
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  # not HTML: `only_quoted` refuses what is not quoted
     )
-    made.filters.update(FILTERS)
-    return made
+    environment_.filters.update(FILTERS)
+    return environment_
 
 
 def compile_templates() -> None:

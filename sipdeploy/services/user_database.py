@@ -22,15 +22,15 @@ def settings(pjsip: str, template: str) -> dict[str, str]:
     """
     marks = [*SECTION.finditer(pjsip)]
     ends = [*(mark.start() for mark in marks[1:]), len(pjsip)]
-    found: dict[str, str] = {}
+    merged: dict[str, str] = {}
     for mark, end in zip(marks, ends, strict=True):
-        words = [word.strip() for word in (mark[2] or "").split(",")]
-        if mark[1] == template and "!" in words:
-            for word in words:
-                found |= settings(pjsip, word) if word != "!" else {}
+        templates = [name.strip() for name in (mark[2] or "").split(",")]
+        if mark[1] == template and "!" in templates:
+            for name in templates:
+                merged |= settings(pjsip, name) if name != "!" else {}
             rows = SETTING.findall(pjsip, mark.end(), end)
-            found |= {key: value.replace("\\;", ";") for key, value in rows}
-    return {key: value for key, value in found.items() if key != "type"}
+            merged |= {key: value.replace("\\;", ";") for key, value in rows}
+    return {key: value for key, value in merged.items() if key != "type"}
 
 
 def content(pjsip: str, users: Iterable[Mapping[str, Any]], values: Mapping[str, Any]) -> bytes:
@@ -111,7 +111,7 @@ def _quoted(text: str) -> str:
 
 def serialized(connection: sqlite3.Connection) -> bytes:
     """The bytes of a database, without those that only tell which SQLite wrote them."""
-    made = bytearray(connection.serialize())
+    content = bytearray(connection.serialize())
     connection.close()
-    made[92:100] = bytes(8)  # fileformat2.html, 1.3.23
-    return bytes(made)
+    content[92:100] = bytes(8)  # fileformat2.html, 1.3.23
+    return bytes(content)
