@@ -1,7 +1,7 @@
-"""What is asked of an ACME server, what certbot keeps of it, and what a refusal means. Pure.
+"""The certificate request to an ACME server, certbot's lineage, and the meaning of errors. Pure.
 
-A lineage is certbot's word for a certificate and its successors (its manual, "Where are my
-certificates?"); ours is named after the domain, so that a change of it leaves the old one alone.
+certbot calls a certificate and its renewals a lineage (its manual, "Where are my certificates?").
+sipdeploy's lineage is named after the domain, so a change of the domain keeps the old lineage.
 """
 
 import hashlib
@@ -19,24 +19,24 @@ SCRIPT = "/etc/sipdeploy/certificate.sh"
 ROOT = "/etc/sipdeploy/acme-root.pem"
 CREDENTIALS = "/etc/sipdeploy/dns.ini"
 LINEAGES = "/etc/letsencrypt/live"
-RENEWALS = "/etc/letsencrypt/renewal"  # certbot renews what has a NAME.conf here
-# certbot renews when a third of the time is left; a quarter left: nobody has renewed for weeks.
+RENEWALS = "/etc/letsencrypt/renewal"  # certbot renews each lineage that has a NAME.conf here
+# certbot renews when a third of the lifetime is left. At a quarter, renewal has failed for weeks.
 OVERDUE = 0.25
 
 
 def lineage(domain: str) -> str:
-    """The name by which certbot knows the certificate of a domain."""
+    """The name of certbot's lineage for a domain."""
     return f"sipdeploy-{domain}"
 
 
 def renewal(domain: str) -> str:
-    """The file by which certbot renews the certificate of a domain."""
+    """The path of certbot's renewal configuration for a domain."""
     return f"{RENEWALS}/{lineage(domain)}.conf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a host asks of an ACME server, and how it proves the domain."""
+    """A certificate request to an ACME server, and the challenge that proves the domain."""
 
     domain: str
     email: str
@@ -50,20 +50,20 @@ class Order:
 
     @property
     def is_standalone(self) -> bool:
-        """Whether certbot itself answers on port 80."""
+        """Whether certbot's own web server answers the challenge on port 80."""
         return self.challenge == "http-01" and not self.webroot
 
     @property
     def authenticator(self) -> str:
-        """The plugin of certbot that proves the domain."""
+        """The plugin of certbot for the challenge."""
         if self.challenge == "dns-01":
             return f"dns-{self.dns_plugin}"
         return "webroot" if self.webroot else "standalone"
 
     def arguments(self) -> tuple[str, ...]:
-        """The words for `certbot`, which asks nothing and runs none of its hooks.
+        """The arguments of `certbot`: unattended, and without directory hooks.
 
-        The transaction itself makes the certificate live; from then on the hooks do.
+        The transaction puts this certificate into use; hooks do so after each renewal.
         """
         argv = (
             *("certonly", "--non-interactive", "--agree-tos", "--no-eff-email"),
@@ -80,12 +80,12 @@ class Order:
             yield from ("--webroot-path", self.webroot)
         if self.has_credentials:
             yield from (f"{name}-credentials", CREDENTIALS)
-        if self.challenge == "dns-01" and self.dns_plugin != "route53":  # it asks Route 53 itself
+        if self.challenge == "dns-01" and self.dns_plugin != "route53":  # waits itself
             yield from (f"{name}-propagation-seconds", str(self.dns_wait))
 
 
 def order(site: Site) -> Order | None:
-    """What the site asks for; None where its certificate comes from elsewhere."""
+    """The request of a site; None unless `tls.provider` is `letsencrypt`."""
     tls = site.tls
     if tls.provider != "letsencrypt":
         return None
@@ -105,14 +105,17 @@ def order(site: Site) -> Order | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """What certbot has of a domain on a host: the certificate, how it was had, SHA-256 in hex."""
+    """A lineage of certbot: certificate, SHA-256 of its file in hex, renewal settings."""
 
     certificate: Certificate
     digest: str
     settings: Mapping[str, str]
 
     def answers(self, wanted: Order, now: float) -> bool:
-        """Whether it is what is wanted, and certbot will go on renewing it in that way."""
+        """Whether it fulfils the request, is not overdue, and certbot renews it in the same way.
+
+        `now` is in seconds since 1970.
+        """
         certificate = self.certificate
         end, begin = certificate.not_after.timestamp(), certificate.not_before.timestamp()
         same = (
@@ -125,7 +128,7 @@ class Lineage:
 
 
 def held(sections: Mapping[str, str]) -> Lineage | None:
-    """What certbot has, by the sections of the script `facts`; None: nothing that can be read."""
+    """The lineage in the sections of the script `facts`; None without a readable certificate."""
     chain = sections.get("lineage", "").encode()
     certificate = parse(chain, sections.get("lineage-key", "").encode())
     if certificate is None:
@@ -140,7 +143,7 @@ def held(sections: Mapping[str, str]) -> Lineage | None:
 
 
 def records(text: str) -> dict[str, tuple[str, ...]]:
-    """Read DNS records, `TYPE NAME DATA` in each line; DATA is missing where there is no such."""
+    """Read DNS records: `TYPE NAME` -> data, empty if the name has no such record."""
     records: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
         fields = line.split(" ", 2)
@@ -149,8 +152,8 @@ def records(text: str) -> dict[str, tuple[str, ...]]:
     return records
 
 
-# A part of what certbot says -> what it means, and what mends it. The error types are those of
-# RFC 8555, section 6.7; the rest are certbot's own words.
+# Pattern in the output of certbot, meaning, fix. The error types are those of RFC 8555, section
+# 6.7; the other patterns are messages of certbot.
 _MEANINGS: Sequence[tuple[str, str, str]] = (
     (
         r"error:rateLimited|too many (certificates|failed|registrations|new orders)",
@@ -216,7 +219,7 @@ _MEANINGS: Sequence[tuple[str, str, str]] = (
 
 
 def meaning(output: str) -> tuple[str, str]:
-    """What certbot's output means, and what mends it; two empty texts when it is not known."""
+    """The meaning of certbot's output and the fix; two empty texts if it is unknown."""
     for pattern, reason, fix in _MEANINGS:
         if re.search(pattern, output, re.IGNORECASE):
             return reason, fix
@@ -224,7 +227,7 @@ def meaning(output: str) -> tuple[str, str]:
 
 
 def last_words(output: str) -> tuple[str, ...]:
-    """The lines of certbot's output that a person wants to see."""
+    """The last six lines of certbot's output, without its standard phrases."""
     noise = ("Saving debug log", "Ask for help", "See the logfile", "Certbot failed", "- - - -")
     lines = [line.strip() for line in output.splitlines()]
     return tuple(line for line in lines if line and not line.startswith(noise))[-6:]

@@ -1,6 +1,6 @@
-"""What a certificate says, and whether it will do for a domain; makes none and keeps no key.
+"""Reads certificates and checks them for a domain; creates none and stores no key.
 
-The only user of `cryptography`, which Paramiko brings along.
+The only user of `cryptography`, on which Paramiko depends.
 """
 
 import datetime as dt
@@ -30,7 +30,7 @@ RENEW_BEFORE = dt.timedelta(days=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """The facts of a certificate and the key beside it; fingerprint: SHA-256 in hex."""
+    """A certificate, and whether its key belongs to it; `fingerprint` is SHA-256 in hex."""
 
     names: tuple[str, ...]
     not_before: dt.datetime
@@ -41,13 +41,13 @@ class Certificate:
     fingerprint: str = ""
 
     def covers(self, domain: str) -> bool:
-        """Whether a browser accepts it for the domain (RFC 6125: a `*` stands for one label)."""
+        """Whether a browser accepts it for the domain (RFC 6125: a `*` matches one label)."""
         wild = "*." + domain.partition(".")[2]
         return domain in self.names or wild in self.names
 
 
 def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
-    """Facts of PEM texts (server certificate first, public key); None when they are not that."""
+    """Read a PEM chain (server certificate first) and a PEM public key; None if it is no chain."""
     try:
         leaf = _chain(certificate)[0]
         return Certificate(
@@ -64,14 +64,14 @@ def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
 
 
 def _chain(pem: bytes) -> "list[x509.Certificate]":
-    """The certificates of a PEM text, in its order; ValueError when it is none."""
+    """The certificates of a PEM text, in order. Raises ValueError for other text."""
     from cryptography import x509  # noqa: PLC0415 - see `prepare`
 
     return x509.load_pem_x509_certificates(pem)
 
 
 def prepare() -> None:
-    """Import what reads certificates: it is heavy, and while a host is asked there is time."""
+    """Import the X.509 module, which is slow, while the facts of a host are read."""
     from cryptography import x509  # noqa: F401, PLC0415
 
 
@@ -103,7 +103,7 @@ def _public_spki(pem: bytes) -> bytes | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What a site brings along for its certificate: files beside the inventory, checked."""
+    """The checked contents of the files that `tls` names."""
 
     pair: tuple[bytes, bytes] | None = None
     acme_root: bytes | None = None
@@ -111,7 +111,10 @@ class Material:
 
 
 def read_material(site: Site, folder: Path) -> Material:
-    """Read what `tls` names (relative to folder); InvalidFiles with all that is wrong."""
+    """Read the files that `tls` names, relative to `folder`.
+
+    Raises InvalidFiles (SD602 to SD606) with all problems.
+    """
     if site.tls.provider == "files":
         return Material(pair=read_files(site, folder))
     if site.tls.provider == "self-signed":
@@ -142,9 +145,10 @@ def _is_pem(content: bytes) -> bool:
 
 
 def read_files(site: Site, folder: Path) -> tuple[bytes, bytes]:
-    """The certificate and key of provider `files` (relative to folder), checked.
+    """The certificate and key of provider `files`, relative to `folder`, checked.
 
-    InvalidFiles with all that is wrong: unreadable, no PEM, another key, domain, dates.
+    Raises InvalidFiles (SD602 to SD606) with all problems: unreadable, not PEM, wrong key, wrong
+    domain, wrong order, wrong dates.
     """
     named = (site.tls.certificate or "", site.tls.private_key or "")
     certificate, key = (_read(folder / expanded(name)) for name in named)
@@ -219,7 +223,7 @@ def _faults(
 
 
 def _out_of_order(chain: bytes) -> Iterator[int]:
-    """The places, from 2, of certificates that are not the issuer of the one before them."""
+    """The positions, from 2, of certificates that did not issue the one before them."""
     for number, (one, above) in enumerate(itertools.pairwise(_chain(chain)), 2):
         try:
             one.verify_directly_issued_by(above)
