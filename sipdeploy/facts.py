@@ -178,7 +178,7 @@ def parse(answer: Mapping[str, str], now: float) -> Facts:
     """
     return replace(
         _machine(answer, now),
-        lineage=acme.held(answer),
+        lineage=acme.parse_lineage(answer),
         renewals=tuple(answer.get("renewals", "").split()),
         builds=tuple(answer.get("builds", "").split()),
         records=acme.records(answer.get("dns", "")),

@@ -47,7 +47,7 @@ def to_make(desired: Desired, facts: Facts, ordered: Order | None, now: float) -
     missing = {made.path for made in desired.made if made.path not in facts.files}
     pair = {made.path for made in desired.made if made.recipe != "dialog-key"}
     if desired.order:
-        return frozenset(missing if ordered is None and _is_held(facts) else missing | pair)
+        return frozenset(missing if ordered is None and _is_in_use(facts) else missing | pair)
     certificate = facts.certificate
     left = certificates.RENEW_BEFORE.total_seconds()
     is_good = (
@@ -60,7 +60,7 @@ def to_make(desired: Desired, facts: Facts, ordered: Order | None, now: float) -
     return frozenset(missing if is_good else missing | pair)
 
 
-def _is_held(facts: Facts) -> bool:
+def _is_in_use(facts: Facts) -> bool:
     """Whether Kamailio uses the certificate and key that certbot has."""
     live, lineage = facts.certificate, facts.lineage
     fact = facts.files.get(certificates.PATH)

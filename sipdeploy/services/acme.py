@@ -127,7 +127,7 @@ class Lineage:
         return same and in_time and certificate.key_matches and certificate.covers(wanted.domain)
 
 
-def held(sections: Mapping[str, str]) -> Lineage | None:
+def parse_lineage(sections: Mapping[str, str]) -> Lineage | None:
     """The lineage in the sections of the script `facts`; None without a readable certificate."""
     chain = sections.get("lineage", "").encode()
     certificate = parse(chain, sections.get("lineage-key", "").encode())
