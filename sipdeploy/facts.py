@@ -1,6 +1,6 @@
-"""What a host is now, read in one exchange by one script and parsed by pure functions.
+"""The present state of a host, read by one script in one exchange and parsed by pure functions.
 
-Changes nothing on the host; needs no more there than a Debian base system.
+Changes nothing on the host, and needs only a Debian base system there.
 """
 
 import re
@@ -21,7 +21,7 @@ FIREWALL_TABLE = "table inet sipdeploy "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathFact:
-    """A file or directory: permissions, `user:group`, SHA-256 in hex (none of a directory)."""
+    """A file or directory: mode, `user:group`, SHA-256 in hex (empty for a directory)."""
 
     mode: int
     owner: str
@@ -38,13 +38,13 @@ class Unit:
 
     @property
     def is_active(self) -> bool:
-        """Whether it runs, or is on its way to."""
+        """Whether the unit runs or is starting."""
         return self.active in ("active", "reloading", "activating")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Socket:
-    """A listening socket, and who has it; an address of `*` is every address."""
+    """A listening socket and its program; the address `*` means all addresses."""
 
     proto: str
     address: str
@@ -55,7 +55,7 @@ class Socket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Managed:
-    """A file as the last confirmed apply wrote it: whose it is, and its SHA-256 in hex."""
+    """A file as the last confirmed apply wrote it: its service, and its SHA-256 in hex."""
 
     service: str
     digest: str = ""
@@ -63,7 +63,10 @@ class Managed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfRollback:
-    """What the host did by itself: `how` is `timer` or `boot`; whose apply it undid."""
+    """A rollback by the host itself.
+
+    `when` is in seconds since 1970, `how` is `timer` or `boot`, `owner` owned the undone apply.
+    """
 
     when: float
     how: str
@@ -72,21 +75,21 @@ class SelfRollback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What to look for: everything that differs from site to site."""
+    """The arguments of the script `facts`: everything that depends on the site."""
 
     domain: str
     packages: Mapping[str, tuple[str, ...]]  # `ID/CODENAME` of os-release, or `other`
     units: tuple[str, ...]
     trees: tuple[str, ...]
     directories: tuple[str, ...]
-    lineage: str = ""  # of certbot, whether or not it has one
-    has_order: bool = False  # it is to have one
+    lineage: str = ""  # name of certbot's lineage, which need not exist
+    has_order: bool = False  # the site needs a certificate of an ACME server
     state: str = STATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """A host as it was at one moment; `skew_seconds` is positive when its clock is ahead."""
+    """A host at one moment; `skew_seconds` is positive if its clock is ahead of this machine's."""
 
     os_id: str
     os_version: str
@@ -118,16 +121,16 @@ class Facts:
     has_timer: bool = False
     is_ufw_active: bool = False
     has_firewall_table: bool = False
-    closing_chains: tuple[str, ...] = ()  # `table/chain` of others that drop what they do not know
+    closing_chains: tuple[str, ...] = ()  # `FAMILY TABLE CHAIN` on input with policy drop
     ssh_ports: tuple[int, ...] = ()
     lineage: Lineage | None = None
-    renewals: tuple[str, ...] = ()  # the files by which certbot renews what we had it fetch
-    builds: tuple[str, ...] = ()  # of Asterisk, made for this system
+    renewals: tuple[str, ...] = ()  # renewal configurations of sipdeploy's lineages
+    builds: tuple[str, ...] = ()  # names of builds of Asterisk for this system
     records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # DNS, by `TYPE NAME`
-    room: int = 0  # the users that Kamailio was last sized for
+    room: int = 0  # users that Kamailio's sizes provide for
 
     def version(self, package: str) -> str | None:
-        """The version that is installed, or else would be; None: neither."""
+        """The installed version of a package, or else its candidate; None if there is neither."""
         return self.installed.get(package) or self.candidates.get(package)
 
 
@@ -138,85 +141,91 @@ def upstream(version: str) -> str:
 
 
 def read(host: Host, query: Query) -> Facts:
-    """Ask the host everything at once; HostFailed when it is lost or answers in no known way."""
+    """Read all facts in one exchange.
+
+    Raises HostFailed if the connection is lost (SD506), or if the answer is incomplete or in an
+    unknown format (SD509).
+    """
     choices = "\n".join(" ".join((key, *names)) for key, names in query.packages.items())
     lists = (query.units, query.trees, query.directories)
-    words = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
+    argv = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
     began = time.time()
     paths = (certificates.PATH, certificates.KEY_PATH)
-    held = (query.lineage, "yes" if query.has_order else "")
-    result = run_script(host, ("facts", *words, *paths, *held))
-    found = sections(result.text)
-    if "end" not in found:
+    order = (query.lineage, "yes" if query.has_order else "")
+    result = run_script(host, ("facts", *argv, *paths, *order))
+    answer = sections(result.text)
+    if "end" not in answer:
         raise host_failed(
             "SD509",
             f"`{host.name}` does not run a POSIX shell script as expected",
             notes=tuple(result.words.splitlines()[-3:]),
-            help_="the login needs a plain shell: `getent passwd root` shows which it has",
+            help_="the login needs a POSIX shell: `getent passwd root` shows which it has",
         )
     try:
-        return parse(found, began)
+        return parse(answer, began)
     except (KeyError, ValueError) as wrong:
         raise host_failed(
             "SD509",
-            f"`{host.name}` leaves out a part of what it was asked, or answers in no known way",
+            f"`{host.name}` sent facts that are incomplete or in an unknown format",
             notes=(f"{type(wrong).__name__}: {shown_line(str(wrong))[:200]}",),
         ) from wrong
 
 
-def parse(found: Mapping[str, str], now: float) -> Facts:
-    """Make facts of the sections; `now` is our own clock, in seconds since 1970."""
+def parse(answer: Mapping[str, str], now: float) -> Facts:
+    """Parse the sections of the script `facts`; `now`: this machine's clock, seconds since 1970.
+
+    Raises KeyError for a missing section, ValueError for an invalid one.
+    """
     return replace(
-        _machine(found, now),
-        lineage=acme.held(found),
-        renewals=tuple(found.get("renewals", "").split()),
-        builds=tuple(found.get("builds", "").split()),
-        records=acme.records(found.get("dns", "")),
+        _machine(answer, now),
+        lineage=acme.parse_lineage(answer),
+        renewals=tuple(answer.get("renewals", "").split()),
+        builds=tuple(answer.get("builds", "").split()),
+        records=acme.records(answer.get("dns", "")),
     )
 
 
-def _machine(found: Mapping[str, str], now: float) -> Facts:
-    system = os_release(found["os"])
-    clock = number(found["clock"], now)
+def _machine(answer: Mapping[str, str], now: float) -> Facts:
+    system = os_release(answer["os"])
+    clock = number(answer["clock"], now)
     return Facts(
         os_id=system.get("ID", ""),
         os_version=system.get("VERSION_ID", ""),
         os_name=system.get("PRETTY_NAME", "an unknown system"),
         codename=system.get("VERSION_CODENAME", ""),
-        has_systemd=bool(found["systemd"].strip()),
-        free_bytes=free(found["disk"]),
-        memory_bytes=memory(found["memory"]),
+        has_systemd=bool(answer["systemd"].strip()),
+        free_bytes=free(answer["disk"]),
+        memory_bytes=memory(answer["memory"]),
         skew_seconds=clock - now,
-        sockets=sockets(found["sockets"]),
-        addresses=addresses(found["addresses"]),
-        installed=installed(found["packages"]),
-        candidates=candidates(found.get("candidates", "")),
-        lists_age_seconds=lists_age(found["lists"], clock),
-        domain_addresses=domain(found.get("domain")),
-        units=units(found["units"]),
-        files=files(found.get("digests", ""), found.get("modes", "")),
-        directories=modes(found["directories"]),
-        managed=managed(found["managed"]),
-        serial=found["serial"].strip(),
-        lock_owner=found["lock"].strip(),
-        has_abandoned_run=bool(found["abandoned"].strip()),
-        release=whole(found["release"]),
-        lock_purpose=found["purpose"].strip(),
-        lock_seconds=age(found["since"], clock),
-        run_owner=found["runner"].strip(),
-        outcome=outcome(found["outcome"]),
-        has_timer=bool(found["timer"].strip()),
-        is_ufw_active=bool(found["ufw"].strip()),
-        has_firewall_table=FIREWALL_TABLE in found["chains"],
-        closing_chains=closing_chains(found["chains"]),
-        ssh_ports=ssh_ports(found["sockets"], found["connection"]),
-        certificate=certificates.parse(found["certificate"].encode(), found["key"].encode()),
-        room=room(found.get("room", "")),
+        sockets=sockets(answer["sockets"]),
+        addresses=addresses(answer["addresses"]),
+        installed=installed(answer["packages"]),
+        candidates=candidates(answer.get("candidates", "")),
+        lists_age_seconds=lists_age(answer["lists"], clock),
+        domain_addresses=domain(answer.get("domain")),
+        units=units(answer["units"]),
+        files=files(answer.get("digests", ""), answer.get("modes", "")),
+        directories=modes(answer["directories"]),
+        managed=managed(answer["managed"]),
+        serial=answer["serial"].strip(),
+        lock_owner=answer["lock"].strip(),
+        has_abandoned_run=bool(answer["abandoned"].strip()),
+        release=whole(answer["release"]),
+        lock_purpose=answer["purpose"].strip(),
+        lock_seconds=age(answer["since"], clock),
+        run_owner=answer["runner"].strip(),
+        outcome=outcome(answer["outcome"]),
+        has_timer=bool(answer["timer"].strip()),
+        is_ufw_active=bool(answer["ufw"].strip()),
+        has_firewall_table=FIREWALL_TABLE in answer["chains"],
+        closing_chains=closing_chains(answer["chains"]),
+        ssh_ports=ssh_ports(answer["sockets"], answer["connection"]),
+        certificate=certificates.parse(answer["certificate"].encode(), answer["key"].encode()),
+        room=room(answer.get("room", "")),
     )
 
 
-# What the programs of a host print, read into values. What cannot be read is left out: a host that
-# answers in parts is judged by those.
+# Parsers of the output of programs on the host. They skip lines that they cannot read.
 
 
 def os_release(text: str) -> dict[str, str]:
@@ -226,35 +235,35 @@ def os_release(text: str) -> dict[str, str]:
 
 
 def free(text: str) -> dict[str, int]:
-    """Read df -Pk of `/`, `/var` and `/etc`: a line each, in that order, below their headings."""
+    """Read `df -Pk / /var /etc`: path -> free bytes."""
     lines = (line.split() for line in text.splitlines() if not line.startswith("Filesystem"))
     return {
-        path: whole(words[3]) * 1024
-        for path, words in zip(("/", "/var", "/etc"), lines, strict=False)
-        if len(words) > 3  # noqa: PLR2004 - device, size, used, free
+        path: whole(fields[3]) * 1024
+        for path, fields in zip(("/", "/var", "/etc"), lines, strict=False)
+        if len(fields) > 3  # noqa: PLR2004 - device, size, used, free
     }
 
 
 def memory(text: str) -> int:
-    """Read the first line of /proc/meminfo: bytes."""
+    """Read the first line of /proc/meminfo (MemTotal): bytes."""
     match = re.search(r"(\d+) kB", text)
     return whole(match[1]) * 1024 if match else 0
 
 
 def sockets(text: str) -> tuple[Socket, ...]:
     """Read `ss -H -tulnp`."""
-    found = (_socket(line.split(None, 6)) for line in text.splitlines())
-    return tuple(socket for socket in found if socket is not None)
+    parsed = (_socket(line.split(None, 6)) for line in text.splitlines())
+    return tuple(socket for socket in parsed if socket is not None)
 
 
-def _socket(words: Sequence[str]) -> Socket | None:
-    if len(words) < 6:  # noqa: PLR2004 - proto, state, two queues, local, peer
+def _socket(fields: Sequence[str]) -> Socket | None:
+    if len(fields) < 6:  # noqa: PLR2004 - proto, state, two queues, local, peer
         return None
-    address, _, port = words[4].rpartition(":")
-    owner = re.search(r'\("([^"]*)",pid=(\d+)', words[6]) if len(words) > 6 else None  # noqa: PLR2004
+    address, _, port = fields[4].rpartition(":")
+    owner = re.search(r'\("([^"]*)",pid=(\d+)', fields[6]) if len(fields) > 6 else None  # noqa: PLR2004
     bare = address.strip("[]").partition("%")[0]
     return Socket(
-        proto=words[0],
+        proto=fields[0],
         address="*" if bare in ("0.0.0.0", "::") else bare,  # noqa: S104 - read, not bound
         port=whole(port),
         program=owner[1] if owner else "",
@@ -264,25 +273,25 @@ def _socket(words: Sequence[str]) -> Socket | None:
 
 def addresses(text: str) -> tuple[str, ...]:
     """Read `ip -o addr show`, without loopback and link-local addresses."""
-    found = re.findall(r"\binet6? ([0-9a-f.:]+)", text)
+    matches = re.findall(r"\binet6? ([0-9a-f.:]+)", text)
     passed_over = ("127.", "::1", "fe80:")
-    return tuple(address for address in found if not address.startswith(passed_over))
+    return tuple(address for address in matches if not address.startswith(passed_over))
 
 
 def installed(text: str) -> dict[str, str]:
-    """Read `dpkg-query`: the packages that are there, with their versions."""
+    """Read `dpkg-query`: installed package -> version."""
     rows = (line.split("\t") for line in text.splitlines())
     return {row[0]: row[1] for row in rows if row[2:] == ["installed"]}
 
 
 def candidates(text: str) -> dict[str, str]:
-    """Read `apt-cache policy`; `(none)` is no candidate."""
-    found = re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)", text, re.MULTILINE)
-    return {name: version for name, version in found if version != "(none)"}
+    """Read `apt-cache policy`: package -> candidate, without `(none)`."""
+    matches = re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)", text, re.MULTILINE)
+    return {name: version for name, version in matches if version != "(none)"}
 
 
 def lists_age(text: str, clock: float) -> float | None:
-    """Read how many package lists there are, and when they were fetched: seconds ago."""
+    """Seconds since the last update of the package lists; None if there are no lists."""
     count, _, updated = text.partition("\n")
     if whole(count) == 0:
         return None
@@ -290,15 +299,15 @@ def lists_age(text: str, clock: float) -> float | None:
 
 
 def domain(text: str | None) -> tuple[str, ...] | None:
-    """Read `getent ahosts`; None where it was not asked."""
+    """Read `getent ahosts`: addresses; None if the script did not query the name."""
     if text is None:
         return None
     lines = (line.split() for line in text.splitlines())
-    return tuple(dict.fromkeys(words[0] for words in lines if words and words[0] != "none"))
+    return tuple(dict.fromkeys(fields[0] for fields in lines if fields and fields[0] != "none"))
 
 
 def units(text: str) -> dict[str, Unit]:
-    """Read `systemctl show`: a block of KEY=VALUE for each unit."""
+    """Read `systemctl show` (a block of KEY=VALUE for each unit): name -> unit."""
     blocks = (os_release(block) for block in text.split("\n\n"))
     return {block["Id"]: _unit(block) for block in blocks if "Id" in block}
 
@@ -312,52 +321,52 @@ def _unit(values: Mapping[str, str]) -> Unit:
 
 
 def age(text: str, clock: float) -> float | None:
-    """Read when something was made: seconds ago, or None."""
+    """Seconds since a time in seconds since 1970; None if the text has no time."""
     began = number(text.strip(), 0.0)
     return clock - began if began else None
 
 
 def outcome(text: str) -> SelfRollback | None:
-    """Read what the host did by itself: when, how, whose apply it undid."""
-    words = text.strip().split("\t")
-    if len(words) != 3:  # noqa: PLR2004 - when, how, owner
+    """Read the record of a rollback by the host itself: time, cause, owner; None without one."""
+    fields = text.strip().split("\t")
+    if len(fields) != 3:  # noqa: PLR2004 - when, how, owner
         return None
-    return SelfRollback(when=number(words[0], 0.0), how=words[1], owner=words[2])
+    return SelfRollback(when=number(fields[0], 0.0), how=fields[1], owner=fields[2])
 
 
 def closing_chains(text: str) -> tuple[str, ...]:
     """Read `nft list chains`: chains of the input hook with the policy `drop`."""
-    found: list[str] = []
+    chains: list[str] = []
     table = chain = ""
     for line in text.splitlines():
-        words = line.split()
-        if words[:1] == ["table"]:
-            table = " ".join(words[1:3])
-        elif words[:1] == ["chain"]:
-            chain = " ".join(words[1:2])
+        fields = line.split()
+        if fields[:1] == ["table"]:
+            table = " ".join(fields[1:3])
+        elif fields[:1] == ["chain"]:
+            chain = " ".join(fields[1:2])
         elif "hook input" in line and "policy drop" in line:
-            found.append(f"{table} {chain}")
-    return tuple(found)
+            chains.append(f"{table} {chain}")
+    return tuple(chains)
 
 
 def ssh_ports(listening: str, connection: str) -> tuple[int, ...]:
-    """The ports that sshd hears, and the one that this connection came in by (ssh(1))."""
-    heard = {socket.port for socket in sockets(listening) if socket.program == "sshd"}
-    words = connection.split()
-    mine = {whole(words[3])} if len(words) == 4 and whole(words[3]) else set()  # noqa: PLR2004
-    return tuple(sorted(heard | mine))
+    """The ports of sshd, and the port of this connection (SSH_CONNECTION in ssh(1))."""
+    listening_ports = {socket.port for socket in sockets(listening) if socket.program == "sshd"}
+    fields = connection.split()
+    mine = {whole(fields[3])} if len(fields) == 4 and whole(fields[3]) else set()  # noqa: PLR2004
+    return tuple(sorted(listening_ports | mine))
 
 
 def managed(text: str) -> dict[str, Managed]:
-    """Read the table of files that the last apply wrote."""
+    """Read the table of files that the last apply wrote: path -> service and digest."""
     rows = (line.split("\t") for line in text.splitlines())
     return {row[0]: Managed(service=row[1], digest="".join(row[2:])) for row in rows if row[1:]}
 
 
 def modes(text: str) -> dict[str, PathFact]:
-    """Read `stat`."""
+    """Read `stat -c '%a %U:%G %n'`: path -> mode and owner."""
     rows = (line.split(" ", 2) for line in text.splitlines())
-    # A name with a line break has lines of its own here; it is none of ours.
+    # A name with a line break gives an invalid line; sipdeploy has no file with such a name.
     return {
         row[2]: PathFact(mode=int(row[0], 8), owner=row[1])
         for row in rows
@@ -366,17 +375,17 @@ def modes(text: str) -> dict[str, PathFact]:
 
 
 def files(digests: str, permissions: str) -> dict[str, PathFact]:
-    """Read what `sha256sum` and `stat` say of the same files."""
+    """Join `sha256sum` and `stat` of the same files: path -> mode, owner and digest."""
     rows = (line.partition("  ") for line in digests.splitlines())
-    found = {path: digest for digest, _, path in rows}
+    by_path = {path: digest for digest, _, path in rows}
     return {
-        path: PathFact(mode=fact.mode, owner=fact.owner, digest=found[path])
+        path: PathFact(mode=fact.mode, owner=fact.owner, digest=by_path[path])
         for path, fact in modes(permissions).items()
-        if path in found
+        if path in by_path
     }
 
 
 def room(text: str) -> int:
-    """How many users Kamailio's unit was last written for; 0 where it does not say."""
+    """The users that Kamailio's drop-in was written for; 0 if it does not say."""
     match = re.search(r"Room for (\d+) users", text)
     return whole(match[1]) if match else 0

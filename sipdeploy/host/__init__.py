@@ -1,6 +1,7 @@
-"""A machine that runs commands as root: the port, its local form, and scripts sent in one piece.
+"""A machine that runs commands as root: the interface, the local host, and `run_script`.
 
-Never knows what the commands mean, and never raises for a command that merely fails.
+This package does not know what commands mean. A command that fails raises nothing: its exit status
+is in the Result.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host.incoming import MEBIBYTE, MOST_BYTES, MOST_DATA_BYTES, Intake, OnLine, decoded
 
 CHUNK_BYTES = 65536
-# What sudo says when it will not run the command at all, in the words of sudo 1.8 to 1.9.
+# Messages of sudo 1.8 and 1.9 when it refuses to run the command.
 SUDO_REFUSALS = (
     "a password is required",
     "a terminal is required",
@@ -29,7 +30,7 @@ SUDO_REFUSALS = (
     "may not run sudo",
     "effective uid is not 0",
 )
-# Some scripts are made of parts that others have too, or that are read better by themselves.
+# Scripts that consist of several files; all others are `common` and their own file.
 PARTS = {
     "facts": ("common", "dns", "facts"),
     "lock": ("common", "take_lock", "lock"),
@@ -38,22 +39,22 @@ PARTS = {
     "stage": ("common", "take_lock", "validate", "stage"),
     "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
     "register": ("common", "websocket", "register"),
-    "build_asterisk": ("build_asterisk",),  # run by a user without rights, away from the others
+    "build_asterisk": ("build_asterisk",),  # runs alone, as an unprivileged user
     "trial_asterisk": ("sockets", "trial_asterisk"),
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }
-# Scripts whose answer grows with the site.
+# Scripts whose output grows with the number of users.
 DATA_SCRIPTS = ("preview", "registrations", "release")
-MARK = "\x1e"  # ASCII record separator: a section of a script's answer begins here
+MARK = "\x1e"  # ASCII record separator: begins a section of a script's output
 SUDO_MISSING = ("sudo: not found", "sudo: command not found", "command not found: sudo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a command left: its exit status (negative: ended by a signal) and both outputs.
+    """The result of a command: exit status (negative: ended by a signal) and both outputs.
 
-    Only the bytes are as the host sent them; all text is printable. `token` tells the marks of a
-    script of ours from bytes that look like one.
+    `stdout` and `stderr` are bytes as the host sent them; all text is printable. `token` tells the
+    marks of sipdeploy's script from bytes that look like one.
     """
 
     status: int
@@ -63,22 +64,22 @@ class Result:
 
     @property
     def text(self) -> str:
-        """Standard output as text; MARK stands in it where the script itself put one."""
+        """Standard output as text, with MARK only where the script itself printed one."""
         return with_marks(decoded(self.stdout), self.token)
 
     @property
     def words(self) -> str:
-        """Both outputs as text, for a person to read."""
+        """Both outputs as text, stripped, for messages."""
         return with_marks(decoded(self.stdout + self.stderr), self.token).strip()
 
     @property
     def complaint(self) -> str:
-        """Standard error as text."""
+        """Standard error as text, stripped."""
         return decoded(self.stderr).strip()
 
 
 class Host(Protocol):
-    """A machine: `run` is all that is ever done to it."""
+    """A machine; `run` is the only access to it."""
 
     name: str
 
@@ -86,14 +87,15 @@ class Host(Protocol):
         self,
         argv: Sequence[str],
         *,
-        input: bytes = b"",  # noqa: A002 - the word of subprocess.run
+        input: bytes = b"",  # noqa: A002 - as in subprocess.run
         on_line: OnLine | None = None,
         timeout_seconds: float = 60,
         most_bytes: int = MOST_BYTES,
     ) -> Result:
-        """Run argv as root and give what it left.
+        """Run argv as root, with `input` on standard input; `on_line` gets each output line.
 
-        HostFailed only when the host itself is lost, or sends more than `most_bytes`.
+        Raises HostFailed if the connection is lost or the time is over (SD506), if sudo refuses
+        (SD505), or if the command sends more than `most_bytes` (SD531).
         """
         ...
 
@@ -105,33 +107,33 @@ class Host(Protocol):
 def host_failed(
     code: str, message: str, *, help_: str = "", notes: tuple[str, ...] = ()
 ) -> HostFailed:
-    """The error of one problem, for the host layers."""
+    """A HostFailed with one diagnostic."""
     problem = Diagnostic(code, message, notes=notes, help=help_)
     return HostFailed([problem])
 
 
 def run_script(
     host: Host,
-    words: Sequence[str],
+    argv: Sequence[str],
     *,
     input: bytes = b"",  # noqa: A002
     on_line: OnLine | None = None,
     timeout_seconds: float = 60,
 ) -> Result:
-    """Run `scripts/NAME.sh ARGUMENTS` on the host in one exchange; words are name and arguments.
+    """Run `scripts/NAME.sh ARGUMENTS` on the host in one exchange; `argv` is NAME and ARGUMENTS.
 
-    The script itself travels on stdin, so argv (which process lists and sudo's log show) stays
-    short. `head -c` reads no byte too many, so the input after it is left for the script to read.
-    With it goes a token that nobody on the host can know: only marks that carry it divide the
-    answer, whatever a file or a program there prints.
+    The script is sent on standard input, so the remote argv, which process lists and sudo's log
+    show, stays short. `head -c` reads no byte too many: the script reads the input after it. A
+    random token is sent with the script. Only marks with this token divide the output, so neither
+    a file nor a program on the host can forge a section. Raises as Host.run.
     """
-    name, *arguments = words
+    name, *arguments = argv
     token = secrets.token_hex(8)
     script = f"unset token; token={token}\n".encode() + script_text(name)
     reader = 'n=$1; shift; eval "$(head -c "$n")"'
-    argv = ["sh", "-c", reader, f"sipdeploy-{name}", str(len(script)), *arguments]
+    remote_argv = ["sh", "-c", reader, f"sipdeploy-{name}", str(len(script)), *arguments]
     result = host.run(
-        argv,
+        remote_argv,
         input=script + input,
         on_line=None if on_line is None else partial(_tell_marked, on_line, token),
         timeout_seconds=timeout_seconds,
@@ -142,46 +144,46 @@ def run_script(
 
 def ask(
     host: Host,
-    words: Sequence[str],
+    argv: Sequence[str],
     problem: tuple[str, ...],
     *,
     data: bytes = b"",
     on_line: OnLine | None = None,
     timeout_seconds: float = 120,
 ) -> dict[str, str]:
-    """Run a script and give its sections.
+    """Run a script and return its sections, name -> text.
 
-    `problem` is the code, message and, where there is one, help of the HostFailed that tells the
-    script's last words.
+    Raises HostFailed if the script fails: `problem` is its code, message and optional help, and
+    the last lines of standard error become its notes.
     """
-    result = run_script(host, words, input=data, on_line=on_line, timeout_seconds=timeout_seconds)
+    result = run_script(host, argv, input=data, on_line=on_line, timeout_seconds=timeout_seconds)
     if result.status == 0:
         return sections(result.text)
-    said = result.complaint.splitlines()[-5:]
-    full = "No space left" in "".join(said) or "disk full" in "".join(said)
-    code, message, *mend = problem
+    errors = result.complaint.splitlines()[-5:]
+    is_full = "No space left" in "".join(errors) or "disk full" in "".join(errors)
+    code, message, *fix = problem
     raise host_failed(
         code,
         f"{message} on `{host.name}`",
-        notes=tuple(said) or (f"the script ended with status {result.status}",),
-        help_=f"on `{host.name}`: `df -h /etc /var`, and make room" if full else "".join(mend),
+        notes=tuple(errors) or (f"the script ended with status {result.status}",),
+        help_=f"make room on `{host.name}`; see `df -h /etc /var`" if is_full else "".join(fix),
     )
 
 
 def sections(text: str) -> dict[str, str]:
-    """Cut what a script printed at its marks: name -> text, the first line is the name.
+    """Split the output of a script at its marks: name (the first line) -> text.
 
-    What comes in several parts is put together.
+    Sections with the same name are joined.
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for part in text.split(MARK)[1:]:
         name, _, body = part.partition("\n")
-        found[name.strip()] = found.get(name.strip(), "") + body
-    return found
+        texts[name.strip()] = texts.get(name.strip(), "") + body
+    return texts
 
 
 def with_marks(text: str, token: str) -> str:
-    """Make marks again of those escapes in printable text that carry the token."""
+    """Turn the escapes that carry the token back into marks."""
     return text.replace(f"\\x1e{token} ", MARK) if token else text
 
 
@@ -190,43 +192,44 @@ def _tell_marked(on_line: OnLine, token: str, line: str) -> None:
 
 
 def title_of(argv: Sequence[str]) -> str:
-    """A script goes by the name that it was given, everything else by its program."""
+    """The name of a command in messages: `sipdeploy-NAME` of a script, else the program."""
     return next((word for word in argv if word.startswith("sipdeploy-")), argv[0])
 
 
 def sent_too_much(host_name: str, argv: Sequence[str], most_bytes: int) -> HostFailed:
-    """The command was ended: whatever went on, it would not have been an answer."""
+    """SD531: sipdeploy stopped a command whose output exceeded the limit."""
     title = title_of(argv)
     return host_failed(
         "SD531",
-        f"`{title}` on `{host_name}` sent more than {most_bytes // MEBIBYTE} MiB, and was ended",
-        help_=f"log in to `{host_name}` and find out why: no answer is that long",
+        f"`{title}` on `{host_name}` sent more than {most_bytes // MEBIBYTE} MiB; "
+        "sipdeploy stopped it",
+        help_=f"log in to `{host_name}` and find out why: no valid answer is that long",
     )
 
 
 def script_text(name: str) -> bytes:
-    """The POSIX shell text of a script, the parts that it stands on first."""
+    """The POSIX shell text of a script, its parts first."""
     folder = resources.files("sipdeploy.host") / "scripts"
     parts = PARTS.get(name, ("common", name))
     return b"".join((folder / f"{part}.sh").read_bytes() for part in parts)
 
 
 def check_sudo(host_name: str, user: str, result: Result) -> None:
-    """Raise HostFailed when it was sudo, not the command, that said no."""
+    """Raise HostFailed (SD505) if sudo, and not the command, failed."""
     if result.status == 0 or result.stdout:
         return
-    words = result.complaint
-    if any(text in words for text in SUDO_MISSING):
+    errors = result.complaint
+    if any(text in errors for text in SUDO_MISSING):
         raise host_failed(
             "SD505",
             f"`{host_name}` has no sudo, and the login `{user}` is not root",
             help_=f"install sudo on `{host_name}`, or set `user: root` for this host",
         )
-    if words.startswith("sudo:") and any(text in words for text in SUDO_REFUSALS):
+    if errors.startswith("sudo:") and any(text in errors for text in SUDO_REFUSALS):
         raise host_failed(
             "SD505",
-            f"`{user}` may not use sudo without a password on `{host_name}`",
-            notes=(words.splitlines()[0],),
+            f"`{user}` cannot use sudo without a password on `{host_name}`",
+            notes=(errors.splitlines()[0],),
             help_=f"on `{host_name}` as root: "
             f"`echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/sipdeploy`",
         )
@@ -293,7 +296,7 @@ def _exchange(
     intake: Intake,
     clock: tuple[threading.Event, float],
 ) -> Result | None:
-    """Write and read at the same time, so neither side waits for the other; None: out of time."""
+    """Write and read at the same time, so neither side blocks; None if the time is over."""
     assert process.stdin is not None  # noqa: S101 - all three are pipes
     assert process.stdout is not None  # noqa: S101
     assert process.stderr is not None  # noqa: S101

@@ -1,4 +1,4 @@
-"""From the entries of an inventory to hosts that run commands, also ahead of their need."""
+"""Connects to the hosts of an inventory, also in the background."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def connect(name: str, entry: HostEntry) -> Host:
-    """Open the host of an inventory entry; HostFailed with what to type when it cannot be."""
+    """Open the host of an inventory entry. Raises HostFailed (SD501 to SD504, SD508)."""
     if entry.is_local:
         return LocalHost(name)
-    given = entry.model_fields_set  # what the inventory leaves out is ~/.ssh/config's to say
+    given = entry.model_fields_set  # ~/.ssh/config decides what the inventory leaves out
     settings = SshSettings(
         alias=entry.address,
         user=entry.user if "user" in given else None,
@@ -30,9 +30,9 @@ def connect(name: str, entry: HostEntry) -> Host:
 
 
 class Ahead:
-    """Connections that are opened while there is other work to do: most of the time they wait.
+    """Opens connections in threads while other work is done.
 
-    A context, so that what nobody has taken is closed.
+    A context manager: on exit it closes the connections that nobody has taken.
     """
 
     def __init__(self, entries: Iterable[tuple[str, HostEntry]]) -> None:
@@ -55,7 +55,7 @@ class Ahead:
                 opened.close()
 
     def take(self, name: str, entry: HostEntry) -> Host:
-        """As `connect`; the connection belongs to the caller. Once for each name."""
+        """As `connect`; the caller owns the connection. Call once for each name."""
         thread = self._threads.pop(name, None)
         if thread is None:
             return connect(name, entry)
@@ -68,5 +68,5 @@ class Ahead:
     def _open(self, name: str, entry: HostEntry) -> None:
         try:
             self._opened[name] = connect(name, entry)
-        except BaseException as failure:  # noqa: BLE001 - told to whoever takes it
+        except BaseException as failure:  # noqa: BLE001 - `take` raises it
             self._opened[name] = failure

@@ -1,6 +1,6 @@
-"""Bounds what comes from a host, and makes printable text of it; a host may be compromised.
+"""Limits the output of a host and makes it printable, because a host may be compromised.
 
-Bytes of a host become text here and nowhere else, so the code that prints need not think of it.
+Only this module decodes bytes of a host, so other code may print the text as it is.
 """
 
 import re
@@ -11,39 +11,39 @@ from sipdeploy.diagnostics.escapes import shown
 
 MEBIBYTE = 1024 * 1024
 MOST_BYTES = 8 * MEBIBYTE  # of both outputs of one command
-MOST_DATA_BYTES = 128 * MEBIBYTE  # of an answer that grows: 100,000 users take half of it
-MOST_LINES = 100_000  # told while a command runs
-MOST_COLUMNS = 2000  # of a line that is told
+MOST_DATA_BYTES = 128 * MEBIBYTE  # of output that grows: 100,000 users take half of it
+MOST_LINES = 100_000  # reported while a command runs
+MOST_COLUMNS = 2000  # of a reported line
 MOST_SECONDS = 253_402_300_799  # since 1970: the end of the year 9999
 OnLine = Callable[[str], None]
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
 def decoded(data: bytes) -> str:
-    """Bytes of a host as text that can be printed; what is no UTF-8 is replaced."""
+    """Bytes of a host as printable text; invalid UTF-8 is replaced."""
     return shown(data.decode(errors="replace").replace("\r\n", "\n"))
 
 
 def whole(text: str, default: int = 0) -> int:
-    """Read a whole number of at most 15 digits, or give the default."""
+    """Read a whole number of at most 15 digits, or return the default."""
     text = text.strip()
     return int(text) if _WHOLE.fullmatch(text) else default
 
 
 def number(text: str, default: float) -> float:
-    """Read a number that can be a time, or give the default."""
+    """Read a number that is a valid time in seconds, or return the default."""
     try:
-        found = float(text)
+        value = float(text)
     except ValueError:
         return default
-    return found if 0 <= found <= MOST_SECONDS else default
+    return value if 0 <= value <= MOST_SECONDS else default
 
 
 class Intake:
-    """Takes both outputs of a command in chunks, up to a limit, and tells the lines of the first.
+    """Collects both outputs of a command up to a limit, and reports the lines of stdout.
 
-    Safe from two threads, one for each output. Past the limit it keeps nothing more and calls
-    `stop` once, which is to end the command.
+    Safe for two threads, one for each output. Above the limit it drops everything and calls `stop`
+    once, which must end the command.
     """
 
     def __init__(self, on_line: OnLine | None, most_bytes: int, stop: Callable[[], None]) -> None:
@@ -55,28 +55,28 @@ class Intake:
         self._output: list[bytes] = []
         self._errors: list[bytes] = []
         self._rest = b""
-        self._told = 0
+        self._lines = 0
 
     def take(self, chunk: bytes) -> bool:
-        """Keep a chunk of standard output and tell every line that it ends; False: no more."""
+        """Add a chunk of standard output and report its complete lines; False: stop reading."""
         if not self._keep(self._output, chunk):
             return False
         if self._on_line is not None:
             *lines, rest = chunk.split(b"\n")
             for line in lines:
-                self._tell(self._rest + line)
+                self._report(self._rest + line)
                 self._rest = b""
             self._rest += rest[: max(0, MOST_COLUMNS - len(self._rest))]
         return True
 
     def take_error(self, chunk: bytes) -> bool:
-        """Keep a chunk of standard error; False: no more."""
+        """Add a chunk of standard error; False: stop reading."""
         return self._keep(self._errors, chunk)
 
     def end(self) -> tuple[bytes, bytes]:
-        """Tell what is left without a line end, and give both outputs."""
+        """Report the last line, if it has no line end, and return both outputs."""
         if self._rest:
-            self._tell(self._rest)
+            self._report(self._rest)
         self._rest = b""
         return b"".join(self._output), b"".join(self._errors)
 
@@ -92,7 +92,7 @@ class Intake:
             self._stop()
         return False
 
-    def _tell(self, line: bytes) -> None:
-        self._told += 1
-        if self._on_line is not None and self._told <= MOST_LINES:
+    def _report(self, line: bytes) -> None:
+        self._lines += 1
+        if self._on_line is not None and self._lines <= MOST_LINES:
             self._on_line(decoded(line.rstrip(b"\r"))[:MOST_COLUMNS])

@@ -1,4 +1,4 @@
-"""Proves who we are with keys: from files, from the agent; no password is ever asked for."""
+"""SSH public key authentication, with keys from files and the agent; never asks for a password."""
 
 import base64
 import contextlib
@@ -18,7 +18,7 @@ DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
 
 def authenticate(name: str, target: Target, transport: paramiko.Transport) -> None:
-    """Offer key after key; HostFailed names each that was tried."""
+    """Offer one key after the other. Raises HostFailed (SD504), which names each key tried."""
     tried: list[str] = []
     for label, key in offers(name, target, tried):
         tried.append(label)
@@ -31,7 +31,7 @@ def authenticate(name: str, target: Target, transport: paramiko.Transport) -> No
         except paramiko.AuthenticationException:
             continue
         except (paramiko.SSHException, OSError, EOFError) as broken:
-            tried.append(f"the host ended it: {broken}")
+            tried.append(f"the host closed the connection: {broken}")
         if not transport.is_active():
             break
     raise ssh_problems.refused(name, target, tried)
@@ -63,7 +63,7 @@ def _agent_keys() -> Sequence[paramiko.AgentKey]:
 
 
 class _Files:
-    """Private keys in files; a locked one is taken from the agent when the agent has it."""
+    """Private keys in files; the agent's key is used instead if the agent has the same one."""
 
     def __init__(
         self, name: str, target: Target, agent: Sequence[paramiko.AgentKey], tried: list[str]
@@ -74,7 +74,7 @@ class _Files:
         self._tried = tried
 
     def keys(self, files: Sequence[str]) -> Iterator[tuple[str, paramiko.PKey]]:
-        """The usable keys of the files, in order; what is wrong with others goes to `tried`."""
+        """The usable keys of the files, in order; adds the errors of the others to `tried`."""
         for file in files:
             key = self._key(file)
             if key is not None:
@@ -86,15 +86,15 @@ class _Files:
         if public in self._agent:
             return self._agent[public]
         try:
-            reading.regular(path, reading.MOST_OF_A_KEY)  # which a FIFO or a device is not
+            reading.regular(path, reading.MOST_OF_A_KEY)  # refuses a FIFO or a device
             return paramiko.PKey.from_path(str(path))
         except FileNotFoundError:
             if file == self._target.must_exist:
                 raise ssh_problems.no_key_file(self._name, file) from None
         except OSError as unreadable:
-            self._tried.append(f"{file} (cannot be read: {unreadable.strerror})")
+            self._tried.append(f"{file} (not readable: {unreadable.strerror})")
         except (ValueError, TypeError, paramiko.SSHException, UnknownKeyType) as wrong:
-            why = "needs its passphrase" if _is_locked(path) else f"is no usable key: {wrong}"
+            why = "needs its passphrase" if _is_locked(path) else f"is not a usable key: {wrong}"
             self._tried.append(f"{file} ({why})")
         return None
 
@@ -105,7 +105,7 @@ def _public_half(path: Path) -> bytes:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether the key is encrypted: PEM says so, OpenSSH's format names bcrypt at the start."""
+    """Whether the key is encrypted: PEM has ENCRYPTED, OpenSSH's format begins with bcrypt."""
     lines = _text(path).splitlines()
     with contextlib.suppress(ValueError):
         if b"bcrypt" in base64.b64decode("".join(lines[1:3])[:96]):

@@ -1,6 +1,6 @@
-"""Judges a host key by known_hosts files, as sshd(8) describes them; never writes one.
+"""Checks a host key against known_hosts files (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT); writes none.
 
-Pure but for `read`: lines and a key in, a verdict with file and line out.
+Pure, except for `read`.
 """
 
 import base64
@@ -36,7 +36,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the files say of a key, and the entry that says it."""
+    """The state of a host key, and the entry that decides it."""
 
     state: Literal["known", "unknown", "changed", "revoked"]
     entry: Entry | None = None
@@ -44,53 +44,54 @@ class Verdict:
 
 def read(files: Iterable[str]) -> tuple[Entry, ...]:
     """Every entry of the files that can be read; a missing file has none."""
-    found: list[Entry] = []
+    entries: list[Entry] = []
     for file in files:
         try:
             text = expanded(file).read_text(errors="replace")
         except OSError:
             continue
-        found += parse(text, file)
-    return tuple(found)
+        entries += parse(text, file)
+    return tuple(entries)
 
 
 def parse(text: str, file: str) -> list[Entry]:
-    """Read the lines of one file; what is no entry is passed over, as OpenSSH does."""
+    """Read the lines of one file; skips invalid lines, as OpenSSH does."""
     numbered = enumerate(text.splitlines(), start=1)
     entries = (_entry(line, file, number) for number, line in numbered)
     return [entry for entry in entries if entry is not None]
 
 
 def _entry(text: str, file: str, line: int) -> Entry | None:
-    words = text.split()
-    if not words or words[0].startswith("#"):
+    fields = text.split()
+    if not fields or fields[0].startswith("#"):
         return None
-    marker = words.pop(0) if words[0].startswith("@") else ""
-    if len(words) < 3:  # noqa: PLR2004 - names, type, key
+    marker = fields.pop(0) if fields[0].startswith("@") else ""
+    if len(fields) < 3:  # noqa: PLR2004 - names, type, key
         return None
     try:
-        key = base64.b64decode(words[2], validate=True)
+        key = base64.b64decode(fields[2], validate=True)
     except binascii.Error:
         return None
-    return Entry(names=words[0], key_type=words[1], key=key, marker=marker, file=file, line=line)
+    return Entry(names=fields[0], key_type=fields[1], key=key, marker=marker, file=file, line=line)
 
 
 def entry_name(host: str, port: int) -> str:
-    """How a host is written in the file: `[host]:port` unless it is port 22."""
+    """The name of a host in the file: `[host]:port`, or `host` for port 22."""
     name = host.lower()
     return name if port == SSH_PORT else f"[{name}]:{port}"
 
 
 def entries_for(entries: Iterable[Entry], name: str) -> tuple[Entry, ...]:
-    """The plain and revoked entries whose names match; certificate authorities are left out."""
+    """The plain and revoked entries whose names match, without certificate authorities."""
     wanted = ("", "@revoked")
     return tuple(e for e in entries if e.marker in wanted and _matches(e.names, name))
 
 
 def judge(entries: Sequence[Entry], key_type: str, key: bytes) -> Verdict:
-    """Judge a key by the entries of its host.
+    """Check a key against the entries of its host.
 
-    A key of another type than the known ones counts as changed: those were asked for first.
+    A key of another type than the known ones counts as changed, because sipdeploy asked the host
+    for the known types first.
     """
     same = [entry for entry in entries if entry.key == key]
     for entry in same:
@@ -112,15 +113,15 @@ def fingerprint(key: bytes) -> str:
 
 
 def _matches(names: str, name: str) -> bool:
-    """Whether a comma-separated list names the host; a `!pattern` that fits says no to all."""
-    found = False
+    """Whether a comma-separated list names the host; a matching `!pattern` excludes it."""
+    matches = False
     for pattern in names.split(","):
         if pattern.startswith("!"):
             if _fits(pattern[1:], name):
                 return False
         elif _fits(pattern, name):
-            found = True
-    return found
+            matches = True
+    return matches
 
 
 def _fits(pattern: str, name: str) -> bool:

@@ -1,6 +1,6 @@
-"""A host over SSH: commands with their input and output, sudo where the login is not root.
+"""A host over SSH: runs commands, with sudo if the login is not root.
 
-With its package the only place that knows Paramiko, and the only one where words are quoted.
+Only this package uses Paramiko, and only this module quotes an argv for a remote shell.
 """
 
 import contextlib
@@ -30,33 +30,33 @@ from sipdeploy.host.incoming import MOST_BYTES, Intake, OnLine  # noqa: E402
 from sipdeploy.host.ssh_settings import SshSettings, Target, resolve  # noqa: E402
 from sipdeploy.host.transport import open_transport  # noqa: E402
 
-# Every failure is told by a diagnostic; Paramiko's own traceback on stderr would be a second one.
+# A diagnostic reports every failure; without a handler, Paramiko would log a traceback to stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 def target_of(name: str, settings: SshSettings) -> Target:
-    """What ~/.ssh/config and the inventory make of a host; HostFailed when the file is wrong."""
+    """The SSH target of a host. Raises HostFailed (SD508) if ~/.ssh/config is not usable."""
     try:
         return resolve(settings)
     except FileNotFoundError:
         raise host_failed(
             "SD508",
             "this machine has no `ssh`, which reads ~/.ssh/config",
-            help_="`apt-get install openssh-client`, or the package of your system",
+            help_="install it: `apt-get install openssh-client`, or your system's package",
         ) from None
     except RecursionError:
-        problem = "its ProxyJump goes round in circles"
+        problem = "its ProxyJump is a loop"
     except ValueError as wrong:
         problem = str(wrong)
     raise host_failed(
         "SD508",
-        f"the SSH configuration for `{name}` cannot be used: {problem}",
-        help_=f"`ssh -G {settings.alias}` shows what SSH makes of ~/.ssh/config",
+        f"the SSH configuration for `{name}` is not usable: {problem}",
+        help_=f"`ssh -G {settings.alias}` shows how SSH reads ~/.ssh/config",
     )
 
 
 class SSHHost:
-    """A host reached over SSH. A dead or closed connection is opened anew by the next `run`."""
+    """A host over SSH. The next `run` reopens a dead or closed connection."""
 
     def __init__(self, name: str, target: Target) -> None:
         self.name = name
@@ -69,14 +69,15 @@ class SSHHost:
         self,
         argv: Sequence[str],
         *,
-        input: bytes = b"",  # noqa: A002 - the word of subprocess.run
+        input: bytes = b"",  # noqa: A002 - as in subprocess.run
         on_line: OnLine | None = None,
         timeout_seconds: float = 60,
         most_bytes: int = MOST_BYTES,
     ) -> Result:
-        """As Host.run, in a channel of its own.
+        """As Host.run, in its own channel.
 
-        A host that sends too much loses the connection: it need not heed the window of a channel.
+        A host that sends too much may ignore the window of the channel, so `run` closes the whole
+        connection.
         """
         deadline = time.monotonic() + timeout_seconds
         try:
@@ -101,7 +102,7 @@ class SSHHost:
         return result
 
     def close(self) -> None:
-        """Close the connection and those that it jumped over, the last first."""
+        """Close the connection and its jump connections, the last first."""
         while self._transports:
             self._transports.pop().close()
 
@@ -125,12 +126,12 @@ class SSHHost:
             "SD506",
             f"the connection to `{self.name}` was lost during `{title_of(argv)}`",
             notes=(why,) if why else (),
-            help_=f"`{self.target.ssh_command}` tells whether the host is there; then apply again",
+            help_=f"check with `{self.target.ssh_command}` that the host is up, then apply again",
         )
 
 
 def _exchange(channel: paramiko.Channel, data: bytes, intake: Intake, deadline: float) -> Result:
-    """Write and read at once: both outputs share one window, and unread ones stop the rest."""
+    """Write and read at the same time: both outputs share one window, so an unread one blocks."""
     helpers = [
         threading.Thread(target=_write_all, args=(channel, data), daemon=True),
         threading.Thread(target=_read_errors, args=(channel, intake), daemon=True),
@@ -163,7 +164,7 @@ def _write_all(channel: paramiko.Channel, data: bytes) -> None:
 
 
 def _read_errors(channel: paramiko.Channel, intake: Intake) -> None:
-    with contextlib.suppress(OSError, EOFError):  # the reader of stdout tells of a lost channel
+    with contextlib.suppress(OSError, EOFError):  # the reader of stdout reports a lost channel
         while chunk := channel.recv_stderr(CHUNK_BYTES):
             if not intake.take_error(chunk):
                 return

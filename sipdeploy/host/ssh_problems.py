@@ -1,4 +1,4 @@
-"""What to tell when an SSH connection does not come about; pure, a function for each way."""
+"""The error of each way in which an SSH connection can fail. Pure."""
 
 import errno
 import socket
@@ -14,88 +14,89 @@ UNROUTED = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL}
 
 
 def unreachable(name: str, target: Target, failure: Exception) -> HostFailed:
-    """A failed connect; the place told is the one that was tried, jump or host."""
+    """A connect failed; the message names the address that was tried, of a jump or the host."""
     if isinstance(failure, socket.gaierror):
         return host_failed(
             "SD501",
             f"the address `{target.address}` of `{name}` does not resolve",
-            help_=f"set `hosts.{name}.address` to a numeric address, or to a name that exists",
+            help_=f"set `hosts.{name}.address` to an IP address, or to a name that resolves",
         )
     if isinstance(failure, ConnectionRefusedError):
-        what, mend = "refuses the connection", f"start sshd there, or set `hosts.{name}.port`"
+        state, fix = "refuses the connection", f"start sshd there, or set `hosts.{name}.port`"
     elif isinstance(failure, TimeoutError):
-        what, mend = "does not answer in time", f"check `hosts.{name}.address` and the firewall"
+        state, fix = "does not answer in time", f"check `hosts.{name}.address` and the firewall"
     elif isinstance(failure, OSError) and failure.errno in UNROUTED:
-        what, mend = "cannot be reached: no route", f"check `hosts.{name}.address`"
+        state, fix = "is not reachable: no route", f"check `hosts.{name}.address`"
     else:
-        what, mend = f"cannot be reached: {failure}", f"check `hosts.{name}.address`"
+        state, fix = f"is not reachable: {failure}", f"check `hosts.{name}.address`"
     return host_failed(
         "SD501",
-        f"`{target.address}` port {target.port} {what} (host `{name}`)",
-        help_=f"{mend}; `{target.ssh_command}` shows the same",
+        f"`{target.address}` port {target.port} {state} (host `{name}`)",
+        help_=f"{fix}; `{target.ssh_command}` shows the error too",
     )
 
 
-def no_ssh(name: str, target: Target, failure: Exception, said: Sequence[str]) -> HostFailed:
-    """Something answered, but no SSH came of it; `said` is what a ProxyCommand complained of."""
-    message = f"`{target.address}` port {target.port} does not speak SSH with us (host `{name}`)"
+def no_ssh(name: str, target: Target, failure: Exception, errors: Sequence[str]) -> HostFailed:
+    """The SSH handshake failed; `errors` are the lines that a ProxyCommand wrote to stderr."""
+    message = f"`{target.address}` port {target.port} did not complete an SSH handshake"
+    message += f" (host `{name}`)"
     if target.proxy_command:
-        message = f"the ProxyCommand of `{name}` gives no SSH connection"
+        message = f"the ProxyCommand of `{name}` did not give an SSH connection"
     return host_failed(
         "SD501",
         message,
-        notes=(*said[:3], shown_line(str(failure)) or type(failure).__name__),
-        help_=f"`{target.ssh_command}` shows the same; check address, port and ~/.ssh/config",
+        notes=(*errors[:3], shown_line(str(failure)) or type(failure).__name__),
+        help_=f"check address, port and ~/.ssh/config; `{target.ssh_command}` shows the error too",
     )
 
 
 def bad_key(name: str, target: Target, verdict: Verdict, key: tuple[str, bytes]) -> HostFailed:
-    """The host's key (type, bytes) is not the known one: unknown, changed or revoked."""
-    mark = f"the host shows {key[0]} {fingerprint(key[1])}"
+    """The host's key (type, bytes) is unknown, changed or revoked."""
+    offered = f"the host offers {key[0]} {fingerprint(key[1])}"
     if verdict.entry is None:
-        return _unknown_key(name, target, mark)
+        return _unknown_key(name, target, offered)
     entry = target.host_key_alias or entry_name(target.address, target.port)
-    word = "is revoked" if verdict.state == "revoked" else "has changed"
+    state = "is revoked" if verdict.state == "revoked" else "has changed"
     return host_failed(
         "SD503",
-        f"the host key of `{name}` ({target.login}) {word}",
-        notes=(mark, f"the old one is at {verdict.entry.place}"),
-        help_="find out why before anything else; if the host was made anew: "
+        f"the host key of `{name}` ({target.login}) {state}",
+        notes=(offered, f"the recorded key is at {verdict.entry.place}"),
+        help_="find out why first; if the host was reinstalled: "
         f"`ssh-keygen -R '{entry}' -f {verdict.entry.file}`",
     )
 
 
-def _unknown_key(name: str, target: Target, mark: str) -> HostFailed:
+def _unknown_key(name: str, target: Target, offered: str) -> HostFailed:
     file = target.known_hosts[0] if target.known_hosts else "~/.ssh/known_hosts"
     port = "" if target.port == SSH_PORT else f"-p {target.port} "
     return host_failed(
         "SD502",
         f"the host key of `{name}` ({target.login}) is not known on this machine",
         notes=(
-            mark,
-            "on the host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints the true one",
+            offered,
+            "on the host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints its own key",
         ),
-        help_=f"`{target.ssh_command}` once and compare, "
+        help_=f"run `{target.ssh_command}` once and compare the fingerprints, "
         f"or `ssh-keyscan {port}{target.address} >> {file}`",
     )
 
 
 def refused(name: str, target: Target, tried: Sequence[str]) -> HostFailed:
-    """No key was taken; `tried` names each and what became of it."""
+    """The host accepted no key; `tried` has one text for each key: its name and the result."""
     locked = [text.rpartition(" (")[0] for text in tried if "passphrase" in text]
-    mend = f"`ssh-copy-id {target.ssh_command.removeprefix('ssh ')}` puts your key there"
+    fix = f"`ssh-copy-id {target.ssh_command.removeprefix('ssh ')}` installs your key there"
     if locked:
-        mend = f'`eval "$(ssh-agent)"; ssh-add {locked[0]}`, then apply again'
+        fix = f'`eval "$(ssh-agent)"; ssh-add {locked[0]}`, then apply again'
     return host_failed(
         "SD504",
-        f"`{target.login}` lets us in with none of the keys (host `{name}`)",
+        f"`{target.login}` accepts none of the SSH keys (host `{name}`)",
         notes=tuple(f"tried {text}" for text in tried) or ("no key was found",),
-        help_=f"{mend}; or set `hosts.{name}.identity_file`",
+        help_=f"{fix}; or set `hosts.{name}.identity_file`",
     )
 
 
 def no_key_file(name: str, file: str) -> HostFailed:
-    """The inventory names a key that is not there."""
+    """The inventory names a key file that does not exist."""
     return host_failed(
         "SD504",
         f"`hosts.{name}.identity_file` names `{file}`, which does not exist",

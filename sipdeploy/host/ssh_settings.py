@@ -1,7 +1,4 @@
-"""Where an SSH connection goes and with what: the inventory and what `ssh -G` says, as one value.
-
-Opens no connection.
-"""
+"""The target of an SSH connection, from the inventory and `ssh -G`. Opens no connection."""
 
 import os
 import pwd
@@ -15,7 +12,7 @@ from urllib.parse import urlsplit
 from sipdeploy.inventory.files import expanded
 
 CONFIG_FILES = ("~/.ssh/config", "/etc/ssh/ssh_config")
-DEEPEST = 8  # of jump over jump; deeper is a loop
+DEEPEST = 8  # nested jumps; more are a loop
 SSH_PORT = 22
 
 Values = Mapping[str, Sequence[str]]
@@ -23,7 +20,7 @@ Values = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshSettings:
-    """What the inventory (or a jump's spelling) asks for; None leaves it to ~/.ssh/config."""
+    """Settings of the inventory, or of one jump; None: ~/.ssh/config decides."""
 
     alias: str
     user: str | None = None
@@ -33,7 +30,7 @@ class SshSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One end of an SSH connection, everything decided."""
+    """The resolved target of one SSH connection."""
 
     alias: str
     address: str
@@ -49,23 +46,23 @@ class Target:
 
     @property
     def login(self) -> str:
-        """`user@address`, with the port where it is not 22."""
+        """`user@address`, with `:port` unless it is 22."""
         port = "" if self.port == SSH_PORT else f":{self.port}"
         return f"{self.user}@{self.address}{port}"
 
     @property
     def ssh_command(self) -> str:
-        """What to type to get there by hand."""
+        """The command with which a person connects to it."""
         port = "" if self.port == SSH_PORT else f"-p {self.port} "
         return f"ssh {port}{self.user}@{self.alias}"
 
 
 def lookup(alias: str) -> Values:
-    """What OpenSSH makes of its configuration for a host: keyword (small letters) to values.
+    """OpenSSH's configuration for a host: keyword (lower case) -> values.
 
-    `ssh -G` reads ~/.ssh/config and /etc/ssh/ssh_config as ssh does, `Include` and `Match` too;
-    where neither says otherwise, the login is root. Raises FileNotFoundError without an `ssh` on
-    this machine, ValueError with the words of `ssh` for a configuration that it rejects.
+    `ssh -G` reads ~/.ssh/config and /etc/ssh/ssh_config, including `Include` and `Match`; the
+    default login is root. Raises FileNotFoundError if this machine has no `ssh`, and ValueError
+    with the messages of `ssh` if it rejects the configuration.
     """
     with tempfile.NamedTemporaryFile("w", prefix="sipdeploy-ssh-") as file:
         file.writelines(f'Include "{expanded(name)}"\n' for name in CONFIG_FILES)
@@ -89,9 +86,9 @@ def lookup(alias: str) -> Values:
 
 
 def resolve(settings: SshSettings, depth: int = 0) -> Target:
-    """The inventory wins over ~/.ssh/config, which wins over the defaults (root, 22).
+    """The target: the inventory overrides ~/.ssh/config, which overrides the defaults (root, 22).
 
-    RecursionError when jumps go round in circles.
+    Raises as `lookup`, and RecursionError if jumps form a loop.
     """
     if depth > DEEPEST:
         raise RecursionError(settings.alias)
@@ -120,19 +117,19 @@ def resolve(settings: SshSettings, depth: int = 0) -> Target:
 
 
 def _one(values: Values, keyword: str) -> str | None:
-    """The value of a keyword; None where it has none."""
+    """The first value of a keyword; None if it is absent or `none`."""
     (value, *_) = values.get(keyword, ["none"])
     return None if value == "none" else value
 
 
 def _filled(command: str, tokens: Mapping[str, str]) -> str:
-    """The tokens of ssh_config(5) filled in, which `ssh -G` leaves."""
+    """Expand the tokens of ssh_config(5), which `ssh -G` leaves in the command."""
     known = {**tokens, "%": "%"}
     return re.sub("%(.)", lambda token: known.get(token[1], token[0]), command)
 
 
 def _known_hosts(values: Values) -> tuple[str, ...]:
-    """The files; the usual ones with `~`, as people write them and where HOME says."""
+    """The known_hosts files; the default ones with `~`, which is HOME and short in messages."""
     try:
         home = f"{pwd.getpwuid(os.getuid()).pw_dir}/"
     except KeyError:  # a login without an entry, as in some containers
@@ -144,7 +141,7 @@ def _known_hosts(values: Values) -> tuple[str, ...]:
 
 
 def _jumps(text: str | None, depth: int) -> tuple[Target, ...]:
-    """The hops in order; only the first goes by its own ProxyJump, as OpenSSH's -J does."""
+    """The jumps in order; only the first uses its own ProxyJump, as with OpenSSH's -J."""
     if text is None:
         return ()
     first, *rest = (resolve(parse_jump(part), depth + 1) for part in text.split(","))

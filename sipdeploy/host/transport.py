@@ -1,4 +1,4 @@
-"""An SSH connection up to the point where commands can run: way there, host key, login."""
+"""Opens an SSH transport: connection, host key, login."""
 
 import socket
 import subprocess
@@ -19,14 +19,14 @@ KEEPALIVE_SECONDS = 15
 LOST_AFTER_MILLISECONDS = 30_000  # without an acknowledgement (tcp(7), TCP_USER_TIMEOUT)
 
 
-MOST_PACKET_BYTES = 256 * 1024  # as OpenSSH has it; the protocol allows 4 GiB, also before a login
+MOST_PACKET_BYTES = 256 * 1024  # OpenSSH's limit; the protocol allows 4 GiB, even before the login
 
 
 class _Packets(paramiko.packet.Packetizer):
-    """Reads packets of the other side, and refuses one whose length would fill the memory."""
+    """Refuses a packet whose length would fill the memory."""
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - Paramiko's
-        """As Paramiko's; SSHException when it is asked for more than a packet may have."""
+        """As Paramiko's; raises SSHException above the limit of a packet."""
         if n > MOST_PACKET_BYTES:
             raise paramiko.SSHException(f"the host announces a packet of {n} bytes")
         return super().read_all(n, check_rekey)
@@ -35,8 +35,8 @@ class _Packets(paramiko.packet.Packetizer):
 def open_transport(
     name: str, target: Target, via: paramiko.Transport | None
 ) -> paramiko.Transport:
-    """Connect, check the host's key, prove who we are; HostFailed with what to type otherwise."""
-    complaints = tempfile.TemporaryFile()  # noqa: SIM115 - what a ProxyCommand says, read on failure
+    """Connect, check the host key, authenticate. Raises HostFailed (SD501 to SD504)."""
+    complaints = tempfile.TemporaryFile()  # noqa: SIM115 - stderr of a ProxyCommand
     with complaints:
         sock = _socket(name, target, via, complaints)
         try:
@@ -75,7 +75,7 @@ def _socket(
 
 
 def _proxy(command: str, complaints: IO[bytes]) -> socket.socket:
-    """Start a ProxyCommand on a real socket: Paramiko's own spins when the command dies."""
+    """Start a ProxyCommand on a socket pair: Paramiko's own class loops when the command dies."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(  # noqa: S603 - the user's own; ssh hands it to a shell too
@@ -85,7 +85,7 @@ def _proxy(command: str, complaints: IO[bytes]) -> socket.socket:
             stderr=complaints,
             start_new_session=True,
         )
-    # It ends when our end of the socket is closed; somebody has to take note.
+    # The command ends when this end of the socket is closed; the thread reaps the process.
     threading.Thread(target=process.wait, daemon=True).start()
     return ours
 
@@ -105,8 +105,8 @@ def _shake_hands(
     except (paramiko.SSHException, OSError, EOFError) as failure:
         transport.close()
         complaints.seek(0)
-        said = decoded(complaints.read(2000)).strip().splitlines()
-        raise ssh_problems.no_ssh(name, target, failure, said) from failure
+        errors = decoded(complaints.read(2000)).strip().splitlines()
+        raise ssh_problems.no_ssh(name, target, failure, errors) from failure
     return transport
 
 
@@ -116,7 +116,7 @@ def _known(target: Target) -> tuple[known_hosts.Entry, ...]:
 
 
 def _prefer_known_types(target: Target, transport: paramiko.Transport) -> None:
-    """Ask first for the key types that we can check, as OpenSSH does."""
+    """Prefer the key types that known_hosts has, as OpenSSH does."""
     known = {entry.key_type for entry in _known(target)}
     if "ssh-rsa" in known:
         known |= {"rsa-sha2-512", "rsa-sha2-256"}
@@ -125,7 +125,7 @@ def _prefer_known_types(target: Target, transport: paramiko.Transport) -> None:
 
 
 def _check_key(name: str, target: Target, transport: paramiko.Transport) -> None:
-    """Let only a known key pass; whatever ~/.ssh/config says, none is accepted blindly."""
+    """Accept only a known key, whatever StrictHostKeyChecking in ~/.ssh/config says."""
     key = transport.get_remote_server_key()
     verdict = known_hosts.judge(_known(target), key.get_name(), key.asbytes())
     if verdict.state == "known":

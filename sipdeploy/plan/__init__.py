@@ -1,6 +1,6 @@
-"""What separates a host from its site, as data: files, packages, services. Touches no host.
+"""The plan: desired state minus facts, as data. Touches no host.
 
-`plan` shows it and `apply` carries it out, so that both always speak of the same.
+`sipdeploy plan` prints the same plan that `apply` carries out.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from sipdeploy.services.install import Build, Repository
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Directory
 
-# What certbot is to renew no more is parked beside its place, and comes back from there.
+# `park` renames a renewal configuration of certbot to NAME.parked, so certbot stops renewing it.
 Kind = Literal["create", "update", "mode", "delete", "directory", "park", "unpark"]
 Effect = Literal["none", "reload", "restart"]
 Action = Literal["none", "reload", "restart", "start", "stop"]
 UNIT_FILES = "/etc/systemd/system/"
-QUIET = (certbot.NAME, repository.NAME)  # whose files go without a restart
+QUIET = (certbot.NAME, repository.NAME)  # deleting their files needs no restart
 MARKS: Mapping[Kind, str] = {
     "create": "+",
     "update": "~",
@@ -43,10 +43,10 @@ NO_UNIT = Unit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One path that is to change, and what it costs its service to take the change in.
+    """The change of one path, and its effect on the service.
 
-    `before` and `after` are SHA-256 in hex, empty where there is no file; `detail` tells a change
-    of mode or owner. Drift is what somebody else wrote since the last apply.
+    `before` and `after` are SHA-256 in hex, empty without a file; `detail` describes a change of
+    mode or owner. `is_drift`: somebody has edited the file since the last apply.
     """
 
     kind: Kind
@@ -72,7 +72,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitChange:
-    """What happens to a unit, and how it was before, which an undo brings back."""
+    """The action on a unit, and its previous state, which an undo restores."""
 
     unit: str
     action: Action
@@ -81,13 +81,13 @@ class UnitChange:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it starts at boot exactly if it should."""
+        """Whether the unit needs no `systemctl enable`."""
         return self.action == "stop" or self.was_enabled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that an apply would do to one host; equal input gives an equal plan."""
+    """Everything that an apply does to one host; equal input gives an equal plan."""
 
     desired: Desired
     packages: Mapping[str, str]
@@ -98,19 +98,19 @@ class Plan:
     needs_daemon_reload: bool
     drift: tuple[Change, ...] = ()
     release: int = 0
-    order: Order | None = None  # to be carried out first: certbot has nothing that will do
-    build: Build | None = None  # likewise: the host has not built it yet
-    repository: Repository | None = None  # likewise: apt does not know it yet
+    order: Order | None = None  # carried out first; None if certbot has a suitable certificate
+    build: Build | None = None  # likewise; None if the host has built it
+    repository: Repository | None = None  # likewise; None if apt has it
 
     @property
     def is_empty(self) -> bool:
-        """Whether the host is already what it should be."""
+        """Whether there is nothing to do."""
         touched = any(unit.action != "none" or not unit.is_settled for unit in self.units)
         before = self.packages or self.order or self.build or self.repository
         return not (before or self.changes or self.needs_daemon_reload or touched)
 
     def lines(self) -> tuple[str, ...]:
-        """The plan for people, one line for each thing."""
+        """The plan as text, one line for each item."""
         added = (f"+ repository {r.url}" for r in (self.repository,) if r)
         packages = (f"+ package {name} {version}" for name, version in self.packages.items())
         built = (f"+ build asterisk {b.version} from source" for b in (self.build,) if b)
@@ -121,7 +121,7 @@ class Plan:
         return (*added, *packages, *built, *wanted, *changes, *units, *enabled)
 
     def fingerprint(self) -> str:
-        """Equal when the same would be done to the same: SHA-256 over everything but contents."""
+        """SHA-256 in hex over all changes and the state that they start from, without contents."""
         changes = (
             (c.kind, c.path, f"{c.mode:o}", c.owner, c.before, c.after, c.detail)
             for c in self.changes
@@ -133,7 +133,7 @@ class Plan:
 
 
 def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
-    """Desired minus facts; `now` (seconds since 1970) decides whether a certificate is too old."""
+    """Desired state minus facts; `now` (seconds since 1970) decides which certificates expire."""
     order = prerequisites.order(desired, facts, now)
     to_make = prerequisites.to_make(desired, facts, order, now)
     changes = tuple(_changes(desired, facts, to_make, now))
@@ -165,7 +165,7 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
 
 
 def _is_firewall_gone(desired: Desired, facts: Facts) -> bool:
-    """Whether somebody flushed our table while its unit still counts as active."""
+    """Whether sipdeploy's nftables table is missing, because somebody flushed the ruleset."""
     rules = (firewall.NFTABLES, firewall.LOOPBACK_RULES)
     has_table = any(file.path in rules for file in desired.files)
     return has_table and not facts.has_firewall_table
@@ -200,16 +200,16 @@ def _changes(
 
 
 def _detail(fact: PathFact, wanted: ManagedFile | MadeFile | Directory) -> str:
-    """`0644 root:root -> 0640 root:kamailio`, where that is what changes."""
+    """`0644 root:root -> 0640 root:kamailio`; empty if neither mode nor owner changes."""
     before, after = f"{fact.mode:04o} {fact.owner}", f"{wanted.mode:04o} {wanted.owner}"
     return f"{before} -> {after}" if before != after else ""
 
 
 def _is_edited(facts: Facts, path: str) -> bool:
-    """Whether a file is there and is not what the last apply wrote."""
+    """Whether a file exists and differs from the one that the last apply wrote."""
     written = facts.managed.get(path)
-    found = _digest(facts, path)
-    return bool(written and written.digest and found and found != written.digest)
+    current = _digest(facts, path)
+    return bool(written and written.digest and current and current != written.digest)
 
 
 def _digest(facts: Facts, path: str) -> str:
@@ -246,7 +246,7 @@ def _change(kind: Kind, file: ManagedFile | MadeFile, facts: Facts, *, after: st
 
 
 def _deletions(desired: Desired, facts: Facts) -> Iterator[Change]:
-    """Files of an earlier apply that the site has no more."""
+    """Deletions of files that an earlier apply wrote and the site no longer has."""
     wanted = {file.path for file in desired.files} | {made.path for made in desired.made}
     for path in sorted(facts.managed.keys() & facts.files.keys() - wanted):
         yield Change(
@@ -262,7 +262,7 @@ def _deletions(desired: Desired, facts: Facts) -> Iterator[Change]:
 
 
 def _renewals(desired: Desired, facts: Facts, now: float) -> Iterator[Change]:
-    """What certbot renews is what the site has from it, and nothing else of ours."""
+    """Parks renewals of sipdeploy that the site no longer uses; restores the one that it uses."""
     wanted = acme.renewal(desired.order.domain) if desired.order else ""
     rows: list[tuple[Kind, str]] = [("park", path) for path in facts.renewals if path != wanted]
     if (
@@ -279,12 +279,12 @@ def _renewals(desired: Desired, facts: Facts, now: float) -> Iterator[Change]:
             owner="root:root",
             service=certbot.NAME,
             effect="none",
-            detail="certbot renews it " + ("no more" if kind == "park" else "again"),
+            detail="certbot " + ("stops renewing it" if kind == "park" else "renews it again"),
         )
 
 
 def _action(service: str, unit: Unit, changes: tuple[Change, ...]) -> Action:
-    """The least that makes the changes of a service live."""
+    """The least action that puts the changes of a service into use."""
     if not unit.is_active:
         return "start"
     effects = {change.effect for change in changes if change.service == service}
@@ -305,8 +305,9 @@ def _units(desired: Desired, facts: Facts, actions: Mapping[str, Action]) -> Ite
     written = {managed.service for managed in facts.managed.values()}
     for name, known in SERVICES.items():
         unit = facts.units.get(known.unit, NO_UNIT)
+        # certbot's timer stays: it may renew certificates of others
         is_left = name in written and name not in desired.units and name != certbot.NAME
-        if is_left and (unit.is_active or unit.is_enabled):  # certbot's may serve others too
+        if is_left and (unit.is_active or unit.is_enabled):
             yield UnitChange(
                 unit=known.unit,
                 action="stop",

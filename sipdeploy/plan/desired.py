@@ -1,4 +1,4 @@
-"""What a host should be, by its site: files, packages, directories, units; and what to ask it."""
+"""The desired state of a host: files, packages, directories, units; and the query for facts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from sipdeploy.services.service import Directory, HostProfile, Port
 
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
 TLS_SETTINGS = "/etc/kamailio/tls.cfg"
-# Systems whose packages may have names of their own; all others share one list.
+# Systems on which package names may differ; all others share one list.
 SYSTEMS = (
     *(("debian", name) for name in ("bullseye", "bookworm", "trixie")),
     *(("ubuntu", name) for name in ("jammy", "noble")),
@@ -37,10 +37,10 @@ TREES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeFile:
-    """A file that the host makes for itself, and that never leaves it: a key, or what hangs on it.
+    """A file that the host generates and that never leaves it: a key, or its certificate.
 
-    `recipe` is a word of the script `stage`: certificate, key (made with it), dialog-key, or a
-    path that certbot keeps, to be copied.
+    `recipe` names a case of the script `stage`: certificate, key (created with it), dialog-key, or
+    the path of certbot's file, of which `stage` makes a copy.
     """
 
     path: str
@@ -53,7 +53,7 @@ class MadeFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """Whom the SIP probe of a host asks as: its domain, an origin that may, a number if any."""
+    """Identity of the SIP probe: the domain, an allowed origin and a number, if there are any."""
 
     domain: str
     origin: str = ""
@@ -62,7 +62,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """All that a host should be. `units` maps each service to its unit, in starting order."""
+    """The desired state of one host. `units` maps each service to its unit, in starting order."""
 
     domain: str
     files: tuple[ManagedFile, ...]
@@ -75,11 +75,11 @@ class Desired:
     order: Order | None = None
     build: Build | None = None
     repository: Repository | None = None
-    notes: tuple[str, ...] = ()  # on sizes, for whoever reads the plan
+    notes: tuple[str, ...] = ()  # about sizes, printed with the plan
 
 
 def make_query(site: Site) -> Query:
-    """What to ask a host, before it is known which system it runs."""
+    """The query for the facts of a host whose system is not known yet."""
     other = _packages(site, "", "")
     choices = {f"{os_id}/{name}": _packages(site, os_id, name) for os_id, name in SYSTEMS}
     differing = {key: names for key, names in choices.items() if names != other}
@@ -101,19 +101,19 @@ def _packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for names in lists for name in names))
 
 
-def packages(site: Site, found: Facts) -> tuple[str, ...]:
+def packages(site: Site, facts: Facts) -> tuple[str, ...]:
     """The packages that the system of a host needs."""
-    return _packages(site, found.os_id, found.codename)
+    return _packages(site, facts.os_id, facts.codename)
 
 
-def versions(site: Site, found: Facts) -> dict[str, str | None]:
-    """The versions that the daemons of a host have or will have; None: there is none to be had."""
+def versions(site: Site, facts: Facts) -> dict[str, str | None]:
+    """The version of each daemon, installed or to be installed; None if there is no source."""
     built, extra = asterisk.build(site), repository.repository(site)
-    have = found.installed.get("kamailio", "")
-    is_there = extra and upstream(have).startswith(f"{extra.series}.")
+    current = facts.installed.get("kamailio", "")
+    is_installed = extra and upstream(current).startswith(f"{extra.series}.")
     return {
-        "kamailio": extra.series if extra and not is_there else found.version("kamailio"),
-        "asterisk": built.version if built else found.version("asterisk"),
+        "kamailio": extra.series if extra and not is_installed else facts.version("kamailio"),
+        "asterisk": built.version if built else facts.version("asterisk"),
     }
 
 
@@ -125,21 +125,24 @@ def ports(site: Site, entry: HostEntry) -> tuple[Port, ...]:
 def desired(
     site: Site,
     name: str,
-    found: Facts,
+    facts: Facts,
     credentials: Mapping[str, str],
     material: Material,
 ) -> Desired:
-    """What a host should be, rendered for the daemons that it has or will get."""
-    # Past the model's check: a host's own version has more digits than the inventory's.
-    known = {name: upstream(version or "") for name, version in versions(site, found).items()}
+    """The desired state of a host, rendered for the daemons that it has or will get.
+
+    `credentials` maps each number to its HA1 in hex.
+    """
+    # No validation: a host's version has more digits than the model allows in the inventory.
+    known = {name: upstream(version or "") for name, version in versions(site, facts).items()}
     extra = repository.repository(site)
-    profile = _profile(site, name, found)
+    profile = _profile(site, name, facts)
     wanted = Versions.model_construct(None, **known)
     files = file_set(site, name, versions=wanted, credentials=credentials, profile=profile).files
     if material.pair:
         files = (*files, *certificate_files(material.pair, files))
     files = (*files, *certbot.material(material.acme_root, material.dns_credentials))
-    files = (*files, repository.file(extra, found.codename)) if extra else files
+    files = (*files, repository.file(extra, facts.codename)) if extra else files
     owners = {file.service for file in files}
     chosen = {key: service for key, service in SERVICES.items() if key in owners}
     return Desired(
@@ -149,7 +152,7 @@ def desired(
         directories=tuple(
             dict.fromkeys(d for service in chosen.values() for d in service.directories)
         ),
-        packages=packages(site, found),
+        packages=packages(site, facts),
         units={key: service.unit for key, service in chosen.items()},
         ports=ports(site, site.hosts[name]),
         probe=Probe(
@@ -164,19 +167,19 @@ def desired(
     )
 
 
-def _profile(site: Site, name: str, found: Facts) -> HostProfile:
-    shut = firewall.firewall_of(
+def _profile(site: Site, name: str, facts: Facts) -> HostProfile:
+    chosen = firewall.firewall_of(
         site,
-        is_ufw_active=found.is_ufw_active,
-        ssh_ports=found.ssh_ports,
+        is_ufw_active=facts.is_ufw_active,
+        ssh_ports=facts.ssh_ports,
         entry_port=site.hosts[name].port,
     )
-    has_database = asterisk.DATABASE in found.managed
-    return HostProfile(firewall=shut, room=found.room, has_user_database=has_database)
+    has_database = asterisk.DATABASE in facts.managed
+    return HostProfile(firewall=chosen, room=facts.room, has_user_database=has_database)
 
 
 def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ...]:
-    """The files that the host makes: the dialog key, and its certificate unless that is yours."""
+    """The files that the host generates: dialog key and, unless `tls` names files, the pair."""
     dialog = MadeFile(
         path=DIALOG_KEY,
         mode=0o640,
@@ -185,11 +188,11 @@ def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ..
         service="kamailio",
         reload=None,
     )
-    held = f"{acme.LINEAGES}/{acme.lineage(site.domain)}"
+    lineage = f"{acme.LINEAGES}/{acme.lineage(site.domain)}"
     recipes = {
         "files": (),
         "self-signed": ("certificate", "key"),
-        "letsencrypt": (f"{held}/fullchain.pem", f"{held}/privkey.pem"),
+        "letsencrypt": (f"{lineage}/fullchain.pem", f"{lineage}/privkey.pem"),
     }
     reload = _tls_reload(files)
     paths = ((certificates.PATH, 0o644), (certificates.KEY_PATH, 0o640))
@@ -235,5 +238,5 @@ def certificate_files(
 
 
 def _tls_reload(files: tuple[ManagedFile, ...]) -> tuple[str, ...] | None:
-    """A new certificate becomes live by what makes new TLS settings live."""
+    """The command that loads new TLS settings; it also loads a new certificate."""
     return next((file.reload for file in files if file.path == TLS_SETTINGS), None)

@@ -1,6 +1,6 @@
-"""Whether a host can carry its site, judged from facts before anything is changed. Pure.
+"""Checks whether a host can run its site, from its facts and before any change. Pure.
 
-Tells all problems at once; knows which systems and versions this release supports.
+Reports all problems at once. Knows which systems and versions this release supports.
 """
 
 import math
@@ -26,7 +26,7 @@ SKEW_WARNING_SECONDS = 60
 SKEW_ERROR_SECONDS = 3600
 SAFE_TLS = [5, 7, 5]  # has `tls_threads_mode`
 ELSEWHERE = {"kamailio": "repository", "asterisk": "source"}
-DAEMONS_MIB = 256  # what the system and both daemons need besides the shared memory
+DAEMONS_MIB = 256  # memory of the system and both daemons, without Kamailio's shared memory
 # `match` of an identify section takes a port since Asterisk 16.8.0 (its CHANGES).
 RANGES = {
     "kamailio": (KAMAILIO_VERSIONS[0], KAMAILIO_VERSIONS[-1]),
@@ -37,7 +37,7 @@ RANGES = {
 def problems(
     site: Site, name: str, facts: Facts, ports: Iterable[Port], *, given: Sizes
 ) -> list[Diagnostic]:
-    """Every reason not to begin, and every warning; `given` is what Kamailio is rendered for."""
+    """Every error and warning; `given` are the sizes that Kamailio's files were rendered with."""
     host = site.hosts[name]
     return [
         *system(name, facts),
@@ -53,27 +53,27 @@ def problems(
 
 
 def system(name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Debian 11 or Ubuntu 22.04, or later, with systemd."""
+    """SD510 unless the host runs Debian 11, Ubuntu 22.04 or later, with systemd."""
     oldest = SYSTEMS.get(facts.os_id)
-    # Debian's sid and testing have no number: they are newer than any.
+    # Debian testing and sid have no VERSION_ID: they are newer than every release.
     number = re.match(r"\d+", facts.os_version)
     is_old = oldest is not None and number is not None and int(number[0]) < oldest
     if oldest is None or is_old:
         yield Diagnostic(
             "SD510",
             f"`{name}` runs {facts.os_name}, which is not supported",
-            help="use a host with Debian 11, Ubuntu 22.04, or a later one of these",
+            help="use a host with Debian 11, Ubuntu 22.04, or a later release of either",
         )
     elif not facts.has_systemd:
         yield Diagnostic(
             "SD510",
-            f"`{name}` was not started by systemd",
+            f"`{name}` does not run systemd as init",
             help="use a host (or a container) that boots with systemd",
         )
 
 
 def versions(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Both daemons are there or can be had, in a version that we write configuration for."""
+    """SD511 unless both daemons are installed or available in a supported version."""
     if facts.os_id not in SYSTEMS:
         return
     wanted = desired.versions(site, facts)
@@ -93,15 +93,15 @@ def versions(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def openssl(name: str, facts: Facts, kamailio: str) -> Iterator[Diagnostic]:
-    """A Kamailio whose TLS does not hold with OpenSSL 3; Debian 11 has OpenSSL 1.1."""
+    """SD519 for a Kamailio that crashes with OpenSSL 3 (kamailio#3791); Debian 11 has 1.1."""
     numbers = [int(part) for part in upstream(kamailio).split(".")]
     if kamailio and numbers < SAFE_TLS and facts.codename != "bullseye":
         yield Diagnostic(
             "SD519",
             f"`{name}` gets kamailio {kamailio}, which is known to crash with OpenSSL 3",
             severity="warning",
-            notes=("kamailio#3791: processes share what OpenSSL means for threads",),
-            help="write `install: {kamailio: repository}`: a newer one, of Kamailio's own",
+            notes=("kamailio#3791: processes share OpenSSL state that belongs to one thread",),
+            help="write `install: {kamailio: repository}` for a newer one from kamailio.org",
         )
 
 
@@ -110,7 +110,7 @@ def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
         return Diagnostic(
             "SD511",
             f"`{name}` runs {facts.os_name}, and its archive has no asterisk",
-            help="write `install: {asterisk: source}`: the host builds it in some minutes",
+            help="write `install: {asterisk: source}`: the host builds it in a few minutes",
             notes=("Debian 12 and 13 were released without Asterisk",),
         )
     return Diagnostic(
@@ -121,41 +121,41 @@ def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
 
 
 def _is_known(version: str, known: tuple[str, str]) -> bool:
-    """Whether a version lies in the range, each end of it as exact as it is written."""
-    low, have, high = (
+    """Whether a version is in the range; each limit has the precision that it is written with."""
+    low, actual, high = (
         [int(part) for part in text.split(".")] for text in (known[0], version, known[1])
     )
-    return low <= have and have[: len(high)] <= high
+    return low <= actual and actual[: len(high)] <= high
 
 
 def room(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Disk for packages and a build, while they are missing, and files."""
+    """SD512 unless the disk has space for the files, and for packages or a build if missing."""
     build = asterisk.build(site)
     is_bare = not facts.installed.keys() >= {"kamailio"} | ({"asterisk"} if not build else set())
     needed = PACKAGES_BYTES if is_bare else FILES_BYTES
     if build and build.name not in facts.builds:
         needed = PACKAGES_BYTES + BUILD_BYTES
     needs = {"/": needed, "/var": needed, "/etc": FILES_BYTES}
-    told: set[int] = set()
+    reported: set[int] = set()
     for path, need in needs.items():
         free = facts.free_bytes.get(path, need)
-        if free < need and free not in told:
-            told.add(free)
+        if free < need and free not in reported:
+            reported.add(free)
             yield Diagnostic(
                 "SD512",
                 f"`{name}` has {free // MIB} MiB free in {path}, and {need // MIB} MiB are needed",
-                help=f"make room: `du -xh {path} | sort -h | tail` shows what fills it; "
-                "`apt-get clean` often helps",
+                help=f"free disk space: `du -xh {path} | sort -h | tail` shows the largest "
+                "folders; `apt-get clean` often helps",
             )
 
 
 def memory(name: str, facts: Facts, given: Sizes) -> Iterator[Diagnostic]:
-    """Memory for what Kamailio shares between its processes, most of it for connections."""
+    """SD513 unless the host has memory for Kamailio's shared memory and both daemons."""
     has, need = facts.memory_bytes // MIB, given.shared_mib + DAEMONS_MIB
     if not facts.memory_bytes or has >= need:
         return
     fit = given.connections - math.ceil((need - has) / MIB_PER_CONNECTION)
-    fewer = f"`limits: {{connections: {fit // 256 * 256}}}` is what it can carry; or "
+    fewer = f"write `limits: {{connections: {fit // 256 * 256}}}`, which fits; or "
     yield Diagnostic(
         "SD513",
         f"`{name}` has {has} MiB of memory, and this site needs {need} MiB "
@@ -165,21 +165,21 @@ def memory(name: str, facts: Facts, given: Sizes) -> Iterator[Diagnostic]:
 
 
 def clock(name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Certificates and one-time credentials need a clock that is about right."""
+    """SD515 if the clock is wrong: certificates have dates, and nonces expire."""
     skew = abs(facts.skew_seconds)
     if skew <= SKEW_WARNING_SECONDS:
         return
     direction = "ahead of" if facts.skew_seconds > 0 else "behind"
-    message = f"the clock of `{name}` is {skew:.0f} s {direction} the one here"
-    mend = f"on `{name}`: `timedatectl set-ntp true`"
+    message = f"the clock of `{name}` is {skew:.0f} s {direction} the clock of this machine"
+    fix = f"on `{name}`: `timedatectl set-ntp true`"
     if skew > SKEW_ERROR_SECONDS:
-        yield Diagnostic("SD515", message, help=mend)
+        yield Diagnostic("SD515", message, help=fix)
     else:
-        yield Diagnostic("SD515", message, severity="warning", help=mend)
+        yield Diagnostic("SD515", message, severity="warning", help=fix)
 
 
 def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diagnostic]:
-    """Every port is free, or already ours."""
+    """SD514 for each port that another program has."""
     for port in ports:
         for socket in facts.sockets:
             meets = "*" in (_wild(port.address), socket.address) or port.address == socket.address
@@ -187,10 +187,10 @@ def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diag
                 continue
             if socket.program == port.process:
                 continue
-            who = f"`{socket.program}` (pid {socket.pid})" if socket.program else "a program"
+            owner = f"`{socket.program}` (pid {socket.pid})" if socket.program else "a program"
             yield Diagnostic(
                 "SD514",
-                f"{who} on `{name}` already listens on {port.protocol} port {port.number}",
+                f"{owner} on `{name}` already listens on {port.protocol} port {port.number}",
                 help=f"set `{port.key}` to a free port, or stop the program",
             )
 
@@ -200,31 +200,31 @@ def _wild(address: str) -> str:
 
 
 def addresses(name: str, host: HostEntry, facts: Facts) -> Iterator[Diagnostic]:
-    """The address that the daemons bind to is one that the host has."""
+    """SD516 unless the host has the address that the daemons bind to."""
     local = host.private_address or host.media_address
     if local in facts.addresses or not facts.addresses:
         return
-    there = ", ".join(f"`{address}`" for address in facts.addresses)
+    present = ", ".join(f"`{address}`" for address in facts.addresses)
     key = "private_address" if host.private_address else "public_address"
-    mend = f"set `hosts.{name}.private_address` to one of {there}"
+    fix = f"set `hosts.{name}.private_address` to one of {present}"
     if not host.private_address:
-        mend += f" (when `{local}` is mapped to it), or correct `hosts.{name}.{key}`"
-    yield Diagnostic("SD516", f"`{name}` has no interface with the address `{local}`", help=mend)
+        fix += f" (if NAT maps `{local}` to it), or correct `hosts.{name}.{key}`"
+    yield Diagnostic("SD516", f"`{name}` has no interface with the address `{local}`", help=fix)
 
 
 def resolution(name: str, host: HostEntry, facts: Facts, domain: str) -> Iterator[Diagnostic]:
-    """Phones will find the host under the domain; only asked of a host that is new."""
-    found = facts.domain_addresses
+    """SD517 unless the domain resolves to the host; only a new host is asked for it."""
+    resolved = facts.domain_addresses
     wanted = host.media_address
-    if found is None or wanted in found or host.private_address in found:
+    if resolved is None or wanted in resolved or host.private_address in resolved:
         return
-    where = ", ".join(f"`{address}`" for address in found)
+    where = ", ".join(f"`{address}`" for address in resolved)
     message = f"`{domain}` resolves to {where} on `{name}`, not to `{wanted}`"
-    if not found:
+    if not resolved:
         message = f"`{domain}` does not resolve on `{name}`"
     yield Diagnostic(
         "SD517",
         message,
         severity="warning",
-        help=f"point the DNS record of `{domain}` at `{wanted}`: phones connect by that name",
+        help=f"point the DNS record of `{domain}` at `{wanted}`: phones connect to that name",
     )

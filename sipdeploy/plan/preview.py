@@ -1,6 +1,6 @@
-"""What a plan would replace, and how many people it would reach: asked only to show it.
+"""The files that a plan would replace, and the load of the daemons: read only to show the plan.
 
-Changes nothing. A no-op apply never asks, and an apply that nobody watches does not either.
+Changes nothing. An apply without changes, or without a terminal, skips this exchange.
 """
 
 import base64
@@ -19,7 +19,7 @@ PREVIEW_SECONDS = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How busy the daemons are now; None where one does not run or does not tell."""
+    """The load of the daemons now; None if one does not run or does not answer."""
 
     registrations: int | None = None
     calls: int | None = None
@@ -29,7 +29,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """The contents of files that change: as they are, and as the last apply wrote them."""
+    """The files that change, path -> content: the current one, and the last apply's."""
 
     current: Mapping[str, bytes] = field(default_factory=dict)
     written: Mapping[str, bytes] = field(default_factory=dict)
@@ -37,40 +37,43 @@ class Present:
 
 
 def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
-    """Ask in one exchange; HostFailed when the host is lost."""
+    """Read everything in one exchange.
+
+    Raises HostFailed if the connection is lost (SD506) or the answer is incomplete (SD509).
+    """
     paths = [
         c.path for c in plan.changes if c.kind in ("update", "delete") and not _is_key(c.path)
     ]
-    asked = [
+    services = [
         name
         for name, unit in plan.desired.units.items()
         if any(u.unit == unit and u.action in ("restart", "reload") for u in plan.units)
     ]
     data = "".join(f"{path}\n" for path in paths).encode()
-    words = ("preview", state, " ".join(asked))
-    result = run_script(host, words, input=data, timeout_seconds=PREVIEW_SECONDS)
-    found = sections(result.text)
-    if "end" not in found:
-        raise host_failed("SD509", f"`{host.name}` does not show what is to change")
+    argv = ("preview", state, " ".join(services))
+    result = run_script(host, argv, input=data, timeout_seconds=PREVIEW_SECONDS)
+    answer = sections(result.text)
+    if "end" not in answer:
+        raise host_failed("SD509", f"`{host.name}` did not send the files that would change")
     try:
         contents = {
             name.removeprefix("file "): base64.b64decode(text)
-            for name, text in found.items()
+            for name, text in answer.items()
             if name.startswith("file ")
         }
     except ValueError as wrong:
         raise host_failed(
-            "SD509", f"`{host.name}` shows in no known way what is to change"
+            "SD509", f"`{host.name}` sent the files that would change in an unknown format"
         ) from wrong
     return Present(
         current=_numbered(paths, contents, 0),
         written=_numbered(paths, contents, 1),
-        load=_load(found),
+        load=_load(answer),
     )
 
 
 def _is_key(path: str) -> bool:
-    """Private keys stay where they are, also when somebody wants to see what changes."""
+    """Whether a file has a private key or credentials, which must not leave the host."""
     return path.endswith((".key", "dialog-key.cfg", acme.CREDENTIALS))
 
 
@@ -79,13 +82,13 @@ def _numbered(paths: list[str], contents: Mapping[str, bytes], offset: int) -> M
     return {path: contents[number] for path, number in numbers if number in contents}
 
 
-def _load(found: Mapping[str, str]) -> Load:
-    tables = _tables(found.get("tables", ""))
+def _load(answer: Mapping[str, str]) -> Load:
+    tables = _tables(answer.get("tables", ""))
     return Load(
-        registrations=_number(r"location[-_]contacts = (\d+)", found.get("contacts", "")),
+        registrations=_number(r"location[-_]contacts = (\d+)", answer.get("contacts", "")),
         calls=tables.get("calls"),
         ringing=tables.get("ringing"),
-        channels=_number(r"(\d+) active channel", found.get("channels", "")),
+        channels=_number(r"(\d+) active channel", answer.get("channels", "")),
     )
 
 

@@ -1,7 +1,7 @@
-"""A plan in a file: what was looked at and agreed to, to be applied later, or refused. Pure.
+"""Saved plans: reviewed now, applied later, refused if host or inventory has changed. Pure.
 
-Holds no content and no secret: the plan is made anew from the inventory and the host, and must be
-the same.
+A saved plan holds no content and no secret. `apply` computes the plan again from the inventory and
+the host, and compares the fingerprints.
 """
 
 import json
@@ -24,7 +24,7 @@ def dump(plans: Mapping[str, Plan]) -> str:
 
 
 def load(text: str, path: str) -> dict[str, dict[str, object]]:
-    """Host to its saved plan; InvalidFiles when the text is no saved plan."""
+    """Host name -> its saved plan; raises InvalidFiles if the text is not a saved plan."""
     try:
         data = json.loads(text)
         hosts = data["hosts"] if data["format"] == FORMAT else None
@@ -33,8 +33,8 @@ def load(text: str, path: str) -> dict[str, dict[str, object]]:
     if not isinstance(hosts, dict):
         problem = Diagnostic(
             "SD529",
-            f"`{path}` is no plan that this version of sipdeploy has saved",
-            help=f"`sipdeploy plan -o {path}` writes one",
+            f"`{path}` is not a plan that this version of sipdeploy saved",
+            help=f"save a new one: `sipdeploy plan -o {path}`",
         )
         raise InvalidFiles([problem])
     return hosts
@@ -43,21 +43,21 @@ def load(text: str, path: str) -> dict[str, dict[str, object]]:
 def differences(
     saved: Mapping[str, Mapping[str, object]], name: str, plan: Plan
 ) -> list[Diagnostic]:
-    """Why the saved plan of a host may not be carried out; nothing when it is still the plan."""
+    """Why apply must refuse the saved plan of a host; empty if it is still the current plan."""
     row = saved[name]
     if row.get("fingerprint") == plan.fingerprint():
         return []
     before = row.get("changes")
     old = [str(line) for line in before] if isinstance(before, list) else []
     new = plan.lines()
-    gone = [f"no more: {line}" for line in old if line not in new]
-    come = [f"now also: {line}" for line in new if line not in old]
-    same = ["the same files as before, but other contents"] if not gone and not come else []
+    gone = [f"no longer: {line}" for line in old if line not in new]
+    added = [f"now also: {line}" for line in new if line not in old]
+    same = ["the same files, with other contents"] if not gone and not added else []
     return [
         Diagnostic(
             "SD529",
-            f"the saved plan of `{name}` is out of date: host or inventory has changed",
-            notes=tuple([*gone, *come, *same][:10]),
-            help="make a new one with `sipdeploy plan -o FILE`, look at it, and apply that",
+            f"the saved plan of `{name}` is out of date: the host or the inventory has changed",
+            notes=tuple([*gone, *added, *same][:10]),
+            help="save a new plan with `sipdeploy plan -o FILE`, review it, and apply that one",
         )
     ]

@@ -1,6 +1,6 @@
-"""A plan for people and machines: changes, differences, and what they cost right now. Pure.
+"""A plan as text and as JSON data: changes, differences, and their effect on calls now. Pure.
 
-Never shows a secret: values of passwords are hidden in differences, keys are not diffed at all.
+Never shows a secret: differences hide the values of passwords, and omit keys.
 """
 
 import difflib
@@ -21,11 +21,11 @@ MOST_COMPARED = 4000
 SECRET = re.compile(r"^([-+ ]?\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")  # of a diff
 HASH = re.compile(r"\b(?:[0-9a-f]{16}){1,2}\b")  # HA1, and checksums of it
 SECRET_TABLES = ("credentials",)
-UNSHOWN = ("version", "loaded")  # tables that follow from the others
+UNSHOWN = ("version", "loaded")  # tables that are derived from the others
 
 
 def as_text(name: str, plan: Plan, present: Present, *, diffs: bool) -> str:
-    """The plan of one host, one line for each thing, differences below their file."""
+    """The plan of one host: one line for each item, differences below their file."""
     if plan.is_empty:
         return f"{name}\n  no changes"
     lines = [name]
@@ -35,13 +35,13 @@ def as_text(name: str, plan: Plan, present: Present, *, diffs: bool) -> str:
         change = shown.get(line)
         if change and diffs:
             lines += (f"      {row}" for row in difference(change, plan, present))
-    lines += (f"  = {said}" for said in (*plan.desired.notes, *costs(plan, present)))
+    lines += (f"  = {note}" for note in (*plan.desired.notes, *costs(plan, present)))
     lines.append(f"  {_total(plan)}")
     return "\n".join(lines)
 
 
 def as_data(name: str, plan: Plan, present: Present) -> dict[str, Any]:
-    """The plan of one host for machines."""
+    """The plan of one host as JSON data."""
     return {
         "host": name,
         "release": plan.release,
@@ -80,31 +80,31 @@ def _total(plan: Plan) -> str:
         (sum(unit.action == action for unit in plan.units), action)
         for action in ("start", "restart", "reload", "stop")
     ]
-    said = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts if n]
-    return ", ".join(said) or "units to enable"
+    parts = [f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts if n]
+    return ", ".join(parts) or "units to enable"
 
 
 def costs(plan: Plan, present: Present) -> Iterator[str]:
-    """What each restart or reload does to the people who are connected right now."""
+    """The effect of each restart or reload on registrations and calls now, one line for each."""
     load = present.load
     for unit in plan.units:
         name = unit.unit.removesuffix(".service")
         if not unit.was_active or unit.action == "none":
             continue
         if unit.action == "reload" or name == "sipdeploy-firewall":
-            yield f"{unit.action} {name}: nobody notices"
+            yield f"{unit.action} {name} (no interruption)"
         elif name == "kamailio":
             yield (
                 f"{unit.action} kamailio: {_some(load.registrations, 'registration')} "
                 f"{_plural(load.registrations, 'reconnects', 'reconnect')}, "
-                f"{_some(load.calls, 'call')} {_plural(load.calls, 'goes', 'go')} on, "
+                f"{_some(load.calls, 'call')} {_plural(load.calls, 'continues', 'continue')}, "
                 f"{_some(load.ringing, 'call')} being set up "
                 f"{_plural(load.ringing, 'is', 'are')} lost"
             )
         elif name == "asterisk":
             yield (
                 f"{unit.action} asterisk: {_some(load.channels, 'call')} with services "
-                f"{_plural(load.channels, 'is', 'are')} cut; calls between phones go on"
+                f"{_plural(load.channels, 'is', 'are')} cut; calls between phones continue"
             )
 
 
@@ -119,7 +119,7 @@ def _plural(number: int | None, one: str, many: str) -> str:
 
 
 def difference(change: Change, plan: Plan, present: Present) -> list[str]:
-    """The unified difference of one file, without secrets; empty where there is none to show."""
+    """The lines of the unified difference of one file, without secrets; may be empty."""
     current = present.current.get(change.path)
     if current is None or change.kind not in ("update", "delete"):
         return []
@@ -129,14 +129,14 @@ def difference(change: Change, plan: Plan, present: Present) -> list[str]:
     if change.is_drift and written is not None:
         rows = ["edited on the host since the last apply:", *_diff(written, current)]
         place = local_place(change.path)
-        rows += [f"(to keep it, move it to {place})"] if place else []
-        rows.append("the inventory would make of it:")
+        rows += [f"(to keep the edit, move it to {place})"] if place else []
+        rows.append("apply would change it to:")
     return _cut([*rows, *_diff(current, after)])
 
 
 def _cut(rows: list[str]) -> list[str]:
     left = len(rows) - MOST_LINES
-    return rows if left <= 0 else [*rows[:MOST_LINES], f"... and {left} lines more"]
+    return rows if left <= 0 else [*rows[:MOST_LINES], f"... and {left} more lines"]
 
 
 def _diff(before: bytes, after: bytes) -> list[str]:
@@ -149,13 +149,13 @@ def _diff(before: bytes, after: bytes) -> list[str]:
 
 
 def _lines_of_one(old: list[str], new: list[str]) -> list[str]:
-    """Lines that only one side has: a difference of 100,000 lines in a moment, without context."""
+    """Lines that only one side has, without context: difflib is too slow for 100,000 lines."""
     gone, come = set(old) - set(new), set(new) - set(old)
     return [f"-{row}" for row in old if row in gone] + [f"+{row}" for row in new if row in come]
 
 
 def _readable(content: bytes) -> list[str]:
-    """Lines of a text, or rows of the tables that Kamailio reads; nothing of a key."""
+    """Lines of a text, or rows of a database; empty for a private key."""
     if content.startswith(b"SQLite format 3\0"):
         return _rows(content)
     if b"PRIVATE KEY" in content:
@@ -165,7 +165,7 @@ def _readable(content: bytes) -> list[str]:
 
 def _rows(content: bytes) -> list[str]:
     connection = sqlite3.connect(":memory:")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MEBIBYTE)  # a host has written it
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MEBIBYTE)  # the host is not trusted
     try:
         connection.deserialize(content)
         query = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
@@ -178,7 +178,7 @@ def _rows(content: bytes) -> list[str]:
 
 
 def _cells(connection: sqlite3.Connection, table: str) -> Iterator[str]:
-    """The rows of a table, without the columns that htable alone wants."""
+    """The rows of a table; of a htable's table only key and value."""
     named = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     columns = [name for name in named if re.fullmatch(r"\w+", name)] or ["NULL"]
     chosen = "key_name, key_value" if "key_name" in columns else ", ".join(columns)

@@ -1,4 +1,4 @@
-"""The services of a host: each module has one SERVICE, and this file gathers them."""
+"""The services of a host; each module defines one SERVICE."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,8 @@ from sipdeploy.services import asterisk, certbot, firewall, kamailio
 from sipdeploy.services.render import FileSet
 from sipdeploy.services.service import Deployment, HostProfile, Service, parse_version
 
-# In the order in which they start: behind a shut door, and Kamailio sends nobody to an Asterisk
-# that is not there yet. certbot's timer comes last: what it fetches is for the others.
+# In starting order: the firewall first, and Asterisk before Kamailio, which sends calls to it.
+# certbot's timer comes last, because the others use its certificate.
 SERVICES: dict[str, Service] = {
     module.SERVICE.name: module.SERVICE for module in (firewall, asterisk, kamailio, certbot)
 }
@@ -24,7 +24,7 @@ def file_set(
 ) -> FileSet:
     """Every managed file of `host_name`, for daemons of these versions.
 
-    An Asterisk that the host builds is of the version that the site names.
+    An Asterisk that the host builds has the version in the site, not in `versions`.
     `credentials` maps each number to its HA1 in hex. Equal input gives equal bytes.
     Raises UnquotableError for a value that the site model should have refused.
     """

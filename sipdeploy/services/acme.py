@@ -1,7 +1,7 @@
-"""What is asked of an ACME server, what certbot keeps of it, and what a refusal means. Pure.
+"""The certificate request to an ACME server, certbot's lineage, and the meaning of errors. Pure.
 
-A lineage is certbot's word for a certificate and its successors (its manual, "Where are my
-certificates?"); ours is named after the domain, so that a change of it leaves the old one alone.
+certbot calls a certificate and its renewals a lineage (its manual, "Where are my certificates?").
+sipdeploy's lineage is named after the domain, so a change of the domain keeps the old lineage.
 """
 
 import hashlib
@@ -19,24 +19,24 @@ SCRIPT = "/etc/sipdeploy/certificate.sh"
 ROOT = "/etc/sipdeploy/acme-root.pem"
 CREDENTIALS = "/etc/sipdeploy/dns.ini"
 LINEAGES = "/etc/letsencrypt/live"
-RENEWALS = "/etc/letsencrypt/renewal"  # certbot renews what has a NAME.conf here
-# certbot renews when a third of the time is left; a quarter left: nobody has renewed for weeks.
+RENEWALS = "/etc/letsencrypt/renewal"  # certbot renews each lineage that has a NAME.conf here
+# certbot renews when a third of the lifetime is left. At a quarter, renewal has failed for weeks.
 OVERDUE = 0.25
 
 
 def lineage(domain: str) -> str:
-    """The name by which certbot knows the certificate of a domain."""
+    """The name of certbot's lineage for a domain."""
     return f"sipdeploy-{domain}"
 
 
 def renewal(domain: str) -> str:
-    """The file by which certbot renews the certificate of a domain."""
+    """The path of certbot's renewal configuration for a domain."""
     return f"{RENEWALS}/{lineage(domain)}.conf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a host asks of an ACME server, and how it proves the domain."""
+    """A certificate request to an ACME server, and the challenge that proves the domain."""
 
     domain: str
     email: str
@@ -50,29 +50,29 @@ class Order:
 
     @property
     def is_standalone(self) -> bool:
-        """Whether certbot itself answers on port 80."""
+        """Whether certbot's own web server answers the challenge on port 80."""
         return self.challenge == "http-01" and not self.webroot
 
     @property
     def authenticator(self) -> str:
-        """The plugin of certbot that proves the domain."""
+        """The plugin of certbot for the challenge."""
         if self.challenge == "dns-01":
             return f"dns-{self.dns_plugin}"
         return "webroot" if self.webroot else "standalone"
 
     def arguments(self) -> tuple[str, ...]:
-        """The words for `certbot`, which asks nothing and runs none of its hooks.
+        """The arguments of `certbot`: unattended, and without directory hooks.
 
-        The transaction itself makes the certificate live; from then on the hooks do.
+        The transaction puts this certificate into use; hooks do so after each renewal.
         """
-        words = (
+        argv = (
             *("certonly", "--non-interactive", "--agree-tos", "--no-eff-email"),
             *("--email", self.email, "--server", self.server, "--key-type", "ecdsa"),
             *("--cert-name", lineage(self.domain), "--domain", self.domain),
             *("--force-renewal", "--no-directory-hooks"),
             *("--authenticator", self.authenticator),
         )
-        return (*words, *self._proof())
+        return (*argv, *self._proof())
 
     def _proof(self) -> Iterator[str]:
         name = f"--{self.authenticator}"
@@ -80,12 +80,12 @@ class Order:
             yield from ("--webroot-path", self.webroot)
         if self.has_credentials:
             yield from (f"{name}-credentials", CREDENTIALS)
-        if self.challenge == "dns-01" and self.dns_plugin != "route53":  # it asks Route 53 itself
+        if self.challenge == "dns-01" and self.dns_plugin != "route53":  # waits itself
             yield from (f"{name}-propagation-seconds", str(self.dns_wait))
 
 
 def order(site: Site) -> Order | None:
-    """What the site asks for; None where its certificate comes from elsewhere."""
+    """The request of a site; None unless `tls.provider` is `letsencrypt`."""
     tls = site.tls
     if tls.provider != "letsencrypt":
         return None
@@ -105,33 +105,36 @@ def order(site: Site) -> Order | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """What certbot has of a domain on a host: the certificate, how it was had, SHA-256 in hex."""
+    """A lineage of certbot: certificate, SHA-256 of its file in hex, renewal settings."""
 
     certificate: Certificate
     digest: str
     settings: Mapping[str, str]
 
     def answers(self, wanted: Order, now: float) -> bool:
-        """Whether it is what is wanted, and certbot will go on renewing it in that way."""
-        found = self.certificate
-        end, begin = found.not_after.timestamp(), found.not_before.timestamp()
+        """Whether it fulfils the request, is not overdue, and certbot renews it in the same way.
+
+        `now` is in seconds since 1970.
+        """
+        certificate = self.certificate
+        end, begin = certificate.not_after.timestamp(), certificate.not_before.timestamp()
         same = (
             self.settings.get("server") == wanted.server
             and self.settings.get("authenticator") == wanted.authenticator
             and self.settings.get("webroot_path", "").rstrip(",") == wanted.webroot
         )
         in_time = end - now > OVERDUE * (end - begin)
-        return same and in_time and found.key_matches and found.covers(wanted.domain)
+        return same and in_time and certificate.key_matches and certificate.covers(wanted.domain)
 
 
-def held(found: Mapping[str, str]) -> Lineage | None:
-    """What certbot has, by the sections of the script `facts`; None: nothing that can be read."""
-    chain = found.get("lineage", "").encode()
-    certificate = parse(chain, found.get("lineage-key", "").encode())
+def parse_lineage(sections: Mapping[str, str]) -> Lineage | None:
+    """The lineage in the sections of the script `facts`; None without a readable certificate."""
+    chain = sections.get("lineage", "").encode()
+    certificate = parse(chain, sections.get("lineage-key", "").encode())
     if certificate is None:
         return None
     # a renewal configuration of certbot: `key = value` below `[renewalparams]`
-    pairs = (line.partition("=") for line in found.get("renewal", "").splitlines())
+    pairs = (line.partition("=") for line in sections.get("renewal", "").splitlines())
     return Lineage(
         certificate=certificate,
         digest=hashlib.sha256(chain).hexdigest(),
@@ -140,21 +143,21 @@ def held(found: Mapping[str, str]) -> Lineage | None:
 
 
 def records(text: str) -> dict[str, tuple[str, ...]]:
-    """Read DNS records, `TYPE NAME DATA` in each line; DATA is missing where there is no such."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Read DNS records: `TYPE NAME` -> data, empty if the name has no such record."""
+    records: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
-        words = line.split(" ", 2)
-        key = " ".join(words[:2])
-        found[key] = (*found.get(key, ()), *words[2:])
-    return found
+        fields = line.split(" ", 2)
+        key = " ".join(fields[:2])
+        records[key] = (*records.get(key, ()), *fields[2:])
+    return records
 
 
-# A part of what certbot says -> what it means, and what mends it. The error types are those of
-# RFC 8555, section 6.7; the rest are certbot's own words.
+# Pattern in the output of certbot, meaning, fix. The error types are those of RFC 8555, section
+# 6.7; the other patterns are messages of certbot.
 _MEANINGS: Sequence[tuple[str, str, str]] = (
     (
         r"error:rateLimited|too many (certificates|failed|registrations|new orders)",
-        "the ACME server has had too many requests for it (a rate limit)",
+        "the ACME server's rate limit for this domain is reached",
         "wait until the time that it names, then apply again; letsencrypt.org/docs/rate-limits",
     ),
     (
@@ -164,67 +167,67 @@ _MEANINGS: Sequence[tuple[str, str, str]] = (
     ),
     (
         r"error:rejectedIdentifier|not issue for|policy forbids",
-        "the ACME server issues nothing for this domain by its policy",
-        "correct `domain`, or take another ACME server with `tls.server`",
+        "the policy of the ACME server does not allow a certificate for this domain",
+        "correct `domain`, or set `tls.server` to another ACME server",
     ),
     (
         r"error:dns|NXDOMAIN|no valid A records|No valid IP",
         "the ACME server does not find the domain in the DNS",
-        "make an A (or AAAA) record for the domain that points at this host",
+        "create an A (or AAAA) record for the domain that points at this host",
     ),
     (
         r"Could not bind TCP port 80|Problem binding to port 80",
-        "port 80 of the host is taken by another program",
-        "stop it (`ss -ltnp sport = :80` shows it), or let it serve the folder of `tls.webroot`",
+        "another program listens on port 80 of the host",
+        "stop it (`ss -ltnp sport = :80` shows it), or set `tls.webroot` to the folder it serves",
     ),
     (
         r"error:connection|Timeout during connect|connection refused|likely firewall",
         "the ACME server cannot reach port 80 of the host",
-        "let TCP port 80 pass in every firewall on the way, or take `challenge: dns-01`",
+        "open TCP port 80 in every firewall on the way, or use `challenge: dns-01`",
     ),
     (
         r"error:(unauthorized|incorrectResponse)",
-        "the ACME server was given another answer than the challenge asks for",
-        "check that the domain points at this host alone (A and AAAA), and what answers there",
+        "the ACME server got a wrong answer to the challenge",
+        "point the domain at this host alone (A and AAAA), and check what answers on port 80",
     ),
     (
         r"error:badNonce",
-        "the ACME server refused one request after another as out of date (bad nonces)",
-        "apply again; if it goes on, the ACME server itself is at fault",
+        "the ACME server refused several requests in a row as out of date (bad nonces)",
+        "apply again; if the error persists, the ACME server itself is at fault",
     ),
     (
         r"error:(invalidEmail|invalidContact|unsupportedContact)",
-        "the ACME server does not take the account's address",
+        "the ACME server does not accept the account's e-mail address",
         "correct `email`",
     ),
     (
         r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
-        "the certificate of the ACME server itself is not trusted on the host",
-        "name its root with `tls.ca_bundle`, or correct `tls.server`",
+        "the host does not trust the certificate of the ACME server itself",
+        "set `tls.ca_bundle` to its root certificate, or correct `tls.server`",
     ),
     (
         r"(ConnectionError|Max retries exceeded|Failed to establish|NameResolutionError)",
         "the host cannot reach the ACME server",
-        "let the host out to it by https, or correct `tls.server`",
+        "allow HTTPS from the host to it, or correct `tls.server`",
     ),
     (
         r"dns-\S+ plugin|does not appear to be installed|errors\.PluginError",
-        "the DNS plugin of certbot cannot do its work",
-        "correct `tls.dns_plugin` and the file of `tls.dns_credentials` by the plugin's manual",
+        "the DNS plugin of certbot failed",
+        "correct `tls.dns_plugin` and the file of `tls.dns_credentials`; see the plugin's manual",
     ),
 )
 
 
-def meaning(said: str) -> tuple[str, str]:
-    """What certbot's output means, and what mends it; two empty texts when it is not known."""
-    for pattern, told, mend in _MEANINGS:
-        if re.search(pattern, said, re.IGNORECASE):
-            return told, mend
+def meaning(output: str) -> tuple[str, str]:
+    """The meaning of certbot's output and the fix; two empty texts if it is unknown."""
+    for pattern, reason, fix in _MEANINGS:
+        if re.search(pattern, output, re.IGNORECASE):
+            return reason, fix
     return "", ""
 
 
-def last_words(said: str) -> tuple[str, ...]:
-    """The lines of certbot's output that a person wants to see."""
+def last_words(output: str) -> tuple[str, ...]:
+    """The last six lines of certbot's output, without its standard phrases."""
     noise = ("Saving debug log", "Ask for help", "See the logfile", "Certbot failed", "- - - -")
-    lines = [line.strip() for line in said.splitlines()]
+    lines = [line.strip() for line in output.splitlines()]
     return tuple(line for line in lines if line and not line.startswith(noise))[-6:]

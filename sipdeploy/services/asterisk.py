@@ -31,24 +31,24 @@ DIRECTORIES = (
     Directory(path="/etc/asterisk", mode=0o755, owner="root:root"),
     Directory(path="/etc/asterisk/local", mode=0o750, owner=OWNER),
     Directory(path="/etc/systemd/system/asterisk.service.d", mode=0o755, owner="root:root"),
-    # Who calls whom, from where, with which digest, and messages: files there are readable to all.
+    # These have registrations, digests, call data and messages in world-readable files.
     Directory(path="/var/lib/asterisk", mode=0o750, owner="asterisk:asterisk"),
     Directory(path="/var/log/asterisk", mode=0o750, owner="asterisk:asterisk"),
     Directory(path="/var/spool/asterisk", mode=0o750, owner="asterisk:asterisk"),
 )
 OPEN_FILES = 65536
-# `auth_type=digest` came with 22.2 (and 20.12); the older names are still read, with a warning.
+# `auth_type=digest` came with 22.2 (and 20.12); newer versions warn about the older names.
 DIGEST_SINCE = (22, 2)
 # Debian packages codec_opus with Asterisk from 20 on.
 OPUS_SINCE = (20,)
 
-# What nothing of ours uses is not loaded: code that is not there is not attacked.
+# Asterisk loads only modules that this configuration uses: other code cannot be attacked.
 MODULES = (
-    # what PJSIP stands on
+    # prerequisites of PJSIP
     *("res_timing_timerfd", "res_sorcery_config", "res_sorcery_memory", "res_sorcery_astdb"),
     *("res_crypto", "res_pjproject", "res_pjsip", "res_pjsip_session", "res_pjsip_sdp_rtp"),
     *("res_pjsip_endpoint_identifier_ip", "res_pjsip_endpoint_identifier_user"),
-    # without it Asterisk takes every sender for one that has proved itself
+    # without this module Asterisk accepts every sender as authenticated
     "res_pjsip_authenticator_digest",
     *("res_pjsip_nat", "res_pjsip_caller_id", "res_pjsip_header_funcs", "res_pjsip_dtmf_info"),
     # the console: `channel originate`
@@ -67,7 +67,7 @@ MODULES = (
     *("func_cut", "func_groupcount", "func_strings", "func_devstate", "res_pjsip_messaging"),
 )
 REGISTRAR_MODULES = ("res_pjsip_registrar",)
-# Built, and not loaded: for an administrator's own modules.conf.
+# Built but not loaded: for the administrator's local/modules.conf.
 SPARE_MODULES = (
     *("res_pjsip_refer", "res_pjsip_rfc3326", "res_pjsip_logger", "res_security_log"),
     *("res_pjsip_acl", "res_pjsip_xpidf_body_generator", "res_pjsip_pidf_digium_body_supplement"),
@@ -91,23 +91,23 @@ FILES: Sequence[tuple[str, tuple[str, ...] | None]] = (
     ("modules.conf", None),
     ("asterisk.conf", None),
 )
-# Users alone, so that adding one needs no trial start; the first holds HA1 in mode `asterisk`.
+# Only users, so adding one needs no trial start; the first has the HA1s in mode `asterisk`.
 DATA = ("pjsip_users.conf", "voicemail_users.conf", "users.db")
-# Measured: Asterisk reads files of users whole, and in time that grows with the square of their
-# number: 3,000 endpoints reload in 0.5 s, 10,000 in 3 s. Above, it reads them from a database.
+# Asterisk reads files of users in a time that grows with the square of their number. Measured:
+# 3,000 endpoints reload in 0.5 s, 10,000 in 3 s. Above this limit it reads users from a database.
 MOST_USERS_IN_FILES = 3000
 DATABASE = "/etc/asterisk/users.db"
-# What it has open is a copy of its own, which is renewed under SQLite's locks, not replaced.
+# Asterisk opens a copy of the database; a reload updates it under SQLite's locks.
 LIVE_FOLDER = "/run/sipdeploy-asterisk"
-# With ufw what nobody names is shut.
+# Only with nftables: ufw closes every port that no rule opens.
 SOCKETS = "/etc/sipdeploy/asterisk-sockets.sh"
 USERS = ("sqlite3", f"{LIVE_FOLDER}/users.db", f".restore {DATABASE}")
 USER_FILES = ("pjsip_users.conf", "voicemail_users.conf")
 DATABASE_FILES = ("sorcery.conf", "extconfig.conf", "res_config_sqlite3.conf")
 DATABASE_MODULES = ("res_config_sqlite3", "res_sorcery_realtime")
-# Calls at once of one number with services and mailboxes: a person has one, and a few in transfer.
+# Simultaneous calls of one number with services and mailboxes: one, and a few in transfer.
 CALLS_OF_NUMBER = 10
-# A call takes 1 MiB (600 took 595), an Asterisk without calls 60 MiB, a user from a file 40 KiB.
+# Measured: a call takes 1 MiB (600 took 595), Asterisk without calls 60, a user in files 40 KiB.
 MIB_PER_CALL = 2
 MIB_PER_USER = 0.06
 BASE_MIB = 256
@@ -117,14 +117,14 @@ COMPLAINT = re.compile(
     r"(?P<level>ERROR|WARNING)\[\d+\](?:\[C-\w+\])?:? \S+\.c:(?: \w+:)? ?(?P<text>.*)"
 )
 AT_LINE = re.compile(r"line (?P<line>\d+) of (?P<quote>['\"]?)(?P<path>[\w./-]+)(?P=quote)")
-# A trial has its files below a folder of its own; the log may name them by that.
+# A trial start has its own folder, and its log may name files there.
 TRIAL = re.compile(r"^(/tmp/trial\.\w+/etc/|/etc/asterisk/)")
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
-    """The Debian packages. Debian 11 has voicemail in a package of its own.
+    """The Debian packages. Debian 11 has voicemail in a separate package.
 
-    The SQLite shell renews the users of a large site.
+    The SQLite shell updates the user database of a large site.
     """
     del os_id
     is_large = has_database(site, HostProfile(has_user_database=True))
@@ -136,7 +136,7 @@ def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
 
 
 def build(site: Site) -> Build | None:
-    """What the host is to build; None: Asterisk is a package."""
+    """The Asterisk that the host builds; None if Asterisk is a package."""
     own = (*MODULES, *REGISTRAR_MODULES, *DATABASE_MODULES, *SPARE_MODULES)
     return source.build(site.install.source, own) if site.install.source else None
 
@@ -191,9 +191,10 @@ def _file(name: str, content: bytes, template: str, reload: tuple[str, ...] | No
 
 
 def has_database(site: Site, profile: HostProfile) -> bool:
-    """Whether Asterisk reads users from a database: where they are many.
+    """Whether Asterisk reads users from a database, because there are too many for files.
 
-    A host that does so goes on until they are half as many, for each way costs a restart.
+    A host that has the database returns to files below half the limit, because each change between
+    the two costs a restart.
     """
     most = MOST_USERS_IN_FILES // (2 if profile.has_user_database else 1)
     return len(site.users) > most
@@ -201,14 +202,14 @@ def has_database(site: Site, profile: HostProfile) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What Asterisk is given: calls at once, and memory for them and for users in files."""
+    """Limits of Asterisk: simultaneous calls; MiB of memory for them and the users in files."""
 
     calls: int
     memory_mib: int
 
 
 def sizes(site: Site, profile: HostProfile) -> Sizes:
-    """What is provided for. It follows from the room that Kamailio has, and changes with it."""
+    """The limits of Asterisk; they follow from Kamailio's room and change only with it."""
     room = kamailio.sizes(site, profile).room
     ports = site.ports.rtp.end - site.ports.rtp.start + 1
     calls = site.limits.calls or min(room // 2, MOST_CALLS, ports // 2)
@@ -220,14 +221,14 @@ def sizes(site: Site, profile: HostProfile) -> Sizes:
 
 
 def notes(site: Site, profile: HostProfile) -> Iterator[str]:
-    """Where users are read from, for a plan; `profile` tells where they are read from now."""
+    """Notes of a plan about a change between files and database; `profile` has the present one."""
     if has_database(site, profile) and not profile.has_user_database:
         yield (
-            f"asterisk reads users from a database from now on, one by one: there are more than "
-            f"{MOST_USERS_IN_FILES}; it goes back to files below {MOST_USERS_IN_FILES // 2}"
+            f"asterisk reads users from a database from now on, because there are more than "
+            f"{MOST_USERS_IN_FILES}; below {MOST_USERS_IN_FILES // 2} it reads files again"
         )
     elif profile.has_user_database and not has_database(site, profile):
-        yield f"asterisk reads users from files again: there are {len(site.users)} left"
+        yield f"asterisk reads users from files again, because only {len(site.users)} are left"
 
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
@@ -239,7 +240,7 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         *(REGISTRAR_MODULES if site.authentication == "asterisk" else ()),
     )
     given = sizes(site, deployment.profile)
-    # The source has no codec for opus: what services say goes out as ulaw or alaw.
+    # A build from source has no Opus codec, so services play ulaw or alaw.
     has_opus = deployment.asterisk >= OPUS_SINCE and not site.install.source
     return {
         "domain": site.domain,
@@ -288,7 +289,7 @@ def _users(deployment: Deployment) -> Iterator[Mapping[str, Any]]:
 
 
 def _voicemail_number(site: Site) -> str | None:
-    """What a phone dials for its box, as it is told with the number of messages."""
+    """The number of the voicemail service, which the indication of new messages names."""
     return next((n for n, service in site.services.items() if service.kind == "voicemail"), None)
 
 
@@ -302,7 +303,7 @@ def listens(site: Site, host: HostEntry) -> Sequence[Port]:
 
 
 def checks(paths: Collection[str]) -> tuple[Check, ...]:
-    """A start on trial, unless all that changes are users: Asterisk can judge in no other way."""
+    """A trial start, unless only users change: Asterisk has no other way to check files."""
     data = {f"/etc/asterisk/{name}" for name in DATA}
     ours = (path for path in paths if path.startswith(("/etc/asterisk/", source.WRAPPER)))
     if not any(path not in data for path in ours):
@@ -311,22 +312,22 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
 
 
 def parse_check(output: str) -> list[Complaint]:
-    """The complaints of Asterisk's log; those that name a file and a line are placed there."""
-    found: dict[tuple[str, int, str], Complaint] = {}
+    """The errors in Asterisk's log, and warnings with a file and line; each text once."""
+    complaints: dict[tuple[str, int, str], Complaint] = {}
     for line in output.splitlines():
         complaint = COMPLAINT.search(line)
         if complaint is None:
             continue
         text = complaint["text"].strip()
         place = AT_LINE.search(text)
-        # Most warnings are about the trial itself; those about a line of ours never are.
+        # Most warnings concern the trial itself; warnings with a file and line never do.
         if complaint["level"] == "WARNING" and place is None:
             continue
         path = f"/etc/asterisk/{TRIAL.sub('', place['path'])}" if place else ""
         number = int(place["line"]) if place else 0
         verdict = Complaint(path=path, line=number, column=1, text=text)
-        found.setdefault((path, number, text), verdict)
-    return list(found.values())
+        complaints.setdefault((path, number, text), verdict)
+    return list(complaints.values())
 
 
 SERVICE = Service(

@@ -1,7 +1,7 @@
-"""certbot: the certificate of Let's Encrypt, and of any other ACME server, renewed by itself.
+"""certbot: gets and renews certificates from Let's Encrypt or another ACME server.
 
-Its own timer renews. What we add are hooks, which end in one script: that opens port 80 for the
-challenge, and makes Kamailio serve what certbot has fetched.
+certbot's own timer renews them. sipdeploy adds hooks that call one script, which opens port 80 for
+the challenge and makes Kamailio serve the new certificate.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ DIRECTORIES = (
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
-    """The Debian packages, the same wherever certbot is packaged."""
+    """The Debian packages, the same on every system."""
     del os_id, codename
     if site.tls.provider != "letsencrypt":
         return ()
@@ -37,7 +37,7 @@ def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
 
 
 def files(deployment: Deployment) -> Iterator[ManagedFile]:
-    """The script, the hooks that call it, and what lies in the units' way."""
+    """The script, the hooks that call it, and drop-ins for certbot's and Kamailio's service."""
     order = acme.order(deployment.site)
     if order is None:
         return
@@ -77,7 +77,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
 
 
 def material(root: bytes | None, credentials: bytes | None) -> Iterator[ManagedFile]:
-    """What the site brings along: the root of its ACME server, the credentials of a DNS plugin."""
+    """Files of the site for certbot: root of the ACME server, credentials of the DNS plugin."""
     for path, content, mode in ((acme.ROOT, root, 0o644), (acme.CREDENTIALS, credentials, 0o600)):
         if content is not None:
             yield ManagedFile(

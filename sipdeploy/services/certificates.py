@@ -1,6 +1,6 @@
-"""What a certificate says, and whether it will do for a domain; makes none and keeps no key.
+"""Reads certificates and checks them for a domain; creates none and stores no key.
 
-The only user of `cryptography`, which Paramiko brings along.
+The only user of `cryptography`, on which Paramiko depends.
 """
 
 import datetime as dt
@@ -30,7 +30,7 @@ RENEW_BEFORE = dt.timedelta(days=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """The facts of a certificate and the key beside it; fingerprint: SHA-256 in hex."""
+    """A certificate, and whether its key belongs to it; `fingerprint` is SHA-256 in hex."""
 
     names: tuple[str, ...]
     not_before: dt.datetime
@@ -41,13 +41,13 @@ class Certificate:
     fingerprint: str = ""
 
     def covers(self, domain: str) -> bool:
-        """Whether a browser accepts it for the domain (RFC 6125: a `*` stands for one label)."""
+        """Whether a browser accepts it for the domain (RFC 6125: a `*` matches one label)."""
         wild = "*." + domain.partition(".")[2]
         return domain in self.names or wild in self.names
 
 
 def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
-    """Facts of PEM texts (server certificate first, public key); None when they are not that."""
+    """Read a PEM chain (server certificate first) and a PEM public key; None if it is no chain."""
     try:
         leaf = _chain(certificate)[0]
         return Certificate(
@@ -64,14 +64,14 @@ def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
 
 
 def _chain(pem: bytes) -> "list[x509.Certificate]":
-    """The certificates of a PEM text, in its order; ValueError when it is none."""
+    """The certificates of a PEM text, in order. Raises ValueError for other text."""
     from cryptography import x509  # noqa: PLC0415 - see `prepare`
 
     return x509.load_pem_x509_certificates(pem)
 
 
 def prepare() -> None:
-    """Import what reads certificates: it is heavy, and while a host is asked there is time."""
+    """Import the X.509 module, which is slow, while the facts of a host are read."""
     from cryptography import x509  # noqa: F401, PLC0415
 
 
@@ -79,11 +79,11 @@ def _names(leaf: "x509.Certificate") -> tuple[str, ...]:
     from cryptography import x509  # noqa: PLC0415 - see `prepare`
 
     try:
-        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return ()
     return tuple(
-        shown_line(name.lower()) for name in found.value.get_values_for_type(x509.DNSName)
+        shown_line(name.lower()) for name in extension.value.get_values_for_type(x509.DNSName)
     )
 
 
@@ -103,7 +103,7 @@ def _public_spki(pem: bytes) -> bytes | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What a site brings along for its certificate: files beside the inventory, checked."""
+    """The checked contents of the files that `tls` names."""
 
     pair: tuple[bytes, bytes] | None = None
     acme_root: bytes | None = None
@@ -111,7 +111,10 @@ class Material:
 
 
 def read_material(site: Site, folder: Path) -> Material:
-    """Read what `tls` names (relative to folder); InvalidFiles with all that is wrong."""
+    """Read the files that `tls` names, relative to `folder`.
+
+    Raises InvalidFiles (SD602 to SD606) with all problems.
+    """
     if site.tls.provider == "files":
         return Material(pair=read_files(site, folder))
     if site.tls.provider == "self-signed":
@@ -125,9 +128,9 @@ def read_material(site: Site, folder: Path) -> Material:
             problems += _missing((key,), (name,), (None,))
     root = contents["ca_bundle"]
     if root is not None and not _is_pem(root):
-        mend = f"`openssl x509 -in {site.tls.ca_bundle} -noout -text` shows what it is"
+        fix = f"`openssl x509 -in {site.tls.ca_bundle} -noout -text` shows what it is"
         problems.append(
-            Diagnostic("SD602", f"`{site.tls.ca_bundle}` is no certificate in PEM", help=mend)
+            Diagnostic("SD602", f"`{site.tls.ca_bundle}` is not a PEM certificate", help=fix)
         )
     if problems:
         raise InvalidFiles(problems)
@@ -142,9 +145,10 @@ def _is_pem(content: bytes) -> bool:
 
 
 def read_files(site: Site, folder: Path) -> tuple[bytes, bytes]:
-    """The certificate and key of provider `files` (relative to folder), checked.
+    """The certificate and key of provider `files`, relative to `folder`, checked.
 
-    InvalidFiles with all that is wrong: unreadable, no PEM, another key, domain, dates.
+    Raises InvalidFiles (SD602 to SD606) with all problems: unreadable, not PEM, wrong key, wrong
+    domain, wrong order, wrong dates.
     """
     named = (site.tls.certificate or "", site.tls.private_key or "")
     certificate, key = (_read(folder / expanded(name)) for name in named)
@@ -171,7 +175,7 @@ def _missing(
         if content is None:
             yield Diagnostic(
                 "SD602",
-                f"`tls.{key}` names `{name}`, which cannot be read",
+                f"`tls.{key}` names `{name}`, which is not readable",
                 help=f"`ls -l {name}`",
             )
 
@@ -184,42 +188,42 @@ def _faults(
 ) -> Iterator[Diagnostic]:
     public = _public_half(contents[1])
     if public is None:
-        mend = f"`openssl pkey -in {names[1]} -out {names[1]}` removes a pass phrase"
+        fix = f"`openssl pkey -in {names[1]} -out {names[1]}` removes a passphrase"
         yield Diagnostic(
-            "SD602", f"`{names[1]}` is no private key in PEM without a pass phrase", help=mend
+            "SD602", f"`{names[1]}` is not a PEM private key without a passphrase", help=fix
         )
-    found = parse(contents[0], public or b"")
-    if found is None:
-        mend = f"`openssl x509 -in {names[0]} -noout -text` shows what it is"
-        yield Diagnostic("SD602", f"`{names[0]}` is no certificate in PEM", help=mend)
+    certificate = parse(contents[0], public or b"")
+    if certificate is None:
+        fix = f"`openssl x509 -in {names[0]} -noout -text` shows what it is"
+        yield Diagnostic("SD602", f"`{names[0]}` is not a PEM certificate", help=fix)
         return
-    if public is not None and not found.key_matches:
-        mend = "name the key that the certificate was made with"
-        yield Diagnostic("SD603", f"`{names[1]}` is not the key of `{names[0]}`", help=mend)
-    if not found.covers(domain):
-        there = ", ".join(found.names) or "no name"
-        mend = f"order one for `{domain}`, or correct `domain`"
-        yield Diagnostic("SD604", f"`{names[0]}` is for {there}, not for `{domain}`", help=mend)
+    if public is not None and not certificate.key_matches:
+        fix = "set `tls.private_key` to the key that this certificate was issued for"
+        yield Diagnostic("SD603", f"`{names[1]}` is not the key of `{names[0]}`", help=fix)
+    if not certificate.covers(domain):
+        covered = ", ".join(certificate.names) or "no name"
+        fix = f"get a certificate for `{domain}`, or correct `domain`"
+        yield Diagnostic("SD604", f"`{names[0]}` is for {covered}, not for `{domain}`", help=fix)
     for number in _out_of_order(contents[0]):
-        mend = "put the certificate first, then the one that signed it, and so on"
+        fix = "put the server certificate first, then the one that signed it, and so on"
         yield Diagnostic(
             "SD606",
             f"certificate {number} in `{names[0]}` did not sign the one before it",
-            help=mend,
+            help=fix,
         )
-    if now > found.not_after:
+    if now > certificate.not_after:
         yield Diagnostic(
-            "SD605", f"`{names[0]}` expired on {found.not_after:%Y-%m-%d}", help="renew it"
+            "SD605", f"`{names[0]}` expired on {certificate.not_after:%Y-%m-%d}", help="renew it"
         )
-    elif now < found.not_before:
-        when = f"{found.not_before:%Y-%m-%d %H:%M} UTC"
+    elif now < certificate.not_before:
+        when = f"{certificate.not_before:%Y-%m-%d %H:%M} UTC"
         yield Diagnostic(
             "SD605", f"`{names[0]}` is valid only from {when}", help="check this machine's clock"
         )
 
 
 def _out_of_order(chain: bytes) -> Iterator[int]:
-    """The places, from 2, of certificates that are not the issuer of the one before them."""
+    """The positions, from 2, of certificates that did not issue the one before them."""
     for number, (one, above) in enumerate(itertools.pairwise(_chain(chain)), 2):
         try:
             one.verify_directly_issued_by(above)

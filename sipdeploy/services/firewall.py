@@ -1,6 +1,6 @@
-"""The firewall: open to phones, shut between the daemons; the rest of the host is not ours.
+"""The firewall: opens the ports for phones and closes those between the daemons, and no others.
 
-A service as the others: files, a unit that loads them at boot, a reload.
+It is a service like the others: files, a unit that loads them at boot, a reload command.
 """
 
 import re
@@ -46,7 +46,7 @@ COMPLAINT = re.compile(
 def firewall_of(
     site: Site, *, is_ufw_active: bool, ssh_ports: tuple[int, ...], entry_port: int
 ) -> Firewall:
-    """What kind of firewall a host gets, and the ports that are never shut; none known: SSH's."""
+    """The firewall of a host, with the ports of sshd; `entry_port` if the facts name none."""
     kind = site.firewall
     if kind == "auto":
         kind = "ufw" if is_ufw_active else "nftables"
@@ -54,18 +54,18 @@ def firewall_of(
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
-    """The Debian packages; ufw needs nftables too: its own rules name no account."""
+    """The Debian packages; ufw needs nftables too, because its rules cannot match accounts."""
     del os_id, codename
     return {"none": (), "ufw": ("ufw", "nftables")}.get(site.firewall, ("nftables",))
 
 
 def files(deployment: Deployment) -> Iterator[ManagedFile]:
-    """The rules, and the unit that loads them; nothing where the firewall is not ours."""
+    """The rules, and the unit that loads them; no files with `firewall: none`."""
     kind = deployment.firewall.kind
     if kind == "none":
         return
     values = _values(deployment)
-    nothing = ("true",)  # it counts when nftables.service runs again
+    nothing = ("true",)  # nftables.service uses it when it runs again
     rows: Mapping[str, Sequence[tuple[str, str, tuple[str, ...] | None]]] = {
         "nftables": (
             (NFTABLES, "firewall/firewall.nft.j2", RELOADS[kind]),
@@ -112,15 +112,15 @@ def _media(deployment: Deployment) -> range:
 
 
 def checks(paths: Collection[str]) -> tuple[Check, ...]:
-    """The verdict of nft over its rules."""
+    """`nft -c` over the rules, if they change."""
     if NFTABLES not in paths and LOOPBACK_RULES not in paths:
         return ()
     return (Check(service=NAME, title="`nft -c`", script="check_firewall"),)
 
 
 def parse_check(output: str) -> list[Complaint]:
-    """The complaints of nft."""
-    found = (COMPLAINT.match(line) for line in output.splitlines())
+    """The errors of `nft -c`."""
+    matches = (COMPLAINT.match(line) for line in output.splitlines())
     return [
         Complaint(
             path=match["path"],
@@ -128,7 +128,7 @@ def parse_check(output: str) -> list[Complaint]:
             column=int(match["column"]),
             text=match["text"],
         )
-        for match in found
+        for match in matches
         if match
     ]
 

@@ -1,4 +1,4 @@
-"""Kamailio's own apt repository: where it is, who may sign it, and the file that tells apt so."""
+"""Sources other than the distribution: Kamailio's apt repository, Asterisk built from source."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -8,14 +8,14 @@ from sipdeploy.inventory.models import AsteriskSource
 from sipdeploy.inventory.site import Site
 from sipdeploy.services.render import ManagedFile, render
 
-NAME = "apt"  # no service of ours: nothing restarts for it
+NAME = "apt"  # not a service of sipdeploy: nothing restarts for it
 SOURCE = "/etc/apt/sources.list.d/sipdeploy-kamailio.sources"
 KEYRING = "/etc/apt/keyrings/sipdeploy-kamailio.gpg"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
-    """A repository of one series of Kamailio; `key` is where its key is."""
+    """An apt repository of one series of Kamailio; `key` is the URL of its signing key."""
 
     url: str
     series: str
@@ -23,12 +23,12 @@ class Repository:
     fingerprint: str
 
     def has(self, package: str) -> bool:
-        """Whether a package comes from here."""
+        """Whether a package comes from this repository."""
         return package.startswith("kamailio")
 
 
 def repository(site: Site) -> Repository | None:
-    """Where Kamailio comes from; None: the distribution's archive."""
+    """The repository for Kamailio; None for the distribution's archive."""
     wanted = site.install.repository
     if wanted is None:
         return None
@@ -41,7 +41,7 @@ def repository(site: Site) -> Repository | None:
 
 
 def file(wanted: Repository, codename: str) -> ManagedFile:
-    """What apt is told. Of all keys in the keyring it takes the one with the fingerprint alone."""
+    """The sources file (sources.list(5)). apt accepts only the key with the fingerprint."""
     template = "kamailio/repository.sources.j2"
     values = {
         "url": wanted.url,
@@ -62,8 +62,8 @@ def file(wanted: Repository, codename: str) -> ManagedFile:
 
 WRAPPER = "/usr/local/sbin/asterisk"
 UNIT_FILE = "/etc/systemd/system/asterisk.service"
-RECIPE = 1  # raised when the script `build_asterisk` makes something else of the same
-# What a build needs, and what it leaves to Debian: libraries and sounds.
+RECIPE = 1  # increased when the script `build_asterisk` builds something else from the same input
+# Packages that a build needs, and those that it uses at run time: libraries and sounds.
 PACKAGES = (
     *("build-essential", "bzip2", "ca-certificates", "patch", "pkg-config", "wget"),
     *("libedit-dev", "libjansson-dev", "libsqlite3-dev", "libsrtp2-dev", "libssl-dev"),
@@ -74,7 +74,7 @@ PACKAGES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tarball:
-    """A tarball of a build: how it is called there, what it must be, and where it is."""
+    """A tarball of a build: its name there, its SHA-256 in hex, and its URL."""
 
     file: str
     sha256: str
@@ -83,7 +83,7 @@ class Tarball:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """An Asterisk to be built; the name stands for everything that it is made of."""
+    """An Asterisk to build; `name` contains a digest of everything that it is built from."""
 
     name: str
     version: str
@@ -92,7 +92,7 @@ class Build:
 
 
 def build(source: AsteriskSource, modules: Collection[str]) -> Build:
-    """What to build; of the same, a build of the same name."""
+    """The build of a source with these modules; equal input gives an equal name."""
     archives = {"asterisk": source, "pjproject": source.pjproject}
     tarballs = tuple(
         Tarball(file=file, sha256=archive.sha256, url=archive.url)
@@ -110,7 +110,7 @@ def build(source: AsteriskSource, modules: Collection[str]) -> Build:
 
 
 def files(name: str, service: str) -> Iterator[ManagedFile]:
-    """The unit, and the `asterisk` of PATH, which alone changes with the build."""
+    """The unit, and the wrapper `asterisk` in PATH; only the wrapper changes with the build."""
     for path, template, mode in (
         (UNIT_FILE, "asterisk/asterisk.service.j2", 0o644),
         (WRAPPER, "asterisk/asterisk.sh.j2", 0o755),

@@ -1,4 +1,4 @@
-"""Kamailio: its files, its packages, its own judgement of a candidate."""
+"""Kamailio: its files, packages, sizes, and its checks of a candidate."""
 
 import hashlib
 import math
@@ -36,48 +36,47 @@ DIRECTORIES = (
     Directory(path="/etc/kamailio/tls", mode=0o750, owner=OWNER),
     Directory(path="/etc/systemd/system/kamailio.service.d", mode=0o755, owner="root:root"),
 )
-# tls.cfg is read when Kamailio starts and by tls.reload; the tables by htable.reload, one by one.
+# `tls.reload` reads tls.cfg again; tables.sh reloads the tables with `htable.reload`.
 RELOAD_TLS = ("kamcmd", "tls.reload")
 RELOAD_TABLES = ("sh", "/etc/kamailio/tables.sh")
 
 # Measured: a WSS connection takes 130 to 140 KiB of shared memory; 100,000 users load into 64 MiB
-# of private memory (sip-config.md 3.6). Memory that nobody uses is not touched, so room is cheap.
+# of private memory. Linux allocates memory only when it is used, so unused room is cheap.
 MIB_PER_CONNECTION = 0.2
 MIB_PER_USER = 0.0006
 BASE_CONNECTIONS = 256
 CONNECTIONS_PER_USER = 1.5
-# One address may hold as many connections as are provided for, so a whole site behind one NAT
-# fits; Kamailio takes twice as many, so others find room. A part of them may be connections that
-# have proved no number. Memory is for those that are provided for: before its handshake a
-# connection has seconds, and a quarter of the memory.
+# One address may have `connections` connections, so a whole site behind one NAT fits. Kamailio
+# accepts twice as many, so other addresses can still connect; a share may be unproven. The shared
+# memory is for `connections`: a connection before its handshake lasts seconds and needs a quarter.
 ACCEPTED_PER_CONNECTION = 2
 UNPROVEN_SHARE = 4
 BASE_SHARED_MIB = 96
 BASE_PRIVATE_MIB = 16
 
 # `parse error in config file F, line N, column C[-D]: text`, or `from line N, column C` where the
-# complaint spans lines. Before it often stands an ERROR that says what was looked for.
+# error spans lines. An ERROR line before it often says what the parser expected.
 COMPLAINT = re.compile(
     r"parse error in config file (?P<path>[^,]+), (?:from )?line (?P<line>\d+), "
     r"column (?P<column>\d+)[^:]*: *(?P<text>.*)"
 )
 REASON = re.compile(r"(?:ERROR|CRITICAL): (?:<?\w+>? \[[^]]*\]: \w+\(\): )?(?P<text>.*)")
 AT_LINE = re.compile(r"error at cfg line (\d+)")
-# What a trial start finds by asking, placed or not.
+# Errors that the trial start finds with queries, with or without a place.
 ASKED = re.compile(
     r"^trial: (?:(?P<path>/[^:]+):(?P<line>\d+):(?P<column>\d+): )?(?P<text>.*)$", re.MULTILINE
 )
 
 
 def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
-    """The Debian packages, the same wherever Kamailio is packaged."""
+    """The Debian packages, the same on every system."""
     del site, os_id, codename
     return (
         "kamailio",
         "kamailio-sqlite-modules",
         "kamailio-tls-modules",
         "kamailio-websocket-modules",
-        # /etc/protocols: without it Kamailio 5 leaves Nagle's delay on
+        # has /etc/protocols, without which Kamailio 5 cannot set TCP_NODELAY
         "netbase",
         "openssl",
     )
@@ -85,23 +84,24 @@ def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What Kamailio is given: `room` in users and their connections, memory in MiB."""
+    """Sizes of Kamailio: `room` in users and their connections, memory in MiB."""
 
     room: int
     connections: int
     shared_mib: int
-    private_mib: int  # of each process: the whole of a table passes through it when it loads
+    private_mib: int  # for each process: loading a table needs all of its rows in it
 
     @property
     def most_users(self) -> int:
-        """The users above which the room doubles."""
+        """The number of users above which the room doubles."""
         return math.floor((self.room - BASE_CONNECTIONS) / CONNECTIONS_PER_USER)
 
 
 def sizes(site: Site, profile: HostProfile) -> Sizes:
-    """What is provided for; all of it follows from the room, a power of two.
+    """The sizes for a site; all follow from the room, a power of two.
 
-    A change of it costs a restart. So it doubles, and shrinks only where a quarter would do.
+    A change of the room costs a restart. So the room doubles, and shrinks only if a quarter of it
+    is enough.
     """
     need = math.ceil(BASE_CONNECTIONS + CONNECTIONS_PER_USER * len(site.users))
     step = 1 << (need - 1).bit_length()
@@ -118,17 +118,17 @@ def sizes(site: Site, profile: HostProfile) -> Sizes:
 
 
 def notes(site: Site, profile: HostProfile) -> Iterator[str]:
-    """What changes in size, for a plan."""
+    """Notes of a plan about a change of the room."""
     now = sizes(site, profile)
     if profile.room and now.room != profile.room:
         yield (
-            f"kamailio restarts for its size: room for {now.room} users and their connections, "
-            f"so far {profile.room}; it does so again above {now.most_users} users"
+            f"kamailio restarts with room for {now.room} users and their connections "
+            f"(now {profile.room}); the next restart for size comes above {now.most_users} users"
         )
 
 
 def listen_address(host: HostEntry) -> str:
-    """Where phones are heard: behind 1:1 NAT at the host's own address, else at all of them."""
+    """The address for phones: with 1:1 NAT the host's own address, else the wildcard."""
     everywhere = "::" if ":" in host.media_address else "0.0.0.0"  # noqa: S104  # public by design
     return host.private_address or everywhere
 
@@ -160,7 +160,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
 
 
 def _data(deployment: Deployment) -> Iterator[ManagedFile]:
-    """What changes with users and services."""
+    """The files that change with users and services."""
     sums = credential_sums(deployment.site.domain, deployment.credentials)
     for path, content, mode, owner in (
         (DATABASE, database(_tables(deployment)), 0o640, OWNER),
@@ -180,9 +180,9 @@ def _data(deployment: Deployment) -> Iterator[ManagedFile]:
 
 
 def credential_sums(domain: str, credentials: Mapping[str, str]) -> bytes:
-    """Each number with a checksum of its credential, in the order of sort(1).
+    """One line for each number with a checksum of its HA1, in the order of sort(1).
 
-    Where one of them was another before, a swap ends the sessions of the number.
+    The script `sessions` ends the sessions of each number whose line has changed.
     """
     rows = (
         f"{number}@{domain} {hashlib.sha256(ha1.encode()).hexdigest()[:16]}\n"
@@ -238,14 +238,14 @@ def _tables(deployment: Deployment) -> Mapping[str, Iterable[tuple[str, str]]]:
 
 
 def database(tables: Mapping[str, Iterable[tuple[str, str]]]) -> bytes:
-    """An SQLite database as htable wants it (its README, 1.2); equal rows give equal bytes."""
+    """An SQLite database for htable (module README, section 1.2); equal rows give equal bytes."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.execute("PRAGMA page_size=4096")
     connection.execute("CREATE TABLE version (table_name TEXT PRIMARY KEY, table_version INTEGER)")
     connection.execute("BEGIN")
-    held = {table: sorted(rows) for table, rows in tables.items()}
-    digest = hashlib.sha256(repr(held).encode()).hexdigest()[:24]
-    for table, rows in {**held, "loaded": [("digest", digest)]}.items():
+    sorted_rows = {table: sorted(rows) for table, rows in tables.items()}
+    digest = hashlib.sha256(repr(sorted_rows).encode()).hexdigest()[:24]
+    for table, rows in {**sorted_rows, "loaded": [("digest", digest)]}.items():
         connection.execute(f"INSERT INTO version VALUES ('{table}', 2)")  # noqa: S608  # our names
         connection.execute(
             f"CREATE TABLE {table} (key_name TEXT PRIMARY KEY, key_type INTEGER,"
@@ -277,9 +277,9 @@ def listens(site: Site, host: HostEntry) -> Sequence[Port]:
 
 
 def checks(paths: Collection[str]) -> tuple[Check, ...]:
-    """Its parser first, then a start on trial, which sees what the parser does not.
+    """Kamailio's parser, and a trial start, which finds what the parser accepts.
 
-    Neither when only the tables change.
+    No checks if only the tables change.
     """
     if not any(
         path.startswith("/etc/kamailio/") and path not in (DATABASE, SUMS) for path in paths
@@ -292,20 +292,20 @@ def checks(paths: Collection[str]) -> tuple[Check, ...]:
 
 
 def parse_check(output: str) -> list[Complaint]:
-    """The complaints of `kamailio -c` and of a trial start; one for each line at fault."""
-    found: dict[tuple[str, int], Complaint] = {}
+    """The errors of `kamailio -c` and of a trial start, one for each line at fault."""
+    complaints: dict[tuple[str, int], Complaint] = {}
     reasons: list[str] = []
     for line in output.splitlines():
         if complaint := COMPLAINT.search(line):
-            _add(found, complaint, reasons)
+            _add(complaints, complaint, reasons)
             reasons = []
         elif (reason := REASON.search(line)) and "bad config file" not in line:
             reasons.append(reason["text"].strip())
-    verdicts = [_asked(match) for match in ASKED.finditer(output)] + list(found.values())
+    verdicts = [_asked(match) for match in ASKED.finditer(output)] + list(complaints.values())
     if verdicts or not reasons:
         return verdicts
     at_line = AT_LINE.search(output)
-    number = int(at_line[1]) if at_line else 0  # a start fails at no line
+    number = int(at_line[1]) if at_line else 0  # an error of a start may name no line
     text = "; ".join(dict.fromkeys(reasons))
     return [Complaint(path=CONFIGURATION, line=number, column=1, text=text)]
 
@@ -320,16 +320,16 @@ def _asked(match: re.Match[str]) -> Complaint:
 
 
 def _add(
-    found: dict[tuple[str, int], Complaint], complaint: re.Match[str], reasons: Sequence[str]
+    complaints: dict[tuple[str, int], Complaint], complaint: re.Match[str], reasons: Sequence[str]
 ) -> None:
-    """Enter a complaint with its reasons; older versions say several things of one place."""
+    """Add an error with its reasons; older versions report several errors for one place."""
     path = complaint["path"]
-    # Kamailio counts the line of an `include_file` twice; ours stands above all that can be wrong.
+    # Kamailio counts the line of `include_file` twice; that line is above all possible errors.
     line = max(1, int(complaint["line"]) - path.endswith(CONFIGURATION))
-    before = found.get((path, line))
+    before = complaints.get((path, line))
     texts = [before.text] if before else []
     texts += [text for text in (complaint["text"].strip(), *reasons) if text]
-    found[path, line] = Complaint(
+    complaints[path, line] = Complaint(
         path=path,
         line=line,
         column=before.column if before else int(complaint["column"]),

@@ -1,7 +1,7 @@
-"""Turns templates and values into the bytes of managed files; the only user of Jinja2.
+"""Renders templates to the bytes of managed files; the only user of Jinja2.
 
-A string reaches a file only through one of the quoting filters below: the environment refuses any
-other, so a value of the inventory cannot break out of its place by being forgotten.
+The environment prints a string only if one of the quoting filters below returned it. So a template
+that forgets to quote a value of the inventory fails, instead of letting it break out of its place.
 Rendering is pure: equal values give equal bytes, whatever the clock, the host or the environment.
 """
 
@@ -27,17 +27,17 @@ ORIGIN = re.compile(r"[A-Za-z0-9+.-]+://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0
 
 
 class UnquotableError(ValueError):
-    """A value that no quoting makes safe at the place where a template puts it."""
+    """A value that cannot be quoted for its place in a template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagedFile:
-    """A file that sipdeploy owns whole.
+    """A file that sipdeploy owns completely.
 
-    `path` is absolute on the host, `owner` is `user:group`. `reload` is the command that makes new
-    content live; None means that `service` must restart for it. The content of a `sensitive` file
-    is never shown. `template` names where it came from. `is_data` files hold users and services
-    alone: no routing, so a daemon need not be started on trial for a change of them.
+    `path` is absolute on the host, `owner` is `user:group`. `reload` is the command that loads new
+    content: None if `service` must restart for it, empty if no command is needed. The content of a
+    `sensitive` file is never shown. `template` names its source. An `is_data` file has only users
+    and services and no routing, so a change needs no trial start of a daemon.
     """
 
     path: str
@@ -58,7 +58,7 @@ class FileSet:
     files: tuple[ManagedFile, ...]
 
     def text(self) -> Mapping[str, str]:
-        """Path -> content of every file that is text: what the lint of the rendered tree reads."""
+        """Path -> content of every text file, for the lint of the rendered files."""
         return {
             file.path: file.content.decode()
             for file in self.files
@@ -67,13 +67,13 @@ class FileSet:
 
 
 class Quoted(str):
-    """Text that is safe where the template puts it: what the quoting filters return."""
+    """Text that a quoting filter has returned."""
 
     __slots__ = ()
 
 
 def token(value: object) -> Quoted:
-    """A name, number, host or path that needs no quotes anywhere, or UnquotableError."""
+    """A name, number, host or path that needs no quotes. Raises UnquotableError for other text."""
     text = str(value)
     if not TOKEN.match(text):
         raise UnquotableError(f"`{text!r}` is not a plain token")
@@ -81,7 +81,7 @@ def token(value: object) -> Quoted:
 
 
 def uri_host(value: object) -> Quoted:
-    """A host of a SIP URI, where an IPv6 address stands in brackets (RFC 3261, section 25.1)."""
+    """The host of a SIP URI, an IPv6 address in brackets (RFC 3261, section 25.1)."""
     text = str(value)
     if IPV6.match(text):
         return Quoted(f"[{text}]")
@@ -98,7 +98,7 @@ def token_list(values: Sequence[object]) -> Quoted:
 def posix_pattern(values: Sequence[str]) -> Quoted:
     """A Kamailio string with the POSIX extended pattern that matches exactly these web origins.
 
-    Their hosts are names, or addresses, of which those of IPv6 stand in brackets.
+    Their hosts are names or addresses, IPv6 in brackets.
     """
     for value in values:
         if not ORIGIN.match(value):
@@ -108,7 +108,7 @@ def posix_pattern(values: Sequence[str]) -> Quoted:
 
 
 def display_name(value: object) -> str:
-    """A quoted-string of RFC 3261 section 25.1, still to be quoted for the file it goes to."""
+    """A quoted-string (RFC 3261, section 25.1), not yet quoted for the file that it goes to."""
     text = str(value)
     if BAD_CHARACTERS.search(text):
         raise UnquotableError(f"`{text!r}` cannot be a display name")
@@ -118,13 +118,13 @@ def display_name(value: object) -> str:
 def asterisk_name(value: object) -> Quoted:
     """A caller name for pjsip.conf and voicemail.conf.
 
-    Asterisk's parsers of `callerid=` and of a mailbox line know no escapes for their own
-    separators, so those few characters become spaces; SIP itself gets the name as it is.
-    They keep 79 bytes, so that a longer name is cut here, between two characters.
+    Asterisk's parsers of `callerid=` and of a mailbox line have no escapes for their separators,
+    so these characters become spaces; in SIP itself the name is unchanged. The parsers keep 79
+    bytes, so this function cuts a longer name between two characters.
     """
     text = str(value)
     if len(text) <= NAME_BYTES and PLAIN_NAME.fullmatch(text):
-        return Quoted(text)  # as most are
+        return Quoted(text)  # the usual case
     if BAD_CHARACTERS.search(text):
         raise UnquotableError(f"`{text!r}` cannot be a caller name")
     plain = " ".join(re.sub(r'[",;<>\\|()\[\]${}=#]', " ", text).split())
@@ -141,30 +141,30 @@ FILTERS: Mapping[str, Callable[..., str]] = {
 
 
 def only_quoted(value: object) -> object:
-    """Jinja's last look at each printed value: numbers and quoted text pass, nothing else."""
+    """Jinja calls this for each printed value (`finalize`): only ints and quoted text pass."""
     if isinstance(value, Quoted) or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     raise UnquotableError(f"a template prints `{value!r}` without a quoting filter")
 
 
 def template_directory() -> Path:
-    """Inside the package in a wheel; beside it in a checkout, editable installs included."""
+    """The folder of the templates: in the package in a wheel, beside it in a checkout."""
     inside = Path(__file__).parent.parent / "templates"
     return inside if inside.is_dir() else Path(__file__).parent.parent.parent / "templates"
 
 
 @cache
 def environment() -> "jinja2.Environment":
-    """The one Jinja environment; undefined names are errors.
+    """The Jinja environment; undefined names are errors.
 
-    What it compiles is kept for the next run (a template is known by its content), and loaded only
-    from a folder that nobody else can write to: it is code.
+    It caches compiled templates for the next run, keyed by their content. The cache is code, so it
+    is used only in a folder that nobody else can write to.
     """
-    import jinja2  # noqa: PLC0415 - heavy, and read while a host is being asked
+    import jinja2  # noqa: PLC0415 - slow to import; loaded while a host is read
 
-    kept = cache_folder("templates")
-    made = jinja2.Environment(
-        bytecode_cache=jinja2.FileSystemBytecodeCache(str(kept)) if kept else None,
+    cache_path = cache_folder("templates")
+    environment_ = jinja2.Environment(
+        bytecode_cache=jinja2.FileSystemBytecodeCache(str(cache_path)) if cache_path else None,
         loader=jinja2.FileSystemLoader(template_directory()),
         undefined=jinja2.StrictUndefined,
         finalize=only_quoted,
@@ -173,19 +173,19 @@ def environment() -> "jinja2.Environment":
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  # not HTML: `only_quoted` refuses what is not quoted
     )
-    made.filters.update(FILTERS)
-    return made
+    environment_.filters.update(FILTERS)
+    return environment_
 
 
 def compile_templates() -> None:
-    """Compile all templates ahead of their need, as while a host is being asked."""
+    """Compile all templates in advance, while the facts of a host are read."""
     for name in environment().list_templates(extensions=["j2"]):
         environment().get_template(name)
 
 
 def render(template: str, values: Mapping[str, Any]) -> bytes:
-    """The bytes that `template` (a path below templates/) gives with `values`.
+    """Render `template`, a path below templates/, with `values`.
 
-    Raises UnquotableError for a value that cannot stand where it would land.
+    Raises UnquotableError for a value that cannot be quoted for its place.
     """
     return environment().get_template(template).render(values).encode()

@@ -1,4 +1,4 @@
-"""What a service is, and the values that services give."""
+"""The interface of a service, and the values that services exchange."""
 
 import ipaddress
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -11,16 +11,16 @@ from sipdeploy.services.render import ManagedFile
 Version = tuple[int, ...]
 FirewallKind = Literal["nftables", "ufw", "none"]
 
-# Kamailio and Asterisk live on one host and talk over loopback: said here and nowhere else.
+# Kamailio and Asterisk run on one host and talk over loopback; only this line says so.
 LOOPBACK = "127.0.0.1"
 NEWEST = 999
-# The reload of a file that counts when it is next used.
+# `reload` of a file that needs no command, because it is read at its next use.
 NOTHING: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firewall:
-    """How a host is shut and what must stay open: the firewall, and the ports of its sshd."""
+    """The kind of firewall of a host, and the ports of its sshd, which stay open."""
 
     kind: FirewallKind = "nftables"
     ssh_ports: tuple[int, ...] = (22,)
@@ -28,9 +28,9 @@ class Firewall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostProfile:
-    """What a host is like, as far as files follow from it: how it is shut, what it was sized for.
+    """The properties of a host that its files depend on: its firewall and its present sizes.
 
-    Sizes stay where a user more or less would restart a daemon each time.
+    The present sizes matter, because otherwise one user more or less could restart a daemon.
     """
 
     firewall: Firewall = Firewall()
@@ -40,7 +40,7 @@ class HostProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What the services render from: one host of the site, the versions on it, and the HA1s."""
+    """The input of the templates: one host of the site, its versions, and number -> HA1 in hex."""
 
     site: Site
     host: HostEntry
@@ -51,12 +51,12 @@ class Deployment:
 
     @property
     def firewall(self) -> Firewall:
-        """How the host is shut."""
+        """The firewall of the host."""
         return self.profile.firewall
 
     @property
     def local_address(self) -> str:
-        """The address that the host itself has; behind 1:1 NAT not the one that phones reach."""
+        """The address of the host's interface; with 1:1 NAT phones reach another one."""
         return self.host.private_address or self.host.media_address
 
 
@@ -71,7 +71,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A port that must answer once the service runs, and the process that must be behind it."""
+    """A port on which `process` must listen once the service runs; `key` is its inventory key."""
 
     protocol: str
     address: str
@@ -82,9 +82,10 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A judgement that a daemon gives of the candidate, on the host and before the swap.
+    """A check of the candidate by a daemon, on the host and before the swap.
 
-    `script` is one of sipdeploy/scripts, run with `words` where the candidate stands in for /etc.
+    `script` is one of sipdeploy/host/scripts; the host runs it with the arguments `words` and the
+    candidate mounted over /etc.
     """
 
     service: str
@@ -95,7 +96,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """One complaint of a daemon about a staged file."""
+    """One error that a daemon reports about a staged file; line 0: no line is known."""
 
     path: str
     line: int
@@ -120,11 +121,11 @@ def _no_complaints(output: str) -> list[Complaint]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What sipdeploy has to know of a daemon. What a daemon does not have keeps its default.
+    """A daemon that sipdeploy manages.
 
-    `packages(site, os_id, codename)` names the Debian packages, `files(deployment)` yields the
-    managed files, `listens(site, host)` the ports that must answer, `checks(paths)` the judgements
-    to ask for when files at those paths change, and `parse_check(output)` reads such a judgement.
+    `packages(site, os_id, codename)` returns the Debian packages, `files(deployment)` the managed
+    files, `listens(site, host)` the ports that must answer, `checks(paths)` the checks to run if
+    files at these paths change, and `parse_check(output)` the errors in the output of a check.
     """
 
     name: str
@@ -138,19 +139,19 @@ class Service:
 
 
 def answering_address(address: str) -> str:
-    """An address of the host itself at which a socket that is bound to `address` answers."""
+    """A local address at which a socket bound to `address` answers: a wildcard gives loopback."""
     local = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
     return local.get(address, address)
 
 
 def url_host(port: Port) -> str:
-    """An address of the host itself at which the port must answer, as URLs have it."""
+    """A local address at which the port must answer, in the form of a URL (IPv6 in brackets)."""
     address = answering_address(port.address)
     return f"[{address}]" if ":" in address else address
 
 
 def parse_version(text: str) -> Version:
-    """`6.1` -> (6, 1, 999): what is not said counts as the newest. `5.6.3` -> (5, 6, 3)."""
+    """`6.1` -> (6, 1, 999): missing parts count as the newest. `5.6.3` -> (5, 6, 3)."""
     numbers = tuple(int(part) for part in text.split(".")[:3])
     return numbers + (NEWEST,) * (3 - len(numbers))
 
@@ -161,7 +162,7 @@ def prefix_length(address: str) -> int:
 
 
 def local_place(path: str) -> str:
-    """Where the administrator's own goes instead of into a managed file; empty: there is none."""
+    """The file for the administrator's settings beside a managed file; empty if there is none."""
     folder, _, name = path.rpartition("/")
     if folder.endswith(".service.d"):
         return f"{folder}/local.conf"

@@ -1,6 +1,6 @@
-"""Rendered trees on this machine: what would stand on each host, judged, and written for a look.
+"""Renders the files of hosts to a local directory.
 
-Removes nothing but what an earlier run wrote into the same directory.
+Removes only files that an earlier run wrote into the same directory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MARKER = ".sipdeploy"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A file that was written: for which host, where, and what it is there."""
+    """A written file: its host, its path there, the local file, and its attributes on the host."""
 
     host: str
     path: str
@@ -42,14 +42,14 @@ class Written:
 
 
 def as_json(written: Sequence[Written]) -> str:
-    """Show what was written as a JSON list."""
+    """The written files as a JSON list."""
     return json.dumps([asdict(each) for each in written], indent=2)
 
 
 def render_hosts(
     site: Site, hosts: Sequence[str], *, credentials: Mapping[str, str]
 ) -> dict[str, FileSet]:
-    """Render the files of the named hosts, for the versions that the inventory names."""
+    """Render the files of the named hosts for the versions in the inventory: host -> files."""
     return {
         host: services.file_set(site, host, versions=site.versions, credentials=credentials)
         for host in hosts
@@ -57,16 +57,16 @@ def render_hosts(
 
 
 def write(files: FileSet, host: str, directory: Path) -> list[Written]:
-    """Write the files of a host below `directory`/HOST, each one whole or not at all.
+    """Write the files of a host below `directory`/HOST, each one atomically.
 
-    What an earlier run wrote there and this one does not is removed. Raises WrongUsage when the
-    place holds something else, InvalidFiles when it cannot be written.
+    Removes files of an earlier run that are no longer rendered. Raises WrongUsage (SD420) if the
+    directory has other content or is a link, and InvalidFiles (SD420) if a write fails.
     """
     root = directory / host
     for folder in (directory, root):
         if folder.is_symlink():
             message = f"`{folder}` is a link"
-            raise WrongUsage([_problem(message, "name the directory itself with `-o DIR`")])
+            raise WrongUsage([_problem(message, "name a directory that is not a link: `-o DIR`")])
     try:
         earlier = _claim(root)
         wanted = {file.path.lstrip("/") for file in files.files}
@@ -85,16 +85,16 @@ def _problem(message: str, advice: str = "") -> Diagnostic:
 
 
 def _claim(root: Path) -> set[str]:
-    """Take a directory that is ours, empty or not there; give what it holds of an earlier run."""
+    """Create the directory, or reuse it; return the paths that an earlier run wrote there."""
     root.mkdir(parents=True, exist_ok=True)
     marker = root / MARKER
     if marker.is_file() and not marker.is_symlink():
         lines = reading.regular(marker, is_linked=False).raw.decode("utf-8", "replace").split("\n")
         return {line for line in lines if line and not line.startswith("#")}
     if any(root.iterdir()):
-        message = f"`{root}` is not empty, and was not made by sipdeploy"
+        message = f"`{root}` is not empty, and sipdeploy did not create it"
         raise WrongUsage([_problem(message, "name another directory with `-o DIR`")])
-    # HA1 values are as good as passwords for SIP: git is to leave the tree alone.
+    # An HA1 is as good as the password for SIP, so git must ignore the tree.
     (root / ".gitignore").write_text("*\n", "utf-8")
     return set()
 
@@ -124,14 +124,14 @@ def _write(file: ManagedFile, host: str, root: Path) -> Written:
 
 
 def _inside(target: Path, root: Path) -> None:
-    """Refuse to follow a link out of the directory."""
+    """Raise WrongUsage for a link that leads out of the directory."""
     if not target.parent.resolve().is_relative_to(root.resolve()):
-        message = f"`{target.parent}` is a link out of `{root}`"
-        raise WrongUsage([_problem(message, "remove the link")])
+        message = f"`{target.parent}` is a link to a place outside `{root}`"
+        raise WrongUsage([_problem(message, f"remove the link: `rm {target.parent}`")])
 
 
 def _remove(root: Path, paths: set[str]) -> None:
-    """Remove files of an earlier run, and the directories that are empty without them."""
+    """Remove files of an earlier run, and directories that are empty afterwards."""
     for path in sorted(paths):
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts:

@@ -1,7 +1,7 @@
-"""The users of a large site as Asterisk reads them: one by one, when it needs one, from SQLite.
+"""The users of a large site in SQLite, from which Asterisk reads one user when it needs it.
 
-Files are read whole, and in time that grows with the square of the users (see docs/size.md); a
-view over a table answers for one user by its key, whatever the number of users.
+Asterisk reads files completely, in a time that grows with the square of the number of users (see
+docs/size.md). A view over a table finds one user by its key, whatever the number of users.
 """
 
 import re
@@ -16,25 +16,25 @@ SETTING = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
 
 
 def settings(pjsip: str, template: str) -> dict[str, str]:
-    """What a section that uses a template of `pjsip.conf` has, without its type.
+    """The settings of a template in `pjsip.conf` and of the templates it uses, without `type`.
 
-    So that a user is the same endpoint from the database as it is from a file.
+    So a user in the database is the same endpoint as a user in a file.
     """
     marks = [*SECTION.finditer(pjsip)]
     ends = [*(mark.start() for mark in marks[1:]), len(pjsip)]
-    found: dict[str, str] = {}
+    merged: dict[str, str] = {}
     for mark, end in zip(marks, ends, strict=True):
-        words = [word.strip() for word in (mark[2] or "").split(",")]
-        if mark[1] == template and "!" in words:
-            for word in words:
-                found |= settings(pjsip, word) if word != "!" else {}
+        templates = [name.strip() for name in (mark[2] or "").split(",")]
+        if mark[1] == template and "!" in templates:
+            for name in templates:
+                merged |= settings(pjsip, name) if name != "!" else {}
             rows = SETTING.findall(pjsip, mark.end(), end)
-            found |= {key: value.replace("\\;", ";") for key, value in rows}
-    return {key: value for key, value in found.items() if key != "type"}
+            merged |= {key: value.replace("\\;", ";") for key, value in rows}
+    return {key: value for key, value in merged.items() if key != "type"}
 
 
 def content(pjsip: str, users: Iterable[Mapping[str, Any]], values: Mapping[str, Any]) -> bytes:
-    """The database for `users`, with the settings of `pjsip.conf`; equal input, equal bytes."""
+    """The database for `users` with the settings of `pjsip.conf`; equal input, equal bytes."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.execute("PRAGMA page_size=4096")
     connection.execute("BEGIN")
@@ -59,7 +59,7 @@ def _row(user: Mapping[str, Any], authentication: str) -> tuple[str, str, int, s
 
 
 def _views(pjsip: str, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The tables that extconfig.conf names: each column with its expression in SQL."""
+    """The views that extconfig.conf names: view -> column -> SQL expression."""
     trunk = f"sip:{values['trunk']['address']}:{values['trunk']['port']};lr;number="
     named = "CASE name WHEN '' THEN '' ELSE '\"' || name || '\" ' END || '<' || number || '>'"
     contact = f"'sip:' || number || {_quoted('@' + values['domain'])}"
@@ -72,7 +72,7 @@ def _views(pjsip: str, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
             **({"auth": "number"} if is_judge else {}),
             "outbound_proxy": f"{_quoted(trunk)} || number",
             "callerid": named,
-            # Asterisk asks for those that have some when it starts; without the column it hangs
+            # at start Asterisk selects endpoints with mailboxes; without this column it hangs
             "mailboxes": "''",
         },
         "aors": {
@@ -110,8 +110,8 @@ def _quoted(text: str) -> str:
 
 
 def serialized(connection: sqlite3.Connection) -> bytes:
-    """The bytes of a database, without those that only tell which SQLite wrote them."""
-    made = bytearray(connection.serialize())
+    """The bytes of a database, without the version of SQLite that wrote them; closes it."""
+    content = bytearray(connection.serialize())
     connection.close()
-    made[92:100] = bytes(8)  # fileformat2.html, 1.3.23
-    return bytes(made)
+    content[92:100] = bytes(8)  # fileformat2.html, 1.3.23
+    return bytes(content)

@@ -274,7 +274,7 @@ def test_a_port_that_speaks_no_ssh_is_told(installed):
     wanted = site({"address": installed.address, "port": 8443}, more="ports: {wss: 9443}")
     report = run_apply(wanted)
     assert codes(report) == ["SD501"]
-    assert "does not speak SSH" in text(report)
+    assert "did not complete an SSH handshake" in text(report)
 
 
 def test_an_unknown_host_key_stops_with_what_to_type(lab, installed, tmp_path):

@@ -63,7 +63,7 @@ def test_a_key_that_is_not_the_certificates(site):
     key = "$RENEWED_LINEAGE/privkey.pem"
     spoil = f"cp {key} /root/right.key; openssl ecparam -name prime256v1 -genkey -noout > {key}"
     with before_our_hook(site, spoil):
-        fails(site, "is not that of the certificate")
+        fails(site, "does not belong to the certificate")
     site.host.run(f"cat /root/right.key > {HELD}/privkey.pem", check=True)
     heals(site)
 

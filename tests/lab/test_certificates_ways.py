@@ -174,7 +174,7 @@ def test_who_has_left_letsencrypt_is_renewed_no_more(site, record_property):
         words = f"certonly -n --agree-tos -m a@b.example --cert-name {name} {server}"
         told = site.host.run(f"/etc/sipdeploy/certificate.sh open; {CERTBOT} {words} 2>&1")
         assert told.returncode == 0, told.stdout
-    assert "certbot renews it no more" in site.deployer.run("plan", "sip1").stdout
+    assert "certbot stops renewing it" in site.deployer.run("plan", "sip1").stdout
     site.apply()
     assert site.host.run("ls /etc/letsencrypt/renewal").stdout.split() == [
         "mine.conf",

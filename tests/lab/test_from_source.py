@@ -105,8 +105,8 @@ def test_another_tarball_than_the_one_that_is_meant_is_not_unpacked(deployer, ho
     write(deployer, host, described(release, sha256="0" * 64))
     said = apply(deployer, status=4)
     assert "SD540" in said
-    assert f"its SHA-256 is {release.asterisk[1]}, not {'0' * 64}" in said
-    assert "the whole log: /var/cache/sipdeploy/asterisk-" in said
+    assert f"has the wrong SHA-256: {release.asterisk[1]}, not {'0' * 64}" in said
+    assert "its log on the host: /var/cache/sipdeploy/asterisk-" in said
     assert host.run("ls -d /etc/asterisk /opt/sipdeploy/* /var/lib/sipdeploy/lock").stdout == ""
     host.run("rm -rf /var/cache/sipdeploy", check=True)
 

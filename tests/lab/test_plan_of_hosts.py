@@ -80,7 +80,7 @@ def test_a_new_user_is_shown_without_secrets(person):
         "+[1007](user)",
         "+credentials 1007 [hidden]",
         '+names 1007 "Sue"',
-        "= reload kamailio: nobody notices",
+        "= reload kamailio (no interruption)",
         "3 files, 2 reloads",
     ):
         assert line in told, told
@@ -171,7 +171,7 @@ def test_a_restart_is_told_with_what_it_costs(person):
     edit(person, "ports: {registrar: 5065}", "ports: {registrar: 5066}")
     told = asyncio.run(asyncio.wait_for(planned_in_a_call(person), 60))
     assert (
-        "= restart kamailio: 2 registrations reconnect, 1 call goes on,"
+        "= restart kamailio: 2 registrations reconnect, 1 call continues,"
         " 0 calls being set up are lost"
     ) in told, told
 

@@ -210,7 +210,7 @@ def test_certificates_that_the_host_finds_wrong(host, monkeypatch, tmp_path):
         update={"tls": Tls(provider="files", certificate="c", private_key="k")}
     )
     for pair, said in (
-        ((good[0], other[1]), "the key in the candidate is not that of its certificate"),
+        ((good[0], other[1]), "the key in the candidate does not belong to its certificate"),
         (other, "the certificate in the candidate is not for sip.example.test"),
     ):
         monkeypatch.setattr(certificates, "read_files", lambda *_, pair=pair: pair)

@@ -87,7 +87,7 @@ def test_a_webroot_is_recognized_as_certbot_writes_it():
         ("urn:ietf:params:acme:error:caa", "CAA"),
         ("urn:ietf:params:acme:error:badNonce", "bad nonces"),
         ("urn:ietf:params:acme:error:rejectedIdentifier", "policy"),
-        ("Could not bind TCP port 80 because it is already in use", "taken by another"),
+        ("Could not bind TCP port 80 because it is already in use", "another program"),
         (
             "Detail: 203.0.113.10: Timeout during connect (likely firewall problem)",
             "reach port 80",

@@ -297,7 +297,7 @@ def test_a_broken_lock_is_taken_over(hosts):
 
 def test_an_undo_that_fails_leaves_the_state_unknown(hosts):
     hosts["sip1"].answers["swap"] = Result(status=1)
-    hosts["sip1"].answers["restore"] = Result(status=1, stderr=b"/etc/x could not be put back\n")
+    hosts["sip1"].answers["restore"] = Result(status=1, stderr=b"cannot restore /etc/x\n")
     (report,), _ = run(names=["sip1"])
     assert (report.state, report.exit_code) == ("unknown", 5)
     assert {problem.code for problem in report.diagnostics} == {"SD522", "SD525"}
@@ -380,7 +380,7 @@ def test_an_unfinished_apply_is_undone_first(hosts):
 
 def test_a_recovery_that_fails_leaves_the_state_unknown(hosts):
     hosts["sip1"].answers["facts"] = facts("sid-applied", abandoned="yes")
-    hosts["sip1"].answers["restore"] = Result(status=1, stderr=b"/etc/x could not be put back\n")
+    hosts["sip1"].answers["restore"] = Result(status=1, stderr=b"cannot restore /etc/x\n")
     reports, _ = run()
     assert [(report.state, report.exit_code) for report in reports] == [
         ("unknown", 5),

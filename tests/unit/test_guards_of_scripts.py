@@ -112,7 +112,7 @@ def test_a_swap_without_the_lock_changes_nothing(world, host, say):
     (Path(world.state) / "lock/holder").write_text("other\n")
     with pytest.raises(HostFailed) as failed:
         swap.run(host, say)
-    assert "the lock was taken away in the meantime" in failed.value.diagnostics[0].notes
+    assert "another run has taken the lock in the meantime" in failed.value.diagnostics[0].notes
     assert world.tree() == world.before
     assert not (Path(world.state) / "undo").exists()
 
@@ -232,7 +232,7 @@ def test_a_key_of_another_certificate_is_not_staged(world, host, say, monkeypatc
     _, key = pair("sip.example.test")
     with pytest.raises(HostFailed) as failed:
         staging(world, certificate, key).run(host, say)
-    assert "is not that of its certificate" in failed.value.diagnostics[0].notes[-1]
+    assert "does not belong to its certificate" in failed.value.diagnostics[0].notes[-1]
 
 
 @pytest.mark.parametrize("number", ["../..", "", "1001/../..", "*", "-rf", "1 2"])

@@ -328,5 +328,5 @@ def test_contents_that_are_no_base64_are_told():
     plan = dataclasses.make_dataclass("Fake", ["changes", "desired", "units"])(
         [change], dataclasses.make_dataclass("Fake", ["units"])({}), ()
     )
-    with pytest.raises(HostFailed, match="in no known way"):
+    with pytest.raises(HostFailed, match="in an unknown format"):
         preview(hostile("preview", b"\x1efile 0\nabc\n\x1eend\n"), plan)

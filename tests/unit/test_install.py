@@ -237,7 +237,7 @@ def test_a_build_needs_room_until_it_is_there():
 def test_a_build_that_fails_says_why_and_where_the_rest_is():
     step = BuildAsterisk(build=asterisk.build(site("{asterisk: source}")))
     assert step.title == "build asterisk 22.11.0"
-    said = b"configure: error: no SSL\nthe whole log: /var/cache/sipdeploy/x.log\n"
+    said = b"configure: error: no SSL\nthe build failed; its log on the host: /x.log\n"
     host = FakeHost(answers={"build": Result(status=1, stdout=b"[CC] a.c\n", stderr=said)})
     lines = []
     with pytest.raises(HostFailed) as failed:

@@ -68,7 +68,7 @@ BARE = {"installed": {}, "candidates": {"kamailio": "5.6.3-2", "asterisk": "1:22
             ["error SD511 `sip1` has asterisk 1:16.7.0~dfsg-1; supported are 16.8 to 22"],
         ),
         ({"installed": {"kamailio": "6.1.5", "asterisk": "1:23.0.0-1"}}, ["error SD511"]),
-        ({"has_systemd": False}, ["error SD510 `sip1` was not started by systemd"]),
+        ({"has_systemd": False}, ["error SD510 `sip1` does not run systemd as init"]),
         (
             {"installed": {}, "candidates": {}, "codename": "noble"},
             ["archive of `sip1` has no kamailio", "archive of `sip1` has no asterisk"],

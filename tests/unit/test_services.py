@@ -313,8 +313,8 @@ def test_a_plan_names_a_step_and_the_next_one():
     assert list(kamailio.notes(of_size(5290), HostProfile(room=8192))) == []
     (note,) = kamailio.notes(of_size(5291), HostProfile(room=8192))
     assert "room for 16384 users" in note
-    assert "so far 8192" in note
-    assert "again above 10752 users" in note
+    assert "(now 8192)" in note
+    assert "for size comes above 10752 users" in note
     assert kamailio.sizes(of_size(10_752), HostProfile()).room == 16_384
     assert kamailio.sizes(of_size(10_753), HostProfile()).room == 32_768
     assert list(kamailio.notes(of_size(5291), HostProfile())) == []  # a host that is new

@@ -96,7 +96,7 @@ def test_jumps_in_a_circle_are_told(resolved):
     resolved("Host sip1\n ProxyJump none\n")
     with pytest.raises(RecursionError):
         resolved("Host a\n ProxyJump b\nHost b\n ProxyJump a\n", alias="a")
-    with pytest.raises(HostFailed, match="round in circles"):
+    with pytest.raises(HostFailed, match="its ProxyJump is a loop"):
         ssh.target_of("sip1", SshSettings(alias="a"))
 
 
@@ -143,7 +143,7 @@ def test_a_changed_key_tells_file_and_line(resolved):
     target = resolved("Host sip1\n Port 2222\n")
     verdict = Verdict(state="changed", entry=entry)
     problem = ssh_problems.bad_key("sip1", target, verdict, ("ssh-rsa", b"k")).diagnostics[0]
-    assert (problem.code, problem.notes[1]) == ("SD503", "the old one is at /kh:2")
+    assert (problem.code, problem.notes[1]) == ("SD503", "the recorded key is at /kh:2")
     assert "ssh-keygen -R '[sip1]:2222' -f /kh" in problem.help
 
 
@@ -173,7 +173,7 @@ def test_keys_that_cannot_be_used_are_listed(resolved, tmp_path, monkeypatch):
     target = resolved(f"Host sip1\n IdentitiesOnly yes\n{files}")
     tried = []
     assert [label for label, _ in keys.offers("sip1", target, tried)] == [str(good)]
-    assert tried[0].startswith(f"{junk} (is no usable key")
+    assert tried[0].startswith(f"{junk} (is not a usable key")
     assert tried[1] == f"{locked} (needs its passphrase)"
     problem = ssh_problems.refused("sip1", target, tried).diagnostics[0]
     assert f"ssh-add {locked}" in problem.help

@@ -306,7 +306,9 @@ def test_an_old_configuration_that_does_not_start_blocks_no_later_apply(world, h
     (undo / "units").write_text("sipdeploy-no-such.service\tactive\tenabled\trestart\n")
     with pytest.raises(HostFailed) as failed:
         swap.undo(host)
-    assert "does not start with its former configuration" in failed.value.diagnostics[0].notes[-1]
+    assert (
+        "does not start with its previous configuration" in failed.value.diagnostics[0].notes[-1]
+    )
     assert "journalctl -b -u asterisk -u kamailio" in failed.value.diagnostics[0].help
     assert world.tree() == world.before
     recover(host, "me", world.state, str(world.folder / "audit.log"))
@@ -480,7 +482,7 @@ def test_what_cannot_be_put_back_is_told(world, host, say):
     with pytest.raises(HostFailed) as failed:
         swap.undo(host)
     assert failed.value.diagnostics[0].code == "SD525"
-    assert "old could not be put back" in failed.value.diagnostics[0].notes[-1]
+    assert f"cannot restore {world.live / 'old'}" in failed.value.diagnostics[0].notes[-1]
     assert world.tree()["gone"] == world.before["gone"]
 
 

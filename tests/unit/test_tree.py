@@ -50,7 +50,7 @@ def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "sip1/precious").write_text("mine")
     with pytest.raises(WrongUsage) as failure:
         tree.write(files(file("/etc/c")), "sip1", tmp_path)
-    assert "not made by sipdeploy" in failure.value.diagnostics[0].message
+    assert "sipdeploy did not create it" in failure.value.diagnostics[0].message
     assert [p.name for p in (tmp_path / "sip1").iterdir()] == ["precious"]
 
 

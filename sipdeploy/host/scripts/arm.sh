@@ -1,7 +1,8 @@
-# The host's own way back, which needs nobody. Sourced before `swap`, which calls `arm`.
+# The host's own rollback. Sourced before `swap`, which calls `arm`.
 #
-# A transient timer undoes the run unless it is confirmed in time: whoever deploys may lose the
-# network, the power, or the way in. A unit undoes it after a power cut, before the daemons start.
+# A transient timer undoes the run unless somebody confirms it in time: the deploying machine may
+# lose its network, its power or its access. After a power cut, a unit undoes it before the daemons
+# start.
 rollback=sipdeploy-rollback
 recover=/etc/systemd/system/sipdeploy-recover.service
 
@@ -24,18 +25,18 @@ ExecStart=/bin/sh $state/restore $state boot '' $log
 WantedBy=multi-user.target
 EOF
 }
-# TIMEOUT: seconds; 0 arms nothing (there is no systemd to do so)
+# TIMEOUT: seconds; 0 arms nothing (a host without systemd)
 arm() {
     [ "$1" -gt 0 ] || return 0
     cp "$candidate/restore" "$state/restore.new" && mv -fT "$state/restore.new" "$state/restore" &&
-        recover_unit >"$candidate/recover" || fail "$state/restore cannot be written"
+        recover_unit >"$candidate/recover" || fail "cannot write $state/restore"
     if ! cmp -s "$candidate/recover" "$recover"; then
         cp "$candidate/recover" "$recover.sipdeploy-new" && chmod 644 "$recover.sipdeploy-new" &&
-            mv -fT "$recover.sipdeploy-new" "$recover" || fail "$recover cannot be written"
+            mv -fT "$recover.sipdeploy-new" "$recover" || fail "cannot write $recover"
     fi
     wants=/etc/systemd/system/multi-user.target.wants
-    mkdir -p "$wants" && ln -sf "$recover" "$wants/" || fail "$wants cannot be written"
+    mkdir -p "$wants" && ln -sf "$recover" "$wants/" || fail "cannot write $wants"
     disarm
     systemd-run --quiet --on-active="$1" --timer-property=AccuracySec=500ms --unit=$rollback \
-        -- /bin/sh "$state/restore" "$state" timer "$holder" "$log" 9>&- || fail "the timer cannot be armed"
+        -- /bin/sh "$state/restore" "$state" timer "$holder" "$log" 9>&- || fail "cannot start $rollback.timer"
 }

@@ -1,5 +1,6 @@
-# Makes Asterisk in the present folder, for a place of its own. HOME MODULES TARBALLS
-# TARBALLS has a line `FILE SHA256 URL` for each. What a mark says is done is not done again.
+# Builds Asterisk in the current folder, to be installed in HOME. HOME MODULES TARBALLS
+# TARBALLS has a line `FILE SHA256 URL` for each. A marker file (unpacked, configured, done) skips a
+# step that is complete.
 set -eu
 PATH=/usr/local/bin:/usr/bin:/bin LC_ALL=C
 export PATH LC_ALL
@@ -9,13 +10,13 @@ step() { printf '\036step %s\n' "$*"; }
 fetch() {
     if [ -e "$1" ]; then return 0; fi
     step "fetch $3"
-    # what is superseded moves there
+    # asterisk.org moves superseded releases there
     older=$(printf '%s\n' "$3" | sed 's,/asterisk/releases/,/asterisk/old-releases/,')
     wget -nv -c --tries=3 -O "$1.part" "$3" || wget -nv -O "$1.part" "$older"
-    found=$(sha256sum <"$1.part")
-    if [ "${found%% *}" != "$2" ]; then
+    actual=$(sha256sum <"$1.part")
+    if [ "${actual%% *}" != "$2" ]; then
         rm -f "$1.part"
-        echo "$3 is not what it should be: its SHA-256 is ${found%% *}, not $2"
+        echo "$3 has the wrong SHA-256: ${actual%% *}, not $2"
         return 1
     fi
     mv "$1.part" "$1"
@@ -42,7 +43,7 @@ if [ ! -e ../configured ]; then
     : >../configured
 fi
 step "compile"
-# Whatever was being written when a build was cut off may be half there.
+# Files that an interrupted build was writing may be incomplete: delete the newest ones.
 newest=$(find . -name '*.o' -printf '%Ts\n' | sort -n | tail -n 1)
 if [ -n "$newest" ]; then
     find . \( -name '*.o' -o -name '*.a' -o -name '*.so' \) \( -size 0 -o -newermt "@$((newest - 5))" \) -delete
@@ -57,6 +58,6 @@ for name in acl ccss cdr cel features indications pjproject udptl; do
 done
 printf '[directories]\nastkeydir => /var/lib/asterisk\n#tryinclude "/etc/asterisk/local/asterisk.conf"\n' >"../root$home/etc/asterisk.conf"
 for module in $modules; do
-    [ -e "../root$home/lib/asterisk/modules/$module.so" ] || { echo "the module $module could not be built"; exit 1; }
+    [ -e "../root$home/lib/asterisk/modules/$module.so" ] || { echo "make did not build the module $module"; exit 1; }
 done
 : >../done

@@ -1,5 +1,5 @@
-# Tells which certificate each port serves, which one lies on the disk, and how its renewal stands.
-# Changes nothing. STATE DOMAIN CERTIFICATE KEY PORTS LINEAGE; LINEAGE is empty where certbot has none.
+# Prints the certificate that each port serves, the one on disk, and the state of its renewal.
+# Changes nothing. STATE DOMAIN CERTIFICATE KEY PORTS LINEAGE; LINEAGE is empty without certbot.
 state=$1 domain=$2 certificate=$3 key=$4 ports=$5 lineage=$6
 exec </dev/null 2>/dev/null
 section clock; date +%s

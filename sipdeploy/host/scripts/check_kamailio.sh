@@ -1,2 +1,2 @@
-# Kamailio's own parser over the candidate. It opens no socket and no file of data.
+# Lets Kamailio parse the candidate. It opens no socket and no database.
 exec kamailio -c -f /etc/kamailio/kamailio.cfg

@@ -4,43 +4,43 @@ LC_ALL=C
 export PATH LC_ALL
 umask 077
 tab=$(printf '\t')
-# What follows belongs to this section, up to the next one (ASCII record separator). The token came with
-# the script on its standard input: a mark without it, in a file or in what a program prints, divides
-# nothing. It must not be exported, nor stand in arguments, which every account can read.
+# Begins a section of the output; it ends at the next mark (ASCII record separator). The token came with
+# the script on standard input, so a mark without it, in a file or in a program's output, does not divide.
+# Never export the token or pass it in arguments: every account can read both.
 token=${token-}
 section() { printf '\036%s %s\n' "$token" "$*"; }
 # Ends the script; the last line of stderr is what the user reads.
 fail() { printf '%s\n' "$*" >&2; exit 1; }
-# The line by which our policy-rc.d is known.
+# The line that identifies sipdeploy's policy-rc.d.
 no_daemons='# sipdeploy: no daemon starts while packages are being installed'
-# What changes the host does so alone: a command whose connection was lost lives on, and an undo
-# waits for its end. The kernel gives the turn back when the last holder of the descriptor ends, so
-# no daemon may inherit it.
+# Only one command changes the host at a time: a command whose connection was lost keeps running, and an
+# undo waits for its end. The kernel releases the lock when the last process with the descriptor ends
+# (flock(2)), so no daemon may inherit it.
 take_turn() {
     exec 9<"$1" || fail "$1 cannot be opened"
-    flock -w 120 9 || fail "an earlier command of sipdeploy has been running here for 120 s"
+    flock -w 120 9 || fail "an earlier command of sipdeploy is still running after 120 s"
 }
 systemctl() { command systemctl "$@" 9>&-; }
-# Tells that a part of a script begins; an empty title tells nothing.
+# Reports that a part of a script begins; an empty title reports nothing.
 step() { if [ -n "$1" ]; then section "step $1"; fi; }
-# Runs a command as Asterisk's user: the folders below /var are that user's, and a link there must not
-# lead root elsewhere.
+# Runs a command as the user `asterisk`, who owns the folders below /var: root must not follow a link
+# there.
 as_asterisk() {
     setpriv --reuid asterisk --regid asterisk --clear-groups --no-new-privs -- "$@" </dev/null 9>&-
 }
-# Removes the lock in $state if HOLDER has it; never another's.
+# Removes the lock in $state if its owner is HOLDER.
 drop_lock() {
     gone=$state/.unlocked.$$
     [ "$(cat "$state/lock/holder" 2>/dev/null)" = "$1" ] && mv -T "$state/lock" "$gone" 2>/dev/null || return 0
     [ "$(cat "$gone/holder")" = "$1" ] || mv -T "$gone" "$state/lock"
     rm -rf "$state"/.unlocked.*
 }
-# Stops the host's timer, if one is armed; harmless where there is none.
+# Stops the host's rollback timer, if there is one.
 disarm() {
     if [ -e /run/systemd/transient/sipdeploy-rollback.timer ]; then systemctl stop sipdeploy-rollback.timer; fi
     systemctl reset-failed sipdeploy-rollback.service 2>/dev/null || :
 }
-# The numbers of the releases that are kept in $state, the oldest first.
+# Prints the numbers of the releases in $state, oldest first.
 kept_releases() {
     for release in "$state"/releases/[0-9]*; do
         if [ -e "$release" ]; then printf '%s\n' "${release##*/}"; fi

@@ -1,6 +1,6 @@
-# Asks the host's first name server, in the words of RFC 1035 and RFC 8659: Debian's base system has no
-# other tool for CAA records. Sourced before `facts`. `TYPE NAME`... gives `TYPE NAME DATA` for each
-# record, after a line without DATA; nothing for what was not answered.
+# Queries the host's first name server (RFC 1035, RFC 8659); Debian's base system has no tool for CAA
+# records. Sourced before `facts`. For each argument `TYPE NAME` that the server answers, prints a line
+# `TYPE NAME`, and then `TYPE NAME DATA` for each record.
 dns() {
     server=$(sed -n 's/^nameserver *//p' /etc/resolv.conf | head -n 1)
     [ -n "$server" ] || return 0
@@ -42,7 +42,7 @@ dns() {
             }
         }' "$server" "$@"
 }
-# CAA records count for all names below (RFC 8659, section 3).
+# CAA records apply to all names below (RFC 8659, section 3), so query the parents too.
 ask_dns() {
     set -- "A $1" "AAAA $1" "CAA $1"
     above=${1#A }

@@ -1,12 +1,12 @@
-# Reads everything that a plan is made from, and changes nothing.
+# Reads all facts that a plan needs, and changes nothing.
 # STATE DOMAIN PACKAGES UNITS TREES DIRECTORIES CERTIFICATE KEY LINEAGE ORDER; lists are separated by
-# spaces. ORDER is empty where no ACME server is to be asked.
+# spaces. ORDER is empty if the site uses no ACME server.
 # PACKAGES has a line for each `ID/CODENAME` of os-release that differs, and one for `other`.
-# Every apply begins with this: it starts few processes.
+# Every apply begins with this script, so it starts few processes.
 state=$1 domain=$2 choices=$3 units=$4 trees=$5 directories=$6 certificate=$7 key=$8 lineage=$9 order=${10}
 exec </dev/null 2>/dev/null
 
-# The first line of a file that is there.
+# Prints the first line of a file, if it exists.
 line_of() { if [ -e "$1" ]; then IFS= read -r line <"$1"; printf '%s\n' "$line"; fi; }
 section clock; date +%s.%N
 section os; cat /etc/os-release
@@ -30,21 +30,21 @@ unset IFS
 packages=${packages:-$other}
 
 section packages
-found=$(dpkg-query -W -f='${Package}\t${Version}\t${db:Status-Status}\n' $packages)
-printf '%s\n' "$found"
+rows=$(dpkg-query -W -f='${Package}\t${Version}\t${db:Status-Status}\n' $packages)
+printf '%s\n' "$rows"
 present=0 IFS=$newline
-for line in $found; do
+for line in $rows; do
     case $line in *"${tab}installed") present=$((present + 1)) ;; esac
 done
 unset IFS
 set -- $packages
 wanted=$#
-# Only a host that still lacks something is asked what costs time: its archive, and the DNS.
+# These two are slow, so query them only if a package is missing.
 if [ "$present" -lt "$wanted" ]; then
     section candidates; apt-cache policy $packages
     section domain; timeout 3 getent ahosts "$domain" || echo none
 fi
-# apt leaves the server's date on the lists; the folder in which it downloads tells when it last did.
+# apt gives the lists the server's date; the download folder has the time of the last update.
 set -- /var/lib/apt/lists/*Packages*
 section lists; if [ -e "$1" ]; then echo $#; else echo 0; fi; stat -c %Y /var/lib/apt/lists/partial
 
@@ -57,12 +57,12 @@ done
 section units
 systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload $units
 
-# Names with a backslash or a line break are none of ours and are passed over.
+# sipdeploy has no names with a backslash or a line break: the parser skips them.
 files() {
     if [ -f "$state/managed" ]; then cut -f1 "$state/managed" | tr '\n' '\0'; fi
     find $trees -type f -print0
 }
-# In one go; what xargs cuts in two gives each section twice, and it is read as one.
+# If xargs splits the list, each section occurs twice; the reader joins them.
 files | sort -zu | token=$token xargs -0 -r sh -c '
     printf "\036%s digests\n" "$token"; sha256sum "$@"
     printf "\036%s modes\n" "$token"; stat -c "%a %U:%G %n" "$@"' sipdeploy
@@ -85,12 +85,12 @@ section certificate; cat "$certificate"
 section key; openssl pkey -in "$key" -pubout
 section renewals
 for path in /etc/letsencrypt/renewal/sipdeploy-*.conf; do if [ -e "$path" ]; then printf '%s\n' "$path"; fi; done
-held=/etc/letsencrypt/live/$lineage renewal=/etc/letsencrypt/renewal/$lineage.conf
+live=/etc/letsencrypt/live/$lineage renewal=/etc/letsencrypt/renewal/$lineage.conf
 if [ -n "$order" ] || [ -e "$renewal" ] || [ -e "$renewal.parked" ]; then
-    section lineage; cat "$held/fullchain.pem"
-    section lineage-key; openssl pkey -in "$held/privkey.pem" -pubout
+    section lineage; cat "$live/fullchain.pem"
+    section lineage-key; openssl pkey -in "$live/privkey.pem" -pubout
     section renewal; cat "$renewal" || cat "$renewal.parked"
-    # who asks an ACME server soon, or has never done so, should be found where it looks
-    [ -z "$order" ] || openssl x509 -in "$held/fullchain.pem" -noout -checkend 864000 >/dev/null || { section dns; ask_dns "$domain"; }
+    # a request to the ACME server is near (no certificate, or less than ten days left): check the DNS
+    [ -z "$order" ] || openssl x509 -in "$live/fullchain.pem" -noout -checkend 864000 >/dev/null || { section dns; ask_dns "$domain"; }
 fi
 section end

@@ -1,4 +1,4 @@
-# Tells the releases that are kept, oldest first. STATE
+# Prints the releases that the host keeps, oldest first. STATE
 state=$1
 section current; cat "$state/release" 2>/dev/null
 for number in $(kept_releases); do

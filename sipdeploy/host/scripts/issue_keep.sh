@@ -1,5 +1,5 @@
-# What an issue replaces is kept first, so that a failure leaves everything as it was. Sourced before
-# `issue` and `unissue`. $issue holds the files that certbot needs, and what stood in their place.
+# Backup of the files that `issue` replaces, so a failure can restore them. Sourced before `issue` and
+# `unissue`. $issue has the files that certbot needs and the files that they replaced.
 forget() { rm -rf "$issue"; }
 save_path() {
     if [ -e "$1" ] || [ -h "$1" ]; then
@@ -8,8 +8,8 @@ save_path() {
         echo "absent $1"
     fi >>"$issue/entries"
 }
-# A lineage that did not fail is kept where there was none before: it costs nothing, and a server
-# counts how many it has issued. HOW: all, or but-the-lineage
+# HOW: all, or but-the-lineage, which keeps a first certificate: the ACME server limits how many it
+# issues.
 take_back() {
     [ -e "$issue/index" ] || { forget; return 0; }
     bad=
@@ -19,6 +19,6 @@ take_back() {
         if [ "$was" = absent ]; then rm -rf "$path"; continue; fi
         cp -a "$issue/kept$path" "$path.sipdeploy-new" && rm -rf "$path" && mv -T "$path.sipdeploy-new" "$path" || bad="$bad $path"
     done 3<"$issue/index"
-    [ -z "$bad" ] || fail "not put back:$bad"
+    [ -z "$bad" ] || fail "cannot restore$bad"
     forget
 }

@@ -1,5 +1,5 @@
-# Shows what a plan would replace, and whom that would reach. Changes nothing.
-# STATE SERVICES; a path on each line of stdin. SERVICES are those that are asked.
+# Prints the files that a plan would replace, and the load of SERVICES. Changes nothing.
+# STATE SERVICES; a path on each line of stdin.
 state=$1 services=$2
 release=$state/releases/$(cat "$state/release" 2>/dev/null)
 number=0

@@ -1,23 +1,23 @@
-# Proves that users can register: each does so over WSS, with digest (RFC 7616), and takes it back.
-# STATE ADDRESS PORT DOMAIN SECONDS WORKERS ORIGIN; on each line of stdin a number and its HA1, which no
-# process is told in its arguments and no file keeps: printf is the shell's own. Several go at it at once;
-# who has not begun when the seconds are up is left out, and how many have is told.
+# Checks that users can register: registers as each of them over WSS with digest (RFC 7616), and
+# unregisters. STATE ADDRESS PORT DOMAIN SECONDS WORKERS ORIGIN; on each line of stdin a number and its
+# HA1. No process gets an HA1 in its arguments (printf is a builtin of the shell) and no file holds one.
+# WORKERS run in parallel; after SECONDS no user is begun any more, and `proved` counts those tried.
 proof=$1/candidate/proof address=$2 port=$3 domain=$4 seconds=$5 workers=$6 origin=$7
 patience=300
 md5() { printf '%s' "$1" | md5sum | cut -c1-32; }
-# Reads the first challenge: $nonce and $opaque.
+# Sets $nonce and $opaque from the first challenge.
 challenge() {
     line=$(grep -aim1 '^WWW-Authenticate:' "$candidate/answer")
     nonce=${line#*nonce=\"} opaque=
     nonce=${nonce%%\"*}
     case $line in *opaque=\"*) opaque=${line#*opaque=\"} opaque=${opaque%%\"*} ;; esac
 }
-# The status of the answer to each of the three requests, with tabs between.
+# Prints the status of the reply to each of the three requests, separated by tabs.
 statuses() {
     awk -v OFS="$tab" '{ sub(/\r$/, "") }
         match($0, /SIP\/2\.0 [0-9][0-9][0-9]/) { status = substr($0, RSTART + 8, 3) }
-        tolower($1) == "cseq:" { found[$2] = status }
-        END { print found[1], found[2], found[3] }' "$candidate/answer"
+        tolower($1) == "cseq:" { statuses[$2] = status }
+        END { print statuses[1], statuses[2], statuses[3] }' "$candidate/answer"
 }
 # CSEQ EXPIRES [AUTHORIZATION]
 message() {
@@ -41,20 +41,20 @@ converse() {
     frame "$(message 2 60 "$(authorization 1)")" && await '^CSeq: *2 ' || return 1
     frame "$(message 3 0 "$(authorization 2)")" && await '^CSeq: *3 '
 }
-# Who was not answered is asked once more: that a host at its limits is slow undoes nothing.
+# A second attempt if a reply is missing: a slow host must not cause an undo.
 prove() {
     for attempt in 1 2; do
         once=$once$attempt
         : >"$candidate/answer"
         converse | timeout 15 openssl s_client -quiet -no_ign_eof -connect "$address:$port" -servername "$domain" \
             >"$candidate/answer" 2>/dev/null
-        found=$(statuses)
-        case $found in [0-9]*"$tab"[0-9]*"$tab"[0-9]*) break ;; esac
+        answers=$(statuses)
+        case $answers in [0-9]*"$tab"[0-9]*"$tab"[0-9]*) break ;; esac
     done
-    case $found in *"${tab}200${tab}200") ;; *) printf '%s\t%s\n' "$number" "$found" >"$candidate/refused.$number" ;; esac
+    case $answers in *"${tab}200${tab}200") ;; *) printf '%s\t%s\n' "$number" "$answers" >"$candidate/refused.$number" ;; esac
     : >"$candidate/tried.$number"
 }
-# Each worker takes its own, in turn with the others. WORKER
+# The users are dealt to the workers in turn. WORKER
 work() {
     candidate=$proof/$1 turn=0
     mkdir -p "$candidate"

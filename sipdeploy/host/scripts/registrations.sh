@@ -1,4 +1,4 @@
-# Tells who is registered, and how many messages wait in each box. An address of record
+# Prints the registrations, and the number of new messages in each mailbox. An address of record
 # (NUMBER@DOMAIN) on each line of stdin; changes nothing.
 section contacts
 sed 's/^/ul.lookup location /' | timeout 120 kamcmd 2>/dev/null | awk -v OFS='\t' '
@@ -7,7 +7,7 @@ sed 's/^/ul.lookup location /' | timeout 120 kamcmd 2>/dev/null | awk -v OFS='\t
     $1 == "User-Agent:" { sub(/^[ \t]*User-Agent: */, ""); gsub(/\t/, " "); device = $0 }
     $1 == "Last-Modified:" { print aor, source, $2, device }'
 section messages
-# Asterisk's user names these files as it likes: what is no number is no box.
+# The account `asterisk` can create any name here: accept only numbers as mailboxes.
 cd / || exit 1
 as_asterisk timeout 60 find /var/spool/asterisk/voicemail/default -mindepth 3 -maxdepth 3 \
     -path '*/INBOX/msg*.txt' -printf '%P\n' 2>/dev/null |

@@ -1,10 +1,11 @@
-# Has certbot renew now, or rehearse it; the hooks do the rest. HOW LINEAGE SERVER; HOW: renew, test
+# Renews the certificate now with certbot, or tests the renewal. The hooks put it into use.
+# HOW LINEAGE SERVER; HOW: renew, test
 how=$1 lineage=$2 server=$3
 script=/etc/sipdeploy/certificate.sh
 exec </dev/null
-[ -x "$script" ] && [ -s "/etc/letsencrypt/renewal/$lineage.conf" ] || fail "there is no certificate of certbot for this domain here"
+[ -x "$script" ] && [ -s "/etc/letsencrypt/renewal/$lineage.conf" ] || fail "certbot has no certificate for this domain here"
 if [ -e /etc/sipdeploy/acme-root.pem ]; then
-    "$script" roots || fail "the roots cannot be written"
+    "$script" roots || fail "cannot write the root certificates"
     REQUESTS_CA_BUNDLE=/run/sipdeploy-acme-roots.pem
     export REQUESTS_CA_BUNDLE
 fi
@@ -14,8 +15,8 @@ case $how in
 renew) set -- --force-renewal ;;
 test) set -- --dry-run ${server:+--server "$server"} ;;
 esac
-said=$(certbot renew --cert-name "$lineage" --no-random-sleep-on-renew "$@" 2>&1)
+output=$(certbot renew --cert-name "$lineage" --no-random-sleep-on-renew "$@" 2>&1)
 if [ $? = 0 ]; then section "done"; exit 0; fi
-section refused; printf '%s\n' "$said"
+section refused; printf '%s\n' "$output"
 grep -ohE 'urn:ietf:params:acme:error:[A-Za-z]+' /var/log/letsencrypt/letsencrypt.log | tail -n 1
 exit 0

@@ -1,18 +1,18 @@
-# Who may no longer be connected: numbers that are gone, or have another password. Sourced before `swap`.
-# A managed file has each number with a checksum of its credential; the one that was there before tells
-# who has changed, whatever the change came from: a command, an edit of the inventory, a rollback.
+# Ends the sessions of numbers that were removed or have a new password. Sourced before `swap`.
+# A managed file has each number with a checksum of its credential. The comparison with the previous
+# file shows the changes, whatever caused them: a command, an edit of the inventory, a rollback.
 sums=/etc/kamailio/credentials.sum
 ask_kamailio() { timeout 60 kamcmd 2>/dev/null; }
-# Ends the connections of who has been told to close them. A phone answers at once, but Kamailio looks
-# again only after up to five seconds (TCP_CHILD_TIMEOUT in its tcp_conn.h), at one that is silent after
-# 25: so the kernel does it, where it can (`ss -K`). On stdin ADDRESS:PORT of each.
+# Ends connections on which Kamailio has sent a close frame. Kamailio itself closes one up to five
+# seconds later (TCP_CHILD_TIMEOUT in its tcp_conn.h), and a silent one after 25 s: so the kernel does it,
+# if it can (`ss -K`). ADDRESS:PORT of each on stdin.
 cut_off() {
     port=$(awk -F "$tab" '$1 == "wss" { print $3; exit }' "$candidate/probes")
     grep -x '[][0-9a-fA-F.:]*' | xargs -r -n 50 sh -c '
         far=$(printf " or dst %s" "$@")
         ss -K -H -t state established "sport = :$0 and ( ${far# or } )"' "$port" >/dev/null 2>&1
 }
-# Of very many only those who are registered are looked up one by one. A list that was cut off counts for nothing.
+# If more than 500 numbers changed, look up only those that are registered. An incomplete list is ignored.
 registered_alone() {
     if [ "$(wc -l <"$candidate/ended")" -le 500 ]; then return 0; fi
     timeout 60 kamcmd ul.dump brief >"$candidate/listed" 2>/dev/null && grep -q 'Max-Slots:' "$candidate/listed" || return 0
@@ -20,8 +20,8 @@ registered_alone() {
     comm -12 "$candidate/registered" "$candidate/ended" >"$candidate/both" && mv -f "$candidate/both" "$candidate/ended"
 }
 contacts() { sed 's/^/ul.lookup location /' "$candidate/ended" | ask_kamailio; }
-# ADDRESS:PORT of each connection that has proved one of these numbers, whatever it has registered: two connections
-# may have registered one Contact, and in mode `asterisk` a connection may have removed its own.
+# Prints ADDRESS:PORT of each connection that has proved one of these numbers. The registrations do not show all of them:
+# two connections may have registered one Contact, and in mode `asterisk` a connection may have removed its own.
 proven() {
     timeout 60 kamcmd htable.dump proven 2>/dev/null | awk '
         NR == FNR { sub(/@.*/, ""); ended[$0]; next }
@@ -37,7 +37,7 @@ end_sessions() {
     proven >"$candidate/proven"
     registered_alone
     if [ ! -s "$candidate/ended" ] && [ ! -s "$candidate/proven" ]; then return 0; fi
-    # In mode `asterisk` a connection speaks for its number for as long as this table says so.
+    # In mode `asterisk` a connection may send for its number while it is in the table `registered`.
     contacts | awk '
         $1 == "Received:" { sub(/^sip:/, "", $2); sub(/;.*/, "", $2); source = $2 }
         $1 == "Tcpconn-Id:" {
@@ -51,6 +51,6 @@ end_sessions() {
     sleep 0.2
     sed -n 's/^cut //p' "$candidate/closing" | cut_off
     if contacts | grep -q 'Tcpconn-Id:' || proven | grep -q .; then
-        give_up "kamcmd ul.rm" "somebody who may not is still registered" kamailio.service
+        give_up "kamcmd ul.rm" "a number that was removed or has a new password is still registered" kamailio.service
     fi
 }

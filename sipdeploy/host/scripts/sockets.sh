@@ -1,4 +1,4 @@
-# Whether a program listens, in what `ss -H -tulnp` told as $sockets. PROTOCOL ADDRESS PORT PROGRAM
+# Whether a program listens, according to $sockets, the output of `ss -H -tulnp`. PROTOCOL ADDRESS PORT PROGRAM
 has_port() {
     printf '%s\n' "$sockets" | awk -v proto="$1" -v address="$2" -v port="$3" -v program="$4" '
         $1 == proto && index($0, "((\"" program "\",") {
@@ -6,12 +6,12 @@ has_port() {
             host = substr($5, 1, at - 1)
             gsub(/[\[\]]/, "", host); sub(/%.*/, "", host)
             wild = host == "*" || host == "0.0.0.0" || host == "::"
-            if (substr($5, at + 1) == port && (wild || host == address)) found = 1
+            if (substr($5, at + 1) == port && (wild || host == address)) listens = 1
         }
-        END { exit !found }'
+        END { exit !listens }'
 }
-# Tells which ports of a program, among the rows of a table of probes, are not heard within 3 s: a
-# daemon may answer on its console before it listens. PROGRAM TABLE
+# Prints a complaint for each port in TABLE on which PROGRAM does not listen within 3 s: a daemon may
+# answer on its console before it listens. PROGRAM TABLE
 deaf() {
     tries=0
     while :; do

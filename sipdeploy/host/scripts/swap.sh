@@ -1,11 +1,11 @@
-# Makes the candidate live: arms the way back, swaps, lets the services take it in, verifies.
-# STATE HOLDER TIMEOUT SECONDS LOG; tells each part as it begins.
-# What was there is kept first: $state/undo is all that `restore` needs. While its index exists, the
-# run is unfinished.
+# Makes the candidate live: arms the rollback timer, swaps files, restarts or reloads services, verifies.
+# STATE HOLDER TIMEOUT SECONDS LOG; reports each part when it begins.
+# It backs up the current files first: $state/undo has everything that `restore` needs. While
+# $state/undo/index exists, the run is unfinished.
 state=$1 holder=$2 timeout=$3 seconds=$4 log=$5
 candidate=$state/candidate undo=$state/undo
 take_turn "$state"
-[ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ] || fail "the lock was taken away in the meantime"
+[ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ] || fail "another run has taken the lock in the meantime"
 exec </dev/null
 title() { sed -n "s/^$1$tab//p" "$candidate/titles"; }
 
@@ -19,7 +19,7 @@ save() {
         printf 'absent\t%s\n' "$1"
     fi >>"$undo/entries"
 }
-# Missing parents are made for everyone to enter, and taken away again by an undo.
+# Records missing parent directories, so an undo removes them; make_parents creates them with mode 0755.
 missing_parents() {
     [ -d "$1" ] && return 0
     missing_parents "${1%/*}" && grep -qsxF "absent$tab$1" "$undo/entries" || save "$1"
@@ -28,7 +28,7 @@ make_parents() {
     [ -d "$1" ] && return 0
     make_parents "${1%/*}" && mkdir -m 755 "$1"
 }
-# Puts a new file beside its place; what a swap then does needs no room.
+# Writes a new file beside its target, so the swap is a rename and needs no disk space.
 prepare() {
     make_parents "${4%/*}" || return 1
     case $1 in
@@ -46,18 +46,18 @@ change() {
     esac
 }
 
-# The journal is whole, and on the disk, before the first live file changes.
+# The journal must be complete, and on disk, before the first live file changes.
 rm -rf "$undo"
 mkdir -p "$undo/tree" && cp "$candidate/units" "$candidate/reloads" "$undo/" &&
-    printf '%s\n' "$holder" >"$undo/holder" && : >"$undo/entries" || fail "$undo cannot be written"
+    printf '%s\n' "$holder" >"$undo/holder" && : >"$undo/entries" || fail "cannot write $undo"
 if [ -e "$candidate/daemon-reload" ]; then : >"$undo/daemon-reload"; fi
 while IFS=$tab read -r kind mode owner path <&3; do
-    missing_parents "${path%/*}" && save "$path" || fail "$path could not be kept"
-    case $kind in park | unpark) save "$path.parked" || fail "$path.parked could not be kept" ;; esac
+    missing_parents "${path%/*}" && save "$path" || fail "cannot back up $path"
+    case $kind in park | unpark) save "$path.parked" || fail "cannot back up $path.parked" ;; esac
 done 3<"$candidate/changes"
-sync -f "$undo" && mv "$undo/entries" "$undo/index" && sync -f "$undo" || fail "$undo cannot be written"
+sync -f "$undo" && mv "$undo/entries" "$undo/index" && sync -f "$undo" || fail "cannot write $undo"
 while IFS=$tab read -r kind mode owner path <&3; do
-    prepare "$kind" "$mode" "$owner" "$path" || fail "$path could not be written"
+    prepare "$kind" "$mode" "$owner" "$path" || fail "cannot write $path"
 done 3<"$candidate/changes"
 
 count_registrations
@@ -66,7 +66,7 @@ arm "$timeout"
 stop_units
 step "$(title swap)"
 while IFS=$tab read -r kind mode owner path <&3; do
-    change "$kind" "$mode" "$owner" "$path" || fail "$path could not be changed ($kind)"
+    change "$kind" "$mode" "$owner" "$path" || fail "cannot change $path ($kind)"
 done 3<"$candidate/changes"
 if [ -s "$candidate/changes" ]; then sync -f "$undo"; fi
 section swapped

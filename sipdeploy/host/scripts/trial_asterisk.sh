@@ -1,9 +1,9 @@
-# Starts a second Asterisk with the candidate's configuration, in a network of its own and with folders
-# of its own, and gives what it complains of. Nothing of the one that runs is touched.
+# Starts a second Asterisk with the candidate's configuration, in its own network namespace and with its
+# own folders, and prints its errors. It does not touch the running Asterisk.
 candidate=${0%/scripts/*}
 work=$(mktemp -d /tmp/trial.XXXXXX) && mkdir "$work/db" "$work/run" "$work/log" "$work/spool" "$work/keys" || exit 1
-# A build of ours comes first in PATH, and so is out of the way of a package that is to take its place.
-# Where its modules are each Asterisk knows itself.
+# The candidate's wrapper, if it has one, selects the build; otherwise use the package, even if an old
+# wrapper still exists. Each Asterisk finds its own modules.
 own=$candidate/tree/usr/local/sbin
 [ -e "$own/asterisk" ] || own=/usr/sbin
 PATH=$own:$PATH
@@ -23,7 +23,7 @@ cp -a /etc/asterisk "$work/etc" && printf '[logfiles]\ntrial => warning,error\n'
     chown -R asterisk: "$work" && chmod 755 "$work" || exit 1
 if [ -e "$work/etc/users.db" ]; then sed -i "s#^dbfile=.*#dbfile=$work/etc/users.db#" "$work/etc/res_config_sqlite3.conf"; fi
 ip link set lo up
-asterisk -f -U asterisk -G asterisk -C "$work/asterisk.conf" >"$work/said" 2>&1 &
+asterisk -f -U asterisk -G asterisk -C "$work/asterisk.conf" >"$work/output" 2>&1 &
 main=$!
 ask() { timeout 40 asterisk -C "$work/asterisk.conf" -rx "$1" 2>/dev/null; }
 tries=0
@@ -32,8 +32,8 @@ until [ -S "$work/run/asterisk.ctl" ] || [ "$tries" -ge 600 ] || ! kill -0 "$mai
 done
 verdict=1
 complain() { echo "[trial] ERROR[0]: trial.c: $*" >>"$work/log/trial"; }
-# What a dialplan calls is looked up when a call comes that far; here, before anybody calls. Names of
-# applications are compared as Asterisk does, without regard to case.
+# Asterisk looks up an application only when a call reaches it; this checks all of them before. Like
+# Asterisk, it ignores case.
 applications() {
     ask "core show applications" | sed -n 's/^ *\([A-Za-z0-9_]*\): .*/\1/p' >"$work/applications"
     ask "dialplan show" | tr -d '\r' |
@@ -42,25 +42,25 @@ applications() {
         while read -r name place; do
             case $place in
             *:*) complain "Asterisk has no application $name, at line ${place##*:} of '${place%:*}'" ;;
-            *) complain "Asterisk has no application $name, which its dialplan calls" ;;
+            *) complain "Asterisk has no application $name, which the dialplan uses" ;;
             esac
         done
 }
 if ask "core waitfullybooted" | grep -q booted; then
     verdict=0
     wanted=$(cat /etc/asterisk/pjsip.conf /etc/asterisk/pjsip_users.conf 2>/dev/null | grep -cE '^\[(trunk\]\(webrtc\)|[0-9]+\]\(user\))')
-    found=$(ask "pjsip show endpoints" | sed -n 's/^Objects found: *//p')
-    [ "${found:-0}" -ge "$wanted" ] || complain "of $wanted endpoints in pjsip.conf only ${found:-0} were loaded"
+    loaded=$(ask "pjsip show endpoints" | sed -n 's/^Objects found: *//p')
+    [ "${loaded:-0}" -ge "$wanted" ] || complain "Asterisk loaded only ${loaded:-0} of $wanted endpoints in pjsip.conf"
     if [ -e "$work/etc/users.db" ]; then
         number=$(sqlite3 "$work/etc/users.db" 'SELECT number FROM users LIMIT 1')
-        ask "pjsip show endpoint $number" | grep -q "^ *Endpoint: *$number" || complain "$number of users.db is no endpoint"
-        ask "pjsip show aor $number" | grep -q "^ *Aor: *$number" || complain "$number of users.db is no aor"
+        ask "pjsip show endpoint $number" | grep -q "^ *Endpoint: *$number" || complain "user $number in users.db has no endpoint"
+        ask "pjsip show aor $number" | grep -q "^ *Aor: *$number" || complain "user $number in users.db has no AOR"
     fi
     deaf asterisk "$candidate/probes" | while read -r line; do complain "$line"; done
     applications
 fi
-# Most warnings are about the trial itself; those about a line of a file never are.
+# Most warnings concern the trial itself; warnings with a file and line never do.
 grep -qE ' ?ERROR\[|WARNING\[.* line [0-9]+ of ' "$work/log/trial" && verdict=1
 kill -9 "$main" 2>/dev/null
-if [ "$verdict" != 0 ]; then cat "$work/log/trial"; tail -n 5 "$work/said"; fi
+if [ "$verdict" != 0 ]; then cat "$work/log/trial"; tail -n 5 "$work/output"; fi
 exit "$verdict"

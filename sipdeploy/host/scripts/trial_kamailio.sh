@@ -1,7 +1,7 @@
-# Starts the candidate's Kamailio in a network of its own, and asks it. What its parser passes and a
-# start does not: a route or a table that is not there, a bad pattern, an address that cannot be.
+# Starts Kamailio on the candidate, in its own network namespace, and queries it. This finds what the
+# parser accepts: a missing route or table, an invalid pattern, an address that the host does not have.
 config=/etc/kamailio/kamailio.cfg candidate=${0%/scripts/*}
-chown kamailio: /run/kamailio || exit 1 # a folder of this trial alone
+chown kamailio: /run/kamailio || exit 1 # only this trial sees this folder
 ip link set lo up
 for address in $(sed -n 's/^listen=tls:\[*\([0-9a-fA-F.:]*[0-9a-fA-F]\)\]*:[0-9]* .*/\1/p' "$config"); do
     case $address in
@@ -14,12 +14,12 @@ port=$(sed -n 's/^listen=tls:.*:\([0-9]*\) advertise.*/\1/p' "$config" | head -n
 where=$(sed -n 's/^listen=tls:\(.*\):[0-9]* advertise.*/\1/p' "$config" | sed 's/^0.0.0.0$/127.0.0.1/; s/^\[::\]$/[::1]/' | head -n 1)
 private=$(sed -n 's/^ExecStart=.* -M \([0-9]*\).*/\1/p' /etc/systemd/system/kamailio.service.d/sipdeploy.conf 2>/dev/null)
 ulimit -n 65536 2>/dev/null
-# Shared memory for the tables, not for the connections: there will be one.
-setsid kamailio -f "$config" -DD -E -m 512 -M "${private:-64}" -u kamailio -g kamailio -P /run/kamailio/trial.pid >/tmp/said 2>&1 &
+# Shared memory for the tables only: there will be one connection.
+setsid kamailio -f "$config" -DD -E -m 512 -M "${private:-64}" -u kamailio -g kamailio -P /run/kamailio/trial.pid >/tmp/output 2>&1 &
 main=$!
 ask() { kamcmd -s unix:/run/kamailio/kamailio_ctl "$1" >/dev/null 2>&1; }
 complain() { echo "trial: $*"; verdict=1; }
-# A table that nobody made is no error when Kamailio starts: what is read from it is nothing.
+# Kamailio starts even if a table is not defined, and reads $null from it: so check their names here.
 tables() {
     kamcmd -s unix:/run/kamailio/kamailio_ctl htable.listTables | sed -n 's/^[{[:space:]]*name: *//p' >/tmp/tables
     awk 'NR == FNR { known[$1]; next }
@@ -46,11 +46,11 @@ if ask core.uptime; then
     { tables; deaf kamailio "$candidate/probes"; } >/tmp/faults
     while read -r line; do complain "$line"; done </tmp/faults
     [ "$verdict" != 0 ] || page || complain "it starts, but does not answer on port $port: $(tail -n 1 /tmp/tls)"
-    # what it only says, and starts all the same
-    if grep -qE ' (ERROR|CRITICAL): ' /tmp/said; then verdict=1; fi
+    # errors that do not prevent a start
+    if grep -qE ' (ERROR|CRITICAL): ' /tmp/output; then verdict=1; fi
 else
     verdict=1
 fi
 kill "$main" 2>/dev/null
-if [ "$verdict" != 0 ]; then cat /tmp/said; fi
+if [ "$verdict" != 0 ]; then cat /tmp/output; fi
 exit "$verdict"

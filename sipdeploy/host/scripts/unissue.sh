@@ -1,4 +1,4 @@
-# Takes an issue back. STATE
+# Undoes `issue`, but keeps a first certificate. STATE
 state=$1
 issue=$state/issue
 [ -d "$state" ] || exit 0

@@ -1,9 +1,9 @@
-# Lets the host's own daemons judge the candidate. Sourced before `stage`, which calls `validate`.
+# Lets the host's own daemons check the candidate. Sourced before `stage`, which calls `validate`.
 #
-# Each check is a script of the candidate, run in a unit of its own. There the candidate stands where
-# it will stand, over what is in /etc beside it (systemd.exec(5), BindReadOnlyPaths), and the network
-# has nothing but loopback: a daemon that is started on trial finds all its ports free, reaches nobody
-# and is reached by nobody. All checks run at the same time.
+# Each check is a script of the candidate in its own systemd unit. In it, the candidate is mounted over
+# /etc together with the other files there (systemd.exec(5), BindReadOnlyPaths), and the network has only
+# loopback: a trial daemon finds all its ports free, and can neither reach anybody nor be reached. All
+# checks run at the same time.
 view() {
     binds="" view=$candidate/view
     for service in kamailio asterisk sipdeploy; do
@@ -14,7 +14,7 @@ view() {
         while IFS=$tab read -r kind mode owner path <&3; do
             case $kind:$path in delete:/etc/$service/*) rm -f "$view/${path#/etc/}" ;; esac
         done 3<"$candidate/changes"
-        find "$view" -type d -exec chmod a+rx {} + # what a swap makes of folders is in the plan
+        find "$view" -type d -exec chmod a+rx {} + # the swap, not this view, sets the modes of folders
         mkdir -p "/etc/$service" && binds="$binds $view/$service:/etc/$service"
     done
     unit=/etc/systemd/system/kamailio.service.d
@@ -26,13 +26,13 @@ judge() {
 }
 validate() {
     [ -s "$candidate/checks" ] || return 0
-    view || fail "$candidate cannot be written: is the disk full?"
+    view || fail "cannot write $candidate: is the disk full?"
     number=0
     while read -r line <&3; do
         set -f; IFS=$tab; set -- $line; unset IFS; set +f
         shift 2; script=$1; shift
         {
-            judge sh "$candidate/scripts/$script" "$@" </dev/null >"$candidate/said.$number" 2>&1 3<&-
+            judge sh "$candidate/scripts/$script" "$@" </dev/null >"$candidate/output.$number" 2>&1 3<&-
             echo $? >"$candidate/status.$number"
         } &
         number=$((number + 1))
@@ -40,7 +40,7 @@ validate() {
     wait
     count=0
     while [ "$count" -lt "$number" ]; do
-        section "check $count"; cat "$candidate/status.$count" "$candidate/said.$count"
+        section "check $count"; cat "$candidate/status.$count" "$candidate/output.$count"
         count=$((count + 1))
     done
     rm -rf "$view"

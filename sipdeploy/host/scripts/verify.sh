@@ -1,9 +1,10 @@
-# Waits until units are active and ports answer; tells what still does not. Sourced before `swap`.
-# Over one connection to the WebSocket port: it shows the certificate of the file, speaks WebSocket,
-# and SIP through it is answered. A REGISTER without credentials asks for nothing and is challenged,
-# in mode `asterisk` by Asterisk behind Kamailio. ADDRESS PORT DOMAIN FILE ORIGIN NUMBER
+# Waits until units are active and ports answer; reports the probes that still fail. Sourced before
+# `swap`.
+# Over one connection, the WebSocket port must serve the certificate of the file, complete the handshake
+# and answer SIP. A REGISTER without credentials gets a challenge, in mode `asterisk` from Asterisk behind
+# Kamailio. ADDRESS PORT DOMAIN FILE ORIGIN NUMBER
 register() {
-    # each attempt is one of its own: a proxy would send the answer of an equal one where that came from
+    # each attempt has its own branch: a proxy would send the reply to a repeated one to the first sender
     once=$(date +%s%N)
     printf '%s\r\n' "REGISTER sip:$3 SIP/2.0" "Via: SIP/2.0/WSS probe.invalid;branch=z9hG4bK$once" \
         "Max-Forwards: 70" "From: <sip:$6@$3>;tag=$once" "To: <sip:$6@$3>" "Call-ID: $once@probe.invalid" \
@@ -12,15 +13,15 @@ register() {
 talk() {
     handshake "$3" "$5" && frame "$(register "$@")" && await '^[^ ]*SIP/2.0 '
 }
-told=
+reason=
 answers() {
     : >"$candidate/answer"
     talk "$@" | timeout 8 openssl s_client -connect "$1:$2" -servername "$3" >"$candidate/answer" 2>/dev/null
     pem='/^-----BEGIN/,/^-----END/p; /^-----END/q'
-    if ! grep -q '^-----BEGIN' "$candidate/answer"; then told='does not speak TLS'
-    elif [ "$(sed -n "$pem" "$candidate/answer")" != "$(sed -n "$pem" "$4")" ]; then told="serves another certificate than $4"
-    elif ! grep -aq '^HTTP/1.1 101 ' "$candidate/answer"; then told='does not speak WebSocket'
-    elif ! grep -aq 'SIP/2.0 ' "$candidate/answer"; then told='does not answer a REGISTER'
+    if ! grep -q '^-----BEGIN' "$candidate/answer"; then reason='does not speak TLS'
+    elif [ "$(sed -n "$pem" "$candidate/answer")" != "$(sed -n "$pem" "$4")" ]; then reason="serves another certificate than $4"
+    elif ! grep -aq '^HTTP/1.1 101 ' "$candidate/answer"; then reason='does not speak WebSocket'
+    elif ! grep -aq 'SIP/2.0 ' "$candidate/answer"; then reason='does not answer a REGISTER'
     else return 0; fi
     return 1
 }
@@ -29,15 +30,15 @@ is_up() {
     case $2 in restart | start) [ "$(systemctl show -p NRestarts --value "$1")" = 0 ] || [ "${1##*.}" = timer ] ;; esac
 }
 holds() {
-    told=
+    reason=
     case $1 in
     unit) is_up "$2" "$3" ;;
     port) has_port "$2" "$3" "$4" "$5" ;;
     wss) answers "$2" "$3" "$4" "$5" "$6" "$7" ;;
     esac
 }
-# Whether strangers hold all connections of a Kamailio that this run has not restarted: a change of users is not undone
-# because nobody else gets in at this moment.
+# Whether all connections are in use on a Kamailio that this run has not restarted: a change of users must not be undone
+# because strangers fill the port at this moment.
 is_full() {
     if grep -q "^kamailio\.service${tab}active${tab}[a-z]*${tab}\(start\|restart\)" "$candidate/units"; then return 1; fi
     timeout 5 kamcmd core.tcp_info 2>/dev/null | awk '
@@ -45,7 +46,7 @@ is_full() {
         $1 == "opened_connections:" { open = $2 }
         END { exit !(most && open >= most * 0.98) }'
 }
-# What does not hold is tried again until the time is over: a daemon needs a moment.
+# Repeats failed probes until the time is over, because a daemon needs a moment to start.
 verify() {
     step "$(title verify)"
     end=$(($(date +%s) + $1))
@@ -55,13 +56,13 @@ verify() {
         while IFS=$tab read -r kind a b c d e f <&3; do
             if [ "$e" = - ]; then e=; fi
             holds "$kind" "$a" "$b" "$c" "$d" "$e" "$f" ||
-                printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$kind" "$a" "$b" "$c" "$d" "$told"
+                printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$kind" "$a" "$b" "$c" "$d" "$reason"
         done 3<"$candidate/probes" >"$candidate/left"
         if [ ! -s "$candidate/left" ] || [ "$(date +%s)" -ge "$end" ]; then break; fi
         sleep 0.2
     done
     if grep -q "^wss$tab" "$candidate/left" && is_full; then
-        step "the port for phones is full: it was not tried"
+        step "all connections of the port for phones are in use: it was not tested"
         sed -i "/^wss$tab/d" "$candidate/left"
     fi
     if [ -s "$candidate/left" ]; then
@@ -70,7 +71,7 @@ verify() {
         done
     fi
 }
-# How many contacts are registered; a restart of Kamailio forgets them, and phones come back.
+# Prints the number of registered contacts. A restart of Kamailio loses them, and phones register again.
 registrations() {
     timeout 5 kamcmd stats.get_statistics usrloc: 2>/dev/null | sed -n 's/.*location[-_]contacts = \([0-9]*\).*/\1/p'
 }
@@ -81,8 +82,8 @@ count_registrations() {
     fi
     before=${before:-0}
 }
-# Waits until all are back, or nine in ten and no more come. That nobody comes back is a failure:
-# phones are shut out. One phone or two may have been switched off.
+# Waits until all are back, or nine in ten are back and no more come. If five or more were registered and
+# none returns, the apply fails, because something shuts phones out.
 await_registrations() {
     [ "$before" -gt 0 ] || return 0
     step "wait for $before registration$([ "$before" -eq 1 ] || echo s)"

@@ -1,12 +1,12 @@
-# Speaks SIP over a WebSocket, by way of openssl. Sourced before others.
+# SIP over a WebSocket, with `openssl s_client`. Sourced before others.
 octets() { printf "$(printf '\\%03o' "$@")"; }
-# A text frame as a client sends it (RFC 6455, section 5.2): masked, and the mask is all zeros. In one
-# piece, so that it is one TLS record.
+# Prints a client's text frame (RFC 6455, section 5.2), masked with zeros. One write, so it is one TLS
+# record.
 frame() {
     pieces "$1" >"$candidate/frame" && cat "$candidate/frame"
 }
 pieces() {
-    length=$((${#1} + 1)) # of the last line end the shell has cut the line feed
+    length=$((${#1} + 1)) # $(...) has removed the last line feed
     octets 129 254 $((length / 256)) $((length % 256)) 0 0 0 0
     printf '%s\n' "$1"
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Managed by sipdeploy. start: shuts what Asterisk hears on beside SIP and media, which are ports that the kernel chose
-# for the resolver of its SIP library; stop: opens them again. MAINPID is systemd's.
+# Managed by sipdeploy. start: blocks the UDP ports that the kernel chose for the DNS resolver of Asterisk's SIP library;
+# SIP and media ports stay open. stop: removes the block. systemd sets MAINPID.
 table="table inet sipdeploy_asterisk"
 nft "add $table; delete $table"
 [ "$1" = start ] || exit 0

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Managed by sipdeploy: has Kamailio take in the tables of sipdeploy.db. A row in them tells from which database they
-# were loaded: where that was the one before, only what differs is set, for whole tables of 100,000 rows take seconds.
+# Managed by sipdeploy: makes Kamailio reload the tables of sipdeploy.db. The table `loaded` has the digest of the database
+# that they were loaded from. If that is the previous database, this script sets only the rows that differ, because whole
+# tables of 100,000 rows take seconds.
 new=/etc/kamailio/sipdeploy.db old=/var/lib/sipdeploy/undo/tree/etc/kamailio/sipdeploy.db
 whole() {
     for table in credentials users names services loaded; do kamcmd htable.reload "$table" || exit 1; done
     exit 0
 }
-# A line for each row that differs: delete or sets, table, key, value.
+# One line for each row that differs: `delete` or `sets`, table, key, value.
 changes() {
     echo "ATTACH '$old' AS old;"
     for table in credentials users names services; do
@@ -18,10 +19,11 @@ changes() {
 held=$(kamcmd htable.get loaded s:digest 2>/dev/null | sed -n 's/.*value: *//p')
 [ -n "$held" ] && [ -f "$old" ] && [ "$held" = "$(sqlite3 -readonly "$old" 'SELECT key_value FROM loaded' 2>/dev/null)" ] || whole
 rows=$(changes | sqlite3 -bail -readonly -separator ' ' "$new") && [ -n "$rows" ] && [ "$(printf '%s\n' "$rows" | wc -l)" -le 500 ] || whole
-# On standard input no process sees a credential; a name may have spaces, and is an argument.
+# Credentials go to kamcmd on standard input, where no other process sees them. Names may contain spaces, so each is an
+# argument.
 said=$(printf '%s\n' "$rows" | sed -n '/^sets names /d; s/^\([a-z]* [a-z]*\) \([^ ]*\) \(.*\)/htable.\1 s:\2 s:\3/p' |
     sed 's/^\(htable.delete .*\) s:$/\1/' | kamcmd 2>&1)
-case $said in *"error: 5"* | *ERROR*) whole ;; esac # 404: to be deleted, and not there
+case $said in *"error: 5"* | *ERROR*) whole ;; esac # 404 is no failure: the row to delete does not exist
 printf '%s\n' "$rows" | sed -n 's/^sets names //p' | while read -r number name; do
     kamcmd htable.sets names "s:$number" "s:$name" || exit 1
 done || whole

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Managed by sipdeploy. What certbot and systemd call about the certificate of this host:
-#   open    port 80 for a challenge, for ten minutes at most; whatever ends it, it closes by itself
-#   close   port 80 again
-#   deploy  have Kamailio serve what certbot holds, or go on with the old one and say so
-#   mend    put back a pair of certificate and key that a power cut has torn apart
-#   roots   the authorities that are trusted when the ACME server is asked
-# It may be cut off anywhere: what goes back lies beside the live pair, and a rename needs no room.
+# Managed by sipdeploy. certbot and systemd call this script for the certificate of this host:
+#   open    opens port 80 for a challenge; it closes by itself after ten minutes
+#   close   closes port 80 again
+#   deploy  makes Kamailio serve certbot's certificate; on failure the old one stays in use and the failure is logged
+#   mend    restores certificate and key if a power cut left a pair that does not match
+#   roots   writes the list of authorities that certbot trusts when it connects to the ACME server
+# The script may be interrupted anywhere: the old pair is kept beside the live one, and a rename needs no disk space.
 set -u
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
@@ -20,30 +20,30 @@ state=/var/lib/sipdeploy
 result=$state/certificate.result
 
 tell() { logger -t sipdeploy -p "daemon.$1" -- "$2"; printf 'sipdeploy: %s\n' "$2"; }
-# How it ended, for `sipdeploy cert`: when, how, why. An old result must not stand for one that cannot be written.
+# Writes the result for `sipdeploy cert`: time, result, reason. If that fails, removes the old result, which is wrong now.
 record() {
 	printf '%s\t%s\t%s\n' "$(date +%s)" "$1" "$2" >"$result.new" && mv -fT "$result.new" "$result" || rm -f "$result" "$result.new"
 }
 fail() {
 	rm -f "$live.crt.sipdeploy-new" "$live.key.sipdeploy-new"
 	record failed "$1"
-	tell err "the certificate of $domain: $1; what was served before goes on being served" >&2
+	tell err "the certificate of $domain: $1; the old certificate stays in use" >&2
 	exit 1
 }
 fingerprint() { openssl x509 -noout -fingerprint -sha256 2>/dev/null | sed 's/.*=//'; }
-# Whether the key is that of the first certificate of the file.
+# Whether key file $2 belongs to the first certificate in file $1.
 belongs() {
 	half=$(openssl pkey -in "$2" -pubout 2>/dev/null) && [ -n "$half" ] &&
 		[ "$(openssl x509 -in "$1" -noout -pubkey 2>/dev/null)" = "$half" ]
 }
-# The first port that serves another certificate than that of the fingerprint; nothing where all serve it.
+# Prints the first port that does not serve the certificate with fingerprint $1; nothing if all ports serve it.
 astray() {
 	for port in $ports; do
 		found=$(timeout 8 openssl s_client -connect "$port" -servername "$domain" </dev/null 2>/dev/null | fingerprint)
 		if [ "$found" != "$1" ]; then echo "$port"; return; fi
 	done
 }
-# kamcmd ends with 0 also when it was refused: its words count.
+# kamcmd exits with 0 even if Kamailio refused, so its output decides.
 reload() {
 	said=$(timeout 60 kamcmd tls.reload 2>&1 9>&-) || { said="kamcmd tls.reload: ${said:-no answer}"; return 1; }
 	case $said in [Ee]rror* | ERROR*) said="kamcmd tls.reload: $said"; return 1 ;; esac
@@ -54,27 +54,27 @@ put_back() {
 	done
 	reload
 }
-# One at a time, and never in the middle of an apply.
+# Waits until no apply and no other call of this script is running.
 take_turn() {
-	exec 9<"$state" || fail "$state cannot be opened"
+	exec 9<"$state" || fail "cannot open $state"
 	flock -w 600 9 || fail "an apply has been running here for ten minutes"
 }
 judge() {
-	[ -s "$1" ] && [ -s "$2" ] || fail "certbot holds none in $lineage"
-	belongs "$1" "$2" || fail "the key in $lineage is not that of the certificate"
-	openssl x509 -in "$1" -noout -checkhost "$domain" | grep -q 'does match' || fail "that in $lineage is for another domain"
-	openssl x509 -in "$1" -noout -checkend 0 >/dev/null || fail "that in $lineage has expired"
+	[ -s "$1" ] && [ -s "$2" ] || fail "certbot has no certificate in $lineage"
+	belongs "$1" "$2" || fail "the key in $lineage does not belong to the certificate"
+	openssl x509 -in "$1" -noout -checkhost "$domain" | grep -q 'does match' || fail "the certificate in $lineage is for another domain"
+	openssl x509 -in "$1" -noout -checkend 0 >/dev/null || fail "the certificate in $lineage has expired"
 }
 swap() {
 	install -o root -g kamailio -m 0644 "$1" "$live.crt.sipdeploy-new" &&
 		install -o root -g kamailio -m 0640 "$2" "$live.key.sipdeploy-new" &&
 		cmp -s "$1" "$live.crt.sipdeploy-new" && cmp -s "$2" "$live.key.sipdeploy-new" &&
-		sync -f "$live.key.sipdeploy-new" || fail "it cannot be copied to ${live%/*}: is the disk full?"
+		sync -f "$live.key.sipdeploy-new" || fail "cannot copy it to ${live%/*}: is the disk full?"
 	for half in key crt; do
-		if [ -e "$live.$half" ]; then ln -f "$live.$half" "$live.$half.sipdeploy-old" || fail "$live.$half cannot be kept"; fi
+		if [ -e "$live.$half" ]; then ln -f "$live.$half" "$live.$half.sipdeploy-old" || fail "cannot back up $live.$half"; fi
 	done
 	for half in key crt; do
-		mv -fT "$live.$half.sipdeploy-new" "$live.$half" || { put_back; fail "$live.$half cannot be replaced"; }
+		mv -fT "$live.$half.sipdeploy-new" "$live.$half" || { put_back; fail "cannot replace $live.$half"; }
 	done
 }
 deploy() {
@@ -93,20 +93,20 @@ deploy() {
 	tries=0
 	while port=$(astray "$wanted") && [ -n "$port" ]; do
 		tries=$((tries + 1))
-		[ "$tries" -lt 20 ] || { put_back; fail "$port does not serve it after kamcmd tls.reload"; }
+		[ "$tries" -lt 20 ] || { put_back; fail "$port does not serve the new one after kamcmd tls.reload"; }
 		sleep 0.5
 	done
 	trap - HUP INT TERM
 	rm -f "$live.crt.sipdeploy-old" "$live.key.sipdeploy-old"
 	record served ''
-	tell notice "the new certificate of $domain is served on $ports"
+	tell notice "the new certificate of $domain is in use on $ports"
 }
 mend() {
 	belongs "$live.crt" "$live.key" && return 0
 	if [ -e "$live.crt.sipdeploy-old" ] || [ -e "$live.key.sipdeploy-old" ]; then put_back; fi
 	return 0
 }
-# Ours bear a comment of their own; what an administrator has opened is neither touched nor closed.
+# ufw rules of this script have this comment; it does not touch port 80 if the administrator has opened it.
 mark='sipdeploy challenge'
 open() {
 	case $firewall in
