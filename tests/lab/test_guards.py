@@ -804,7 +804,7 @@ def test_so_many_calls_of_a_number_ring(system):
 
 
 def test_an_invite_that_is_refused_in_a_call_holds_no_place(system):
-    """A phone refuses a hold; the call goes on, and it rings no more."""
+    """A phone refuses a hold: the call continues, and no INVITE of it counts as ringing."""
 
     async def scenario():
         async with registered(system, "1001", "1004") as (alice, bob):
