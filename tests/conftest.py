@@ -1,6 +1,7 @@
-"""What every test may be told."""
+"""Options and settings of all tests."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,10 @@ settings.register_profile("sipdeploy", deadline=None, derandomize=bool(os.enviro
 settings.register_profile("quick", deadline=None, max_examples=20)
 QUICK = "quick" in os.environ.get("SIPDEPLOY_TESTS", "")
 settings.load_profile("quick" if QUICK else "sipdeploy")
+
+# A shell without job control starts `pytest &` with SIGINT ignored, and children inherit that. The
+# tests of Ctrl-C need the default action.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
