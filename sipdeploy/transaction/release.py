@@ -53,7 +53,8 @@ def dump(desired: Desired, signature: Signature) -> bytes:
         "format": FORMAT,
         **asdict(signature),
         "desired": {
-            **_plain(asdict(desired), without=("files",)),
+            **_plain(asdict(desired), without=("files", "generated")),
+            "made": [asdict(file) for file in desired.generated],  # the name in format 1
             "files": [_plain(asdict(file), without=("content",)) for file in desired.files],
         },
     }
@@ -91,8 +92,9 @@ def load(archive: bytes) -> Desired:
                     files[member.name.removeprefix("tree")] = stream.read()
         data = _data(files["release.json"].decode())["desired"]
         rows = [{**row, "content": files[row["path"]]} for row in data["files"]]
+        generated = data.pop("made")
         # the notes describe the host at the time of that apply
-        return _desired({**data, "files": rows, "notes": ()})
+        return _desired({**data, "files": rows, "generated": generated, "notes": ()})
     except (KeyError, TypeError, UnicodeDecodeError, tarfile.TarError) as wrong:
         raise ValueError(f"the release is damaged: {shown_line(str(wrong))}") from wrong
 

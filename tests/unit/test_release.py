@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from sipdeploy.plan.desired import Desired, MadeFile, Probe
+from sipdeploy.plan.desired import Desired, GeneratedFile, Probe
 from sipdeploy.services.acme import Order
 from sipdeploy.services.install import Build, Repository, Tarball
 from sipdeploy.services.render import ManagedFile
@@ -28,8 +28,8 @@ DESIRED = Desired(
             template="kamailio/x.j2",
         ),
     ),
-    made=(
-        MadeFile(
+    generated=(
+        GeneratedFile(
             path="/etc/key",
             mode=0o600,
             owner="root:root",
@@ -140,6 +140,7 @@ def test_a_field_of_a_newer_version_is_not_ignored(change, field):
         (lambda data: data.update(units=["x"]), "`units`: input should be a valid dictionary"),
         (lambda data: data["files"][0].update(path="/etc/gone"), "'/etc/gone'"),
         (lambda data: data["files"][0].update(path=["/"]), "unhashable"),
+        (lambda data: data.pop("made"), "'made'"),
         (lambda data: data.update(files=7), "not iterable"),
         (lambda data: data.update(files=[7]), "not a mapping"),
     ],
