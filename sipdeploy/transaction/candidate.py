@@ -61,7 +61,7 @@ def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
             (kept.get(file.path, file.recipe), f"{file.mode:o}", file.owner, file.path)
             for file in desired.generated
         ),
-        "checks": ((check.service, check.title, check.script, *check.words) for check in checks),
+        "checks": ((check.service, check.title, check.script) for check in checks),
         "changes": (
             (change.kind, f"{change.mode:o}", change.owner, change.path) for change in plan.changes
         ),
