@@ -356,7 +356,7 @@ def read(host: Host, query: Query) -> Facts:
         raise host_failed(
             "SD509",
             f"`{host.name}` does not run a POSIX shell script as expected",
-            notes=tuple(result.words.splitlines()[-3:]),
+            notes=tuple(result.output.splitlines()[-3:]),
             help_="the login needs a POSIX shell: `getent passwd root` shows which it has",
         )
     try:

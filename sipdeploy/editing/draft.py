@@ -51,7 +51,7 @@ class Draft:
         return "\n".join(difflib.unified_diff(old, new, name, name, lineterm="", n=2))
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The change of the passwords, in one line."""
         number = len(self.passwords)
         new = f"{number} new passwords" if number > 1 else "a new password"

@@ -225,7 +225,7 @@ def meaning(output: str) -> tuple[str, str]:
     return "", ""
 
 
-def last_words(output: str) -> tuple[str, ...]:
+def last_lines(output: str) -> tuple[str, ...]:
     """The last six lines of certbot's output, without its standard phrases."""
     noise = ("Saving debug log", "Ask for help", "See the logfile", "Certbot failed", "- - - -")
     lines = [line.strip() for line in output.splitlines()]

@@ -70,6 +70,6 @@ def refused(name: str, order: Order, output: str) -> HostFailed:
     return host_failed(
         "SD610",
         f"{message}: {meaning}" if meaning else message,
-        notes=(*acme.last_words(output), "nothing was changed; a certificate in use stays in use"),
+        notes=(*acme.last_lines(output), "nothing was changed; a certificate in use stays in use"),
         help_=fix or f"on `{name}`: `tail -n 50 /var/log/letsencrypt/letsencrypt.log`",
     )

@@ -94,7 +94,7 @@ def update_lists(host: Host, on_line: OnLine) -> None:
 
 def complaints(result: Result) -> tuple[str, ...]:
     """The error lines of apt and dpkg, or the last five lines if there are none; at most 8."""
-    lines = [line.strip() for line in result.words.splitlines() if line.strip()]
+    lines = [line.strip() for line in result.output.splitlines() if line.strip()]
     marks = ("E:", "Err:", "dpkg: error", "dpkg: warning: files list", "dpkg: dependency")
     because = ("No space left", "subprocess", "Unable to", "Failed to", "cannot")
     errors = [

@@ -138,7 +138,7 @@ def test_only_the_script_itself_divides_its_answer(host, monkeypatch):
     found = sections(result.text)
     assert found.keys() == {"real", "step true", "end"}
     assert "\\x1eforged" in found["real"]
-    assert is_harmless(result.words, "\n\x1e")
+    assert is_harmless(result.output, "\n\x1e")
     assert [line for line in seen if line.startswith("\x1e")] == [
         "\x1ereal",
         "\x1estep true",
