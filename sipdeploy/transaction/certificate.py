@@ -63,7 +63,7 @@ class Issue:
 def refused(name: str, order: Order, output: str) -> HostFailed:
     """The error (SD610) for a certificate that certbot did not get on the host `name`.
 
-    `output` is that of certbot; its meaning becomes the message, its last lines become notes.
+    The meaning of `output`, which is certbot's, becomes the message; its last lines become notes.
     """
     meaning, fix = acme.meaning(output)
     message = f"no certificate for `{order.domain}` from {order.server} on `{name}`"

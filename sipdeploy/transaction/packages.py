@@ -43,7 +43,7 @@ class Packages:
             )
 
     def undo(self, host: Host) -> None:
-        """Nothing: see the class."""
+        """Do nothing; the class says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class AddRepository:
         ask(host, argv, problem, data=self.source, timeout_seconds=UPDATE_SECONDS)
 
     def undo(self, host: Host) -> None:
-        """Nothing: see the class."""
+        """Do nothing; the class says why."""
 
 
 def update_lists(host: Host, on_line: OnLine) -> None:
@@ -139,4 +139,4 @@ class BuildAsterisk:
         )
 
     def undo(self, host: Host) -> None:
-        """Nothing: see the class."""
+        """Do nothing; the class says why."""
