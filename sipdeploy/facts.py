@@ -5,8 +5,10 @@ Changes nothing on the host, and needs only a Debian base system there.
 
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import TypeVar
 
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.host import Host, host_failed, run_script, sections
@@ -87,144 +89,6 @@ class Query:
     state: str = STATE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """A host at one moment; `skew_seconds` is positive if its clock is ahead of this machine's."""
-
-    os_id: str
-    os_version: str
-    os_name: str
-    codename: str
-    has_systemd: bool
-    free_bytes: Mapping[str, int]
-    memory_bytes: int
-    skew_seconds: float
-    sockets: tuple[Socket, ...]
-    addresses: tuple[str, ...]
-    installed: Mapping[str, str]
-    candidates: Mapping[str, str]
-    lists_age_seconds: float | None
-    domain_addresses: tuple[str, ...] | None
-    units: Mapping[str, Unit]
-    files: Mapping[str, PathFact]
-    directories: Mapping[str, PathFact]
-    managed: Mapping[str, Managed]
-    serial: str
-    lock_owner: str
-    has_abandoned_run: bool
-    certificate: Certificate | None
-    release: int = 0
-    lock_purpose: str = ""
-    lock_seconds: float | None = None  # its age
-    run_owner: str = ""
-    outcome: SelfRollback | None = None
-    has_timer: bool = False
-    is_ufw_active: bool = False
-    has_firewall_table: bool = False
-    closing_chains: tuple[str, ...] = ()  # `FAMILY TABLE CHAIN` on input with policy drop
-    ssh_ports: tuple[int, ...] = ()
-    lineage: Lineage | None = None
-    renewals: tuple[str, ...] = ()  # renewal configurations of sipdeploy's lineages
-    builds: tuple[str, ...] = ()  # names of builds of Asterisk for this system
-    records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # DNS, by `TYPE NAME`
-    room: int = 0  # users that Kamailio's sizes provide for
-
-    def version(self, package: str) -> str | None:
-        """The installed version of a package, or else its candidate; None if there is neither."""
-        return self.installed.get(package) or self.candidates.get(package)
-
-
-def upstream(version: str) -> str:
-    """The upstream part of a Debian version: `22.10.1` of `1:22.10.1~dfsg-1`."""
-    match = re.match(r"\d+(\.\d+){0,2}", version.rpartition(":")[2])
-    return match[0] if match else "0"
-
-
-def read(host: Host, query: Query) -> Facts:
-    """Read all facts in one exchange.
-
-    Raises HostFailed if the connection is lost (SD506), or if the answer is incomplete or in an
-    unknown format (SD509).
-    """
-    choices = "\n".join(" ".join((key, *names)) for key, names in query.packages.items())
-    lists = (query.units, query.trees, query.directories)
-    argv = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
-    began = time.time()
-    paths = (certificates.PATH, certificates.KEY_PATH)
-    order = (query.lineage, "yes" if query.has_order else "")
-    result = run_script(host, ("facts", *argv, *paths, *order))
-    answer = sections(result.text)
-    if "end" not in answer:
-        raise host_failed(
-            "SD509",
-            f"`{host.name}` does not run a POSIX shell script as expected",
-            notes=tuple(result.words.splitlines()[-3:]),
-            help_="the login needs a POSIX shell: `getent passwd root` shows which it has",
-        )
-    try:
-        return parse(answer, began)
-    except (KeyError, ValueError) as wrong:
-        raise host_failed(
-            "SD509",
-            f"`{host.name}` sent facts that are incomplete or in an unknown format",
-            notes=(f"{type(wrong).__name__}: {shown_line(str(wrong))[:200]}",),
-        ) from wrong
-
-
-def parse(answer: Mapping[str, str], now: float) -> Facts:
-    """Parse the sections of the script `facts`; `now`: this machine's clock, seconds since 1970.
-
-    Raises KeyError for a missing section, ValueError for an invalid one.
-    """
-    return replace(
-        _machine(answer, now),
-        lineage=acme.parse_lineage(answer),
-        renewals=tuple(answer.get("renewals", "").split()),
-        builds=tuple(answer.get("builds", "").split()),
-        records=acme.records(answer.get("dns", "")),
-    )
-
-
-def _machine(answer: Mapping[str, str], now: float) -> Facts:
-    system = os_release(answer["os"])
-    clock = number(answer["clock"], now)
-    return Facts(
-        os_id=system.get("ID", ""),
-        os_version=system.get("VERSION_ID", ""),
-        os_name=system.get("PRETTY_NAME", "an unknown system"),
-        codename=system.get("VERSION_CODENAME", ""),
-        has_systemd=bool(answer["systemd"].strip()),
-        free_bytes=free(answer["disk"]),
-        memory_bytes=memory(answer["memory"]),
-        skew_seconds=clock - now,
-        sockets=sockets(answer["sockets"]),
-        addresses=addresses(answer["addresses"]),
-        installed=installed(answer["packages"]),
-        candidates=candidates(answer.get("candidates", "")),
-        lists_age_seconds=lists_age(answer["lists"], clock),
-        domain_addresses=domain(answer.get("domain")),
-        units=units(answer["units"]),
-        files=files(answer.get("digests", ""), answer.get("modes", "")),
-        directories=modes(answer["directories"]),
-        managed=managed(answer["managed"]),
-        serial=answer["serial"].strip(),
-        lock_owner=answer["lock"].strip(),
-        has_abandoned_run=bool(answer["abandoned"].strip()),
-        release=whole(answer["release"]),
-        lock_purpose=answer["purpose"].strip(),
-        lock_seconds=age(answer["since"], clock),
-        run_owner=answer["runner"].strip(),
-        outcome=outcome(answer["outcome"]),
-        has_timer=bool(answer["timer"].strip()),
-        is_ufw_active=bool(answer["ufw"].strip()),
-        has_firewall_table=FIREWALL_TABLE in answer["chains"],
-        closing_chains=closing_chains(answer["chains"]),
-        ssh_ports=ssh_ports(answer["sockets"], answer["connection"]),
-        certificate=certificates.parse(answer["certificate"].encode(), answer["key"].encode()),
-        room=room(answer.get("room", "")),
-    )
-
-
 # Parsers of the output of programs on the host. They skip lines that they cannot read.
 
 
@@ -234,7 +98,17 @@ def os_release(text: str) -> dict[str, str]:
     return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
 
 
-def free(text: str) -> dict[str, int]:
+def parse_os(key: str, text: str, default: str = "") -> str:
+    """The value of a key of os-release(5)."""
+    return os_release(text).get(key, default)
+
+
+def parse_words(text: str) -> tuple[str, ...]:
+    """Names without spaces, each on its own line."""
+    return tuple(text.split())
+
+
+def parse_free(text: str) -> dict[str, int]:
     """Read `df -Pk / /var /etc`: path -> free bytes."""
     lines = (line.split() for line in text.splitlines() if not line.startswith("Filesystem"))
     return {
@@ -244,13 +118,13 @@ def free(text: str) -> dict[str, int]:
     }
 
 
-def memory(text: str) -> int:
+def parse_memory(text: str) -> int:
     """Read the first line of /proc/meminfo (MemTotal): bytes."""
     match = re.search(r"(\d+) kB", text)
     return whole(match[1]) * 1024 if match else 0
 
 
-def sockets(text: str) -> tuple[Socket, ...]:
+def parse_sockets(text: str) -> tuple[Socket, ...]:
     """Read `ss -H -tulnp`."""
     parsed = (_socket(line.split(None, 6)) for line in text.splitlines())
     return tuple(socket for socket in parsed if socket is not None)
@@ -271,42 +145,42 @@ def _socket(fields: Sequence[str]) -> Socket | None:
     )
 
 
-def addresses(text: str) -> tuple[str, ...]:
+def parse_addresses(text: str) -> tuple[str, ...]:
     """Read `ip -o addr show`, without loopback and link-local addresses."""
     matches = re.findall(r"\binet6? ([0-9a-f.:]+)", text)
     passed_over = ("127.", "::1", "fe80:")
     return tuple(address for address in matches if not address.startswith(passed_over))
 
 
-def installed(text: str) -> dict[str, str]:
+def parse_installed(text: str) -> dict[str, str]:
     """Read `dpkg-query`: installed package -> version."""
     rows = (line.split("\t") for line in text.splitlines())
     return {row[0]: row[1] for row in rows if row[2:] == ["installed"]}
 
 
-def candidates(text: str) -> dict[str, str]:
+def parse_candidates(text: str) -> dict[str, str]:
     """Read `apt-cache policy`: package -> candidate, without `(none)`."""
     matches = re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)", text, re.MULTILINE)
     return {name: version for name, version in matches if version != "(none)"}
 
 
-def lists_age(text: str, clock: float) -> float | None:
+def parse_lists_age(text: str, clock: str) -> float | None:
     """Seconds since the last update of the package lists; None if there are no lists."""
     count, _, updated = text.partition("\n")
     if whole(count) == 0:
         return None
-    return clock - number(updated, 0.0)
+    return float(clock) - number(updated, 0.0)
 
 
-def domain(text: str | None) -> tuple[str, ...] | None:
+def parse_domain(text: str) -> tuple[str, ...] | None:
     """Read `getent ahosts`: addresses; None if the script did not query the name."""
-    if text is None:
+    if not text:
         return None
     lines = (line.split() for line in text.splitlines())
     return tuple(dict.fromkeys(fields[0] for fields in lines if fields and fields[0] != "none"))
 
 
-def units(text: str) -> dict[str, Unit]:
+def parse_units(text: str) -> dict[str, Unit]:
     """Read `systemctl show` (a block of KEY=VALUE for each unit): name -> unit."""
     blocks = (os_release(block) for block in text.split("\n\n"))
     return {block["Id"]: _unit(block) for block in blocks if "Id" in block}
@@ -320,13 +194,13 @@ def _unit(values: Mapping[str, str]) -> Unit:
     )
 
 
-def age(text: str, clock: float) -> float | None:
+def parse_age(text: str, clock: str) -> float | None:
     """Seconds since a time in seconds since 1970; None if the text has no time."""
     began = number(text.strip(), 0.0)
-    return clock - began if began else None
+    return float(clock) - began if began else None
 
 
-def outcome(text: str) -> SelfRollback | None:
+def parse_outcome(text: str) -> SelfRollback | None:
     """Read the record of a rollback by the host itself: time, cause, owner; None without one."""
     fields = text.strip().split("\t")
     if len(fields) != 3:  # noqa: PLR2004 - when, how, owner
@@ -334,7 +208,7 @@ def outcome(text: str) -> SelfRollback | None:
     return SelfRollback(when=number(fields[0], 0.0), how=fields[1], owner=fields[2])
 
 
-def closing_chains(text: str) -> tuple[str, ...]:
+def parse_closing_chains(text: str) -> tuple[str, ...]:
     """Read `nft list chains`: chains of the input hook with the policy `drop`."""
     chains: list[str] = []
     table = chain = ""
@@ -349,21 +223,23 @@ def closing_chains(text: str) -> tuple[str, ...]:
     return tuple(chains)
 
 
-def ssh_ports(listening: str, connection: str) -> tuple[int, ...]:
+def parse_ssh_ports(listening: str, connection: str) -> tuple[int, ...]:
     """The ports of sshd, and the port of this connection (SSH_CONNECTION in ssh(1))."""
-    listening_ports = {socket.port for socket in sockets(listening) if socket.program == "sshd"}
+    listening_ports = {
+        socket.port for socket in parse_sockets(listening) if socket.program == "sshd"
+    }
     fields = connection.split()
     mine = {whole(fields[3])} if len(fields) == 4 and whole(fields[3]) else set()  # noqa: PLR2004
     return tuple(sorted(listening_ports | mine))
 
 
-def managed(text: str) -> dict[str, Managed]:
+def parse_managed(text: str) -> dict[str, Managed]:
     """Read the table of files that the last apply wrote: path -> service and digest."""
     rows = (line.split("\t") for line in text.splitlines())
     return {row[0]: Managed(service=row[1], digest="".join(row[2:])) for row in rows if row[1:]}
 
 
-def modes(text: str) -> dict[str, PathFact]:
+def parse_modes(text: str) -> dict[str, PathFact]:
     """Read `stat -c '%a %U:%G %n'`: path -> mode and owner."""
     rows = (line.split(" ", 2) for line in text.splitlines())
     # A name with a line break gives an invalid line; sipdeploy has no file with such a name.
@@ -374,18 +250,143 @@ def modes(text: str) -> dict[str, PathFact]:
     }
 
 
-def files(digests: str, permissions: str) -> dict[str, PathFact]:
+def parse_files(digests: str, permissions: str) -> dict[str, PathFact]:
     """Join `sha256sum` and `stat` of the same files: path -> mode, owner and digest."""
     rows = (line.partition("  ") for line in digests.splitlines())
     by_path = {path: digest for digest, _, path in rows}
     return {
         path: PathFact(mode=fact.mode, owner=fact.owner, digest=by_path[path])
-        for path, fact in modes(permissions).items()
+        for path, fact in parse_modes(permissions).items()
         if path in by_path
     }
 
 
-def room(text: str) -> int:
+def parse_certificate(chain: str, public_key: str) -> Certificate | None:
+    """Read a PEM chain and a PEM public key; None without a readable certificate."""
+    return certificates.parse(chain.encode(), public_key.encode())
+
+
+def parse_room(text: str) -> int:
     """The users that Kamailio's drop-in was written for; 0 if it does not say."""
     match = re.search(r"Room for (\d+) users", text)
     return whole(match[1]) if match else 0
+
+
+# Sections that the script prints only if there is something to read.
+OPTIONAL = (
+    *("candidates", "domain", "digests", "modes"),
+    *("lineage", "lineage-key", "renewal", "dns"),
+)
+T = TypeVar("T")
+
+
+def fact(parser: Callable[..., T], *sections: str) -> T:
+    """A field of Facts: its parser gets the texts of these sections of the script `facts`.
+
+    `clock` is the host's time and `now` is this machine's, in seconds since 1970.
+    """
+    value: T = field(metadata={"parser": parser, "sections": sections})
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """A host at one moment; each field names its parser and the sections that it reads."""
+
+    os_id: str = fact(partial(parse_os, "ID"), "os")
+    os_version: str = fact(partial(parse_os, "VERSION_ID"), "os")
+    os_name: str = fact(partial(parse_os, "PRETTY_NAME", default="an unknown system"), "os")
+    codename: str = fact(partial(parse_os, "VERSION_CODENAME"), "os")
+    has_systemd: bool = fact(bool, "systemd")
+    free_bytes: Mapping[str, int] = fact(parse_free, "disk")
+    memory_bytes: int = fact(parse_memory, "memory")
+    # positive if the host's clock is ahead of this machine's
+    skew_seconds: float = fact(lambda clock, now: float(clock) - float(now), "clock", "now")
+    sockets: tuple[Socket, ...] = fact(parse_sockets, "sockets")
+    addresses: tuple[str, ...] = fact(parse_addresses, "addresses")
+    installed: Mapping[str, str] = fact(parse_installed, "packages")
+    candidates: Mapping[str, str] = fact(parse_candidates, "candidates")
+    lists_age_seconds: float | None = fact(parse_lists_age, "lists", "clock")
+    domain_addresses: tuple[str, ...] | None = fact(parse_domain, "domain")
+    units: Mapping[str, Unit] = fact(parse_units, "units")
+    files: Mapping[str, PathFact] = fact(parse_files, "digests", "modes")
+    directories: Mapping[str, PathFact] = fact(parse_modes, "directories")
+    managed: Mapping[str, Managed] = fact(parse_managed, "managed")
+    serial: str = fact(str.strip, "serial")
+    release: int = fact(whole, "release")
+    lock_owner: str = fact(str.strip, "lock")
+    lock_purpose: str = fact(str.strip, "purpose")
+    lock_seconds: float | None = fact(parse_age, "since", "clock")
+    has_abandoned_run: bool = fact(bool, "abandoned")
+    run_owner: str = fact(str.strip, "runner")
+    outcome: SelfRollback | None = fact(parse_outcome, "outcome")
+    has_timer: bool = fact(bool, "timer")
+    is_ufw_active: bool = fact(bool, "ufw")
+    has_firewall_table: bool = fact(lambda text: FIREWALL_TABLE in text, "chains")
+    # `FAMILY TABLE CHAIN` on input with policy drop
+    closing_chains: tuple[str, ...] = fact(parse_closing_chains, "chains")
+    ssh_ports: tuple[int, ...] = fact(parse_ssh_ports, "sockets", "connection")
+    certificate: Certificate | None = fact(parse_certificate, "certificate", "key")
+    lineage: Lineage | None = fact(acme.parse_lineage, "lineage", "lineage-key", "renewal")
+    renewals: tuple[str, ...] = fact(parse_words, "renewals")  # certbot's, of our lineages
+    builds: tuple[str, ...] = fact(parse_words, "builds")  # of Asterisk, for this system
+    records: Mapping[str, tuple[str, ...]] = fact(acme.records, "dns")  # by `TYPE NAME`
+    room: int = fact(parse_room, "room")  # users that Kamailio's sizes provide for
+
+    def version(self, package: str) -> str | None:
+        """The installed version of a package, or else its candidate; None if there is neither."""
+        return self.installed.get(package) or self.candidates.get(package)
+
+
+def read(host: Host, query: Query) -> Facts:
+    """Read all facts in one exchange.
+
+    Raises HostFailed if the connection is lost (SD506), or if the answer is incomplete or in an
+    unknown format (SD509).
+    """
+    choices = "\n".join(" ".join((key, *names)) for key, names in query.packages.items())
+    lists = (query.units, query.trees, query.directories)
+    argv = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
+    began = time.time()
+    paths = (certificates.PATH, certificates.KEY_PATH)
+    order = (query.lineage, "yes" if query.has_order else "")
+    result = run_script(host, ("facts", *argv, *paths, *order))
+    answer = sections(result.text)
+    if "end" not in answer:
+        raise host_failed(
+            "SD509",
+            f"`{host.name}` does not run a POSIX shell script as expected",
+            notes=tuple(result.output.splitlines()[-3:]),
+            help_="the login needs a POSIX shell: `getent passwd root` shows which it has",
+        )
+    try:
+        return parse(answer, began)
+    except (KeyError, ValueError) as wrong:
+        raise host_failed(
+            "SD509",
+            f"`{host.name}` sent facts that are incomplete or in an unknown format",
+            notes=(f"{type(wrong).__name__}: {shown_line(str(wrong))[:200]}",),
+        ) from wrong
+
+
+def parse(answer: Mapping[str, str], now: float) -> Facts:
+    """Parse the sections of the script `facts`; `now`: this machine's clock, seconds since 1970.
+
+    Raises KeyError for a missing section, ValueError for an invalid one.
+    """
+    clock = number(answer["clock"], now)
+    texts = {**dict.fromkeys(OPTIONAL, ""), **answer, "clock": str(clock), "now": str(now)}
+    return Facts(
+        **{
+            each.name: each.metadata["parser"](
+                *(texts[name] for name in each.metadata["sections"])
+            )
+            for each in fields(Facts)
+        }
+    )
+
+
+def upstream(version: str) -> str:
+    """The upstream part of a Debian version: `22.10.1` of `1:22.10.1~dfsg-1`."""
+    match = re.match(r"\d+(\.\d+){0,2}", version.rpartition(":")[2])
+    return match[0] if match else "0"

@@ -101,7 +101,7 @@ def _write(session: Session, done: Draft, purpose: str, *, dry_run: bool) -> Non
     """Write a change, or show it, without applying it to a host."""
     if dry_run:
         session.output.result(done.differences())
-        session.output.progress(done.told)
+        session.output.progress(done.summary)
         session.output.progress("nothing was written")
         return
     done.commit()

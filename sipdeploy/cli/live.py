@@ -112,7 +112,7 @@ def _clear(
         finally:
             host.close()
         if result.status:
-            notes = tuple(result.words.splitlines()[-3:])
+            notes = tuple(result.output.splitlines()[-3:])
             raise host_failed(code, f"{message} on `{name}`", notes=notes)
 
 

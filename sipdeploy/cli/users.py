@@ -10,6 +10,7 @@ import click
 
 from sipdeploy import inventory
 from sipdeploy.cli.changing import FORMAT, carry_out, changing
+from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import WrongUsage
 from sipdeploy.editing import draft, problems
 from sipdeploy.editing.vault import new_password
@@ -19,7 +20,6 @@ from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
     from sipdeploy.cli.session import Session
-    from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.editing.draft import Draft
 
 _STDIN = click.option(
@@ -124,7 +124,7 @@ def remove_user_command(
     if (delete_voicemail or end_calls) and not hosts:
         option = "--delete-voicemail" if delete_voicemail else "--end-calls"
         message = f"`{option}` needs a host"
-        raise WrongUsage([problems.told("SD002", message, "add `--apply HOST`")])
+        raise WrongUsage([Diagnostic("SD002", message, help="add `--apply HOST`")])
     gone = list(dict.fromkeys(numbers))
     purpose = f"remove-user {' '.join(gone)}"
     done, code = carry_out(
@@ -199,7 +199,7 @@ def _user(number: str, *, name: str, voicemail: bool, max_contacts: int) -> User
         try:
             check(value)
         except fields.Invalid as fault:
-            wrong.append(problems.told(fault.code, fault.message, fault.advice))
+            wrong.append(Diagnostic(fault.code, fault.message, help=fault.advice))
     if wrong:
         raise WrongUsage(wrong)
     return User(name=name, voicemail=voicemail, max_contacts=max_contacts)

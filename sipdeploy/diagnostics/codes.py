@@ -203,9 +203,9 @@ _MANUALS: Mapping[str, str] = {
         Fix: find out which. If the host was reinstalled, `ssh-keygen -R NAME -f FILE` with the
         values of the message removes the old key.""",
     "SD504": """The host accepts none of the SSH keys.
-        sipdeploy offers `identity_file`, the keys of ~/.ssh/config, those of the agent and the
-        default ones. It never asks for passwords.
-        Situation: a new host has only a password for root.
+        sipdeploy tries `identity_file`, the keys in ~/.ssh/config, the keys of the SSH agent and
+        the default keys. It never asks for a password.
+        Situation: a new host accepts only the password of root.
         Fix: `ssh-copy-id root@203.0.113.10`, or set `hosts.NAME.identity_file`.""",
     "SD505": """The login is not root and cannot use sudo without a password.
         Example: `hosts: {sip1: {address: 203.0.113.10, user: admin}}`
@@ -326,8 +326,8 @@ _MANUALS: Mapping[str, str] = {
         Fix: verify the new key with Kamailio's own announcement, then write its fingerprint into
         `install: {kamailio: {fingerprint: ...}}`.""",
     "SD602": """A file of `tls` cannot be read, or is not PEM.
-        Example: `private_key: server.key` and the key has a pass phrase
-        Fix: `openssl pkey -in server.key -out server.key` removes the pass phrase;
+        Example: `private_key: server.key` and the key has a passphrase
+        Fix: `openssl pkey -in server.key -out server.key` removes the passphrase;
         `openssl x509 -in server.crt -noout -text` shows whether a certificate is PEM.""",
     "SD603": """The private key does not belong to the certificate.
         Example: `tls: {provider: files, certificate: new.crt, private_key: old.key}`
@@ -346,10 +346,10 @@ _MANUALS: Mapping[str, str] = {
         Example: `cat chain.pem server.pem > fullchain.pem`
         Fix: `cat server.pem chain.pem > fullchain.pem`.""",
     "SD610": """The ACME server or certbot refused to issue the certificate.
-        The previous certificate stays in use. sipdeploy never falls back to a self-signed one.
-        Situation: port 80 is blocked by the firewall of the provider.
-        Fix: as the message says; on the host, /var/log/letsencrypt/letsencrypt.log has the
-        details. `sipdeploy cert sip1 --test` rehearses a renewal.""",
+        The previous certificate stays in use. sipdeploy does not replace it by a self-signed one.
+        Situation: the firewall of the provider blocks port 80.
+        Fix: correct what the message names; /var/log/letsencrypt/letsencrypt.log on the host has
+        the details. Then `sipdeploy cert sip1 --test` rehearses a renewal.""",
     "SD611": """certbot cannot be started, or has no certificate to renew.
         Example: `sipdeploy cert sip1 --renew` before the first apply
         Fix: `sipdeploy apply sip1` requests the first certificate.""",
@@ -358,8 +358,9 @@ _MANUALS: Mapping[str, str] = {
         Situation: the AAAA record of the domain contains the address of another machine.
         Fix: correct the A and AAAA records (`dig +short sip.example.com AAAA`), or write
         `tls: {challenge: dns-01, dns_plugin: rfc2136}`.""",
-    "SD613": """Port 80 cannot answer the challenge http-01.
-        certbot needs port 80 free, or a web server that serves `tls.webroot`.
+    "SD613": """No program on the host can answer the http-01 challenge on port 80.
+        Without `tls.webroot` certbot answers it and needs the port. With `tls.webroot` a web
+        server must serve that directory on port 80.
         Situation: nginx listens on port 80 and `tls.webroot` is not set.
         Fix: `tls: {webroot: /var/www/html}` (the directory that nginx serves), or stop nginx.""",
     "SD614": """Another firewall on the host blocks the ACME server from port 80.
@@ -380,9 +381,10 @@ _MANUALS: Mapping[str, str] = {
         Situation: `sipdeploy cert sip1 --days 14` and 10 days are left.
         Fix: `sipdeploy cert sip1 --renew`. With `provider: files`, renew the files, then
         `sipdeploy apply sip1`.""",
-    "SD623": """A renewed certificate was not activated; the old one stays in use.
-        Situation: certbot renewed the certificate, and Kamailio rejected it.
-        Fix: correct what the message quotes, then on the host `systemctl start certbot`.""",
+    "SD623": """The host renewed its certificate and cannot activate it; the old one stays in use.
+        Situation: Kamailio rejected the certificate that certbot renewed.
+        Fix: correct the error that the message quotes; then, on the host,
+        `systemctl start certbot` tries again.""",
     "SD624": """The last run of certbot failed, or its timer does not run.
         Situation: somebody disabled certbot.timer on the host.
         Fix: on the host, `journalctl -u certbot` says why a run failed; `sipdeploy apply sip1`

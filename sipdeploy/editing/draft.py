@@ -51,7 +51,7 @@ class Draft:
         return "\n".join(difflib.unified_diff(old, new, name, name, lineterm="", n=2))
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The change of the passwords, in one line."""
         number = len(self.passwords)
         new = f"{number} new passwords" if number > 1 else "a new password"
@@ -150,7 +150,7 @@ def _taken(draft: Draft, users: Mapping[str, User]) -> Iterator[Diagnostic]:
             message = f"`{number}` is already a service ({known.services[number].kind})"
             span = parsed.key_span(("services", number))
             advice = "choose another number; `sipdeploy users` lists those in use"
-            yield problems.told("SD216", message, advice, span)
+            yield Diagnostic("SD216", message, span=span, help=advice)
 
 
 def _entry(user: User) -> dict[str, edit.Scalar]:
@@ -221,11 +221,11 @@ def _source(user: User) -> PasswordSource:
 def _no_place(draft: Draft, number: str) -> Diagnostic:
     source = _source(draft.before.site.users[number])
     where = f"the variable `{source.env}`" if source.env else "a command"
-    return problems.told(
+    return Diagnostic(
         "SD706",
         f"the password of `{number}` comes from {where}",
-        "change it at its source, then `sipdeploy apply`",
-        draft.before.document.value_span(("users", number, "password")),
+        span=draft.before.document.value_span(("users", number, "password")),
+        help="change it at its source, then `sipdeploy apply`",
     )
 
 
@@ -236,11 +236,9 @@ def _password_file(draft: Draft, user: User, password: Secret) -> tuple[TextFile
         file = files.read(path, MODE)
         old = (file.raw or b"").decode()
     except (OSError, UnicodeDecodeError) as failure:
-        message, advice = (
-            f"cannot read `{path}`",
-            f"`ls -l {shlex.quote(str(path))}` shows its mode",
-        )
-        raise InvalidFiles([problems.told("SD705", message, advice)]) from failure
+        advice = f"`ls -l {shlex.quote(str(path))}` shows its mode"
+        problem = Diagnostic("SD705", f"cannot read `{path}`", help=advice)
+        raise InvalidFiles([problem]) from failure
     _, ending, rest = old.partition("\n")
     return file, f"{password.reveal()}{ending or chr(10)}{rest}"
 
@@ -258,18 +256,14 @@ def _require_store(draft: Draft, numbers: Iterable[str]) -> None:
     command = draft.vault.command
     if command is None or command.store is not None or not list(numbers):
         return
-    raise InvalidFiles(
-        [
-            problems.told(
-                "SD706",
-                "`secrets` has a `command` to read passwords, but no `store` to write them",
-                "add a command that stores its standard input, such as"
-                ' `store: "age -e -r age1... -o secrets.age"`',
-                draft.before.document.value_span(("secrets",)),
-            )
-        ],
-        sources=draft.before.sources,
+    problem = Diagnostic(
+        "SD706",
+        "`secrets` has a `command` to read passwords, but no `store` to write them",
+        span=draft.before.document.value_span(("secrets",)),
+        help="add a command that stores its standard input, such as"
+        ' `store: "age -e -r age1... -o secrets.age"`',
     )
+    raise InvalidFiles([problem], sources=draft.before.sources)
 
 
 def _with_inventory(

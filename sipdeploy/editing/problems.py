@@ -15,34 +15,31 @@ if TYPE_CHECKING:
     from sipdeploy.diagnostics import Span
 
 
-def told(code: str, message: str, help_: str = "", span: Span | None = None) -> Diagnostic:
-    """Create an error."""
-    return Diagnostic(code, message, span=span, help=help_)
-
-
 def taken(number: str, name: str, span: Span | None) -> Diagnostic:
     """The number belongs to a user."""
     whose = f" ({name})" if name else ""
     advice = f"choose another number, or `sipdeploy set-password {number}`"
-    return told("SD701", f"`{number}` is already a user{whose}", advice, span)
+    return Diagnostic("SD701", f"`{number}` is already a user{whose}", span=span, help=advice)
 
 
 def unknown(number: str, near: Sequence[str]) -> Diagnostic:
     """The number does not belong to a user."""
     advice = f"did you mean {listed(near)}?" if near else "`sipdeploy users` lists the users"
-    return told("SD702", f"`{number}` is not a user", advice)
+    return Diagnostic("SD702", f"`{number}` is not a user", help=advice)
 
 
 def not_editable(path: Path | str, why: str, what: Sequence[str]) -> InvalidFiles:
     """The user has to edit the file by hand; `what` lists the edits, without passwords."""
     advice = f"edit it by hand: {'; '.join(what)}"
-    return InvalidFiles([told("SD703", f"sipdeploy cannot edit `{path}`: {why}", advice)])
+    message = f"sipdeploy cannot edit `{path}`: {why}"
+    return InvalidFiles([Diagnostic("SD703", message, help=advice)])
 
 
 def changed(path: str) -> InvalidFiles:
     """Another program changed the file."""
     message = f"another program has changed `{path}` in the meantime"
-    return InvalidFiles([told("SD704", message, "nothing was written; run the command again")])
+    advice = "nothing was written; run the command again"
+    return InvalidFiles([Diagnostic("SD704", message, help=advice)])
 
 
 def not_written(failure: OSError) -> InvalidFiles:
@@ -50,14 +47,14 @@ def not_written(failure: OSError) -> InvalidFiles:
     reason = (failure.strerror or str(failure)).lower()
     message = f"cannot change `{failure.filename}`: {reason}"
     advice = f"nothing was written; `ls -ld {shlex.quote(str(failure.filename))}` shows its mode"
-    return InvalidFiles([told("SD705", message, advice)])
+    return InvalidFiles([Diagnostic("SD705", message, help=advice)])
 
 
 def busy(folder: str) -> InvalidFiles:
     """Another process holds the lock."""
     message = f"another sipdeploy has been changing the users in `{folder}` for two minutes"
     advice = f"run the command again when it has ended; `fuser -v {shlex.quote(folder)}` shows it"
-    return InvalidFiles([told("SD705", message, advice)])
+    return InvalidFiles([Diagnostic("SD705", message, help=advice)])
 
 
 def unfinished(path: Path, hosts: Sequence[str]) -> Diagnostic:
@@ -74,14 +71,14 @@ def unfinished(path: Path, hosts: Sequence[str]) -> Diagnostic:
 
 def more_than_users(host: str) -> Diagnostic:
     """The other changes need a confirmation."""
-    return told(
+    return Diagnostic(
         "SD711",
         f"cannot ask for confirmation: the apply to `{host}` would change more than users",
-        f"`sipdeploy plan {host}` shows the changes; add `--yes` to confirm them",
+        help=f"`sipdeploy plan {host}` shows the changes; add `--yes` to confirm them",
     )
 
 
 def bad_password(why: str) -> SipdeployError:
     """The password is not valid."""
     advice = "write one line of text without control characters"
-    return WrongUsage([told("SD708", f"the password {why}", advice)])
+    return WrongUsage([Diagnostic("SD708", f"the password {why}", help=advice)])

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, Span, printable
 from sipdeploy.diagnostics.errors import InvalidFiles
-from sipdeploy.editing import problems
 from sipdeploy.inventory import fields
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import User
@@ -56,13 +55,15 @@ def read_csv(text: str, path: str) -> dict[str, tuple[User, Secret | None]]:
         for row in reader if not diagnostics else ():
             span = Span(path=path, line=reader.line_num, column=1)
             faults = [*_faults(row, users)]
-            diagnostics += [problems.told("SD707", *fault, span) for fault in faults]
+            diagnostics += [
+                Diagnostic("SD707", message, span=span, help=help_) for message, help_ in faults
+            ]
             if not faults:
                 users[row["number"].strip()] = _user(row)
     except csv.Error as failure:
         span = Span(path=path, line=reader.line_num, column=1)
         message = f"the file is not valid CSV: {failure}"
-        diagnostics.append(problems.told("SD707", message, _EXAMPLE, span))
+        diagnostics.append(Diagnostic("SD707", message, span=span, help=_EXAMPLE))
     if diagnostics:
         raise InvalidFiles(diagnostics)
     return users
@@ -75,10 +76,10 @@ def _columns(names: Sequence[str], path: str) -> Iterator[Diagnostic]:
     span = Span(path=path, line=1, column=1)
     advice = f"write a first line with the names of the columns: `{','.join(COLUMNS)}`"
     if "number" not in names:
-        yield problems.told("SD707", "the column `number` is missing", advice, span)
+        yield Diagnostic("SD707", "the column `number` is missing", span=span, help=advice)
     for name in names:
         if name not in COLUMNS:
-            yield problems.told("SD707", f"unknown column `{name[:40]}`", advice, span)
+            yield Diagnostic("SD707", f"unknown column `{name[:40]}`", span=span, help=advice)
 
 
 def _faults(row: Mapping[str, str], users: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sipdeploy.diagnostics import Diagnostic, has_errors
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import edit
-from sipdeploy.editing.problems import not_editable, told
+from sipdeploy.editing.problems import not_editable
 from sipdeploy.inventory import commands, document, files, passwords
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import SecretsCommand, hider
@@ -94,11 +94,11 @@ class Vault:
         except commands.NoPasswordError as failure:
             message = f"the `secrets` store failed: {_masked(str(failure), text)}"
             advice = f"run `secrets.store` and `secrets.command` by hand in `{self.directory}`"
-            raise InvalidFiles([told("SD231", message, advice)]) from None
+            raise InvalidFiles([Diagnostic("SD231", message, help=advice)]) from None
         if _passwords(stored) != _passwords(text):
             message = "the `secrets` store accepted the passwords and does not return them"
             advice = "`secrets.command` must print what `secrets.store` reads from standard input"
-            raise InvalidFiles([told("SD231", message, advice)])
+            raise InvalidFiles([Diagnostic("SD231", message, help=advice)])
 
 
 def _masked(output: str, text: str) -> str:
@@ -130,7 +130,8 @@ def open_vault(site: Site, directory: Path) -> Vault:
     except OSError as failure:
         reason = (failure.strerror or str(failure)).lower()
         advice = f"`ls -ld {shlex.quote(str(path))}` shows owner and mode"
-        raise InvalidFiles([told("SD705", f"cannot read `{path}`: {reason}", advice)]) from failure
+        problem = Diagnostic("SD705", f"cannot read `{path}`: {reason}", help=advice)
+        raise InvalidFiles([problem]) from failure
     if file.raw is None:
         return Vault(name=site.secrets, text=HEAD, passwords={}, directory=directory, file=file)
     text, problems = document.decode(file.raw, str(path))
@@ -150,7 +151,7 @@ def _from_command(command: SecretsCommand, directory: Path) -> Vault:
     except commands.NoPasswordError as failure:
         message = f"the `secrets` command failed: {failure}"
         advice = f"run it by hand in `{directory}`: it must print the text of a secrets file"
-        raise InvalidFiles([told("SD231", message, advice)]) from failure
+        raise InvalidFiles([Diagnostic("SD231", message, help=advice)]) from failure
     return _checked(
         Vault(name=name, text=text, passwords={}, directory=directory, command=command), []
     )

@@ -68,7 +68,7 @@ class Result:
         return with_marks(decoded(self.stdout), self.token)
 
     @property
-    def words(self) -> str:
+    def output(self) -> str:
         """Both outputs as text, stripped, for messages."""
         return with_marks(decoded(self.stdout + self.stderr), self.token).strip()
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from sipdeploy.facts import Facts, PathFact, Unit
 from sipdeploy.plan import prerequisites
-from sipdeploy.plan.desired import Desired, MadeFile
+from sipdeploy.plan.desired import Desired, GeneratedFile
 from sipdeploy.services import SERVICES, acme, certbot, firewall
 from sipdeploy.services import install as repository
 from sipdeploy.services.acme import Order
@@ -92,7 +92,7 @@ class Plan:
     desired: Desired
     packages: Mapping[str, str]
     changes: tuple[Change, ...]
-    to_make: frozenset[str]
+    to_generate: frozenset[str]
     units: tuple[UnitChange, ...]
     reloads: tuple[tuple[str, ...], ...]
     needs_daemon_reload: bool
@@ -135,8 +135,8 @@ class Plan:
 def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
     """Desired state minus facts; `now` (seconds since 1970) decides which certificates expire."""
     order = prerequisites.order(desired, facts, now)
-    to_make = prerequisites.to_make(desired, facts, order, now)
-    changes = tuple(_changes(desired, facts, to_make, now))
+    to_generate = prerequisites.to_generate(desired, facts, order, now)
+    changes = tuple(_changes(desired, facts, to_generate, now))
     actions = {
         service: _action(service, facts.units.get(unit, NO_UNIT), changes)
         for service, unit in desired.units.items()
@@ -152,7 +152,7 @@ def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
         desired=desired,
         packages=prerequisites.packages(desired, facts),
         changes=changes,
-        to_make=to_make,
+        to_generate=to_generate,
         units=tuple(_units(desired, facts, actions)),
         reloads=tuple(dict.fromkeys(reloads)),
         needs_daemon_reload=_needs_daemon_reload(desired, facts, changes),
@@ -172,7 +172,7 @@ def _is_firewall_gone(desired: Desired, facts: Facts) -> bool:
 
 
 def _changes(
-    desired: Desired, facts: Facts, to_make: frozenset[str], now: float
+    desired: Desired, facts: Facts, to_generate: frozenset[str], now: float
 ) -> Iterator[Change]:
     for directory in desired.directories:
         fact = facts.directories.get(directory.path)
@@ -191,15 +191,15 @@ def _changes(
         kind = _kind(file, facts, is_same=digest == _digest(facts, file.path))
         if kind:
             yield _change(kind, file, facts, after=digest)
-    for made in desired.made:
-        kind = _kind(made, facts, is_same=made.path not in to_make)
+    for generated in desired.generated:
+        kind = _kind(generated, facts, is_same=generated.path not in to_generate)
         if kind:
-            yield _change(kind, made, facts)
+            yield _change(kind, generated, facts)
     yield from _deletions(desired, facts)
     yield from _renewals(desired, facts, now)
 
 
-def _detail(fact: PathFact, wanted: ManagedFile | MadeFile | Directory) -> str:
+def _detail(fact: PathFact, wanted: ManagedFile | GeneratedFile | Directory) -> str:
     """`0644 root:root -> 0640 root:kamailio`; empty if neither mode nor owner changes."""
     before, after = f"{fact.mode:04o} {fact.owner}", f"{wanted.mode:04o} {wanted.owner}"
     return f"{before} -> {after}" if before != after else ""
@@ -216,7 +216,7 @@ def _digest(facts: Facts, path: str) -> str:
     return facts.files[path].digest if path in facts.files else ""
 
 
-def _kind(file: ManagedFile | MadeFile, facts: Facts, *, is_same: bool) -> Kind | None:
+def _kind(file: ManagedFile | GeneratedFile, facts: Facts, *, is_same: bool) -> Kind | None:
     fact = facts.files.get(file.path)
     if fact is None:
         return "create"
@@ -225,7 +225,9 @@ def _kind(file: ManagedFile | MadeFile, facts: Facts, *, is_same: bool) -> Kind 
     return None if (fact.mode, fact.owner) == (file.mode, file.owner) else "mode"
 
 
-def _change(kind: Kind, file: ManagedFile | MadeFile, facts: Facts, *, after: str = "") -> Change:
+def _change(
+    kind: Kind, file: ManagedFile | GeneratedFile, facts: Facts, *, after: str = ""
+) -> Change:
     effect: Effect = "none"
     if kind != "mode":
         effect = "restart" if file.reload is None else "reload" if file.reload else "none"
@@ -247,7 +249,7 @@ def _change(kind: Kind, file: ManagedFile | MadeFile, facts: Facts, *, after: st
 
 def _deletions(desired: Desired, facts: Facts) -> Iterator[Change]:
     """Deletions of files that an earlier apply wrote and the site no longer has."""
-    wanted = {file.path for file in desired.files} | {made.path for made in desired.made}
+    wanted = {file.path for file in desired.files} | {file.path for file in desired.generated}
     for path in sorted(facts.managed.keys() & facts.files.keys() - wanted):
         yield Change(
             kind="delete",

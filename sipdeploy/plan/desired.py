@@ -36,7 +36,7 @@ TREES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MadeFile:
+class GeneratedFile:
     """A file that the host generates and that never leaves it: a key, or its certificate.
 
     `recipe` names a case of the script `stage`: certificate, key (created with it), dialog-key, or
@@ -66,7 +66,7 @@ class Desired:
 
     domain: str
     files: tuple[ManagedFile, ...]
-    made: tuple[MadeFile, ...]
+    generated: tuple[GeneratedFile, ...]
     directories: tuple[Directory, ...]
     packages: tuple[str, ...]
     units: Mapping[str, str]
@@ -148,7 +148,7 @@ def desired(
     return Desired(
         domain=site.domain,
         files=files,
-        made=made_files(site, files),
+        generated=generated_files(site, files),
         directories=tuple(
             dict.fromkeys(d for service in chosen.values() for d in service.directories)
         ),
@@ -178,9 +178,9 @@ def _profile(site: Site, name: str, facts: Facts) -> HostProfile:
     return HostProfile(firewall=chosen, room=facts.room, has_user_database=has_database)
 
 
-def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ...]:
+def generated_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[GeneratedFile, ...]:
     """The files that the host generates: dialog key and, unless `tls` names files, the pair."""
-    dialog = MadeFile(
+    dialog = GeneratedFile(
         path=DIALOG_KEY,
         mode=0o640,
         owner="root:kamailio",
@@ -200,7 +200,7 @@ def made_files(site: Site, files: tuple[ManagedFile, ...]) -> tuple[MadeFile, ..
     return (
         dialog,
         *(
-            MadeFile(
+            GeneratedFile(
                 path=path,
                 mode=mode,
                 owner="root:kamailio",

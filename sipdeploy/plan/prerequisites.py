@@ -42,10 +42,12 @@ def order(desired: Desired, facts: Facts, now: float) -> Order | None:
     return None if wanted is None or (current and current.answers(wanted, now)) else wanted
 
 
-def to_make(desired: Desired, facts: Facts, ordered: Order | None, now: float) -> frozenset[str]:
+def to_generate(
+    desired: Desired, facts: Facts, ordered: Order | None, now: float
+) -> frozenset[str]:
     """Paths that the host must generate: missing ones, and a certificate that is not suitable."""
-    missing = {made.path for made in desired.made if made.path not in facts.files}
-    pair = {made.path for made in desired.made if made.recipe != "dialog-key"}
+    missing = {file.path for file in desired.generated if file.path not in facts.files}
+    pair = {file.path for file in desired.generated if file.recipe != "dialog-key"}
     if desired.order:
         return frozenset(missing if ordered is None and _is_in_use(facts) else missing | pair)
     certificate = facts.certificate

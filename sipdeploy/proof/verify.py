@@ -16,10 +16,10 @@ def problems(name: str, sections: Mapping[str, str], seconds: int) -> list[Diagn
     `seconds` is the time that the host waited for the checks to succeed.
     """
     left = [line.split("\t") for line in sections.get("left", "").splitlines() if line.strip()]
-    return list(_diagnostics(name, left, _last_words(sections), seconds))
+    return list(_diagnostics(name, left, _last_lines(sections), seconds))
 
 
-def _last_words(sections: Mapping[str, str]) -> tuple[str, ...]:
+def _last_lines(sections: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         f"{name.removeprefix('journal ')}: {line}"
         for name, text in sections.items()

@@ -127,17 +127,16 @@ class Lineage:
         return same and in_time and certificate.key_matches and certificate.covers(wanted.domain)
 
 
-def parse_lineage(sections: Mapping[str, str]) -> Lineage | None:
-    """The lineage in the sections of the script `facts`; None without a readable certificate."""
-    chain = sections.get("lineage", "").encode()
-    certificate = parse(chain, sections.get("lineage-key", "").encode())
+def parse_lineage(chain: str, public_key: str, renewal: str) -> Lineage | None:
+    """The lineage of these files of certbot; None without a readable certificate."""
+    certificate = parse(chain.encode(), public_key.encode())
     if certificate is None:
         return None
     # a renewal configuration of certbot: `key = value` below `[renewalparams]`
-    pairs = (line.partition("=") for line in sections.get("renewal", "").splitlines())
+    pairs = (line.partition("=") for line in renewal.splitlines())
     return Lineage(
         certificate=certificate,
-        digest=hashlib.sha256(chain).hexdigest(),
+        digest=hashlib.sha256(chain.encode()).hexdigest(),
         settings={key.strip(): value.strip() for key, mark, value in pairs if mark},
     )
 
@@ -226,7 +225,7 @@ def meaning(output: str) -> tuple[str, str]:
     return "", ""
 
 
-def last_words(output: str) -> tuple[str, ...]:
+def last_lines(output: str) -> tuple[str, ...]:
     """The last six lines of certbot's output, without its standard phrases."""
     noise = ("Saving debug log", "Ask for help", "See the logfile", "Certbot failed", "- - - -")
     lines = [line.strip() for line in output.splitlines()]

@@ -10,7 +10,7 @@ from sipdeploy.inventory.site import HostEntry, Site
 from sipdeploy.services import install as source
 from sipdeploy.services import kamailio, user_database
 from sipdeploy.services.install import Build
-from sipdeploy.services.render import ManagedFile, render
+from sipdeploy.services.render import ManagedFile, render, rendered
 from sipdeploy.services.service import (
     LOOPBACK,
     NOTHING,
@@ -99,6 +99,7 @@ MOST_USERS_IN_FILES = 3000
 DATABASE = "/etc/asterisk/users.db"
 # Asterisk opens a copy of the database; a reload updates it under SQLite's locks.
 LIVE_FOLDER = "/run/sipdeploy-asterisk"
+OVERRIDE = "/etc/systemd/system/asterisk.service.d/sipdeploy.conf"
 # Only with nftables: ufw closes every port that no rule opens.
 SOCKETS = "/etc/sipdeploy/asterisk-sockets.sh"
 USERS = ("sqlite3", f"{LIVE_FOLDER}/users.db", f".restore {DATABASE}")
@@ -153,25 +154,11 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         if name == "pjsip.conf" and values["has_database"]:
             users = user_database.content(content.decode(), values["users"], values)
             yield _file("users.db", users, "(users)", USERS)
-    yield ManagedFile(
-        path="/etc/systemd/system/asterisk.service.d/sipdeploy.conf",
-        content=render("asterisk/override.conf.j2", values),
-        mode=0o644,
-        owner="root:root",
-        service=NAME,
-        reload=None,
-        template="asterisk/override.conf.j2",
-    )
+    template = "asterisk/override.conf.j2"
+    yield rendered(template, values, path=OVERRIDE, mode=0o644, service=NAME, reload=None)
     if values["has_table"]:
-        yield ManagedFile(
-            path=SOCKETS,
-            content=render("asterisk/sockets.sh.j2", values),
-            mode=0o644,
-            owner="root:root",
-            service=NAME,
-            reload=NOTHING,
-            template="asterisk/sockets.sh.j2",
-        )
+        template = "asterisk/sockets.sh.j2"
+        yield rendered(template, values, path=SOCKETS, mode=0o644, service=NAME, reload=NOTHING)
     if wanted := build(deployment.site):
         yield from source.files(wanted.name, NAME)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from sipdeploy.inventory.site import Site
 from sipdeploy.services import acme, kamailio
-from sipdeploy.services.render import ManagedFile, render
+from sipdeploy.services.render import ManagedFile, rendered
 from sipdeploy.services.service import (
     NOTHING,
     Deployment,
@@ -65,15 +65,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         ),
     ]
     for path, template, mode in rows:
-        yield ManagedFile(
-            path=path,
-            content=render(template, values),
-            mode=mode,
-            owner="root:root",
-            service=NAME,
-            reload=NOTHING,
-            template=template,
-        )
+        yield rendered(template, values, path=path, mode=mode, service=NAME, reload=NOTHING)
 
 
 def material(root: bytes | None, credentials: bytes | None) -> Iterator[ManagedFile]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sipdeploy.inventory.site import Site
 from sipdeploy.services import acme
-from sipdeploy.services.render import ManagedFile, render
+from sipdeploy.services.render import ManagedFile, rendered
 from sipdeploy.services.service import (
     Check,
     Complaint,
@@ -79,15 +79,7 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         ),
     }
     for place, template, reload in rows[kind]:
-        yield ManagedFile(
-            path=place,
-            content=render(template, values),
-            mode=0o644,
-            owner="root:root",
-            service=NAME,
-            reload=reload,
-            template=template,
-        )
+        yield rendered(template, values, path=place, mode=0o644, service=NAME, reload=reload)
 
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:

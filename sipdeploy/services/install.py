@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sipdeploy.inventory.models import AsteriskSource
 from sipdeploy.inventory.site import Site
-from sipdeploy.services.render import ManagedFile, render
+from sipdeploy.services.render import ManagedFile, rendered
 
 NAME = "apt"  # not a service of sipdeploy: nothing restarts for it
 SOURCE = "/etc/apt/sources.list.d/sipdeploy-kamailio.sources"
@@ -42,22 +42,14 @@ def repository(site: Site) -> Repository | None:
 
 def file(wanted: Repository, codename: str) -> ManagedFile:
     """The sources file (sources.list(5)). apt accepts only the key with the fingerprint."""
-    template = "kamailio/repository.sources.j2"
     values = {
         "url": wanted.url,
         "suite": codename or "sid",
         "keyring": KEYRING.removeprefix("/"),
         "fingerprint": wanted.fingerprint,
     }
-    return ManagedFile(
-        path=SOURCE,
-        content=render(template, values),
-        mode=0o644,
-        owner="root:root",
-        service=NAME,
-        reload=(),
-        template=template,
-    )
+    template = "kamailio/repository.sources.j2"
+    return rendered(template, values, path=SOURCE, mode=0o644, service=NAME, reload=())
 
 
 WRAPPER = "/usr/local/sbin/asterisk"
@@ -115,12 +107,5 @@ def files(name: str, service: str) -> Iterator[ManagedFile]:
         (UNIT_FILE, "asterisk/asterisk.service.j2", 0o644),
         (WRAPPER, "asterisk/asterisk.sh.j2", 0o755),
     ):
-        yield ManagedFile(
-            path=path,
-            content=render(template, {"build": name}),
-            mode=mode,
-            owner="root:root",
-            service=service,
-            reload=None,
-            template=template,
-        )
+        values = {"build": name}
+        yield rendered(template, values, path=path, mode=mode, service=service, reload=None)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sipdeploy.inventory.models import MOST_CONNECTIONS
 from sipdeploy.inventory.site import HostEntry, Site
-from sipdeploy.services.render import ManagedFile, display_name, render
+from sipdeploy.services.render import ManagedFile, display_name, rendered
 from sipdeploy.services.service import (
     LOOPBACK,
     NOTHING,
@@ -147,14 +147,9 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
             None,
         ),
     ):
-        yield ManagedFile(
-            path=path,
-            content=render(template, values),
-            mode=mode,
-            owner="root:root" if path.endswith(".conf") else OWNER,
-            service=NAME,
-            reload=reload,
-            template=template,
+        owner = "root:root" if path.endswith(".conf") else OWNER
+        yield rendered(
+            template, values, path=path, mode=mode, service=NAME, reload=reload, owner=owner
         )
     yield from _data(deployment)
 

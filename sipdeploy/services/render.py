@@ -189,3 +189,25 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
     Raises UnquotableError for a value that cannot be quoted for its place.
     """
     return environment().get_template(template).render(values).encode()
+
+
+def rendered(
+    template: str,
+    values: Mapping[str, Any],
+    *,
+    path: str,
+    mode: int,
+    service: str,
+    reload: tuple[str, ...] | None,
+    owner: str = "root:root",
+) -> ManagedFile:
+    """The managed file with the text of `template`, without secrets. Raises as `render`."""
+    return ManagedFile(
+        path=path,
+        content=render(template, values),
+        mode=mode,
+        owner=owner,
+        service=service,
+        reload=reload,
+        template=template,
+    )

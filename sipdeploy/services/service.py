@@ -84,14 +84,12 @@ class Port:
 class Check:
     """A check of the candidate by a daemon, on the host and before the swap.
 
-    `script` is one of sipdeploy/host/scripts; the host runs it with the arguments `words` and the
-    candidate mounted over /etc.
+    The host runs `script`, one of sipdeploy/host/scripts, with the candidate mounted over /etc.
     """
 
     service: str
     title: str
     script: str
-    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,19 +49,19 @@ def _add_files(tar: tarfile.TarFile, files: Iterable[ManagedFile]) -> None:
 def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
     """The tables that the scripts read, by name; the scripts document the columns."""
     desired = plan.desired
-    kept = {file.path: "keep" for file in desired.made if file.path not in plan.to_make}
+    kept = {file.path: "keep" for file in desired.generated if file.path not in plan.to_generate}
     owners = {
         *(file.owner for file in desired.files),
-        *(file.owner for file in desired.made),
+        *(file.owner for file in desired.generated),
         *(directory.owner for directory in desired.directories),
     }
     tables: dict[str, Rows] = {
         "owners": ((owner,) for owner in sorted(owners)),
         "generated": (
             (kept.get(file.path, file.recipe), f"{file.mode:o}", file.owner, file.path)
-            for file in desired.made
+            for file in desired.generated
         ),
-        "checks": ((check.service, check.title, check.script, *check.words) for check in checks),
+        "checks": ((check.service, check.title, check.script) for check in checks),
         "changes": (
             (change.kind, f"{change.mode:o}", change.owner, change.path) for change in plan.changes
         ),

@@ -63,13 +63,13 @@ class Issue:
 def refused(name: str, order: Order, output: str) -> HostFailed:
     """The error (SD610) for a certificate that certbot did not get on the host `name`.
 
-    `output` is that of certbot; its meaning becomes the message, its last lines become notes.
+    The meaning of `output`, which is certbot's, becomes the message; its last lines become notes.
     """
     meaning, fix = acme.meaning(output)
     message = f"no certificate for `{order.domain}` from {order.server} on `{name}`"
     return host_failed(
         "SD610",
         f"{message}: {meaning}" if meaning else message,
-        notes=(*acme.last_words(output), "nothing was changed; a certificate in use stays in use"),
+        notes=(*acme.last_lines(output), "nothing was changed; a certificate in use stays in use"),
         help_=fix or f"on `{name}`: `tail -n 50 /var/log/letsencrypt/letsencrypt.log`",
     )

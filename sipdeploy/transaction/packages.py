@@ -43,7 +43,7 @@ class Packages:
             )
 
     def undo(self, host: Host) -> None:
-        """Nothing: see the class."""
+        """Do nothing; the class says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class AddRepository:
         ask(host, argv, problem, data=self.source, timeout_seconds=UPDATE_SECONDS)
 
     def undo(self, host: Host) -> None:
-        """Nothing: see the class."""
+        """Do nothing; the class says why."""
 
 
 def update_lists(host: Host, on_line: OnLine) -> None:
@@ -94,7 +94,7 @@ def update_lists(host: Host, on_line: OnLine) -> None:
 
 def complaints(result: Result) -> tuple[str, ...]:
     """The error lines of apt and dpkg, or the last five lines if there are none; at most 8."""
-    lines = [line.strip() for line in result.words.splitlines() if line.strip()]
+    lines = [line.strip() for line in result.output.splitlines() if line.strip()]
     marks = ("E:", "Err:", "dpkg: error", "dpkg: warning: files list", "dpkg: dependency")
     because = ("No space left", "subprocess", "Unable to", "Failed to", "cannot")
     errors = [
@@ -139,4 +139,4 @@ class BuildAsterisk:
         )
 
     def undo(self, host: Host) -> None:
-        """Nothing: see the class."""
+        """Do nothing; the class says why."""

@@ -14,13 +14,15 @@ from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.facts import STATE
 from sipdeploy.host import Host, ask, host_failed, run_script
 from sipdeploy.host.incoming import whole
-from sipdeploy.plan.desired import Desired, MadeFile, Probe
-from sipdeploy.services.acme import Order
-from sipdeploy.services.install import Build, Repository, Tarball
-from sipdeploy.services.render import ManagedFile
-from sipdeploy.services.service import Directory, Port
+from sipdeploy.plan.desired import Desired
 
+# The format of `release.json`. A new field needs no new number, but it needs a default, because
+# older releases do not have it. Increase the number if a field is removed, renamed or gets another
+# meaning, and let `load` convert the older format: hosts keep releases that older versions wrote.
 FORMAT = 1
+FETCH_SECONDS = 300
+OTHER_VERSION = "the release was written by another version of sipdeploy"
+UNKNOWN_FIELD = "unexpected_keyword_argument"  # an error type of pydantic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,8 @@ def dump(desired: Desired, signature: Signature) -> bytes:
         "format": FORMAT,
         **asdict(signature),
         "desired": {
-            **_plain(asdict(desired), without=("files",)),
+            **_plain(asdict(desired), without=("files", "generated")),
+            "made": [asdict(file) for file in desired.generated],  # the name in format 1
             "files": [_plain(asdict(file), without=("content",)) for file in desired.files],
         },
     }
@@ -88,23 +91,33 @@ def load(archive: bytes) -> Desired:
                 if stream is not None:
                     files[member.name.removeprefix("tree")] = stream.read()
         data = _data(files["release.json"].decode())["desired"]
-        return Desired(
-            domain=data["domain"],
-            files=tuple(_file(row, files[row["path"]]) for row in data["files"]),
-            made=tuple(
-                MadeFile(**{**row, "reload": _argv(row["reload"])}) for row in data["made"]
-            ),
-            directories=tuple(Directory(**row) for row in data["directories"]),
-            packages=tuple(data["packages"]),
-            units=data["units"],
-            ports=tuple(Port(**row) for row in data["ports"]),
-            probe=Probe(**data["probe"]) if data["probe"] else None,
-            order=Order(**data["order"]) if data.get("order") else None,
-            build=_build(data["build"]) if data.get("build") else None,
-            repository=Repository(**data["repository"]) if data.get("repository") else None,
-        )
-    except (KeyError, TypeError, AttributeError, tarfile.TarError) as wrong:
+        rows = [{**row, "content": files[row["path"]]} for row in data["files"]]
+        generated = data.pop("made")
+        # the notes describe the host at the time of that apply
+        return _desired({**data, "files": rows, "generated": generated, "notes": ()})
+    except (KeyError, TypeError, UnicodeDecodeError, tarfile.TarError) as wrong:
         raise ValueError(f"the release is damaged: {shown_line(str(wrong))}") from wrong
+
+
+def _desired(data: Mapping[str, Any]) -> Desired:
+    """Build the desired state; ValueError for an unknown field or an invalid value.
+
+    An unknown field is an error: a newer sipdeploy wrote it, and the host may need what it says. A
+    rollback without it would restore only a part of the release.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - for rollbacks only
+
+    # A dataclass accepts no configuration, but inherits the configuration of its list.
+    adapter = TypeAdapter(list[Desired], config=ConfigDict(extra="forbid"))
+    try:
+        return adapter.validate_python([data])[0]
+    except ValidationError as wrong:
+        errors = wrong.errors(include_url=False, include_context=False, include_input=False)
+    error = min(errors, key=lambda error: error["type"] != UNKNOWN_FIELD)
+    field = ".".join(str(part) for part in error["loc"][1:])
+    if error["type"] == UNKNOWN_FIELD:
+        raise ValueError(f"{OTHER_VERSION}: its field `{field}` is unknown")
+    raise ValueError(f"the release is damaged: `{field}`: {error['msg'].lower()}")
 
 
 def _data(text: str) -> dict[str, Any]:
@@ -112,8 +125,10 @@ def _data(text: str) -> dict[str, Any]:
         data = _printable(json.loads(text))
     except RecursionError as wrong:
         raise ValueError("the release is damaged: it is nested too deeply") from wrong
+    except ValueError as wrong:
+        raise ValueError(f"the release is damaged: {wrong}") from wrong
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ValueError("the release was written by another version of sipdeploy")
+        raise ValueError(OTHER_VERSION)
     return data
 
 
@@ -124,22 +139,6 @@ def _printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {shown_line(key): _printable(each) for key, each in value.items()}
     return [_printable(each) for each in value] if isinstance(value, list) else value
-
-
-def _build(row: Mapping[str, Any]) -> Build:
-    tarballs = tuple(Tarball(**tarball) for tarball in row["tarballs"])
-    return Build(**{**row, "modules": tuple(row["modules"]), "tarballs": tarballs})
-
-
-def _file(row: Mapping[str, Any], content: bytes) -> ManagedFile:
-    return ManagedFile(**{**row, "reload": _argv(row["reload"]), "content": content})
-
-
-def _argv(argv: list[str] | None) -> tuple[str, ...] | None:
-    return None if argv is None else tuple(argv)
-
-
-FETCH_SECONDS = 300
 
 
 def history(host: Host, state: str = STATE) -> tuple[Header, ...]:

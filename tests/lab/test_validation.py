@@ -175,7 +175,7 @@ def test_what_the_administrator_wrote_is_judged_with_it(host, edit, path, text, 
 
 def test_a_private_key_that_kamailio_may_not_read(host, monkeypatch):
     """It would be served until the next restart, and then nothing would."""
-    original = desired.made_files
+    original = desired.generated_files
 
     def closed(*words):
         return tuple(
@@ -185,7 +185,7 @@ def test_a_private_key_that_kamailio_may_not_read(host, monkeypatch):
             for made in original(*words)
         )
 
-    monkeypatch.setattr(desired, "made_files", closed)
+    monkeypatch.setattr(desired, "generated_files", closed)
     report = run_apply(site_on(host))
     assert set(codes(report)) == {"SD401"}, told(report)
     assert (live(host), units(host)) == host.before

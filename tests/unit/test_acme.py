@@ -101,9 +101,9 @@ def test_a_refusal_is_explained(said, told):
     assert bool(meaning) == bool(mend)
 
 
-def test_last_words_are_without_what_certbot_always_says():
+def test_last_lines_are_without_what_certbot_always_says():
     said = "Saving debug log to /var/log/x\n\nDetail: no\nAsk for help or search ...\n"
-    assert acme.last_words(said) == ("Detail: no",)
+    assert acme.last_lines(said) == ("Detail: no",)
 
 
 def test_dns_records_are_read_with_those_that_are_not_there():

@@ -79,7 +79,7 @@ def test_files_that_are_none_are_told(told):
     assert told(b"no", b"no") == ["SD602", "SD602"]
 
 
-def test_a_key_with_a_pass_phrase_is_told(told):
+def test_a_key_with_a_passphrase_is_told(told):
     certificate, _, key = pair()
     assert told(certificate, key_pem(key, b"secret")) == ["SD602"]
 

@@ -1,11 +1,14 @@
+import dataclasses
+import re
+
 import pytest
 from fakes import FakeHost
-from hosts_facts import recorded
+from hosts_facts import FOLDER, recorded
 
 from sipdeploy import facts
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.facts import Query, Socket
-from sipdeploy.host import LocalHost, Result
+from sipdeploy.facts import Facts, Query, Socket
+from sipdeploy.host import LocalHost, Result, script_text
 
 QUERY = Query(
     domain="localhost",
@@ -28,6 +31,24 @@ def test_a_bare_host():
     assert not found.has_abandoned_run
     assert not found.units["kamailio.service"].is_active
     assert found.skew_seconds == 0
+
+
+def test_the_script_prints_what_the_facts_read():
+    pattern = r'^[^#\n]*?\bsection ([\w-]+)|%s (\w+)\\n" "\$token"'
+    matches = re.findall(pattern, script_text("facts").decode(), re.MULTILINE)
+    printed = {name for match in matches for name in match if name}
+    read = {name for each in dataclasses.fields(Facts) for name in each.metadata["sections"]}
+    assert printed - {"end"} == read - {"now"}
+    assert set(facts.OPTIONAL) < printed
+
+
+@pytest.mark.parametrize("section", ["clock", "os", "room", "key"])
+def test_a_missing_section_is_told(section):
+    text = (FOLDER / "sid-applied.txt").read_text().replace(f"\x1e{section}\n", "\x1eother\n")
+    host = FakeHost(answers={"facts": Result(status=0, stdout=text.encode())})
+    with pytest.raises(HostFailed) as failed:
+        facts.read(host, QUERY)
+    assert failed.value.diagnostics[0].notes == (f"KeyError: '{section}'",)
 
 
 def test_a_host_after_apply():
@@ -70,7 +91,7 @@ def test_a_host_after_apply():
     ],
 )
 def test_sockets(line, socket):
-    found = facts.sockets(line)
+    found = facts.parse_sockets(line)
     assert (found[0].proto, found[0].port, found[0].program) == (
         socket.proto,
         socket.port,
@@ -114,10 +135,12 @@ def test_a_file_whose_name_has_a_line_break_is_passed_over():
     text = (
         "640 root:kamailio /etc/kamailio/a\n640 root:root /etc/kamailio/b\nc d e\n\n9 9 x\nend\n"
     )
-    found = facts.modes(text)
+    found = facts.parse_modes(text)
     assert found.keys() == {"/etc/kamailio/a", "/etc/kamailio/b"}
 
 
 def test_the_room_of_a_host_is_that_of_its_unit():
-    assert facts.room("# Managed by x; Room for 8192 users; memory and files for 512") == 8192
-    assert facts.room("# Managed by sipdeploy.") == 0
+    assert (
+        facts.parse_room("# Managed by x; Room for 8192 users; memory and files for 512") == 8192
+    )
+    assert facts.parse_room("# Managed by sipdeploy.") == 0

@@ -62,7 +62,7 @@ def test_a_script_reads_the_input_behind_it(host, monkeypatch):
 def test_every_script_is_shell(host):
     for name in ("facts", "lock", "unlock", "packages", "stage", "swap", "restore", "services"):
         text = hosts.script_text(name)
-        assert host.run(["sh", "-n"], input=text).words == ""
+        assert host.run(["sh", "-n"], input=text).output == ""
 
 
 @pytest.mark.parametrize(

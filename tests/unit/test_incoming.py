@@ -138,7 +138,7 @@ def test_only_the_script_itself_divides_its_answer(host, monkeypatch):
     found = sections(result.text)
     assert found.keys() == {"real", "step true", "end"}
     assert "\\x1eforged" in found["real"]
-    assert is_harmless(result.words, "\n\x1e")
+    assert is_harmless(result.output, "\n\x1e")
     assert [line for line in seen if line.startswith("\x1e")] == [
         "\x1ereal",
         "\x1estep true",
@@ -241,7 +241,7 @@ def tar_of(*members):
 def test_a_release_that_grows_when_it_is_read_is_refused():
     for content in (b"\0" * MEBIBYTE, random.Random(1).randbytes(4000)):
         packed = gzip.compress(tar_of(("release.json", content)))
-        with pytest.raises(HostFailed, match="cannot be read: the release is damaged"):
+        with pytest.raises(HostFailed, match=r"the release is damaged: .*(checksum|header)"):
             fetch_release(hostile("release", packed), 1)
     info = tarfile.TarInfo("tree/hole")
     info.size = 0
@@ -276,7 +276,7 @@ def test_a_release_of_another_shape_is_no_traceback(data):
     out = f"\x1ecurrent\n1\n\x1erelease 1\n{data}\n\x1eend\n".encode()
     with contextlib.suppress(HostFailed):
         assert len(history(hostile("history", out))) == 1
-    with pytest.raises(ValueError, match=r"release|Expecting"):
+    with pytest.raises(ValueError, match=r"^the release (is damaged|was written)"):
         release.load(tar_of(("release.json", data.encode())))
 
 

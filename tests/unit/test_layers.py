@@ -29,7 +29,7 @@ LIBRARIES = {
     "paramiko": {"host"},
     "jinja2": {"services"},
     "yaml": {"inventory"},
-    "pydantic": {"inventory"},
+    "pydantic": {"inventory", "transaction"},
     "pydantic_core": {"inventory"},
     "click": {"cli", "__main__"},
 }

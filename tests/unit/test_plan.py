@@ -9,7 +9,7 @@ from sipdeploy.facts import Managed, PathFact
 from sipdeploy.host import Result
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import NO_UNIT, make_plan, text
-from sipdeploy.plan.desired import DIALOG_KEY, Desired, certificate_files, made_files
+from sipdeploy.plan.desired import DIALOG_KEY, Desired, certificate_files, generated_files
 from sipdeploy.plan.preview import Present, preview
 from sipdeploy.services import acme, certificates, user_database
 from sipdeploy.services.acme import Order
@@ -57,7 +57,7 @@ def desired(files=FILES, **changes):
     values = {
         "domain": "sip.example.test",
         "files": files,
-        "made": made_files(site(), files),
+        "generated": generated_files(site(), files),
         "directories": (Directory(path="/etc/kamailio", mode=0o755, owner="root:root"),),
         "packages": ("kamailio", "asterisk"),
         "units": {"asterisk": "asterisk.service", "kamailio": "kamailio.service"},
@@ -68,7 +68,7 @@ def desired(files=FILES, **changes):
 def as_is(wanted, **changes):
     """Facts of a host that is just what is wanted."""
     base = recorded("sid-applied")
-    made = {made.path: base.files[made.path] for made in wanted.made}
+    made = {made.path: base.files[made.path] for made in wanted.generated}
     files = {
         f.path: PathFact(mode=f.mode, owner=f.owner, digest=hashlib.sha256(f.content).hexdigest())
         for f in wanted.files
@@ -208,22 +208,22 @@ def test_a_certificate_is_renewed_in_its_last_month():
     end = facts.certificate.not_after.timestamp()
     assert plan(desired(), facts, at=end - 31 * 86400).is_empty
     found = plan(desired(), facts, at=end - 29 * 86400)
-    assert found.to_make == {certificates.PATH, certificates.KEY_PATH}
+    assert found.to_generate == {certificates.PATH, certificates.KEY_PATH}
     assert found.reloads == (RELOAD,)
 
 
 def test_a_certificate_for_another_domain_or_key_is_made_anew():
     facts = as_is(desired())
-    assert plan(desired(domain="other.test"), facts).to_make
+    assert plan(desired(domain="other.test"), facts).to_generate
     foreign = dataclasses.replace(facts.certificate, key_matches=False)
-    assert plan(desired(), dataclasses.replace(facts, certificate=foreign)).to_make
+    assert plan(desired(), dataclasses.replace(facts, certificate=foreign)).to_generate
 
 
 def test_the_dialog_key_is_made_once():
     facts = as_is(desired())
     files = {p: f for p, f in facts.files.items() if "dialog" not in p}
     found = plan(desired(), dataclasses.replace(facts, files=files))
-    assert found.to_make == {"/etc/kamailio/dialog-key.cfg"}
+    assert found.to_generate == {"/etc/kamailio/dialog-key.cfg"}
     assert found.units[1].action == "restart"
 
 
@@ -233,7 +233,7 @@ def test_packages_that_are_missing_are_named_with_their_version():
 
 
 def test_own_certificates_are_not_made_by_the_host():
-    assert [made.recipe for made in made_files(site("files"), FILES)] == ["dialog-key"]
+    assert [made.recipe for made in generated_files(site("files"), FILES)] == ["dialog-key"]
 
 
 def test_the_archive_is_the_same_for_the_same_plan():
@@ -377,7 +377,7 @@ def test_a_difference_shows_users_of_a_database_and_no_digest():
 
 
 def test_a_private_key_is_for_its_daemon_alone():
-    made = {m.path: (m.mode, m.owner) for m in made_files(site(), FILES)}
+    made = {m.path: (m.mode, m.owner) for m in generated_files(site(), FILES)}
     assert made[certificates.KEY_PATH] == made[DIALOG_KEY] == (0o640, "root:kamailio")
     own = {f.path: f for f in certificate_files((b"certificate", b"key"), FILES)}
     key = own[certificates.KEY_PATH]
@@ -392,7 +392,7 @@ def changed_key():
     before = certificate_files((b"certificate", PEM), FILES)
     after = certificate_files((b"certificate", PEM.replace(b"c2", b"d2")), FILES)
     facts = as_is(desired((*FILES, *before)))
-    return plan(desired((*FILES, *after), made=()), facts)
+    return plan(desired((*FILES, *after), generated=()), facts)
 
 
 def test_no_private_key_is_shown():

@@ -19,7 +19,7 @@ from sipdeploy.diagnostics.errors import HostFailed, RollbackFailed
 from sipdeploy.facts import Managed
 from sipdeploy.host import LocalHost, Result, run_script
 from sipdeploy.plan import Change, make_plan
-from sipdeploy.plan.desired import Desired, MadeFile
+from sipdeploy.plan.desired import Desired, GeneratedFile
 from sipdeploy.services import SERVICES
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Check, Complaint, Directory
@@ -77,8 +77,8 @@ class World:
         desired = Desired(
             domain="sip.example.test",
             files=files,
-            made=(
-                MadeFile(
+            generated=(
+                GeneratedFile(
                     path=str(self.live / "dialog-key"),
                     mode=0o600,
                     owner=ME,
@@ -86,7 +86,7 @@ class World:
                     service="s",
                     reload=None,
                 ),
-                MadeFile(
+                GeneratedFile(
                     path=str(self.live / "server.crt"),
                     mode=0o644,
                     owner=ME,
@@ -94,7 +94,7 @@ class World:
                     service="s",
                     reload=None,
                 ),
-                MadeFile(
+                GeneratedFile(
                     path=str(self.live / "server.key"),
                     mode=0o600,
                     owner=ME,
