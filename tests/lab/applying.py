@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 
 from sipdeploy.inventory.site import Site, load_site
-from sipdeploy.services import kamailio
+from sipdeploy.services import SERVICES, kamailio
 from sipdeploy.transaction import Options, Report, apply
 from sipdeploy.transaction.runner import Event
 
@@ -63,23 +63,39 @@ def run_apply(
     return report
 
 
+def change_file(
+    monkeypatch, name: str, path: str, change: Callable[[bytes], bytes], **fields
+) -> None:
+    """Render one file of the service `name` with a changed content.
+
+    `fields` replace other fields of the service.
+    """
+    service = SERVICES[name]
+
+    def files(deployment):
+        for file in service.files(deployment):
+            if file.path == path:
+                content = change(file.content)
+                assert content != file.content
+                file = dataclasses.replace(file, content=content)  # noqa: PLW2901
+            yield file
+
+    changed = dataclasses.replace(service, files=files, **fields)
+    monkeypatch.setitem(SERVICES, name, changed)
+
+
 def deafen(monkeypatch) -> None:
     """Render a valid configuration with which Kamailio does not listen for phones.
 
     Validation would find this fault, so it has no checks here: the fault appears after the swap.
     """
-    original = kamailio.files
-
-    def deaf(deployment):
-        for file in original(deployment):
-            if file.path.endswith("kamailio.cfg"):
-                content = file.content.replace(b"\nlisten=tls", b"\n#listen=tls")
-                assert content != file.content
-                file = dataclasses.replace(file, content=content)  # noqa: PLW2901
-            yield file
-
-    monkeypatch.setattr(kamailio, "checks", lambda _: ())
-    monkeypatch.setattr(kamailio, "files", deaf)
+    change_file(
+        monkeypatch,
+        "kamailio",
+        kamailio.CONFIGURATION,
+        lambda content: content.replace(b"\nlisten=tls", b"\n#listen=tls"),
+        checks=lambda _: (),
+    )
 
 
 def codes(report: Report) -> list[str]:

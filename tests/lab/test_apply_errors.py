@@ -1,6 +1,5 @@
 """Apply on real hosts that are not as they should be: a clear error, and nothing lost."""
 
-import dataclasses
 import signal
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import threading
 import time
 
 import pytest
-from applying import Events, codes, deafen, live, run_apply, site, site_on, units
+from applying import Events, change_file, codes, deafen, live, run_apply, site, site_on, units
 from conftest import Deployer
 
 from sipdeploy.diagnostics.errors import HostFailed
@@ -71,16 +70,7 @@ def test_a_configuration_that_does_not_answer_is_rolled_back(installed, monkeypa
 def test_a_configuration_that_does_not_parse_changes_nothing(installed, monkeypatch):
     host = installed
     before = live(host), units(host)
-    original = kamailio.files
-
-    def wrong(deployment):
-        for file in original(deployment):
-            if file.path.endswith("kamailio.cfg"):
-                content = b"}\n" + file.content
-                file = dataclasses.replace(file, content=content)  # noqa: PLW2901
-            yield file
-
-    monkeypatch.setattr(kamailio, "files", wrong)
+    change_file(monkeypatch, "kamailio", kamailio.CONFIGURATION, lambda content: b"}\n" + content)
     report = run_apply(site_on(host))
     assert report.state == "unchanged"
     problem = report.diagnostics[0]

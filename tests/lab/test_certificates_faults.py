@@ -166,7 +166,7 @@ def test_a_server_that_rejects_the_domain(site):
     site.write(directory=site.authority.serve(blocked=(DOMAIN,)))
     told = site.apply(status=4)
     assert "SD610" in told
-    assert "by its policy" in told
+    assert "the policy of the ACME server" in told
     assert site.served() == site.on_disk() == served
     assert site.host.read(f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf") == renewal
     assert site.is_shut()

@@ -1,12 +1,11 @@
 """The firewall on a real host: what is open, what is shut, and a lock-out that undoes itself."""
 
-import dataclasses
 import socket
 import threading
 import time
 
 import pytest
-from applying import codes, live, run_apply, site_on
+from applying import change_file, codes, live, run_apply, site_on
 
 from sipdeploy.services import firewall
 
@@ -132,19 +131,13 @@ def test_somebody_elses_firewall_is_told_of_while_there_is_something_to_do(host)
 def test_a_lock_out_is_undone_by_the_host_itself(host, monkeypatch, record_property):
     """The new rules drop SSH, also of connections that stand: nobody can confirm."""
     before = live(host)
-    original = firewall.files
+    first, rule = b"\t\tct state established,related accept\n", b"\t\ttcp dport 22 drop\n"
 
-    def shut(deployment):
-        for file in original(deployment):
-            if file.path == firewall.NFTABLES:
-                first = b"\t\tct state established,related accept\n"
-                assert first in file.content
-                content = file.content.replace(first, b"\t\ttcp dport 22 drop\n")
-                file = dataclasses.replace(file, content=content)  # noqa: PLW2901
-            yield file
+    def shut(content):
+        return content.replace(first, rule)
 
     with monkeypatch.context() as patched, Watch(host) as watch:
-        patched.setattr(firewall, "files", shut)
+        change_file(patched, "firewall", firewall.NFTABLES, shut)
         report = run_apply(site_on(host), confirm_seconds=8)
         end = time.monotonic() + 60
         while not watch.open_again_at:

@@ -399,11 +399,11 @@ def unexpected(host, deployer):
 
 
 def away(host, deployer):
-    """A host that is down is told; the files have the change."""
+    """The host is down: the files have the change, and the message says so."""
     host.stop()
     done = deployer.run("add-user", "4600", "--apply", host.name)
     assert done.returncode == 4
-    assert "has the change" in done.stderr
+    assert "contains the change" in done.stderr
     assert "4600" in (deployer.folder / "inventory.yaml").read_text()
 
 

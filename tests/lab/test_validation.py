@@ -7,11 +7,11 @@ import dataclasses
 import subprocess
 
 import pytest
-from applying import codes, live, run_apply, site, site_on, units
+from applying import change_file, codes, live, run_apply, site, site_on, units
 
 from sipdeploy.inventory.models import Tls
 from sipdeploy.plan import desired
-from sipdeploy.services import asterisk, certificates, kamailio
+from sipdeploy.services import certificates
 
 pytestmark = pytest.mark.lab
 CFG = "/etc/kamailio/kamailio.cfg"
@@ -37,19 +37,7 @@ def edit(monkeypatch):
     """Change what is rendered for one path: a template that is broken."""
 
     def edits(path, change):
-        module = kamailio if "kamailio" in path else asterisk
-        original = module.files
-
-        def files(deployment):
-            for file in original(deployment):
-                if file.path != path:
-                    yield file
-                    continue
-                content = change(file.content)
-                assert content != file.content
-                yield dataclasses.replace(file, content=content)
-
-        monkeypatch.setattr(module, "files", files)
+        change_file(monkeypatch, path.split("/")[2], path, change)
 
     return edits
 
