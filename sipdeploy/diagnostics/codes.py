@@ -326,8 +326,8 @@ _MANUALS: Mapping[str, str] = {
         Fix: verify the new key with Kamailio's own announcement, then write its fingerprint into
         `install: {kamailio: {fingerprint: ...}}`.""",
     "SD602": """A file of `tls` cannot be read, or is not PEM.
-        Example: `private_key: server.key` and the key has a pass phrase
-        Fix: `openssl pkey -in server.key -out server.key` removes the pass phrase;
+        Example: `private_key: server.key` and the key has a passphrase
+        Fix: `openssl pkey -in server.key -out server.key` removes the passphrase;
         `openssl x509 -in server.crt -noout -text` shows whether a certificate is PEM.""",
     "SD603": """The private key does not belong to the certificate.
         Example: `tls: {provider: files, certificate: new.crt, private_key: old.key}`

@@ -303,7 +303,7 @@ class Tls(_Part):
     certificate: Line | None = Field(
         default=None, description="files: PEM, server first, then chain"
     )
-    private_key: Line | None = Field(default=None, description="files: PEM, without a pass phrase")
+    private_key: Line | None = Field(default=None, description="files: PEM, without a passphrase")
 
 
 class User(_Part):
