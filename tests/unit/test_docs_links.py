@@ -1,4 +1,4 @@
-"""Links between the pages: every relative one leads to a file, every #anchor to a heading."""
+"""Links between the pages: relative links lead to files, anchors to headings."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ def prose(page):
 
 
 def anchors(page):
-    """The anchors of the headings of a page, as GitHub makes them."""
+    """Return the anchors of the headings of a page, as GitHub makes them."""
     found = set()
     for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
         text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
