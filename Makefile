@@ -1,6 +1,7 @@
 # sipdeploy: two commands, `make demo` and `make test`; `make check` while working.
 #
-# All files are below this folder (.venv, lab/phones/node_modules) and in ~/.cache/sipdeploy-lab.
+# All generated files are in this directory (.venv, lab/phones/node_modules) and in
+# ~/.cache/sipdeploy-lab.
 
 PYTHON ?= python3
 VENV   := .venv

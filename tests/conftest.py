@@ -1,4 +1,4 @@
-"""Options and settings of all tests."""
+"""Options, markers and figures of all tests."""
 
 import os
 import signal
@@ -6,9 +6,9 @@ import signal
 import pytest
 from hypothesis import settings
 
-# Machines are slow at times: a deadline would test them. CI meets the same examples each time.
+# No deadline, because machines are slow at times. In CI the examples are the same each time.
 settings.register_profile("sipdeploy", deadline=None, derandomize=bool(os.environ.get("CI")))
-# `make check`: few examples, and no test that takes seconds; `make test` runs all of them.
+# `make check` runs few examples and no slow tests; `make test` runs all.
 settings.register_profile("quick", deadline=None, max_examples=20)
 QUICK = "quick" in os.environ.get("SIPDEPLOY_TESTS", "")
 settings.load_profile("quick" if QUICK else "sipdeploy")
@@ -22,15 +22,15 @@ def pytest_addoption(parser):
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="write what is rendered now to tests/golden; look at the difference, then keep it",
+        help="write the rendered files to tests/golden; review the difference",
     )
     parser.addoption(
-        "--source", action="store_true", help="build Asterisk too, for a quarter of an hour"
+        "--source", action="store_true", help="also run the tests that build Asterisk"
     )
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests that take too long for every run are marked; pytest counts the skipped ones."""
+    """Skip the marked tests that take too long for this run; pytest counts them."""
     if QUICK:
         for item in items:
             if item.get_closest_marker("slow"):
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Show the figures that tests measured (`record_property("figure", ...)`)."""
+    """Print the measurements of the tests (`record_property("figure", ...)`)."""
     reports = terminalreporter.stats.get("passed", [])
     figures = [
         text for report in reports for name, text in report.user_properties if name == "figure"

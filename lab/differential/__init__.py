@@ -1,14 +1,14 @@
-"""Kamailio and Asterisk read the same bytes: do they read the same thing?
+"""A differential fuzzer: do Kamailio and Asterisk parse the same message in the same way?
 
-A fuzzer that holds two parsers against each other, on the real daemons of a host that `apply`
-made. Mutated SIP messages go over the real WSS of that host. A lab-only stamp carries Kamailio's
-reading of each message that it let through, and a lab-only dialplan writes Asterisk's reading
-beside it. A difference in who somebody is, or in where something goes, is a finding.
+It sends mutated SIP messages over WSS to a host that `sipdeploy apply` has configured. In the lab,
+Kamailio adds a header with the caller and the callee that it has parsed, and a dialplan logs this
+header together with the values that Asterisk has parsed. A difference in the caller, in the
+destination or in the dialog is a finding.
 
-    python -m lab.differential --messages 100000    # the long form, a host for each mode
-    pytest tests/lab/test_differential.py           # the short form
+    python -m lab.differential --messages 100000    # the long run, one host for each mode
+    pytest tests/lab/test_differential.py           # the short run
 
-The corpus is data: tests/lab/differential/corpus.toml. The same seed makes the same messages.
+The corpus is in tests/lab/differential/corpus.toml. The same seed gives the same messages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["SEED", "Finding", "Report", "Target", "fuzz"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A calling system: 1001 to 1003 are its users, 6001 and 6002 its services."""
+    """A calling system with the users 1001 to 1003 and the services 6001 and 6002."""
 
     host: Host
     mode: str
@@ -46,7 +46,7 @@ async def fuzz(
     seed: int = SEED,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Send so many mutants and judge what the target made of them."""
+    """Send `messages` mutants to the target, and report how its daemons parsed them."""
     office = Office(
         (target.host.address, 8443),
         target.domain,

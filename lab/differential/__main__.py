@@ -1,4 +1,4 @@
-"""`python -m lab.differential`: the long form, on a host of its own for each mode."""
+"""`python -m lab.differential`: the long run, with one host for each mode."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ services:
 
 
 def main() -> int:
-    """Run the command line; 1 when a difference was found."""
+    """Run the command line; the exit status is 1 if there is a difference, 2 without a lab."""
     parser = argparse.ArgumentParser(prog="python -m lab.differential", description=__doc__)
-    parser.add_argument("--messages", type=int, default=100_000, help="for each mode")
+    parser.add_argument("--messages", type=int, default=100_000, help="messages for each mode")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--mode", choices=_MODES, action="append", help="both, if not given")
+    parser.add_argument("--mode", choices=_MODES, action="append", help="default: both")
     parser.add_argument("--suite", default="sid", help="Debian release of the host")
     arguments = parser.parse_args()
     if reason := why_not():
@@ -68,7 +68,7 @@ def _run(lab: Lab, mode: str, arguments: argparse.Namespace) -> Report:
 
 @contextlib.contextmanager
 def _system(lab: Lab, mode: str, suite: str) -> Iterator[Host]:
-    """A calling system that `sipdeploy apply` made of a bare host."""
+    """A bare host, configured by `sipdeploy apply`; stopped afterwards."""
     host = lab.boot(f"fuzz-{mode}", suite=suite)
     try:
         _apply(lab, host, mode)

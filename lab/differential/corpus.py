@@ -1,6 +1,6 @@
-"""Mutated messages from a corpus: bytes in, bytes out, the same for the same seed.
+"""Mutations of SIP messages, from the data of a corpus file; the same for the same seed.
 
-Owns what is changed in a message. Never knows a host, a password or a parser.
+This module is pure: it knows no host, no password and no parser.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _HEADERS = (
     "Expires",
 )
 _ADDRESSES = ("From", "To")
-_WEIGHTS = (30, 20, 8, 16, 10, 12, 8)  # of the makers in Corpus._step, in their order
-_IN_DISPLAY = 0.3  # of the smuggled ones in From and To
+_WEIGHTS = (30, 20, 8, 16, 10, 12, 8)  # of the mutations in Corpus._step, in their order
+_IN_DISPLAY = 0.3  # the share of injections in From and To that go into the display name
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Who is meant by {other}, and by the words of a dialog; one for each seed message."""
+    """The values of the placeholders of the corpus: {other}, {domain}, {dialog_...}."""
 
     other: str
     domain: str
@@ -47,18 +47,18 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """What to do to one message; `kind` says to which."""
+    """The mutations of one message; `kind` selects the message."""
 
     kind: str
     steps: tuple[Step, ...]
 
     @property
     def title(self) -> str:
-        """What was done, in words that group mutants of a kind."""
+        """A description without details, to group similar mutants."""
         return " + ".join(step.title for step in self.steps)
 
     def apply(self, message: str, names: Names) -> bytes:
-        """The mutated message as it goes into a frame."""
+        """Return the mutated message, as bytes for a WebSocket frame."""
         head, _, body = message.partition("\r\n\r\n")
         lines = head.split("\r\n")
         for step in self.steps:
@@ -68,17 +68,17 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of a message's lines."""
+    """One mutation of the lines of a message."""
 
     title: str
     change: Callable[[list[str], Names], list[str]]
 
 
 class Corpus:
-    """The data of the file, and the mutants that it gives."""
+    """The corpus file, and the mutants made from it."""
 
     def __init__(self, file: Path = FILE) -> None:
-        """Read the data; tomllib.TOMLDecodeError or KeyError for a bad one."""
+        """Read the file; tomllib.TOMLDecodeError or KeyError if it is not valid."""
         data: dict[str, Any] = tomllib.loads(file.read_text())
         self.breaks: list[str] = data["breaks"]
         self.lines: list[str] = data["lines"]
@@ -90,7 +90,7 @@ class Corpus:
         self.known = [_known(entry) for entry in data["known"]]
 
     def mutants(self, count: int, seed: int, kinds: dict[str, int]) -> Iterator[Mutant]:
-        """So many, the known attacks first in each kind; `kinds` maps a kind to its weight."""
+        """Yield `count` mutants, first the known attacks; `kinds` maps each kind to its weight."""
         dice = random.Random(seed)  # noqa: S311  # repeatable, not secret
         first = [Mutant(kind, (step,)) for kind in kinds for step in self.known]
         yield from first[:count]
@@ -119,7 +119,7 @@ class Corpus:
         return separator, dice.choice(lines).replace("{break}", separator)
 
     def _smuggle(self, dice: random.Random, kind: str) -> Step:
-        """A line behind a break at the end, in a parameter or in the display name of a header."""
+        """Inject a break and a line into a header: at its end, in a parameter or in its name."""
         separator, line = self._smuggled(dice, kind)
         name, inner = dice.choice(_HEADERS), dice.choice(("", "", ";x=a", ';x="a', ";x="))
         if name in _ADDRESSES and dice.random() < _IN_DISPLAY:
@@ -135,14 +135,14 @@ class Corpus:
         )
 
     def _hold(self, dice: random.Random, kind: str) -> Step:
-        """A line behind a break in a header of its own, anywhere."""
+        """Insert, at any place, a new header that ends with a break and a line."""
         separator, line = self._smuggled(dice, kind)
         holder, place = dice.choice(self.holders), dice.random()
         title = f"{holder.partition(':')[0]} {separator!r}"
         return _inserted(title, place, lambda n: holder + separator + _fill(line, n))
 
     def _disguise(self, dice: random.Random, kind: str) -> Step:
-        """A header's name in other letters, or with something around it."""
+        """Insert a line whose header name has another case, or additional characters."""
         pattern, line = dice.choice(self.names), self._smuggled(dice, kind)[1]
         place, case = dice.random(), dice.choice((str, str.lower, str.upper, str.swapcase))
 
@@ -153,7 +153,7 @@ class Corpus:
         return _inserted(f"name {pattern!r}", place, made)
 
     def _readdress(self, dice: random.Random, _: str) -> Step:
-        """From, To or both in other words."""
+        """Rewrite From, To or both."""
         pattern = dice.choice(self.addresses)
         which = dice.choice((("From",), ("To",), _ADDRESSES))
 
@@ -166,7 +166,7 @@ class Corpus:
         return Step(f"{'+'.join(which)} as {pattern!r}", change)
 
     def _user(self, dice: random.Random, _: str) -> Step:
-        """A digit of a user in a URI, written in another way."""
+        """Rewrite one digit of the user part of a URI."""
         pattern, name, which = (
             dice.choice(self.users),
             dice.choice(("", *_ADDRESSES)),
@@ -185,7 +185,7 @@ class Corpus:
 
 
 def _noise(dice: random.Random, _: str) -> Step:
-    """A special character anywhere in the headers."""
+    """Insert a special character at any place of the headers."""
     special, place = dice.choice('\r\n\0\t "<>@;:,&=%\\?#\x0b\x0c\x85[](){}|~`^'), dice.random()
 
     def change(lines: list[str], _: Names) -> list[str]:
@@ -197,7 +197,7 @@ def _noise(dice: random.Random, _: str) -> Step:
 
 
 def _shuffle(dice: random.Random, _: str) -> Step:
-    """Headers doubled, left out, folded, in another order."""
+    """Double, delete, fold or reorder headers."""
     act, place, turn = (
         dice.choice(("double", "leave out", "fold", "turn")),
         dice.random(),
@@ -226,14 +226,14 @@ def _readdressed(line: str, pattern: str, names: Names) -> str:
 
 
 def _fill(text: str, names: Names) -> str:
-    """The text with the names in it; {value} stays."""
+    """Fill in the placeholders, except {value}."""
     for key in ("dialog_call_id", "dialog_from", "dialog_to", "other", "domain"):
         text = text.replace("{" + key + "}", getattr(names, key))
     return text
 
 
 def _changed(name: str, title: str, change: Callable[[str, Names], str]) -> Step:
-    """A step that changes the value of one header; "" is the start line."""
+    """Return a step that changes the value of a header; "" means the start line."""
 
     def apply(lines: list[str], names: Names) -> list[str]:
         if not name:
@@ -248,7 +248,7 @@ def _changed(name: str, title: str, change: Callable[[str, Names], str]) -> Step
 
 
 def _inserted(title: str, place: float, made: Callable[[Names], str]) -> Step:
-    """A step that adds a header at a place, 0 for the first and 1 for the last."""
+    """Return a step that inserts a header at `place`, from 0 (first) to 1 (last)."""
 
     def apply(lines: list[str], names: Names) -> list[str]:
         at = 1 + int(place * len(lines))
@@ -258,7 +258,7 @@ def _inserted(title: str, place: float, made: Callable[[Names], str]) -> Step:
 
 
 def _known(entry: dict[str, Any]) -> Step:
-    """A known attack: `add` after a header, at its end, or at the beginning of each value."""
+    """Return the step of a known attack: `add` after, at the end or at the start of headers."""
     name, add = entry["name"], entry["add"]
 
     def apply(lines: list[str], names: Names) -> list[str]:

@@ -1,6 +1,6 @@
-"""A connection that mutants go out on, opened again whenever the other side has had enough of it.
+"""Connections that send mutants, and reconnect when the server has closed them.
 
-Owns the connection and the memory of what was sent. Never judges what came of it.
+This module records the sent messages; it does not evaluate the result.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ if TYPE_CHECKING:
     from lab.differential.corpus import Mutant, Names
     from sipdeploy.sip.phone import Reply, Request
 
-_MESSAGES = 800  # of one connection: below the flood limit, whatever the pace
+_MESSAGES = 800  # for each connection, below the flood limit at any rate
 _PONG_SECONDS = 10
-_REPLY_SECONDS = 0.25  # after the pong; what takes longer was dropped by Asterisk
+_REPLY_SECONDS = 0.25  # after the pong; without a reply by then, Asterisk has dropped the message
 _UNAUTHORIZED = {401, 407}
 Build = Callable[[Phone], "Request"]
 
 
 @dataclass(slots=True)
 class Sent:
-    """Everything that went out in a batch, by the Call-ID it was given and by its branch."""
+    """The messages of a batch, by the Call-ID of the request and by its branch."""
 
     by_call_id: dict[str, tuple[Mutant, bytes]] = field(default_factory=dict)
     by_branch: dict[str, tuple[Mutant, bytes]] = field(default_factory=dict)
     _number: int = 0
 
     def call_id(self) -> str:
-        """A new one."""
+        """Return an unused Call-ID."""
         self._number += 1
         return f"fuzz-{self._number}"
 
     def note(self, request: Request, mutant: Mutant, raw: bytes) -> None:
-        """Remember what a request became."""
+        """Record the mutated form of a request."""
         self.by_call_id[request.call_id] = self.by_branch[request.branch] = mutant, raw
 
     def forget(self) -> None:
-        """A new batch begins."""
+        """Clear the record for the next batch."""
         self.by_call_id.clear()
         self.by_branch.clear()
 
     def of_call(self, call_id: str) -> tuple[Mutant | None, bytes]:
-        """What had this Call-ID, or one that is in this text."""
+        """Return the message with this Call-ID, or with a Call-ID that occurs in the text."""
         found = re.search(r"fuzz-\d+", call_id)
         return self.by_call_id.get(found[0] if found else call_id, (None, b""))
 
 
 class _Every(set[tuple[str, str]]):
-    """All dialogs: a NOTIFY is answered with 200, whatever a mutant has subscribed to."""
+    """Contains every dialog, so that the phone answers every NOTIFY with 200."""
 
     def __contains__(self, _: object) -> bool:
         return True
@@ -68,17 +68,17 @@ class _Every(set[tuple[str, str]]):
 
 @dataclass(slots=True)
 class Office:
-    """Whose phones these are and where they connect; one nonce for each kind of request."""
+    """The settings of the phones, and their common TLS context and record."""
 
     address: tuple[str, int]
     domain: str
     password: Callable[[str], str]
-    registers: bool  # a connection has to, before it may call
+    registers: bool  # a connection must register before it can call (mode `asterisk`)
     tls: ssl.SSLContext = field(default_factory=trusting_tls)
     sent: Sent = field(default_factory=Sent)
 
     def phone(self, number: str, login: str = "") -> Phone:
-        """A phone, not connected; `login` is another number whose credentials it uses."""
+        """Return an unconnected phone; with `login`, it uses the credentials of that number."""
         phone = Phone(
             login or number,
             self.password(login or number),
@@ -93,27 +93,27 @@ class Office:
         return phone
 
     async def registered(self, number: str) -> Phone:
-        """A phone that has proved itself."""
+        """Return a connected and registered phone."""
         phone = self.phone(number)
         await phone.connect()
         await self.register(phone)
         return phone
 
     async def register(self, phone: Phone) -> None:
-        """Let a connection prove its number."""
+        """Register a phone; RuntimeError if the server refuses."""
         reply = await phone.register(contact=contact(phone.number))
         if reply.status != 200:  # noqa: PLR2004
             raise RuntimeError(f"{phone.number} cannot register: {reply.status} {reply.reason}")
 
 
 def contact(number: str) -> str:
-    """The Contact of all connections of a number: there is room for one."""
+    """Return the one Contact that all connections of a number share, because of max_contacts."""
     return f"<sip:{number}@fuzz.invalid;transport=ws>"
 
 
 @dataclass(slots=True)
 class Line:
-    """One connection of a number that has proved itself; `build` makes what is mutated."""
+    """A connection of an authenticated number; `build` makes the request to mutate."""
 
     office: Office
     number: str
@@ -122,7 +122,7 @@ class Line:
     used: int = 0
 
     async def __aenter__(self) -> Self:
-        """Connect."""
+        """Connect, and register if the mode requires it."""
         await self._open()
         return self
 
@@ -132,11 +132,11 @@ class Line:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Hang up."""
+        """Close the connection."""
         await self._close()
 
     async def _open(self) -> None:
-        """Connect, again if need be: the phone keeps its nonces."""
+        """Connect or reconnect; the phone keeps its nonces."""
         is_new = self.phone is None
         self.phone, self.used = self.phone or self.office.phone(self.number), 0
         await self._close()
@@ -159,10 +159,10 @@ class Line:
                 await self.phone.close()
 
     async def turn(self, mutant: Mutant, names: Names) -> list[Reply]:
-        """Send one mutant of the request, signed before it is changed; the final replies to it.
+        """Sign a request, mutate and send it; return the final replies to it.
 
-        A message that Kamailio cannot parse costs the connection, and all that was sent behind
-        it: hence one at a time, on many connections.
+        Kamailio closes a connection after a message that it cannot parse, and drops everything
+        sent after it. So each connection sends one message at a time.
         """
         if self.phone is None or self.phone.is_closed or self.used >= _MESSAGES:
             await self._open()
@@ -170,7 +170,7 @@ class Line:
         phone, self.used = self.phone, self.used + 1
         raw = written(self.office.sent, phone, self.build(phone), mutant, names)
         phone.unmatched.clear()
-        phone.malformed.clear()  # a reply that repeats what was sent may be
+        phone.malformed.clear()  # replies quote the malformed message
         with contextlib.suppress(ConnectionClosed):
             await transmit(phone, raw, self.used)
         await settled(phone)
@@ -179,7 +179,7 @@ class Line:
 
 
 async def settled(phone: Phone) -> None:
-    """Wait until Kamailio has done with what was sent, and for a reply to it, if one comes."""
+    """Wait until Kamailio has processed all messages, and briefly for a reply."""
     with contextlib.suppress(ConnectionClosed, ConnectionError, TimeoutError):
         pong = await phone.wire.connection.ping()
         await asyncio.wait_for(pong, _PONG_SECONDS)
@@ -189,12 +189,12 @@ async def settled(phone: Phone) -> None:
 
 
 def finals(phone: Phone) -> list[Reply]:
-    """The final replies that belong to no request of the phone's own."""
+    """Return the final replies to mutants, which match no request of the phone."""
     return [reply for reply in phone.unmatched if reply.status >= 200]  # noqa: PLR2004
 
 
 def written(sent: Sent, phone: Phone, request: Request, mutant: Mutant, names: Names) -> bytes:
-    """The bytes of a mutant, with a Call-ID of its own outside of dialogs."""
+    """Return the bytes of a mutant; outside of dialogs it has a new Call-ID."""
     if not request.to_tag:
         request = phone.changed(request, {"Call-ID": sent.call_id()})
     request = phone.signed(request)
@@ -207,7 +207,7 @@ def written(sent: Sent, phone: Phone, request: Request, mutant: Mutant, names: N
 
 
 async def transmit(phone: Phone, raw: bytes, turn: int) -> None:
-    """As a binary frame, as a text frame, or in fragments, by turns."""
+    """Send a message in turn as a binary frame, as a text frame, or in fragments."""
     connection = phone.wire.connection
     if turn % 3 == 0:
         await connection.send(raw.decode())

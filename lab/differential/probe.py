@@ -1,7 +1,7 @@
-"""What the two daemons of a host made of the messages: lab-only additions, and how to read them.
+"""Local configuration for a lab host that shows how both daemons parse a message.
 
-Owns /etc/kamailio/local.cfg and /etc/asterisk/local on the lab host while it is open. The rendered
-files stay as they are.
+While a Probe is open, it owns /etc/kamailio/local.cfg and /etc/asterisk/local on the host. It does
+not change rendered files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lab.hosts import Host
 
 _LOG = "/var/log/asterisk/messages.log"
-# The stamp goes in front of all headers of the sender: neither parser can miss it.
+# The header goes before all headers of the sender, so neither parser can miss it.
 _KAMAILIO = """\
 route[LOCAL_REQUEST] {
 	$var(stamped) = "";
@@ -28,8 +28,8 @@ _PJSIP = """\
 [trunk](+)
 context=differential
 """
-# Who calls, by the request-URI and by P-Asserted-Identity, and whom. 6002 answers: a call that
-# others may try to enter.
+# Logs the caller (from the request-URI and from P-Asserted-Identity) and the callee. 6002 answers,
+# so that other phones can attack an active call.
 _DIALPLAN = """\
 [differential]
 exten => _[0-9a-zA-Z%].,1,Log(NOTICE,differential [${PJSIP_HEADER(read,X-Kamailio-Believes)}] \
@@ -40,16 +40,16 @@ exten=[${CUT(EXTEN,~,1)}] id=[${CHANNEL(pjsip,call-id)}] reason=[${CUT(EXTEN,~,3
  same => n(stay),Answer()
  same => n,Echo()
 """
-# The journal, where Asterisk's log goes, drops what comes too fast.
+# A file, because the journal drops lines that come too fast.
 _LOGGER = "messages.log => notice\n"
-_CALLER = 7  # the field of `core show channels concise`
+_CALLER = 7  # index of the field in `core show channels concise`
 _FILES = {
     "/etc/kamailio/local.cfg": _KAMAILIO,
     "/etc/asterisk/local/pjsip.conf": _PJSIP,
     "/etc/asterisk/local/extensions.conf": _DIALPLAN,
     "/etc/asterisk/local/logger.conf": _LOGGER,
 }
-# Refused guesses are counted, and floods are cut: right, and not what is looked for here.
+# Clears the counters of failures and floods, which would block the phones.
 _FORGET = (
     "while sleep 0.2; do for table in failures rate waiting added; do"
     " kamcmd htable.flush $table; done; done >/dev/null 2>&1"
@@ -63,7 +63,7 @@ _READING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One INVITE as both saw it. Kamailio's words are empty where its stamp did not arrive."""
+    """An INVITE as both daemons parsed it; Kamailio's fields are empty without its header."""
 
     method: str
     caller: str
@@ -79,9 +79,9 @@ class Reading:
 
     @property
     def differences(self) -> list[str]:
-        """What the two read differently, in words."""
+        """Descriptions of the fields that the daemons parsed differently."""
         if not self.caller:
-            return ["what Kamailio asserts did not arrive"]
+            return ["the header that Kamailio adds did not arrive"]
         name = self.kamailio_name.strip('"').replace('\\"', '"').replace("\\\\", "\\")
         pairs = (
             ("caller", self.caller, self.number),
@@ -99,14 +99,14 @@ class Reading:
 
 
 class Probe:
-    """The additions on one host, from `with` to its end."""
+    """The local configuration of a host, from the begin of a `with` block to its end."""
 
     def __init__(self, host: Host) -> None:
-        """Nothing is changed yet."""
+        """Prepare; the host is unchanged until the `with` block begins."""
         self.host = host
 
     def __enter__(self) -> Self:
-        """Add; Kamailio restarts."""
+        """Write the local configuration, and restart both daemons."""
         for path, text in _FILES.items():
             self.host.write(path, text.encode())
         self._reload()
@@ -122,7 +122,7 @@ class Probe:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take everything away again."""
+        """Remove the local configuration, and restart both daemons."""
         self.host.run("systemctl stop differential-forget; rm -f " + " ".join(_FILES))
         self._reload()
 
@@ -131,12 +131,12 @@ class Probe:
         self.host.run("systemctl restart asterisk kamailio", check=True)
 
     def readings(self) -> list[Reading]:
-        """What both read since the last time, of each INVITE that reached the dialplan."""
+        """Return the INVITEs that have reached the dialplan since the last call."""
         text = self.host.run(f"cat {_LOG} && : > {_LOG}").stdout
         return [_reading(found) for found in _READING.finditer(text)]
 
     def numbers(self, table: str) -> dict[int, str]:
-        """A table of Kamailio that maps connections to numbers, by the connection's port."""
+        """Return a table of Kamailio that maps connections (by client port) to numbers."""
         text = self.host.run(f"kamcmd htable.dump {table}").stdout
         return {
             int(port): number
@@ -144,7 +144,7 @@ class Probe:
         }
 
     def subscriptions(self) -> list[tuple[str, ...]]:
-        """Endpoint, resource, event and Call-ID of each subscription that Asterisk holds."""
+        """Return endpoint, resource, event and Call-ID of each subscription in Asterisk."""
         text = self.host.run(["asterisk", "-rx", "pjsip show subscriptions inbound"]).stdout
         pattern = r"Endpoint: ([^/<\s]+)\S*.*\s+Resource: ([^/\s]*)/(\S+).*\s+Expiry: +\d+ +(\S+)"
         return re.findall(pattern, text)
@@ -154,7 +154,7 @@ class Probe:
         self.host.run(["asterisk", "-rx", "channel request hangup all"])
 
     def callers(self) -> list[str]:
-        """The numbers of those who are in a call with Asterisk."""
+        """Return the numbers of all callers who are in a call with Asterisk."""
         text = self.host.run(["asterisk", "-rx", "core show channels concise"]).stdout
         fields = [line.split("!") for line in text.splitlines()]
         return [line[_CALLER] for line in fields if len(line) > _CALLER]

@@ -1,6 +1,6 @@
-"""Sends mutants to a host, and judges what its two daemons made of them.
+"""Sends mutants to a host, and evaluates how its two daemons parsed them.
 
-Owns the order of things and the judgement. Never decides what is sent: the corpus does.
+The corpus determines the content of the messages; this module determines their order.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 ME, OTHER, THIRD = "1001", "1002", "1003"
 KINDS = {"invite": 62, "register": 4, "takeover": 10, "subscribe": 8, "dialog": 10, "message": 4}
 _EXAMPLES = 20
-_WIDTH = 24  # connections that are used side by side
-_TOGETHER = 60  # connections at once, with one REGISTER each
+_WIDTH = 24  # concurrent connections
+_TOGETHER = 60  # concurrent connections that send one REGISTER each
 _SETTLE_SECONDS = 0.7
 _IDENTITY = re.compile(
     r"(?i)(from|f|p-asserted-identity|p-preferred-identity|remote-party-id)\s*:"
 )
-_METHODS = ("BYE", "INFO", "UPDATE", "BYE", "INVITE")  # inside of a dialog
+_METHODS = ("BYE", "INFO", "UPDATE", "BYE", "INVITE")  # inside a dialog
 _SDP = (
     "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
     "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n"
@@ -45,7 +45,7 @@ _SDP = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A difference that changes who somebody is or where something goes."""
+    """A difference in the identity of a sender or in the destination of a message."""
 
     kind: str
     title: str
@@ -55,7 +55,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What became of the messages. `read` counts those that both daemons took for a request."""
+    """The result of a run. `read` counts the messages that the daemons parsed as a request."""
 
     sent: Counter[str] = field(default_factory=Counter)
     read: Counter[str] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ class Report:
     seconds: float = 0.0
 
     def table(self) -> str:
-        """For people: what was sent and read, and each kind of difference with an example."""
+        """Return a table of the counts, with an example of each kind of difference."""
         lines = [f"{'':12}{'sent':>8}{'read':>8}{'different':>11}"]
         different = Counter(finding.kind for finding in self.findings)
         for kind in (*self.sent, "?"):
@@ -89,7 +89,7 @@ class Fuzzer:
     report: Report = field(default_factory=Report)
 
     async def run(self, mutants: Iterable[Mutant], *, batch: int = 1500) -> Report:
-        """Send them all, a batch at a time; what happened is looked at after each."""
+        """Send all mutants in batches, and evaluate each batch."""
         began = time.monotonic()
         waiting: list[Mutant] = []
         for mutant in mutants:
@@ -128,7 +128,7 @@ class Fuzzer:
         return Names(other, self.office.domain)
 
     async def _pool(self, build: Build, mutants: list[Mutant], names: Names) -> list[Reply]:
-        """Send on many connections, one message at a time on each; the replies."""
+        """Send the mutants over many connections, one at a time on each; return the replies."""
         waiting, answered = list(reversed(mutants)), []
 
         async def work() -> None:
@@ -143,7 +143,7 @@ class Fuzzer:
         await asyncio.sleep(_SETTLE_SECONDS)
         return answered
 
-    # --- INVITE: the dialplan says who calls -----------------------------------------------------
+    # --- INVITE: the dialplan logs the caller ----------------------------------------------------
 
     async def _invites(self, mutants: list[Mutant]) -> None:
         await self._pool(_invite, mutants, self._names(OTHER))
@@ -153,7 +153,7 @@ class Fuzzer:
     def _judge(self, reading: Reading) -> None:
         found = self.office.sent.of_call(f"{reading.kamailio_call_id} {reading.call_id}")
         if found[0] is None and reading.caller in {OTHER, ME} and not reading.differences:
-            return  # the first of a connection, or a call that is there to be attacked
+            return  # the first request of a connection, or the victim's call
         self.report.read["invite"] += 1
         differences = reading.differences
         if found[0] and reading.caller not in {ME, ""}:
@@ -161,10 +161,10 @@ class Fuzzer:
         if differences:
             self._found(found, "; ".join(differences))
 
-    # --- REGISTER: the tables say for whom a connection speaks -----------------------------------
+    # --- REGISTER: the tables show the number of a connection ------------------------------------
 
     async def _registers(self, mutants: list[Mutant], number: str) -> None:
-        """REGISTER a number with the password of ME, each on a connection of its own."""
+        """REGISTER a number with the password of ME, each over a separate connection."""
         for start in range(0, len(mutants), _TOGETHER):
             piece = mutants[start : start + _TOGETHER]
             phones = [self.office.phone(ME) for _ in piece]
@@ -181,7 +181,7 @@ class Fuzzer:
                 await asyncio.gather(*(_dropped(phone) for phone in phones))
 
     async def _login(self, phone: Phone) -> Credentials:
-        """Credentials for a REGISTER, with a nonce for all connections of this address."""
+        """Return credentials whose nonce is valid for all connections from this address."""
         reply = await phone.exchange(_register(phone, ME))
         login = Credentials(user=phone.number, password=phone.password)
         login.accept(Challenge.from_reply(reply))
@@ -210,10 +210,10 @@ class Fuzzer:
                 if number not in {None, ME}:
                     self._found(found, f"{ME}'s password proved {number!r} ({table})")
 
-    # --- SUBSCRIBE: Asterisk says who watches what -----------------------------------------------
+    # --- SUBSCRIBE: Asterisk lists the subscriptions ---------------------------------------------
 
     async def _subscribes(self, mutants: list[Mutant]) -> None:
-        """Presence is for everybody, a mailbox is not: nothing but what was asked for."""
+        """A mutant must subscribe only to the presence of OTHER, never to a mailbox."""
         notified = await self.office.registered(ME)  # it answers each NOTIFY
         await self._pool(_subscribe, mutants, self._names(THIRD))
         for endpoint, resource, event, call_id in self.probe.subscriptions():
@@ -223,10 +223,10 @@ class Fuzzer:
                 self._found(found, f"{ME} watches {event} of {resource!r} as {endpoint!r}")
         await _dropped(notified)
 
-    # --- inside of a dialog: a call of somebody else must not be reached -------------------------
+    # --- inside a dialog: a request must not reach another call ----------------------------------
 
     async def _dialogs(self, mutants: list[Mutant]) -> None:
-        """Requests of a call that is over: none may be answered as one of another's call."""
+        """Send requests of an ended call: no other call may answer them."""
         victim, phone = await self.office.registered(OTHER), await self.office.registered(ME)
         try:
             theirs, own = await _called(victim), await _called(phone)
@@ -243,12 +243,12 @@ class Fuzzer:
                     found = self.office.sent.by_branch.get(reply.branch, (None, b""))
                     self._found(found, f"answered {reply.status} in the call {reply.call_id!r}")
             if OTHER not in self.probe.callers():
-                self._found((None, b""), f"the call of {OTHER} was ended, or became another's")
+                self._found((None, b""), f"the call of {OTHER} has ended, or has another caller")
         finally:
             await asyncio.gather(_dropped(victim), _dropped(phone))
             self.probe.hang_up()
 
-    # --- MESSAGE: a phone believes the last header of a name -------------------------------------
+    # --- MESSAGE: phones use the last header of a name -------------------------------------------
 
     async def _texts(self, mutants: list[Mutant]) -> None:
         callee = await self.office.registered(OTHER)
@@ -266,7 +266,7 @@ class Fuzzer:
         if wrong := [line for line in said if f"<sip:{ME}@" not in line]:
             call_id = re.search(r"fuzz-\d+", head)
             found = self.office.sent.of_call(call_id[0] if call_id else "")
-            self._found(found, f"a phone is shown {wrong[0]!r}")
+            self._found(found, f"a phone would show {wrong[0]!r}")
 
 
 def _invite(phone: Phone) -> Request:
@@ -279,7 +279,7 @@ def _text(phone: Phone) -> Request:
 
 def _subscribe(phone: Phone) -> Request:
     headers = {"Event": "presence", "Accept": "application/pidf+xml", "Expires": "60"}
-    headers["Contact"] = contact(ME)  # a registered one, for the NOTIFY
+    headers["Contact"] = contact(ME)  # a registered Contact, for the NOTIFY
     return phone.initial("SUBSCRIBE", OTHER, {"headers": headers})
 
 
@@ -290,7 +290,7 @@ def _register(phone: Phone, number: str) -> Request:
 
 
 async def _called(phone: Phone) -> Call:
-    """A call to the service that stays, answered."""
+    """Return an answered call to 6002, which does not hang up."""
     call = await phone.invite("6002")
     await call.answered()
     await call.ack()
@@ -298,7 +298,7 @@ async def _called(phone: Phone) -> Call:
 
 
 def _names_of(call: Call, domain: str) -> Names:
-    """How a stranger would name somebody's call to a service."""
+    """Return the placeholders with which an attacker refers to a call."""
     dialog = call.established
     return Names(
         OTHER,

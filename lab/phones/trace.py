@@ -1,6 +1,6 @@
-"""SIP messages as they crossed a phone's WebSocket, for assertions such as "got BYE".
+"""The SIP messages on the WebSocket of a phone, for assertions in tests.
 
-Reads only what a test asks for; it is no SIP parser.
+It parses only the fields that a test reads; it is not a SIP parser.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Direction = Literal["sent", "received"]
 
-# RFC 3261 7.3.3 and RFC 6665: the short names that a stack may use
+# compact header names (RFC 3261, section 7.3.3, and RFC 6665)
 _COMPACT = {
     "call-id": "i",
     "contact": "m",
@@ -30,7 +30,7 @@ _COMPACT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SipMessage:
-    """One request or response, as text."""
+    """One SIP request or response, as text."""
 
     at: float  # seconds since 1970
     direction: Direction
@@ -43,13 +43,13 @@ class SipMessage:
 
     @property
     def status(self) -> int | None:
-        """A response's status; None for a request."""
+        """The status of a response; None for a request."""
         first, _, rest = self.start_line.partition(" ")
         return int(rest[:3]) if first == "SIP/2.0" else None
 
     @property
     def method(self) -> str:
-        """A request's method, or that of the request which a response answers."""
+        """The method of a request, or of the request that a response answers."""
         if self.status is None:
             return self.start_line.split(" ", 1)[0]
         return self.header("CSeq").rpartition(" ")[2]
@@ -71,18 +71,18 @@ class SipMessage:
 
     @property
     def body(self) -> str:
-        """What follows the headers."""
+        """The body."""
         return self.text.partition("\r\n\r\n")[2]
 
     def headers(self, name: str) -> list[str]:
-        """Every value of a header, in order, by its long name in any case."""
+        """Return all values of a header, in order; `name` is its long name in any case."""
         wanted = {name.lower(), _COMPACT.get(name.lower(), name.lower())}
         lines = self.text.partition("\r\n\r\n")[0].split("\r\n")[1:]
         split = (line.partition(":") for line in lines)
         return [value.strip() for key, _, value in split if key.strip().lower() in wanted]
 
     def header(self, name: str) -> str:
-        """The first value of a header, empty when there is none."""
+        """Return the first value of a header, or an empty text without one."""
         return next(iter(self.headers(name)), "")
 
     def __str__(self) -> str:
@@ -92,38 +92,38 @@ class SipMessage:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A phone's messages, oldest first; filters give a shorter Trace."""
+    """The messages of a phone, oldest first; filters return a shorter Trace."""
 
     messages: tuple[SipMessage, ...] = ()
 
     def sent(self) -> Trace:
-        """What the phone sent."""
+        """Return the messages that the phone sent."""
         return Trace(tuple(m for m in self.messages if m.direction == "sent"))
 
     def received(self) -> Trace:
-        """What the phone received."""
+        """Return the messages that the phone received."""
         return Trace(tuple(m for m in self.messages if m.direction == "received"))
 
     def requests(self, method: str) -> Trace:
-        """Requests of one method."""
+        """Return the requests with this method."""
         return Trace(tuple(m for m in self.messages if m.is_request and m.method == method))
 
     def responses(self, method: str, status: int | None = None) -> Trace:
-        """Responses to one method, of one status when it is given."""
+        """Return the responses to this method, with `status` only those with this status."""
         answers = (m for m in self.messages if not m.is_request and m.method == method)
         return Trace(tuple(m for m in answers if status in (None, m.status)))
 
     def notifications(self, event: str) -> Trace:
-        """NOTIFY requests of one event."""
+        """Return the NOTIFY requests for this event."""
         notifies = self.requests("NOTIFY").messages
         return Trace(tuple(m for m in notifies if m.event == event))
 
     def of_call(self, call_id: str) -> Trace:
-        """Messages of one Call-ID."""
+        """Return the messages with this Call-ID."""
         return Trace(tuple(m for m in self.messages if m.call_id == call_id))
 
     def since(self, at: float) -> Trace:
-        """Messages from a moment on, in seconds since 1970."""
+        """Return the messages from this time on, in seconds since 1970."""
         return Trace(tuple(m for m in self.messages if m.at >= at))
 
     def __len__(self) -> int:
@@ -137,5 +137,5 @@ class Trace:
 
 
 def trace_of(entries: Iterable[dict[str, Any]]) -> Trace:
-    """Take what the page recorded."""
+    """Return the trace that the page recorded."""
     return Trace(tuple(SipMessage(**entry) for entry in entries))

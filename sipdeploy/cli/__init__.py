@@ -97,7 +97,7 @@ def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
     \b
     Exit codes:
       0  success                      3    a bug in sipdeploy
-      1  problems in your files, or   4    apply failed, the host was restored
+      1  problems in your files, or   4    host unreachable, or apply undone
          changes with plan --check    5    apply failed, and so did the rollback
       2  wrong usage                  130  interrupted, changes were undone
 

@@ -60,14 +60,14 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> N
     session.output.result(show(loaded.site, present))
 
 
-@users_command.command("import")
+@users_command.command("import", short_help="Add all users of a CSV file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @changing
 @click.pass_obj
 def import_command(
     session: Session, /, file: Path, *, hosts: tuple[str, ...], dry_run: bool, is_agreed: bool
 ) -> int:
-    """Add all users of the CSV file FILE, or, if one of them is not valid, no user.
+    """Add all users of the CSV file FILE, or no user if a line is not valid.
 
     The first line names the columns: number, and optionally name, voicemail, max_contacts and
     password. sipdeploy generates a strong password for users without one.
@@ -93,7 +93,7 @@ def import_command(
     )[1]
 
 
-@users_command.command("export")
+@users_command.command("export", short_help="Print all users as CSV.")
 @click.option(
     "--passwords",
     "file",

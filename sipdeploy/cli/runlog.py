@@ -22,7 +22,7 @@ KEPT = 50
 
 
 def folder() -> Path:
-    """The folder of the logs: $XDG_STATE_HOME/sipdeploy/logs, or below ~/.local/state."""
+    """The directory of the logs: $XDG_STATE_HOME/sipdeploy/logs, or below ~/.local/state."""
     return own_folder("XDG_STATE_HOME", ".local/state", "logs")
 
 

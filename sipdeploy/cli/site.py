@@ -24,7 +24,8 @@ _TRUSTED = click.option(
     "--trusted",
     "is_trusted",
     is_flag=True,
-    help="The inventory is your own: fetch passwords from the sources that it names.",
+    help="The inventory is your own: read files that it names outside its directory; render also "
+    "runs its password commands and reads its variables.",
 )
 
 
@@ -153,7 +154,9 @@ def _lint(path: Path, *, is_trusted: bool) -> tuple[list[Diagnostic], dict[str, 
     type=click.Path(file_okay=False, path_type=Path),
     help="Output directory.",
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."
+)
 @_TRUSTED
 @click.pass_obj
 def render_command(
@@ -173,7 +176,7 @@ def render_command(
     \b
     Examples:
       sipdeploy render
-      sipdeploy render --host sip1 -o /tmp/look
+      sipdeploy render --host sip1 -o /tmp/files
     """  # noqa: D301  # click wants the character itself
     loaded = inventory.load(session.inventory, is_trusted=is_trusted)
     names = inventory.chosen_hosts(loaded, hosts)

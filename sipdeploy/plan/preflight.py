@@ -145,7 +145,7 @@ def room(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
                 "SD512",
                 f"`{name}` has {free // MIB} MiB free in {path}, and {need // MIB} MiB are needed",
                 help=f"free disk space: `du -xh {path} | sort -h | tail` shows the largest "
-                "folders; `apt-get clean` often helps",
+                "directories; `apt-get clean` often helps",
             )
 
 

@@ -60,7 +60,7 @@ def _port(order: Order, name: str, facts: Facts) -> Iterator[Diagnostic]:
         yield Diagnostic(
             "SD613",
             f"{owner} on `{name}` listens on port 80, which certbot needs",
-            help="stop it, or set `tls.webroot` to the folder that it serves: "
+            help="stop it, or set `tls.webroot` to the directory that it serves: "
             "then it answers the challenge",
         )
     elif order.webroot and not takers:

@@ -177,7 +177,7 @@ _MEANINGS: Sequence[tuple[str, str, str]] = (
     (
         r"Could not bind TCP port 80|Problem binding to port 80",
         "another program listens on port 80 of the host",
-        "stop it (`ss -ltnp sport = :80` shows it), or set `tls.webroot` to the folder it serves",
+        "stop it (`ss -ltnp sport = :80` shows it), or set `tls.webroot` to its directory",
     ),
     (
         r"error:connection|Timeout during connect|connection refused|likely firewall",

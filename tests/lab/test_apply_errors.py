@@ -1,4 +1,4 @@
-"""Apply on real hosts that are not as they should be: a clear error, and nothing lost."""
+"""Apply on real hosts with faults: the error is clear, and nothing is lost."""
 
 import signal
 import subprocess
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
 @pytest.fixture(scope="module")
 def installed(lab):
-    """A host with all packages, on which an apply was interrupted twice on the way."""
+    """A host with all packages, after two interrupted applies."""
     return lab.boot("errors1")
 
 
@@ -30,7 +30,7 @@ def text(report):
 
 
 def test_a_package_that_fails_and_an_interrupt_lose_nothing(installed):
-    """A maintainer script fails, then Ctrl-C comes while apt unpacks; the third run is through."""
+    """A maintainer script fails, then Ctrl-C interrupts apt; the third run succeeds."""
     host = installed
     starter = host.read("/usr/sbin/invoke-rc.d")
     host.write("/usr/sbin/invoke-rc.d", b"#!/bin/sh\nexit 1\n", mode=0o755)
@@ -110,7 +110,7 @@ def test_a_port_taken_by_another_program_is_told_before_anything(installed):
 
 
 def test_a_full_disk_changes_nothing(installed):
-    """The disk fills while the candidate is written; the lock goes all the same."""
+    """The disk is full while the candidate is written; the lock is removed even so."""
     host = installed
     run_apply(site_on(host))
     before = live(host), units(host)
@@ -128,7 +128,7 @@ def test_a_full_disk_changes_nothing(installed):
 
 
 def test_ctrl_c_undoes_and_tells(installed, lab, tmp_path):
-    """A real signal to a real process, while the host swaps."""
+    """A real signal to a real process, during the swap."""
     host = installed
     run_apply(site_on(host))
     deployer = Deployer(lab, tmp_path / "person")
@@ -179,7 +179,7 @@ def test_two_applies_at_once_take_turns(installed):
 
 
 def test_an_apply_that_was_cut_off_is_undone_by_the_next(installed, monkeypatch):
-    """What a killed process leaves: files swapped, undo and lock in place."""
+    """A killed process leaves swapped files, the undo data and the lock."""
     host = installed
     run_apply(site_on(host))
     before = live(host)
@@ -334,7 +334,7 @@ def test_debian_12_has_no_asterisk_and_stays_as_it_was(lab):
 
 
 def test_the_power_goes_between_the_packages_and_the_swap(lab):
-    """The daemons, as they are shipped, listen to everybody: none starts at the next boot."""
+    """The default configuration of the daemons is open, so neither may start at the next boot."""
     host = lab.boot("errors3")
 
     def cut(event):
@@ -343,7 +343,7 @@ def test_the_power_goes_between_the_packages_and_the_swap(lab):
 
     assert run_apply(site_on(host), Events(cut)).state != "applied"
     host.start()
-    host.run("systemctl is-system-running --wait")  # whatever starts at a boot has started
+    host.run("systemctl is-system-running --wait")  # everything that starts at boot has started
     assert host.run("pgrep -x 'kamailio|asterisk'").stdout == ""
     report = run_apply(site_on(host), breaks_lock=True)
     assert (codes(report), report.state) == ([], "applied"), text(report)

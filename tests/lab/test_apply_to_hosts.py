@@ -1,4 +1,4 @@
-"""Apply on real hosts: from bare to running, then nothing to do, then the least that does it."""
+"""Apply on real hosts: a bare host, then no changes, then the least disruptive changes."""
 
 import pytest
 from applying import Events, codes, run_apply, site, site_on, tree, units
@@ -17,7 +17,7 @@ def host(lab):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Every exchange with a host and every connection."""
+    """Records every exchange with a host, and every connection."""
     made = []
     run, connect = SSHHost.run, SSHHost._connect  # noqa: SLF001
 
@@ -163,7 +163,7 @@ def test_a_proxy_command_is_run(host, lab, tmp_path):
 def test_big_input_and_output_pass_at_once(host, login_name):
     wanted = site({"address": host.address, "user": login_name})
     connection = connect("sip1", wanted.hosts["sip1"])
-    data = bytes(range(256)) * 15_000  # 3.8 MB, on each of two outputs that may have 8 MiB
+    data = bytes(range(256)) * 15_000  # 3.8 MB on both outputs; the limit is 8 MiB each
     try:
         result = connection.run(["tee", "/dev/stderr"], input=data)
     finally:
@@ -172,7 +172,7 @@ def test_big_input_and_output_pass_at_once(host, login_name):
 
 
 def test_local_host_is_what_ssh_is(host):
-    """The words of a command arrive unchanged, whatever they hold, both ways."""
+    """The arguments of a command arrive unchanged on both kinds of host."""
     remote = connect("sip1", site_on(host).hosts["sip1"])
     words = ["printf", "%s|", "a b", "$HOME", "`x`", "'", '"', "\n", "*", "", "é", "-n", "!1"]
     try:

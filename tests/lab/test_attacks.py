@@ -1,4 +1,4 @@
-"""Attacks that succeeded once: taken identities, forged replies, foreign dialogs."""
+"""Attacks that once succeeded: stolen identities, forged replies, requests in other dialogs."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from sipdeploy.sip.message import parameter, token
 pytestmark = pytest.mark.lab
 
 VICTIM = f"<sip:1002@{DOMAIN}>"
-# Bytes after which one parser or another begins a new header field, or ends the header.
+# Bytes after which some parser begins a new header field, or ends the headers.
 BREAKS = {
     "CR": "b\r{}",
     "CR-behind-NUL": "\0b\r{}",
@@ -35,11 +35,11 @@ BREAKS = {
 
 @pytest.fixture(params=sorted(BREAKS))
 def smuggled(request):
-    """A header field's value that brings along another field, by one of the breaks."""
+    """Return the value of a header field with another field after one of the breaks."""
     return BREAKS[request.param].format
 
 
-# --- one message, two readings -------------------------------------------------------------------
+# --- ambiguous messages --------------------------------------------------------------------------
 
 
 FIELDS = {
@@ -71,7 +71,7 @@ def test_no_field_is_smuggled_into_a_request(system, smuggled):
 
 
 async def refusal(phone, asked):
-    """The status of the final reply; None when the connection was closed, or nothing came."""
+    """Return the status of the final reply; None after a closed connection or no reply."""
     try:
         answer = await asked
         return (await answer.final(2) if isinstance(answer, Call) else answer).status
@@ -129,7 +129,7 @@ def test_from_and_to_have_one_form(system, sender):
 )
 @pytest.mark.parametrize("name", ["From", "To"])
 def test_a_dialog_has_one_tag_a_side(system, name, tags):
-    """Of two, Kamailio takes the last, and phones the last that is a token."""
+    """Of two tags, Kamailio uses the last, and phones use the last that is a token."""
 
     async def scenario():
         async with registered(system, "1003", "1004") as (eve, bob):
@@ -175,7 +175,7 @@ def test_no_field_is_smuggled_into_a_reply(system, smuggled):
 
 
 def test_a_call_for_a_mailbox_carries_its_caller_in_the_request_uri(system):
-    """The identity that opens a mailbox is not a header field, so none can be put before it."""
+    """The identity that opens a mailbox is not in a header field, so no field can precede it."""
 
     async def scenario():
         async with registered(system, "1003") as (eve,):
@@ -196,7 +196,7 @@ def test_a_call_for_a_mailbox_carries_its_caller_in_the_request_uri(system):
 
 
 def forged(request, status, *, keep_seal=True, headers=()):
-    """A reply to a request, as one who has seen it would write it."""
+    """Return the reply that an attacker who has seen the request would send."""
     vias = [value for name, value in request.headers if name == "Via"]
     if not keep_seal:
         vias = [re.sub(r";seal=[0-9a-f]*", "", via) for via in vias]
@@ -207,7 +207,7 @@ def forged(request, status, *, keep_seal=True, headers=()):
 
 
 def send_by_tls(system, text):
-    """One message over TLS without a WebSocket, as a stranger without an account can."""
+    """Send a message over TLS without a WebSocket, which needs no account."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
@@ -225,7 +225,7 @@ def send_by_tls(system, text):
 
 @pytest.mark.parametrize("status", [180, 200, 486, 603])
 def test_a_reply_from_anywhere_but_the_phone_that_rings_is_dropped(system, status):
-    """From a stranger by TLS, another user, and the caller itself, all of whom know the Via."""
+    """Sent by a stranger over TLS, another user and the caller; all of them know the Via."""
 
     async def scenario():
         async with registered(system, "1001", "1002", "1003") as (alice, bob, eve):
@@ -249,7 +249,7 @@ def test_a_reply_from_anywhere_but_the_phone_that_rings_is_dropped(system, statu
 
 
 def test_only_the_caller_cancels(system):
-    """Each phone that rings knows all that a CANCEL holds."""
+    """Each ringing phone knows all values that a CANCEL needs."""
 
     async def scenario():
         async with registered(system, "1001", "1005", "1005", "1003") as (alice, one, two, eve):
@@ -284,7 +284,7 @@ while True:
 
 
 def test_a_registration_is_granted_by_asterisk_alone(system):
-    """The branch of our Via follows from what the sender wrote; here it is read from the wire."""
+    """The sender can compute the branch of Kamailio's Via; the test reads it from the wire."""
     if system.mode != "asterisk":
         pytest.skip("Kamailio grants registrations in this mode")
 
@@ -329,7 +329,7 @@ def test_a_registration_is_granted_by_asterisk_alone(system):
 
 @pytest.mark.parametrize("attempt", range(3))
 def test_every_answer_reaches_the_caller(system, attempt):
-    """Two phones answer in one moment: both 200s arrive, and both are acknowledged."""
+    """Two phones answer at the same moment: both 200s arrive, and both get an ACK."""
 
     async def scenario():
         async with registered(system, "1001", "1005", "1005") as (alice, one, two):
@@ -349,7 +349,7 @@ def test_every_answer_reaches_the_caller(system, attempt):
 
 
 def test_an_answer_that_comes_late_reaches_the_caller(system):
-    """The transaction has ended, and the other phone did not see the CANCEL in time."""
+    """The transaction has ended, and the CANCEL reached the other phone too late."""
 
     async def scenario():
         async with registered(system, "1001", "1005", "1005") as (alice, one, two):
@@ -380,7 +380,7 @@ def test_an_answer_that_comes_late_reaches_the_caller(system):
     ],
 )
 def test_a_late_answer_leads_nowhere_else(system, second):
-    """Two values in one Via line are one for the one who counts lines."""
+    """Two values in one Via line must not count as one."""
 
     async def scenario():
         with socket.socket() as listener, socket.socket(type=socket.SOCK_DGRAM) as heard:
@@ -414,7 +414,7 @@ def test_a_late_answer_leads_nowhere_else(system, second):
 
 
 def test_a_late_answer_names_no_connection(system):
-    """The `i` of the first Via is, for Kamailio, the connection by which a reply leaves."""
+    """Kamailio sends a reply over the connection that the parameter `i` of the first Via names."""
 
     async def scenario():
         async with registered(system, "1001", "1004", "1006") as (alice, bob, victim):
@@ -440,7 +440,7 @@ def test_a_late_answer_names_no_connection(system):
 
 
 async def call_of(phone, number, **headers):
-    """A call to a service, set up."""
+    """Set up a call to a service."""
     call = await phone.invite(number, headers=headers)
     await call.answered()
     await call.ack()
@@ -448,12 +448,12 @@ async def call_of(phone, number, **headers):
 
 
 def party_of(routes):
-    """The seal in a route set."""
+    """Return the seal in a route set."""
     return re.search(r";party=([^;>]+)", routes[0])[1]
 
 
 def test_a_call_id_holds_no_space(system):
-    """A space stands between the fields under a seal."""
+    """The fields that a seal covers are separated by spaces."""
 
     async def scenario():
         async with registered(system, "1003", "1004") as (eve, bob):
@@ -466,7 +466,7 @@ def test_a_call_id_holds_no_space(system):
 
 
 def test_the_text_under_a_seal_reads_in_one_way(system):
-    """Once it was key, Call-ID, caller and callee with colons between them."""
+    """Once, the fields under a seal were separated by colons."""
 
     async def scenario():
         async with registered(system, "1001", "1003") as (alice, eve):
@@ -491,7 +491,7 @@ def test_the_text_under_a_seal_reads_in_one_way(system):
 @pytest.mark.parametrize("method", ["BYE", "INVITE", "INFO", "REFER"])
 @pytest.mark.parametrize("same_tag", [False, True])
 def test_a_second_dialog_with_that_call_id_opens_no_first(system, method, same_tag):
-    """An attended transfer hands out Call-ID and both tags of a call."""
+    """An attended transfer reveals Call-ID and both tags of a call."""
 
     async def scenario():
         async with registered(system, "1001", "1003") as (alice, eve):
@@ -523,7 +523,7 @@ def test_a_second_dialog_with_that_call_id_opens_no_first(system, method, same_t
 
 @pytest.mark.parametrize("method", ["BYE", "INVITE"])
 def test_a_call_to_a_party_opens_no_dialog_of_its(system, method):
-    """The same between phones: the stranger calls one party, and speaks as the other one."""
+    """The same between phones: the attacker calls one party, and pretends to be the other."""
 
     async def scenario():
         async with registered(system, "1001", "1004", "1003") as (alice, bob, eve):
@@ -555,7 +555,7 @@ def test_a_call_to_a_party_opens_no_dialog_of_its(system, method):
 
 
 def test_a_party_speaks_for_its_own_side_alone(system):
-    """The callee's route with the caller's tags, and the other way round."""
+    """The callee's route with the caller's tags, and vice versa."""
 
     async def scenario():
         async with registered(system, "1001", "1004") as (alice, bob):
@@ -566,7 +566,8 @@ def test_a_party_speaks_for_its_own_side_alone(system):
                 assert (await thief.request_in_dialog(stolen, "INFO")).status == 403
                 stolen.routes = other.established.routes
                 assert (await thief.request_in_dialog(stolen, "INFO")).status == 403
-            # a dialog is a Call-ID and both tags (RFC 3261, 12); the callee's came after its seal
+            # a dialog is a Call-ID and both tags (RFC 3261, section 12); the seal is older than
+            # the callee's tag
             another = call.established.copy()
             another.local = re.sub(r";tag=.*", ";tag=another", another.local)
             assert (await alice.request_in_dialog(another, "INFO")).status == 403
@@ -577,7 +578,7 @@ def test_a_party_speaks_for_its_own_side_alone(system):
 
 
 def test_a_call_to_ones_own_number_leads_to_no_other(system):
-    """Who holds both ends chooses both tags, and still gets no route to Asterisk."""
+    """With both ends an attacker chooses both tags, and still gets no route to Asterisk."""
 
     async def scenario():
         async with registered(system, "1005", "1005", "1001") as (one, two, alice):
@@ -627,7 +628,7 @@ def test_a_replaces_takes_over_no_call_with_a_service(system):
 
 @pytest.mark.parametrize("method", ["MESSAGE", "OPTIONS", "REFER", "INVITE"])
 def test_no_stranger_speaks_in_a_dialog(system, method):
-    """Phones look for a dialog by Call-ID and tags, whatever the method."""
+    """Phones find a dialog by Call-ID and tags, for any method."""
 
     async def scenario():
         async with registered(system, "1001", "1004", "1003") as (alice, bob, eve):

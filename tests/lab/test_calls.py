@@ -1,4 +1,4 @@
-"""Real browsers talk through a host that `apply` made of a bare one. A tone proves the audio."""
+"""Calls between real browsers on a host after `apply`; a tone proves the audio."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ LOW, HIGH = 440, 620
 
 @pytest.fixture(scope="module")
 def browsers(system):
-    """Two browsers, for a microphone is a browser's: one says 440 Hz, the other 620 Hz."""
+    """Two browsers, because each has one microphone: a tone of 440 Hz and one of 620 Hz."""
     pin = spki_pin(system.host.read("/etc/kamailio/tls/server.crt"))
     resolve = {DOMAIN: system.address}
     with (
@@ -28,7 +28,7 @@ def browsers(system):
 
 @pytest.fixture
 def phones(browsers):
-    """Alice (440 Hz) and Bob (620 Hz), registered; gone after the test."""
+    """Alice (440 Hz) and Bob (620 Hz), registered until the end of the test."""
     opened = [
         browser.phone(number, password=password(number))
         for browser, number in zip(browsers, ("1001", "1004"), strict=True)
@@ -39,7 +39,7 @@ def phones(browsers):
 
 
 def talk(caller, callee):
-    """A call between two phones with audio both ways; its two sides."""
+    """Set up a call with audio both ways; return its two sides."""
     call = caller.call(callee.number)
     incoming = callee.wait_incoming().answer()
     call.wait("answered")
@@ -73,7 +73,7 @@ def test_two_browsers_talk_and_either_hangs_up(phones):
 
 
 def test_a_call_stays_up_for_40_seconds(phones):
-    """A lost ACK ends a call after 32 s (RFC 3261, 64*T1)."""
+    """A lost ACK would end a call after 32 s (RFC 3261, 64*T1)."""
     call, incoming = talk(*phones)
     time.sleep(40)
     assert call.state == incoming.state == "answered"
@@ -142,7 +142,7 @@ def test_an_offline_users_voicemail_takes_a_message(phones, system, browsers):
     inbox = f"{box}/INBOX"
     system.run(f"rm -rf {inbox} {box}/tmp")
     call = alice.call("1002").wait("answered")
-    # greeting, beep, then what the phone says: stop once a few seconds are recorded
+    # greeting, beep, then the recording: stop after a few seconds of it
     end = time.monotonic() + 60
     while not system.run(f"ls {box}/tmp/*.wav 2>/dev/null"):
         assert time.monotonic() < end, "nothing is recorded"
@@ -206,7 +206,7 @@ def test_a_reset_takes_the_contact_away_and_callers_get_480(system, browsers, ph
     (port,) = ports_of(system, "1005")
     connection = f"dst {system.address} dport = 8443 and sport = {port}".split()
     subprocess.run(["ss", "-K", *connection], check=True, capture_output=True)
-    # JsSIP comes back after two seconds at the earliest: until then there is nobody
+    # JsSIP reconnects after two seconds at the earliest; until then no phone is registered
     assert alice.call("1005").wait_over().status == 480
     end = time.monotonic() + 10
     while port in ports_of(system, "1005"):

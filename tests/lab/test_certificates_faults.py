@@ -1,6 +1,6 @@
-"""Renewals that fail: the old certificate goes on being served, it is told, and port 80 is shut.
+"""Renewals that fail: the old certificate stays in use, the host reports it, port 80 is closed.
 
-Then what stood in the way is taken away, and the next run of certbot's timer makes it good.
+Then the test removes the cause, and the next run of certbot's timer succeeds.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def site(lab, tmp_path_factory):
 
 @contextlib.contextmanager
 def before_our_hook(site, script):
-    """A hook that certbot runs just before ours."""
+    """Install a hook that certbot runs just before sipdeploy's."""
     site.host.write(HOOK, f"#!/bin/sh\n{script}\n".encode(), mode=0o755)
     try:
         yield
@@ -35,7 +35,7 @@ def before_our_hook(site, script):
 
 
 def fails(site, why, *, is_up=True):
-    """A renewal ends with the old pair in place and served, and says why, loudly."""
+    """A renewal fails: the old pair stays in use, and the journal has the reason."""
     pair, served = site.host.run(PAIR).stdout, site.served()
     assert site.renew() == "exit-code"
     assert site.host.run(PAIR).stdout == pair
@@ -50,7 +50,7 @@ def fails(site, why, *, is_up=True):
 
 
 def heals(site):
-    """The next run of certbot's service serves what it holds, without asking for a new one."""
+    """The next run of certbot's service activates the new certificate, and requests no other."""
     held = site.on_disk(f"{HELD}/fullchain.pem")
     assert held != site.on_disk()
     site.sleep_out()
@@ -70,7 +70,7 @@ def test_a_key_that_is_not_the_certificates(site):
 
 @contextlib.contextmanager
 def full(host, folder):
-    """A folder on a small disk of its own, which certbot's run finds full."""
+    """Mount a full disk on a directory during the run of certbot."""
     copy = f"cp -a {folder} /root/copy && mount -t tmpfs -o size=1m,mode=755 none {folder}"
     host.run(f"{copy} && cp -a /root/copy/. {folder}/", check=True)
     host.run(f"cat /dev/zero > {folder}/fill 2>/dev/null")
@@ -124,7 +124,7 @@ def test_a_challenge_that_is_not_met(site):
 
 
 def test_the_power_goes_between_the_two_renames(site):
-    """What lies on the disk then: a new key, the old certificate, and both of the old beside."""
+    """The disk then has a new key, the old certificate, and a copy of the old pair."""
     site.host.run(f"cd {LIVE[:-6]} && cp -p server.crt server.crt.sipdeploy-old", check=True)
     site.host.run(f"cd {LIVE[:-6]} && cp -p server.key server.key.sipdeploy-old", check=True)
     site.host.run(f"openssl ecparam -name prime256v1 -genkey -noout > {LIVE}.key", check=True)
@@ -138,13 +138,13 @@ def test_the_power_goes_between_the_two_renames(site):
 
 
 def runs_of_certbot(site):
-    """By the newest ACME server: each run asks once for its directory."""
+    """Count the runs by the requests for the directory of the newest ACME server."""
     said = "journalctl -q -u $(ls -t /etc/systemd/system | grep -m 1 ^pebble)"
     return int(site.authority.host.run(f"{said} | grep -c '/dir -> '").stdout)
 
 
 def test_a_server_of_bad_nonces_and_a_slow_one(site):
-    """It is asked three times; where that is in vain it is told, and nothing has changed."""
+    """certbot tries three times; if all fail, sipdeploy reports it, and nothing has changed."""
     served = site.served()
     site.write(directory=site.authority.serve("PEBBLE_WFE_NONCEREJECT=100"))
     told = site.apply(status=4)
@@ -153,7 +153,7 @@ def test_a_server_of_bad_nonces_and_a_slow_one(site):
     assert "sip1  unchanged" in told
     assert site.served() == site.on_disk() == served
     assert site.is_shut()
-    # as many as pebble rejects when nobody tells it how many
+    # the default of pebble
     site.write(directory=site.authority.serve("PEBBLE_WFE_NONCEREJECT=5", "PEBBLE_VA_SLEEPTIME=8"))
     site.apply()
     assert site.served() == site.on_disk() != served

@@ -1,4 +1,4 @@
-"""A renewal while people are connected: nobody notices. And what a scanner thinks of the port."""
+"""A renewal with connected phones drops none of them. A TLS scanner finds no fault."""
 
 import asyncio
 import json
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.lab
 PHONES = 1000
 RELOADS = 30
 RETURNS = 40
-RETURN, MOST_SCANS = "sessionresumption_ticket", 8  # what the scanner has to try more than once
-# Of the lab's authority, which names no revocation list; of the lab's DNS; of the scanner itself;
-# and of web pages, of which there are none here (`Sia` is Kamailio's word for who has asked).
+RETURN, MOST_SCANS = "sessionresumption_ticket", 8  # checks that the scanner must repeat
+# Findings about the lab's authority (no revocation list), the lab's DNS, the scanner itself, and
+# web pages, which Kamailio does not serve (`Sia` is a header of Kamailio's replies).
 NOT_TLS = {
     *("cert_revocation", "DNS_CAArecord", "engine_problem"),
     *("security_headers", "HSTS", "ipv4_in_header"),
@@ -38,7 +38,7 @@ def site(lab, tmp_path_factory):
 
 
 def sockets(site):
-    """The connections of phones: address and port of each."""
+    """Return address and port of each connection of a phone."""
     listing = site.host.run("ss -Htn state established sport = :8443").stdout
     return sorted(line.split()[3] for line in listing.splitlines())
 
@@ -49,9 +49,9 @@ def shared_memory(site):
 
 
 def test_30_reloads_do_not_grow_the_shared_memory(site, record_property):
-    """Kamailio 5.6 and 6.0 take half a MiB each time (kamailio#3823).
+    """Kamailio 5.6 and 6.0 use up half a MiB each time (kamailio#3823).
 
-    First of all here: a thousand connections that end would hide what is lost.
+    This test is the first, because a thousand closed connections would hide the loss.
     """
     site.host.run("kamcmd tls.reload", check=True)
     used = [shared_memory(site)]
@@ -72,9 +72,9 @@ def test_a_renewal_with_1000_sockets_and_a_call(site, record_property):
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 def test_a_session_is_resumed_by_the_process_that_began_it(site, record_property, version):
-    """Each of Kamailio's eight has a key of its own for tickets, and connections go round.
+    """Each of Kamailio's eight processes has its own ticket key, and connections alternate.
 
-    Were more taken back, the manual would be wrong (docs/certificates.md).
+    If more sessions were resumed, docs/certificates.md would be wrong.
     """
     context = ssl.create_default_context(cadata=site.authority.root(site.directory))
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
@@ -85,10 +85,10 @@ def test_a_session_is_resumed_by_the_process_that_began_it(site, record_property
 
 
 def meet(site, context, session=None):
-    """Connect; the session to come back with, and whether the one brought along was resumed."""
+    """Connect; return the new session, and whether `session` was resumed."""
     connection = socket.create_connection((site.host.address, 8443), timeout=5)
     with context.wrap_socket(connection, server_hostname=DOMAIN, session=session) as wire:
-        # in TLS 1.3 tickets come after the handshake: with an answer they have come
+        # in TLS 1.3 tickets come after the handshake, but before a reply
         wire.sendall(f"GET /healthz HTTP/1.1\r\nHost: {DOMAIN}\r\n\r\n".encode())
         assert b" 200 " in wire.recv(4096)
         return wire.session, wire.session_reused
@@ -126,7 +126,7 @@ async def renewal(site):
 
 
 def scan(site, *options):
-    """What testssl.sh finds."""
+    """Return the findings of testssl.sh."""
     words = "--quiet --color 0 --warnings off --add-ca /root/root.pem --jsonfile /root/found.json"
     target = f"--ip {site.host.address} {DOMAIN}:8443"
     scanner = site.authority.host
@@ -135,7 +135,7 @@ def scan(site, *options):
 
 
 def test_a_scanner_finds_nothing(site, record_property):
-    """testssl.sh, with the authority's root trusted: its best grade, and no finding of ours."""
+    """testssl.sh, which trusts the root, gives its best grade and has no other findings."""
     scanner = site.authority.host
     scanner.run(
         "apt-get install -q -y --no-install-recommends testssl.sh bsdextrautils procps",
@@ -146,7 +146,7 @@ def test_a_scanner_finds_nothing(site, record_property):
     for _ in range(MOST_SCANS):
         if {row["severity"] for row in found if row["id"] == RETURN} != {"WARN"}:
             break
-        # It hung up as soon as it had shaken hands, before it had a ticket to come back with.
+        # It closes the connection right after the handshake, before it gets a ticket.
         again = [row for row in scan(site, "--server-defaults") if row["id"] == RETURN]
         found = [row for row in found if row["id"] != RETURN] + again
     rows = {row["id"]: row for row in found}

@@ -1,6 +1,6 @@
-"""Certificates from an ACME server: pebble, BIND, certbot and a browser, all of them real.
+"""Certificates from an ACME server, with real pebble, BIND, certbot and a browser.
 
-In the order in which a site lives through it: from bare to trusted, renewed, renewed in vain.
+The tests follow the life of a site: bare, first certificate, renewed, renewal failed.
 """
 
 import pytest
@@ -13,12 +13,12 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def site(lab, tmp_path_factory):
-    """A bare host at which the domain points."""
+    """A bare host to which the domain resolves."""
     return trusted_host(lab, tmp_path_factory.mktemp("site"), "trusted1")
 
 
 def register(site):
-    """A browser that trusts the authority's root, and whose certificate errors count."""
+    """Register with a browser that trusts only the authority's root."""
     root = site.authority.root(site.directory)
     with Browser({DOMAIN: site.host.address}, roots=[root]) as browser:
         browser.phone("1001", password=password("1001")).close()

@@ -1,4 +1,4 @@
-"""Every way to a certificate, from each to the next without a gap, and what stands in the way."""
+"""All providers and challenges, changes between them without a gap, and their preconditions."""
 
 import subprocess
 import threading
@@ -18,7 +18,7 @@ def site(lab, tmp_path_factory):
 
 
 class Watch:
-    """Asks what is served, again and again; a context. `gaps` are answers without one."""
+    """A context that polls the served certificate; `gaps` counts connections without one."""
 
     def __init__(self, site):
         self.gaps, self.seen = 0, []
@@ -43,7 +43,7 @@ class Watch:
 
 
 def test_preflight_says_what_stands_in_the_way(site):
-    """On a bare host, before anything is asked of the server."""
+    """On a bare host, before a request to the ACME server."""
     site.write()
     site.authority.point(DOMAIN, "A 192.0.2.7", f"A {site.host.address}", "AAAA 2001:db8::7")
     told = site.apply(status=4)
@@ -78,7 +78,7 @@ def test_a_caa_record_forbids_letsencrypt(site):
 
 
 def test_what_was_had_is_kept_when_a_later_step_fails(site):
-    """All else is as it was; the next apply has it, and asks for no other."""
+    """All else is restored; the next apply uses the certificate, and requests no other."""
     site.host.write("/etc/kamailio/local.cfg", b"nonsense\n")
     site.write()
     told = site.apply(status=4)
@@ -94,7 +94,7 @@ def test_what_was_had_is_kept_when_a_later_step_fails(site):
 
 
 def test_the_dns_proves_the_domain(site):
-    """rfc2136: BIND takes the record, and nothing is asked of port 80."""
+    """rfc2136: BIND accepts the record, and port 80 is not used."""
     credentials = f"""\
 dns_rfc2136_server = {site.authority.host.address}
 dns_rfc2136_name = acme-updates
@@ -157,18 +157,18 @@ CERTBOT = "REQUESTS_CA_BUNDLE=/root/acme-root.pem certbot"
 
 
 def renewed(site):
-    """What a rehearsal of all renewals on the host says."""
+    """Return the output of a rehearsal of all renewals on the host."""
     return site.host.run(f"{CERTBOT} renew --dry-run --no-random-sleep-on-renew 2>&1").stdout
 
 
 def test_who_has_left_letsencrypt_is_renewed_no_more(site, record_property):
-    """Others' lineages go on; a rollback and a return have it renewed again, without a new one."""
+    """certbot stops renewing it until a rollback or a return; the administrator's own stays."""
     site.host.write("/root/acme-root.pem", site.authority.server_root.encode())
     site.write()
     site.apply()
     held = site.on_disk(f"{HELD}/fullchain.pem")
     assert site.served() == held
-    # an administrator's own, and one of a domain that the site had before
+    # one of the administrator, and one of a previous domain of the site
     server = f"--server {site.directory.url} --standalone -d {DOMAIN}"
     for name in ("mine", "sipdeploy-old.example.test"):
         words = f"certonly -n --agree-tos -m a@b.example --cert-name {name} {server}"
@@ -203,7 +203,7 @@ def test_who_has_left_letsencrypt_is_renewed_no_more(site, record_property):
         told = site.apply()
         assert "get a certificate" not in told
         assert site.served() == held
-        # when what is parked will not do, another one takes its place
+        # if the parked certificate is unusable, a new one replaces it
         site.write(provider="self-signed")
         site.apply()
         site.host.run(
@@ -237,7 +237,7 @@ def test_what_is_wrong_with_files_of_ones_own(site):
 
 
 def test_a_web_server_gives_the_answer(site):
-    """webroot: something else has port 80 and keeps it."""
+    """webroot: another web server keeps port 80."""
     site.write("webroot: /srv/www")
     site.host.run("mkdir -p /srv/www", check=True)
     site.listen("/srv/www")
@@ -267,7 +267,7 @@ def test_ufw_opens_port_80_for_the_challenge_only(site):
     assert site.is_shut()
     assert site.host.run("ufw show added").stdout == added
     assert "sipdeploy-challenge" not in site.host.run("systemctl list-timers --all").stdout
-    # what an administrator has opened stays open
+    # a rule of the administrator stays
     site.host.run("ufw allow 80/tcp comment mine", check=True)
     assert site.renew() == "success"
     assert "ufw allow 80/tcp comment 'mine'" in site.host.run("ufw show added").stdout

@@ -1,6 +1,6 @@
-"""Applies while two browsers talk: the call keeps its audio, no socket is lost, BYE arrives.
+"""Applies during a call of two browsers: the audio continues, no socket closes, BYE arrives.
 
-After a change that restarts Kamailio the call goes on and every socket comes back.
+After a change that restarts Kamailio the call continues and every socket reconnects.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.lab
 
 
 def change(system, before, after):
-    """Edit the inventory as a person would, apply, and give the lines of the plan."""
+    """Edit the inventory, apply, and return the lines of the plan."""
     path = system.deployer.folder / "inventory.yaml"
     text = path.read_text()
     assert before in text
@@ -35,7 +35,7 @@ def starts(system):
 
 
 def sockets(system):
-    """The connections of phones: address and port of each."""
+    """Return address and port of each connection of a phone."""
     listing = system.run("ss -Htn state established sport = :8443")
     return sorted(line.split()[3] for line in listing.splitlines())
 
@@ -55,7 +55,7 @@ def new_mailbox(system):
 
 
 def new_certificate(system):
-    """One that is about to expire is made anew by the host."""
+    """The host replaces a certificate that expires soon."""
     system.host.run(
         "cd /etc/kamailio/tls && openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -days 5"
         f" -addext subjectAltName=DNS:{DOMAIN} -keyout server.key -out server.crt",
@@ -90,7 +90,7 @@ def test_after_a_rollback_the_old_service_takes_calls(
     system,
     monkeypatch,
 ):
-    """Phones were shut out until verification gave up; then they are back, and call."""
+    """Phones cannot connect until the verification fails; then they return, and call."""
     alice, bob = phones
     folder = system.deployer.folder
     loaded = inventory.load(folder / "inventory.yaml")
@@ -109,7 +109,7 @@ def test_after_a_rollback_the_old_service_takes_calls(
     assert alice.trace.received().requests("BYE")
 
 
-# Last of those with browsers: a new phone would not know the new certificate.
+# The last test with browsers, because a new phone would not trust the new certificate.
 def test_nobody_in_a_call_notices_what_changes(phones, system):  # noqa: F811 - a fixture
     alice, bob = phones
     call, incoming = talk(alice, bob)
@@ -148,7 +148,7 @@ def test_1000_sockets_come_back_after_a_restart(lab, tmp_path, record_property):
 
 
 async def stay_away(host, deployer):
-    """The next restart: nobody comes back, so nobody was let in, and the old release returns."""
+    """No phone returns after the next restart, so sipdeploy restores the old release."""
     path = deployer.folder / "inventory.yaml"
     path.write_text(path.read_text().replace("5064", "5065"))
     failed = await asyncio.to_thread(deployer.run, "apply", host.name, "--yes")
@@ -173,7 +173,7 @@ async def restart(host, deployer, users):
             assert time.monotonic() < began + 60
             await asyncio.sleep(0.05)
         lost = time.monotonic()
-        # as phones do: whoever is refused, for the port is not open yet, tries again
+        # as phones do: retry while the port is not open yet
         while (await fleet.reconnect(per_second=2000)).failed:
             assert time.monotonic() < lost + 60
             await asyncio.sleep(0.2)

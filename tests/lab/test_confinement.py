@@ -1,4 +1,4 @@
-"""What the daemons may do on their host, what they hear, and what a flood can make of them."""
+"""The rights of the daemons on their host, their open ports, and their limits in a flood."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from sipdeploy.sip.dialog import Sdp
 pytestmark = pytest.mark.lab
 
 MOST_EXPOSURE = 3.0
-CALLS = 256  # of the smallest size, see sipdeploy/services/asterisk.py
+CALLS = 256  # the smallest size, see sipdeploy/services/asterisk.py
 SERVICES = ("asterisk", "kamailio")
 
 
@@ -60,7 +60,7 @@ def test_other_accounts_read_nothing_of_asterisk(system, folder):
 
 
 def sockets(system):
-    """Protocol, address and port of what Asterisk hears on."""
+    """Return protocol, address and port of each listening socket of Asterisk."""
     rows = system.run("ss -Htulnp").splitlines()
     places = (
         (row.split()[0], *row.split()[4].rsplit(":", 1)) for row in rows if '"asterisk"' in row
@@ -69,7 +69,7 @@ def sockets(system):
 
 
 def test_asterisk_hears_sip_and_what_its_resolver_opens(system):
-    """Of a manager, HTTP or any other door there is none."""
+    """There is no manager, HTTP or other port."""
     heard = sockets(system)
     assert ("udp", "127.0.0.1", 5060) in heard
     others = [row for row in heard if row != ("udp", "127.0.0.1", 5060)]
@@ -92,7 +92,7 @@ def test_the_sockets_of_the_resolver_are_shut_from_outside(system, again):
     assert re.search(rf"udp dport .*\b{ports[0]}\b.* counter packets 3 ", rule)
 
 
-# --- bounds --------------------------------------------------------------------------------------
+# --- limits --------------------------------------------------------------------------------------
 
 
 def test_asterisk_takes_no_more_calls_than_there_is_room_for(system):
@@ -106,7 +106,7 @@ def test_asterisk_takes_no_more_calls_than_there_is_room_for(system):
 
 
 def test_the_log_of_asterisk_is_the_journal(system):
-    """Which bounds itself; a flood of strangers fills no file."""
+    """The journal has its own limits, so a flood fills no file."""
     before = system.run("du -sb /var/log/asterisk")
     system.run("asterisk -rx 'core set debug 0'; asterisk -rx 'module load no_such_module.so'")
     assert "no_such_module" in system.run("journalctl -q -u asterisk -n 20 -o cat")
@@ -129,7 +129,7 @@ def offer(address, count):
 
 
 def test_an_address_that_stays_silent_gets_little(system, lab, record_property):
-    """Candidates are of the caller's choice: nobody makes Asterisk flood a third party."""
+    """The caller chooses the candidates, and must not make Asterisk flood a third party."""
     hook = "type filter hook output priority {}; policy accept; oif != lo udp sport 10000-20000"
     asked, sent = (
         f"chain {name} {{ {hook.format(at)} counter; }}" for name, at in (("a", -10), ("b", 10))
@@ -163,14 +163,14 @@ def test_an_address_that_stays_silent_gets_little(system, lab, record_property):
     assert int(re.search(r"@unanswered4 .* counter packets (\d+)", rule)[1]) > 0
 
 
-# --- whose box -----------------------------------------------------------------------------------
+# --- mailboxes -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("number", "application"), [("1002", "VoiceMailMain"), ("1001", "Playback")]
 )
 def test_a_caller_opens_its_own_box_and_no_other(system, number, application):
-    """1002 has a box, 1001 none."""
+    """1002 has a mailbox, 1001 has none."""
 
     async def scenario():
         async with system.phone(number) as phone:
@@ -210,7 +210,7 @@ ASK = """
 
 
 def test_asterisk_refuses_other_addresses(system):
-    """Each endpoint has its own list, should the firewall be off: others are strangers."""
+    """The endpoints have their own address lists, in case the firewall is off."""
     if system.mode == "asterisk":
         pytest.skip("there everybody is asked for a password")
     script = textwrap.dedent(ASK).replace("DOMAIN", DOMAIN)

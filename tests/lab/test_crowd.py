@@ -1,4 +1,4 @@
-"""5,000 phones at once on one host, on nothing but what `apply` set; all from one address."""
+"""5,000 phones from one address at once, with the limits that `apply` has set."""
 
 import asyncio
 
@@ -51,7 +51,7 @@ async def register_and_call(host):
             f"{PHONES} phones registered in {result.seconds:.1f} s ({rate:.0f} a second, client"
             f" and server on the same cores), {int(memory) >> 20} MiB of shared memory in use"
         )
-        # and one more may still call one of them
+        # and one more phone can still call one of them
         caller = Phone("1001", "lab-only-1001-Zq8Kd2", domain=DOMAIN, address=address)
         async with caller, Phone(*crowd()[0], domain=DOMAIN, address=address) as callee:
             for phone in (caller, callee):

@@ -1,4 +1,4 @@
-"""Kamailio and Asterisk read mutated messages alike: `python -m lab.differential` in short."""
+"""Kamailio and Asterisk parse mutated messages alike: a short run of the fuzzer."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ def test_both_parsers_read_the_same_identity(system):
     target = Target(system.host, system.mode, DOMAIN, password)
     report = asyncio.run(asyncio.wait_for(fuzz(target, MESSAGES), 240))
     assert report.sent.total() == MESSAGES
-    # else it looked at nothing
+    # otherwise the run has tested nothing
     assert report.read["invite"] > 60, report.table()
     kinds = ("register", "subscribe", "dialog", "message")
     assert all(report.read[kind] > 5 for kind in kinds), report.table()

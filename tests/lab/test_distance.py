@@ -1,4 +1,4 @@
-"""The distance that the benchmark puts between this machine and a host."""
+"""The network delay that the benchmark adds between this machine and a host."""
 
 import socket
 import subprocess
@@ -12,9 +12,9 @@ pytestmark = pytest.mark.lab
 
 
 def round_trip(host):
-    """The median of eleven: how long it takes until a connection is refused, in seconds.
+    """Return the median time of eleven refused connections, in seconds.
 
-    Of a port that nobody hears: sshd punishes whoever connects and says nothing.
+    It uses a closed port, because sshd penalises clients that connect and send nothing.
     """
     times = []
     for _ in range(11):

@@ -1,4 +1,4 @@
-"""The firewall on a real host: what is open, what is shut, and a lock-out that undoes itself."""
+"""The firewall on a real host: open ports, closed ports, and the rollback after a lock-out."""
 
 import socket
 import threading
@@ -27,7 +27,7 @@ def is_open(host, port):
 
 
 def listen(host, *ports):
-    """Programs of the host that hear on every address."""
+    """Start programs on the host that listen on every address."""
     for port in ports:
         host.run(
             f"systemd-run --quiet --collect --unit=listener{port} python3 -m http.server {port}",
@@ -88,7 +88,7 @@ def test_local_rules_are_kept_and_ssh_stays_open_before_them(host):
 
 
 class Watch:
-    """When SSH of a host did not answer; a context."""
+    """A context that records when the SSH port of a host did not answer."""
 
     def __init__(self, host):
         self.shut_at = self.open_again_at = 0.0
@@ -129,7 +129,7 @@ def test_somebody_elses_firewall_is_told_of_while_there_is_something_to_do(host)
 
 
 def test_a_lock_out_is_undone_by_the_host_itself(host, monkeypatch, record_property):
-    """The new rules drop SSH, also of connections that stand: nobody can confirm."""
+    """The new rules drop SSH, also open connections, so sipdeploy cannot confirm."""
     before = live(host)
     first, rule = b"\t\tct state established,related accept\n", b"\t\ttcp dport 22 drop\n"
 
@@ -144,7 +144,7 @@ def test_a_lock_out_is_undone_by_the_host_itself(host, monkeypatch, record_prope
             assert watch.shut_at, "nobody was shut out: this proves nothing"
             assert time.monotonic() < end
             time.sleep(0.2)
-    # either it is still shut out when it gives up, or it finds that the host has gone back
+    # sipdeploy either is still locked out at its timeout, or finds that the host has rolled back
     assert (report.state, report.exit_code) in (("unknown", 5), ("rolled back", 4))
     assert set(codes(report)) & {"SD525", "SD528"}
     assert "by itself" in str(report.diagnostics), "it says who puts the release back"

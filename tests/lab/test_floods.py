@@ -1,7 +1,7 @@
-"""Floods of a host, bounded in time and count, while phones are registered and two of them talk.
+"""Floods of a host, limited in time and number, with registered phones and a call.
 
-What must hold under each: nobody is thrown out, the call goes on, who proves itself gets in within
-seconds, and memory stays below its limit.
+During each flood no phone may be disconnected, the call must continue, a new phone must be able to
+register within seconds, and memory must stay below its limit.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from sipdeploy.sip.message import token
 pytestmark = pytest.mark.lab
 
 PHONES = 500
-SECONDS = 8  # of each flood
-ENTRY_SECONDS = 5  # until a newcomer is registered
+SECONDS = 8  # the duration of each flood
+ENTRY_SECONDS = 5  # for the registration of a new phone
 CRLF = "\r\n"
 
 
@@ -35,7 +35,7 @@ def crowd():
 
 @pytest.fixture(scope="module", params=["kamailio", "asterisk"])
 def crowded(request, lab, tmp_path_factory):
-    """A system of 506 users, and a second address of this machine, where attackers are."""
+    """A system with 506 users, and a second address of this machine for the attackers."""
     mode = request.param
     host = lab.boot(f"floods-{mode}", packages=packages_of("sid"))
     folder = tmp_path_factory.mktemp(mode)
@@ -67,7 +67,7 @@ def trusting():
 
 @contextlib.asynccontextmanager
 async def streams(system, source, count, **options):
-    """So many connections, as far as they are taken."""
+    """Open up to `count` connections, as many as the host accepts."""
     opened = []
 
     async def one():
@@ -89,7 +89,7 @@ async def streams(system, source, count, **options):
 
 
 async def silent_sockets(system, source):
-    """TCP without a handshake."""
+    """TCP connections without a TLS handshake."""
     async with streams(system, source, 1200):
         await asyncio.sleep(SECONDS)
 
@@ -102,7 +102,7 @@ def upgrade():
 
 
 async def websockets_that_prove_nothing(system, source):
-    """They send a keep-alive each second."""
+    """Unauthenticated WebSockets that send a keep-alive each second."""
     async with streams(system, source, 600, ssl=trusting()) as opened:
         for _, writer in opened:
             writer.write(upgrade())
@@ -123,7 +123,7 @@ async def attackers(system, source, count, number="1003", **options):
 
 
 async def flood(phones, text, *, proof=False):
-    """Each sends the text that `text()` gives, as fast as it can, and connects again."""
+    """All phones send `text()` as fast as possible, and reconnect when they are closed."""
     end = time.monotonic() + SECONDS
 
     async def one(phone):
@@ -180,7 +180,7 @@ async def long_call_ids(system, source):
 
 
 async def wrong_passwords(system, source):
-    """Of one's own number and of others: 300 and more."""
+    """At least 300 wrong passwords, for the own number and for others."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         async with system.phone("1004", "guess", source=source) as phone:
@@ -191,7 +191,7 @@ async def wrong_passwords(system, source):
 
 
 async def calls_to_a_service(system, source):
-    """600 in two seconds, none of them ended by the caller."""
+    """600 calls in two seconds; the caller hangs up none of them."""
     phone = system.phone("1003", source=source)
     async with phone:
         await phone.connect()
@@ -212,11 +212,11 @@ FLOODS = [
 ]
 
 
-# --- what must hold ------------------------------------------------------------------------------
+# --- the conditions ------------------------------------------------------------------------------
 
 
 async def enter(system, number):
-    """Seconds until a newcomer is registered."""
+    """Return the seconds until a new phone is registered."""
     begun = time.monotonic()
     while True:
         phone = system.phone(number, timeout_seconds=3)
@@ -235,7 +235,7 @@ async def enter(system, number):
 
 
 def shared_memory(system):
-    """Used and whole shared memory of Kamailio, in MiB."""
+    """Return the used and the total shared memory of Kamailio, in MiB."""
     told = system.run("kamcmd core.shmmem")
     whole, used = (
         int(re.search(rf"\b{key}: (\d+)", told)[1]) >> 20 for key in ("total", "real_used")
@@ -244,13 +244,13 @@ def shared_memory(system):
 
 
 def memory_of_asterisk(system):
-    """Its resident memory in MiB."""
+    """Return its resident memory in MiB."""
     told = system.run("sed -n 's/^VmRSS:[^0-9]*//p' /proc/$(pidof asterisk)/status")
     return int(told.split()[0]) >> 10
 
 
 def test_no_flood_keeps_anybody_out(crowded, record_property):
-    """All floods, one after the other, on the same registered phones and the same call."""
+    """All floods in turn, with the same registered phones and the same call."""
     system, source = crowded
 
     async def scenario():

@@ -1,7 +1,7 @@
-"""Debian 13, which has no Asterisk: built there from source, cut off, gone on with, and it talks.
+"""A build of Asterisk on Debian 13, which has no package: interrupted, resumed, used for calls.
 
-Then a host with the package, which changes to a build and back. `make test-source` runs this; each
-build takes five minutes on two quiet cores.
+Then a host with the package switches to a build and back. `make test-source` runs this file; each
+build takes five minutes on two idle cores.
 """
 
 import contextlib
@@ -78,13 +78,13 @@ def apply(deployer, *, status=0):
 
 
 def objects(host):
-    """The objects of the build, with the moment at which each was made."""
+    """Return the object files of the build with their modification times."""
     found = host.run("cd /var/cache/sipdeploy && find . -name '*.o' -printf '%P %T@\\n'").stdout
     return dict(line.split() for line in found.splitlines())
 
 
 def running(host):
-    """The program of the unit's main process."""
+    """Return the program of the main process of the unit."""
     pid = host.run("systemctl show -p MainPID --value asterisk").stdout.strip()
     return host.run(f"readlink /proc/{pid}/exe").stdout.strip()
 
@@ -112,7 +112,7 @@ def test_another_tarball_than_the_one_that_is_meant_is_not_unpacked(deployer, ho
 
 
 def test_a_build_that_is_cut_off_goes_on_where_it_was(deployer, host, release):
-    """The deploying machine dies: the build goes on. Then the host itself loses power."""
+    """The deploying machine dies, and the build continues. Then the host loses power."""
     write(deployer, host, described(release))
     process = subprocess.Popen(
         [sys.executable, "-m", "sipdeploy", "apply", "sip1", "--yes"],
@@ -125,7 +125,9 @@ def test_a_build_that_is_cut_off_goes_on_where_it_was(deployer, host, release):
     process.send_signal(signal.SIGKILL)
     process.wait()
     at_death = len(objects(host))
-    wait(lambda: len(objects(host)) > at_death + 20)  # nobody is there, and it goes on
+    wait(
+        lambda: len(objects(host)) > at_death + 20
+    )  # the build continues without the deploying machine
     host.kill()
     host.start()
     made = objects(host)
@@ -140,7 +142,7 @@ def test_a_build_that_is_cut_off_goes_on_where_it_was(deployer, host, release):
     said = applied.result()
     assert "compile ..." in said
     assert not [word for word in ("fetch http", "unpack ...", "configure ...") if word in said]
-    # what was whole for certain was not made again; at the end all is there, and then cleared away
+    # complete objects were not compiled again; `watched` saw all of them before the cleanup
     assert whole <= max(watched, key=len)
     assert running(host) == f"/opt/sipdeploy/{build_name(host)}/sbin/asterisk"
 
@@ -168,7 +170,7 @@ def test_who_runs_it_and_what_is_loaded(host):
 
 @contextlib.contextmanager
 def browsers(host):
-    """Two browsers, each with a tone of its own in its microphone."""
+    """Two browsers, each with a different tone as microphone."""
     pin = spki_pin(host.read("/etc/kamailio/tls/server.crt"))
     resolve = {DOMAIN: host.address}
     with (
@@ -210,13 +212,13 @@ def test_a_message_is_left_and_told(host):
         call.hang_up()
         wait(lambda: host.run(f"ls {box}/INBOX/*.wav").stdout, 20)
         size = host.run(f"stat -c %s {box}/INBOX/msg0000.wav").stdout
-        assert int(size) > 16_000  # a second of it
+        assert int(size) > 16_000  # for a second
         bob = second.phone("1002", password=password("1002"))
         assert "Messages-Waiting: yes" in bob.subscribe("1002", "message-summary").wait().body
 
 
 def test_another_build_is_switched_to_and_back(deployer, host, release):
-    """As an upgrade: a build under another name is there, and only which one runs is changed."""
+    """Like an upgrade: the new build exists already, and the apply only switches to it."""
     first = build_name(host)
     write(deployer, host, described(release, sha256="1" * 64))
     planned = deployer.run("plan", "sip1").stdout
@@ -227,7 +229,7 @@ def test_another_build_is_switched_to_and_back(deployer, host, release):
     host.run(f"cp -a /opt/sipdeploy/{first} /opt/sipdeploy/{second}", check=True)
     apply(deployer)
     assert running(host) == f"/opt/sipdeploy/{second}/sbin/asterisk"
-    assert host.run(f"ls /opt/sipdeploy/{first}/.built").returncode == 0  # for the way back
+    assert host.run(f"ls /opt/sipdeploy/{first}/.built").returncode == 0  # for the rollback
     done = deployer.run("rollback", "sip1", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     assert running(host) == f"/opt/sipdeploy/{first}/sbin/asterisk"

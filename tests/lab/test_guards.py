@@ -1,6 +1,6 @@
-"""Attacks on a running system, each stopped by one guard: without it, the test fails.
+"""Attacks on a running system; one guard stops each, and without the guard its test fails.
 
-`tests/mutations/kamailio.toml` names the guard of each.
+`tests/mutations/kamailio.toml` names the guards.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ DIGEST = 'Digest username="1003", realm="x", nonce="n", uri="sip:x", response="r
 
 
 def message(phone, number, **options):
-    """A MESSAGE with the credentials that the phone has, not sent."""
+    """Return an unsent MESSAGE with the credentials of the phone."""
     return phone.signed(phone.initial("MESSAGE", number, {"body": "hello", **options}))
 
 
-# --- one message, read in two ways ---------------------------------------------------------------
+# --- ambiguous messages --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["From", "To", "Call-ID", "CSeq", "f", "t", "i"])
 @pytest.mark.parametrize("place", ["first", "last"])
 def test_a_header_that_stands_twice_reaches_nobody(system, name, place):
-    """Proxies believe the first, phones the last."""
+    """Proxies use the first of two headers, phones the last."""
     second = {
         "From": f"<sip:1006@{DOMAIN}>;tag=b",
         "To": f"<sip:1006@{DOMAIN}>",
@@ -82,7 +82,7 @@ def test_a_header_that_stands_twice_in_a_reply_reaches_nobody(system, name):
             await incoming.reply(183, headers={"X-A": f"x\r\n{name}: {second[whole]}"})
             await asyncio.sleep(0.3)
             assert 183 not in [reply.status for reply in call.replies]
-            if bob.is_closed:  # some versions end the connection
+            if bob.is_closed:  # some versions close the connection
                 return
             await incoming.reject(486)
             assert (await call.final()).status == 486
@@ -91,7 +91,7 @@ def test_a_header_that_stands_twice_in_a_reply_reaches_nobody(system, name):
 
 
 async def proved(phone):
-    """The phone has credentials for a next MESSAGE, where a MESSAGE needs any."""
+    """Give the phone credentials for its next MESSAGE, if the mode requires them."""
     await phone.request("MESSAGE", "9999", body="x")
 
 
@@ -128,7 +128,7 @@ def test_a_route_of_a_stranger_goes_no_further(system):
     run(scenario())
 
 
-# --- what a peer must not learn, or be told ------------------------------------------------------
+# --- headers that must not reach a peer ----------------------------------------------------------
 
 
 def test_no_digest_reaches_the_peer(system):
@@ -164,7 +164,7 @@ while time.monotonic() < end:
 
 
 def test_no_digest_reaches_asterisk(system):
-    """Where Kamailio checks passwords, no other daemon is to see what could be replayed."""
+    """If Kamailio checks passwords, no other daemon may see credentials that can be replayed."""
     only_kamailio(system)
     headers = {"Event": "message-summary", "Accept": "application/simple-message-summary"}
 
@@ -209,7 +209,7 @@ def test_a_reply_does_not_say_who_somebody_is(system, status):
     run(scenario())
 
 
-# --- proof ---------------------------------------------------------------------------------------
+# --- authentication ------------------------------------------------------------------------------
 
 
 def test_a_nonce_is_good_for_one_use(system):
@@ -229,7 +229,7 @@ def test_a_nonce_is_good_for_one_use(system):
 
 
 def uncounted(number, *, method, uri, nonce):
-    """A digest of the old form, without qop: no count of its uses protects it."""
+    """Return a digest without qop and nc (RFC 2069), which does not prevent replays."""
 
     def md5(data):
         return hashlib.md5(data).hexdigest()
@@ -287,7 +287,7 @@ def test_a_register_for_another_number_is_not_even_challenged(system):
 
 
 def test_a_process_beside_asterisk_is_not_asterisk(system):
-    """It has Asterisk's address and account, and another port."""
+    """The process has Asterisk's address and account, but another port."""
     send = (
         "import socket, sys\n"
         "made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
@@ -319,11 +319,11 @@ def test_a_process_beside_asterisk_is_not_asterisk(system):
     run(scenario())
 
 
-# --- what outlives a connection ------------------------------------------------------------------
+# --- closed connections --------------------------------------------------------------------------
 
 
 def test_a_port_that_is_used_again_has_proved_nothing(system):
-    """The next connection from there may be that of anybody behind the same NAT."""
+    """The next connection from this port may belong to another phone behind the same NAT."""
 
     async def scenario():
         async with registered(system, "1003", "1004") as (eve, bob):
@@ -344,12 +344,12 @@ def test_a_port_that_is_used_again_has_proved_nothing(system):
 
 
 def said(phone, **options):
-    """A MESSAGE without credentials, which answers no challenge."""
+    """Send a MESSAGE without credentials; return the final reply."""
     return phone.request("MESSAGE", "1001", body="x", authenticate=False, **options)
 
 
 def test_a_registration_that_stands_speaks_for_its_number(system):
-    """A connection is asked once for its number, and speaks for no other."""
+    """A connection authenticates once, and is valid for no other number."""
 
     async def scenario():
         async with registered(system, "1003", "1001") as (phone, callee):
@@ -380,7 +380,7 @@ def test_a_connection_speaks_for_its_last_number_alone(system):
 
 @pytest.mark.parametrize("contact", [None, "*"])
 def test_who_has_unregistered_says_no_more(system, contact):
-    """Another phone of the number does not speak for this connection."""
+    """The registration of another phone of the number does not authenticate this connection."""
     refused = 403 if system.mode == "asterisk" else 407
 
     async def scenario():
@@ -431,11 +431,11 @@ def test_no_connection_is_opened_to_where_a_phone_says_it_is(system, transport):
     run(scenario())
 
 
-# --- floods and guesses --------------------------------------------------------------------------
+# --- floods and guessed passwords ----------------------------------------------------------------
 
 
 async def guess(system, numbers, **options):
-    """Wrong passwords for these numbers in turn, on as many connections as it takes."""
+    """Send wrong passwords for these numbers in turn, and reconnect when necessary."""
     phone = None
     for number in numbers:
         if phone is None or phone.is_closed:
@@ -450,7 +450,7 @@ async def guess(system, numbers, **options):
 
 
 async def entered(phone, seconds):
-    """Register as often as it takes; the statuses on the way."""
+    """Register until it succeeds; return all statuses."""
     statuses, begun = [], time.monotonic()
     while 200 not in statuses:
         assert time.monotonic() - begun < seconds, statuses
@@ -463,7 +463,7 @@ async def entered(phone, seconds):
 
 
 def test_a_number_under_attack_waits_and_is_not_shut_out(system):
-    """One try each five seconds for a stranger; the number's own phone elsewhere does not wait."""
+    """An attacker gets one try every five seconds; the user's phone elsewhere is not delayed."""
 
     async def scenario(there):
         await guess(system, ["1003"] * 30, source=there)
@@ -502,7 +502,7 @@ def test_a_number_that_has_proved_itself_there_keeps_a_way_in(system):
 
 
 def test_an_address_that_only_guesses_waits(system):
-    """However many numbers it tries; and it comes in again."""
+    """Guesses for many numbers count for the address; later a phone there can register again."""
 
     async def scenario(there):
         with pytest.raises(HandshakeRefusedError):
@@ -527,7 +527,7 @@ def test_an_address_that_only_guesses_waits(system):
 
 
 def test_an_address_with_proven_phones_takes_more_of_them(system):
-    """Although somebody guesses behind the same NAT."""
+    """A new phone can register although an attacker guesses behind the same NAT."""
 
     async def scenario(there):
         async with registered(system, "1001", source=there) as (neighbour,):
@@ -578,7 +578,7 @@ def test_a_phone_that_does_not_even_answer_is_given_up_soon(system):
     run(scenario())
 
 
-# --- bounds --------------------------------------------------------------------------------------
+# --- limits --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -608,7 +608,7 @@ def test_two_content_lengths_reach_nobody(system):
 
 @pytest.mark.parametrize("name", ["Contact", "m"])
 def test_a_contact_does_not_say_where_its_phone_is(system, name):
-    """A `received` of its own would lead calls to an address of the sender's choice."""
+    """With the parameter `received` a sender could redirect calls to any address."""
 
     async def scenario():
         async with system.phone("1003") as phone:
@@ -671,7 +671,7 @@ def test_a_connection_that_proves_nothing_ends(system):
 
 
 def test_a_number_has_a_bound_on_all_of_its_connections(system):
-    """What closes one connection counts on the next."""
+    """The messages that closed one connection count for the next one too."""
 
     async def scenario():
         async with registered(system, "1001") as (neighbour,):
@@ -689,7 +689,7 @@ def test_a_number_has_a_bound_on_all_of_its_connections(system):
                         await flooder.register(timeout_seconds=8)
                     except (ConnectionError, TimeoutError):
                         break
-            assert 1500 < sent <= 2700  # of 3,600, were each connection counted by itself
+            assert 1500 < sent <= 2700  # if each connection counted separately, it would be 3,600
             assert (await neighbour.register()).status == 200
 
     try:
@@ -735,7 +735,7 @@ def test_a_closed_connection_leaves_no_proof(system):
 
 
 def test_handshakes_that_fail_take_no_place(system):
-    """Many on one connection, without a subprotocol: newcomers of that address still get in."""
+    """Many handshakes without a subprotocol on one connection do not block other phones."""
 
     async def scenario():
         context = ssl.create_default_context()
@@ -770,7 +770,7 @@ def test_a_number_has_so_many_connections(system):
             await asyncio.sleep(0.5)
             assert 50 <= sum(not phone.is_closed for phone in phones) <= 60
         async with registered(system, "1004"):
-            pass  # others are not concerned
+            pass  # other numbers are not affected
 
     try:
         run(scenario())
@@ -779,7 +779,7 @@ def test_a_number_has_so_many_connections(system):
 
 
 def test_so_many_calls_of_a_number_ring(system):
-    """And others may call again when these have ended."""
+    """When these calls have ended, the number can call again."""
 
     async def scenario():
         async with registered(system, "1003", "1004", "1001") as (eve, _, other):
@@ -804,7 +804,7 @@ def test_so_many_calls_of_a_number_ring(system):
 
 
 def test_an_invite_that_is_refused_in_a_call_holds_no_place(system):
-    """A phone refuses a hold: the call continues, and no INVITE of it counts as ringing."""
+    """A phone refuses a re-INVITE: the call continues, and it does not count as ringing."""
 
     async def scenario():
         async with registered(system, "1001", "1004") as (alice, bob):
@@ -840,11 +840,11 @@ def test_a_number_has_so_many_calls_with_services(system):
     run(scenario())
 
 
-# --- who is gone, last: a password changes -------------------------------------------------------
+# --- changed passwords; last, because this changes one -------------------------------------------
 
 
 def test_who_is_removed_loses_every_connection(system):
-    """Also one whose Contact another connection has registered: what counts is the proof."""
+    """Also a connection whose Contact another connection has registered again."""
 
     async def scenario():
         async with system.phone("1006") as first, system.phone("1006") as second:

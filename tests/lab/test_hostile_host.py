@@ -1,4 +1,4 @@
-"""A host on which somebody else is: an account without rights, Asterisk's own, and root."""
+"""Attackers on the host itself: an account without rights, Asterisk's account, and root."""
 
 import shlex
 import subprocess
@@ -18,7 +18,7 @@ ESCAPE = "\x1b]0;owned\x07\x1b[2J\u202e"
 
 @pytest.fixture(scope="module")
 def applied(lab, tmp_path_factory):
-    """A host with a site, and the deployer of it."""
+    """A host after an apply, and its deployer."""
     host = lab.boot("hostile", packages=packages_of("sid"))
     deployer = Deployer(lab, tmp_path_factory.mktemp("hostile"))
     deployer.write(name=host.name, address=host.address, mode="asterisk")
@@ -34,7 +34,7 @@ def as_user(host, user, command):
 
 
 def readable(host, user):
-    """What an account can read below the folders of Asterisk, of what root finds there."""
+    """Return the files below Asterisk's directories that an account can read."""
     paths = host.run(f"find {' '.join(FOLDERS)}", check=True).stdout.splitlines()
     assert len(paths) > 10
     command = (
@@ -51,7 +51,7 @@ def test_no_other_account_reads_who_calls_whom(applied):
     assert deployer.run("plan", host.name, "--check").returncode == 0
     host.run(f"chmod 755 {' '.join(FOLDERS)}", check=True)
     host.run("chown root:root /var/log/asterisk", check=True)
-    host.run(f"echo secret >{FOLDERS[0]}/security.log", check=True)  # of a release before this one
+    host.run(f"echo secret >{FOLDERS[0]}/security.log", check=True)  # from an earlier release
     assert f"{FOLDERS[0]}/security.log" in readable(host, "stranger")
     assert deployer.run("plan", host.name, "--check").returncode == 1
     before = host.run("systemctl show -p MainPID asterisk").stdout
@@ -63,7 +63,7 @@ def test_no_other_account_reads_who_calls_whom(applied):
 
 
 def boxes(host, user="asterisk"):
-    """Two messages of 1002, as Asterisk leaves them."""
+    """Write two voicemail messages of 1002, in the form of Asterisk."""
     as_user(
         host,
         user,
@@ -80,7 +80,7 @@ def waiting(deployer, host):
 
 
 def test_root_follows_no_link_of_asterisk(applied):
-    """Where voicemail is kept, Asterisk's account may put what it likes in its place."""
+    """Asterisk's account can replace the voicemail directories by links."""
     host, deployer = applied
     boxes(host)
     assert waiting(deployer, host) == "2"

@@ -1,4 +1,4 @@
-"""The lab itself: its hosts are real, apart from each other, and leave nothing behind."""
+"""The lab itself: its hosts are real and separate, and leave nothing behind."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def ssh(lab, login, command):
 
 
 def traces(name):
-    """Whatever on this machine carries the name of a lab."""
+    """Return everything on this machine that has the name of a lab."""
     processes = machine.run("ps", "-ww", "-eo", "pid,args").splitlines()
     mounts = Path("/proc/mounts").read_text().splitlines()
     number = name.removeprefix(network.PREFIX)
@@ -70,7 +70,7 @@ def wait_until_gone(name):
 
 @contextlib.contextmanager
 def lab_host(name):
-    """A person's `python -m lab host`, up and running, with the name of its lab."""
+    """A running `python -m lab host`, and the name of its lab."""
     command = [sys.executable, "-m", "lab", "host", name]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as person:
         try:
@@ -94,7 +94,7 @@ def test_a_bare_host_is_a_running_debian(host):
 def test_a_host_allows_thousands_of_connections(host):
     asked = "systemd-run --quiet --pipe -p LimitNOFILE=65536 sh -c 'ulimit -n'"
     files = int(host.run(asked, check=True).stdout)
-    # A machine that may not raise its own limit cannot raise a host's.
+    # Without the right to raise its own limit, this machine cannot raise that of a host.
     _, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert files == 65536 or files == ceiling > 10_000
 

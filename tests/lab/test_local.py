@@ -1,4 +1,4 @@
-"""`address: local`: sipdeploy on the very host, without SSH, on what Debian itself packages."""
+"""`address: local`: sipdeploy on the host itself, without SSH, with Debian's own packages."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""Accounts of the host itself: between Kamailio and Asterisk they neither speak nor answer."""
+"""Other accounts of the host cannot send to, or answer for, Kamailio and Asterisk."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from system import DOMAIN
 
 pytestmark = pytest.mark.lab
 
-# Sends a request from a port of its own choice and prints what comes back within a second.
+# Sends a request from a given port, and prints the replies of one second.
 SPEAK = """
     import socket, sys
     port, method, user, source = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
@@ -33,7 +33,7 @@ SPEAK = """
     except TimeoutError:
         pass
 """
-# Answers every request on Asterisk's port as Asterisk would, and prints what came.
+# Answers every request on Asterisk's port as Asterisk would, and prints it.
 ANSWER = """
     import socket
     own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -61,7 +61,7 @@ def write(system, script):
 
 
 def speak(system, *arguments, account="nobody"):
-    """What a program of an account hears: status lines, nothing, or that it may not send."""
+    """Return the output of SPEAK: status lines, nothing, or `refused` if it cannot send."""
     write(system, SPEAK)
     words = " ".join(map(str, arguments))
     return system.run(f"runuser -u {account} -- python3 /srv/local.py {words} 2>&1").split("\n")[
@@ -71,7 +71,7 @@ def speak(system, *arguments, account="nobody"):
 
 @contextlib.contextmanager
 def without_firewall(system):
-    """The same attack has to succeed here, else its failure elsewhere proves nothing."""
+    """Here the attack must succeed, or its failure elsewhere would prove nothing."""
     system.host.run("nft delete table inet sipdeploy", check=True)
     try:
         yield
@@ -98,13 +98,13 @@ def test_it_is_the_firewall_that_stops_it(system):
 
 
 def test_asterisk_takes_nobody_for_the_trunk_by_name(system):
-    """Also without the firewall: the trunk is known by address and port alone."""
+    """Without the firewall, Asterisk still identifies the trunk only by address and port."""
     with without_firewall(system):
         assert "SIP/2.0 401 Unauthorized" in speak(system, 5060, "INVITE", "trunk", 0)
 
 
 def test_who_takes_asterisks_port_reaches_no_phone(system):
-    """Asterisk is down, and its port free for whoever comes first."""
+    """Asterisk is down, so another program can listen on its port."""
     write(system, ANSWER)
     system.run("systemctl stop asterisk")
     run = "systemd-run --quiet --collect --unit=liar -p User=nobody -p RuntimeMaxSec=60"

@@ -1,4 +1,4 @@
-"""Many hosts in one run: all are validated before the first is touched; all or nothing."""
+"""Many hosts in one run: all are validated before the first changes; --all-or-nothing."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ users: {{1001: {{name: {name}}}, 1002: {{name: Bob}}}}
 
 @pytest.fixture(scope="module")
 def watches(lab):  # noqa: ARG001 - skipped where there is none
-    """A systemd takes six inotify instances, and the default of 128 is for the whole machine."""
+    """Raise the limit of inotify: each systemd takes six instances, and the default is 128."""
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
     before = limit.read_text()
     limit.write_text(str(max(int(before), 16 * HOSTS + 128)))
@@ -37,7 +37,7 @@ def watches(lab):  # noqa: ARG001 - skipped where there is none
 
 @pytest.fixture(scope="module")
 def hosts(lab, tmp_path_factory, watches):  # noqa: ARG001 - before the hosts, and after them
-    """Hosts of one snapshot, on which everything is installed and nothing is applied."""
+    """Hosts from one snapshot, with all packages and without an apply."""
     with pytest.MonkeyPatch.context() as patched:
         home = tmp_path_factory.mktemp("many")
         (home / ".ssh").mkdir()
@@ -73,13 +73,13 @@ def run(hosts, name="Alice", more="", **options):
 
 
 def everywhere(hosts, look):
-    """What `look` sees of each host; four at a time, for it is this machine that does the work."""
+    """Return `look(host)` for each host; four at a time, because all load this machine."""
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(look, hosts))
 
 
 def table(what, reports, seconds):
-    """How many hosts ended how, and how long each state took: the fastest, the slowest."""
+    """Return a table of the states: number of hosts, fastest and slowest."""
     rows = [f"{what}: {len(reports)} hosts in {seconds:.1f} s"]
     for state in states(reports):
         took = sorted(report.seconds for report in reports if report.state == state)

@@ -1,6 +1,6 @@
-"""The phones prove calls; here it is proven that they can fail to.
+"""The browser phones detect failed calls.
 
-Real Chromium and real SIP libraries over a relay of a few lines in place of a server.
+Real Chromium and real SIP libraries, with a small relay instead of a server.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def spectrum(*peaks: tuple[float, float], floor: float = -110.0) -> Spectrum:
         (spectrum((440.1, -20)), True),
         (spectrum((454.0, -20)), True),
         (spectrum((460.0, -20)), False),
-        (spectrum((440.0, -23), (480.0, -22)), True),  # the ring tone's two
-        (spectrum((440.0, -45), (620.0, -20)), False),  # an echo under another tone
+        (spectrum((440.0, -23), (480.0, -22)), True),  # the two of the ring tone
+        (spectrum((440.0, -45), (620.0, -20)), False),  # an echo below another tone
         (spectrum((440.0, -70)), False),
         (spectrum((440.0, -40), floor=-60), False),  # noise
         (Spectrum.silence(), False),
@@ -75,7 +75,7 @@ def test_trace_reads_requests_and_responses():
 
 
 class Relay:
-    """Accepts every REGISTER and hands every other message to the other phone as it is."""
+    """Accepts every REGISTER, and forwards every other message unchanged to the other phone."""
 
     def __init__(self):
         self.phones = []

@@ -22,7 +22,7 @@ HA1 = re.compile(r"\b[0-9a-f]{32}\b")
 
 @pytest.fixture(scope="module")
 def person(lab, tmp_path_factory):
-    """Somebody with an inventory and a bare host; the tests go on from each other."""
+    """A deployer with an inventory and a bare host; each test continues from the previous one."""
     host = lab.boot("plan1")
     deployer = Deployer(lab, tmp_path_factory.mktemp("plan"))
     deployer.host = host
@@ -42,7 +42,7 @@ def plan(person, *options):
 
 
 def written(host):
-    """Content, owner, mode and time of change of all of /etc and of what sipdeploy keeps."""
+    """Return content, owner, mode and time of /etc and of sipdeploy's own files."""
     show = (
         "find /etc /var/lib/sipdeploy /var/log/sipdeploy.log"
         " -printf '%p %M %u:%g %T@ %C@ %l '"
@@ -215,7 +215,7 @@ def test_a_release_comes_back(person):
 
 
 def lock(person):
-    """The lock of somebody who has been at work for five minutes."""
+    """Create a lock of another apply that began five minutes ago."""
     folder = "/var/lib/sipdeploy/lock"
     made = f"mkdir {folder}; echo bob@desk > {folder}/holder; echo 'apply sip1' > {folder}/purpose"
     person.host.run(f"{made}; touch -d '-310 seconds' {folder}", check=True)

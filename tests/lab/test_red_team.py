@@ -1,4 +1,4 @@
-"""Attacks that succeeded: tags read in two ways, reflected replies, what one user takes."""
+"""Attacks that once succeeded: ambiguous tags, reflected replies, exhausted resources."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ def tags(dialog):
 
 @pytest.mark.parametrize("method", ["BYE", "INVITE", "INFO"])
 def test_a_tag_in_quotes_opens_no_dialog_of_others(system, method):
-    """Kamailio takes the last tag, without its quotes; JsSIP and SIP.js the last plain one."""
+    """Kamailio unquotes the last tag and uses it; JsSIP and SIP.js use the last unquoted one."""
 
     async def scenario():
         async with registered(system, "1001", "1004", "1003") as (alice, bob, eve):
@@ -65,8 +65,8 @@ def test_a_tag_in_quotes_opens_no_dialog_of_others(system, method):
 @pytest.mark.parametrize("last", [";tag", ';tag=""', ";tag=", "; tag", ""])
 @pytest.mark.parametrize("method", ["INVITE", "REFER", "MESSAGE", "OPTIONS"])
 def test_a_request_without_a_seal_enters_no_call(system, method, last):
-    """An empty last tag is none to Kamailio, and phones read the one before it. MESSAGE and
-    OPTIONS need no trick: JsSIP hands them to the dialog, whose CSeq then refuses the peer."""
+    """Kamailio ignores an empty last tag, and phones use the tag before it. JsSIP accepts MESSAGE
+    and OPTIONS into the dialog, and then rejects the CSeq of the peer."""
     if not last and method in {"INVITE", "REFER"}:
         pytest.skip("refused: no route of this dialog")
 
@@ -99,7 +99,7 @@ def test_a_request_without_a_seal_enters_no_call(system, method, last):
 
 @pytest.mark.parametrize("transport", ["TLS", "TCP"])
 def test_a_reply_goes_to_no_address_that_its_sender_chose(system, transport):
-    """Two Via values in one line: the second line is not the second value."""
+    """With two Via values in one line, the second line is not the second value."""
     came = []
 
     async def scenario():
@@ -135,11 +135,11 @@ def test_a_reply_goes_to_no_address_that_its_sender_chose(system, transport):
     run(scenario())
 
 
-# --- what a connection has proved ----------------------------------------------------------------
+# --- the number of a connection ------------------------------------------------------------------
 
 
 def test_a_registration_that_is_granted_too_late_is_nobodys(system):
-    """The connection has gone before Asterisk's answer; the next one may have its port."""
+    """The connection closes before Asterisk answers; the next one may have the same port."""
     if system.mode != "asterisk":
         pytest.skip("Kamailio grants registrations in this mode")
 
@@ -181,7 +181,7 @@ def upgrades(count, *, with_key):
 
 @pytest.mark.parametrize("with_key", [False, True])
 def test_a_connection_counts_once_as_unproven(system, with_key):
-    """However many handshakes it asks for: else one connection fills the share of its address."""
+    """Many handshakes on one connection must not use up the share of its address."""
 
     async def scenario():
         context = ssl.create_default_context()
@@ -212,7 +212,7 @@ def test_a_handshake_inside_a_websocket_counts_nothing(system):
     run(scenario())
 
 
-# --- what one user takes from others -------------------------------------------------------------
+# --- resources that one user can exhaust ---------------------------------------------------------
 
 
 def test_one_user_takes_not_every_call_to_services(system):
@@ -254,7 +254,7 @@ print(seen)
 
 @pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
 def test_candidates_are_bounded_in_every_request(system, method):
-    """Asterisk tries each of them several times, wherever that is."""
+    """Asterisk sends several packets to each candidate, also to third parties."""
 
     async def scenario():
         async with registered(system, "1003") as (eve,):
@@ -280,7 +280,7 @@ def test_candidates_are_bounded_in_every_request(system, method):
 
 
 def test_a_burst_of_large_messages_cuts_no_phone_off(system):
-    """The queue of what waits to be written to a connection is 32 KiB by default."""
+    """By default Kamailio queues only 32 KiB for a connection."""
 
     async def scenario():
         async with registered(system, "1001", "1003") as (alice, eve):
@@ -296,7 +296,7 @@ def test_a_burst_of_large_messages_cuts_no_phone_off(system):
 
 
 def test_a_number_sets_up_so_many_calls_at_once(system):
-    """Each holds its INVITE twice for thirty seconds: 24 KB, 75 a second, fill the memory."""
+    """A call keeps its INVITE twice for thirty seconds: 75 of 24 KB a second fill the memory."""
 
     async def scenario():
         async with registered(system, "1003", "1004") as (eve, callee):

@@ -1,4 +1,4 @@
-"""Kamailio from an apt repository: by the key that is known, and by no other."""
+"""Kamailio from an apt repository, which only the configured key may sign."""
 
 import pytest
 from applying import Events, codes, run_apply, site_on
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
 @pytest.fixture(scope="module")
 def offer(lab):
-    """The URL of the repository, the fingerprints of the right key and of another one."""
+    """The URL of the repository, and the fingerprints of its key and of another key."""
     origin = Origin(lab.boot("archive"))
     return origin.url, *origin.repository()
 
@@ -71,7 +71,7 @@ def test_a_second_apply_asks_nothing_of_apt(host, offer):
 
 
 def test_the_distributions_own_can_be_had_again(host):
-    """What is installed stays, and runs on; apt forgets the repository."""
+    """The installed version stays and keeps running; the repository is removed from apt."""
     before = host.run("systemctl show -p MainPID kamailio").stdout
     report = run_apply(site_on(host))
     assert (codes(report), report.state) == ([], "applied")

@@ -1,4 +1,4 @@
-"""The routing on a host that `apply` made: each promise of the design as a test, in both modes."""
+"""The routing on a host after `apply`: each promise of the design, in both modes."""
 
 import asyncio
 import re
@@ -137,7 +137,7 @@ def test_a_reset_takes_the_contact_along_and_callers_get_480(system):
     run(scenario())
 
 
-# --- who may call --------------------------------------------------------------------------------
+# --- authentication ------------------------------------------------------------------------------
 
 
 def test_an_unregistered_connection_reaches_nobody(system):
@@ -207,7 +207,7 @@ def test_a_preloaded_route_leads_nowhere(system):
 
 
 def test_a_reply_that_answers_nothing_goes_nowhere(system):
-    """Else a stranger's 200 would be sent to whatever its second Via names."""
+    """Otherwise Kamailio would send a stranger's 200 to the address in its second Via."""
 
     async def scenario():
         async with registered(system, "1001") as (victim,), system.phone("1003", "x") as stranger:
@@ -244,7 +244,7 @@ def test_a_party_cannot_change_who_it_is_in_mid_call(system):
     ("method", "agent"), [("REGISTER", "friendly-scanner"), ("OPTIONS", "a phone")]
 )
 def test_scanners_get_silence(system, method, agent):
-    """A tool by its name, and whoever asks before it has proved a number; not a phone."""
+    """A scanner shows by its User-Agent, or by OPTIONS before authentication."""
 
     async def scenario():
         sent = {"authenticate": False, "headers": {"User-Agent": agent}}
@@ -274,7 +274,7 @@ def test_a_guesser_is_cut_off_and_the_neighbours_are_not(system):
             assert (await neighbour.register()).status == 200
             call, _ = await talk(neighbour, other)
             assert (await call.bye()).status == 200
-        # 1003 itself, from this address, waits: let the table forget for the tests that follow
+        # 1003 would be delayed at this address: clear the table for the next tests
         system.run("kamcmd htable.flush failures")
 
     run(scenario())
@@ -297,7 +297,7 @@ def test_a_foreign_origin_only_matters_where_origins_are_named(system):
 
 
 def test_a_number_without_a_password_cannot_be_proved(system):
-    """The digest check copies a short HA1 over what is left of the last: the rest is known."""
+    """The digest check copies a short HA1 over the previous one, so the rest is known."""
     only_kamailio(system)
     system.run("systemctl restart kamailio")
     tails = [b"unknown" + bytes(25), b"unknown" + bytes(1) + ha1("1003")[8:], bytes(32)]
@@ -325,7 +325,7 @@ def test_a_number_without_a_password_cannot_be_proved(system):
 
 
 def test_two_credentials_in_one_message_prove_nobody_else(system):
-    """One header is looked at for the password, another for the name: not here."""
+    """Kamailio must not check the password of one header and use the name of another."""
     only_kamailio(system)
 
     async def scenario():
@@ -368,7 +368,7 @@ def test_two_credentials_in_one_message_prove_nobody_else(system):
 
 @pytest.mark.parametrize("name", ["From", "f"])
 def test_a_second_from_is_refused(system, name):
-    """Proxies believe the first, phones the last."""
+    """Proxies use the first of two headers, phones the last."""
 
     async def scenario():
         async with registered(system, "1003", "1001") as (eve, victim):
@@ -578,7 +578,7 @@ def test_a_busy_user_called_by_asterisk_is_busy(system):
 
 
 def test_a_foreign_bye_is_refused(system):
-    """Somebody who knows Call-ID, tags and route set of a call, and even writes its From."""
+    """The attacker knows Call-ID, tags and route set of a call, and forges its From."""
 
     async def scenario():
         async with registered(system, "1001", "1004", "1003") as (alice, bob, eve):
@@ -633,7 +633,7 @@ def test_a_dialog_leads_to_no_address_of_the_senders_choice(system, target):
 
 
 def test_a_seal_of_ones_own_opens_no_third_phone(system):
-    """A party of a call may write to the other one, not to any Contact or connection it knows."""
+    """A party of a call reaches only the other party, not another Contact or connection."""
 
     async def scenario():
         async with registered(system, "1003", "1004", "1001") as (eve, friend, victim):
@@ -659,7 +659,7 @@ def alias_of(system, number):
 
 
 def test_a_prack_proves_nobody(system):
-    """The digest check lets it pass unseen."""
+    """Kamailio's digest check always accepts a PRACK."""
 
     async def scenario():
         async with registered(system, "1003", "1004") as (eve, friend):
@@ -768,7 +768,7 @@ def test_voicemail_indication(system):
 
 
 def test_presence_follows_the_phone(system):
-    """Online, gone cleanly, back, cut off: each is told within seconds."""
+    """Registered, unregistered, registered, disconnected: each is notified within seconds."""
     headers = {"Event": "presence", "Accept": "application/pidf+xml"}
 
     async def scenario():
@@ -786,7 +786,7 @@ def test_presence_follows_the_phone(system):
 
 
 async def told(phone, text):
-    """Wait until the newest NOTIFY says `text`."""
+    """Wait until the newest NOTIFY contains `text`."""
 
     def newest():
         notes = phone.received("NOTIFY")

@@ -1,4 +1,4 @@
-"""Both sides of the switch at which Asterisk reads users from a database, on a real host."""
+"""Sites below and above the size at which Asterisk reads users from a database."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ SIZES = [MOST_USERS_IN_FILES - 10, 100_000]
 
 
 class Site:
-    """A host with as many users as asked for; the first are those of every lab inventory."""
+    """A host with a given number of users, among them those of every lab inventory."""
 
     def __init__(self, deployer, host, mode):
         self.deployer, self.host, self.mode = deployer, host, mode
@@ -53,16 +53,16 @@ def place(lab, tmp_path, request):
 
 
 MESSAGE = "channel originate Local/1002@mailboxes application Playback {}"
-SPEECH = "&".join(["vm-intro"] * 4)  # a greeting goes by before anything is recorded
+SPEECH = "&".join(["vm-intro"] * 4)  # longer than the greeting, which is not recorded
 
 
 def told_of_messages(phone):
-    """Those that say no may come late: each SUBSCRIBE is answered with one."""
+    """Return the NOTIFYs about new messages; each SUBSCRIBE causes another one, without any."""
     return [note for note in phone.received("NOTIFY") if "Messages-Waiting: yes" in note.body]
 
 
 async def talk(site):
-    """1001 calls 1002 and a service; somebody leaves 1002 a message, and its phone hears of it."""
+    """1001 calls 1002 and a service; 1002 gets a voicemail message, and its phone a NOTIFY."""
     async with site.phone("1001") as alice, site.phone("1002") as bob:
         for phone in (alice, bob):
             await phone.connect()
@@ -80,14 +80,16 @@ async def talk(site):
         await service.ack()
         assert (await service.bye()).status == 200
         site.host.run("asterisk -rx 'channel originate PJSIP/1002 application Wait 1'")
-        await (await bob.incoming(method="INVITE")).reject(486)  # a dialplan can dial the endpoint
+        await (await bob.incoming(method="INVITE")).reject(
+            486
+        )  # a dialplan can dial the endpoint by name
         headers = {"Event": "message-summary", "Accept": "application/simple-message-summary"}
         assert (await bob.request("SUBSCRIBE", "1002", headers=headers)).status == 200
         await bob.until(lambda: bob.received("NOTIFY") or None, "the first NOTIFY")
         assert not told_of_messages(bob)
         site.host.run(f"asterisk -rx '{MESSAGE.format(SPEECH)}'")
         await bob.until(lambda: told_of_messages(bob) or None, "a NOTIFY of the message", 60)
-    # the switch to the other side restarts Asterisk, which then counts anew
+    # the switch restarts Asterisk, which resets its counters
     site.host.run("rm -rf /var/spool/asterisk/voicemail/default/1002/INBOX")
 
 
@@ -135,7 +137,7 @@ def test_of_very_many_who_go_those_are_disconnected_who_are_there(place):
 
 
 async def survivor(site, gone):
-    """Who is registered after 550 users were removed, the number `gone` among them."""
+    """Remove 550 users, among them `gone`; return the registrations that are left."""
     async with site.phone("200000") as stays, site.phone(gone) as goes:
         for phone in (stays, goes):
             await phone.connect()

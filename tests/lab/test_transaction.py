@@ -1,7 +1,7 @@
-"""Faults at every call of the transaction: afterwards the host is whole, and the next apply works.
+"""Faults at every exchange of the transaction: the host stays consistent, the next apply works.
 
-The host serves the old or the new release, byte for byte, and its daemons have it loaded. Each
-outcome is a line of the figures at the end of a run.
+The host has the old or the new release, byte for byte, and its daemons have loaded it. The figures
+at the end of a run list each outcome.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 OLD = "{1001: {name: Alice}, 1002: {name: Bob}}"
 NEW = "{1001: {name: Alicia}, 1002: {name: Bob}, 1009: {name: Nine}}"
 CALLS = ("facts", "stage", "swap", "confirm")
-SECONDS = 6  # until the host undoes by itself
+SECONDS = 6  # until the host rolls back by itself
 BOUND = SECONDS + 30
 
 
 @pytest.fixture(scope="module")
 def host(lab):
-    """A host on which a full disk can be had, and what both releases look like on it."""
+    """A host on which tests can fill a disk; `releases` has the files of both releases."""
     machine = lab.boot("faults1")
     machine.run("apt-get update -q && apt-get install -q -y mount", check=True)
     machine.releases = {}
@@ -35,7 +35,7 @@ def host(lab):
 
 
 def settle(host):
-    """Bring the host to the old release; learn the new one, the first time."""
+    """Apply the old release; the first call also records the files of both."""
     assert run_apply(site_on(host, users=OLD), overwrites=True, breaks_lock=True).exit_code == 0
     releases = host.releases
     if not releases:
@@ -47,7 +47,7 @@ def settle(host):
 
 
 def serves(host):
-    """Which release the daemons have loaded: the table of one and the endpoints of the other."""
+    """Return the release that both daemons have loaded: Kamailio's table, Asterisk's endpoints."""
     table = "1009" in host.run("kamcmd htable.dump names").stdout
     shown = host.run("asterisk -rx 'pjsip show endpoint 1009'").stdout
     endpoint = "Unable to find" not in shown and "1009" in shown
@@ -56,7 +56,7 @@ def serves(host):
 
 
 def outcome(host):
-    """Old or new, in files and in what is loaded; no third."""
+    """Return `old` or `new`, which the files and both daemons must agree on."""
     found = live(host)
     which = next((name for name, tree in host.releases.items() if tree == found), "neither")
     assert which == serves(host)
@@ -65,7 +65,7 @@ def outcome(host):
 
 
 def wait_for_the_host(host):
-    """Until its own timer has done its work, bounded; nothing to wait for when none is armed."""
+    """Wait until the timer of the host has restored the old release, if it is armed."""
     deadline = time.monotonic() + BOUND
     while host.run("test -e /var/lib/sipdeploy/undo/index").returncode == 0:
         assert time.monotonic() < deadline, "the host does not go back by itself"
@@ -73,7 +73,7 @@ def wait_for_the_host(host):
 
 
 def go_on(host, figure):
-    """After the fault: whole at once or by the host's own doing, and an apply that works."""
+    """After the fault, the host must become consistent by itself, and the next apply work."""
     wait_for_the_host(host)
     which = outcome(host)
     report = run_apply(site_on(host, users=NEW), breaks_lock=True)
@@ -90,7 +90,7 @@ def figure(record_property, request):
 
 
 class Wire:
-    """Stands between apply and the host: loses the connection at one call."""
+    """A host that loses its connection at one call."""
 
     def __init__(self, real, call, kind):
         self.name = real.name
@@ -141,13 +141,13 @@ def test_the_connection_is_cut(host, monkeypatch, figure, call, kind):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_the_command_is_killed_on_the_host(host, figure, call):
-    """Its shell dies with SIGKILL in the middle, wherever that is."""
+    """SIGKILL ends the shell of the command at any point."""
     settle(host)
     trap = f"until pkill -9 -f '[s]ipdeploy-{call} '; do :; done"
     host.run(f'systemd-run --quiet --collect -p RuntimeMaxSec=20 --unit=trap sh -c "{trap}"')
     report = run_apply(site_on(host, users=NEW), confirm_seconds=SECONDS)
     host.run("systemctl stop trap")
-    # a confirmation is safe twice, and so is tried twice: that may be enough
+    # apply tries the confirmation twice, so the second try may succeed
     assert report.exit_code != 0 or call == "confirm"
     go_on(host, figure)
 
@@ -170,7 +170,7 @@ def die_at(wanted, point, ended):
 @pytest.mark.parametrize("ended", [False, True], ids=["begins", "ended"])
 @pytest.mark.parametrize("point", POINTS)
 def test_the_process_is_killed(host, figure, point, ended):
-    """SIGKILL where a step begins, and where it has ended: nobody is left to undo anything."""
+    """SIGKILL at the begin or the end of a step, so that sipdeploy cannot undo it."""
     settle(host)
     process = multiprocessing.get_context("spawn").Process(
         target=die_at, args=(site_on(host, users=NEW), point, ended)
@@ -183,7 +183,7 @@ def test_the_process_is_killed(host, figure, point, ended):
 
 @contextlib.contextmanager
 def small(host, folder):
-    """A folder on a disk of its own that is full but for some KiB."""
+    """Mount a small disk on a directory."""
     copy = f"cp -a {folder} /root/copy && mount -t tmpfs -o size=4m,mode=755 none {folder}"
     host.run(f"{copy} && cp -a /root/copy/. {folder}/", check=True)
     try:
@@ -219,7 +219,7 @@ def test_the_disk_is_full(host, monkeypatch, figure, call, folder):
 
 @pytest.mark.parametrize("point", POINTS[4:8])
 def test_the_power_goes_in_mid_swap(host, figure, point):
-    """Killed hard and booted: the old release is put back before the daemons start."""
+    """After a power cut, the boot restores the old release before the daemons start."""
     settle(host)
 
     def cut(event):

@@ -1,4 +1,4 @@
-"""Users added, changed and removed on real hosts, while others talk and are registered."""
+"""Users are added, changed and removed on real hosts, during calls of other users."""
 
 import asyncio
 import contextlib
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.lab
 
 LOW, HIGH = 440, 620
 PHONES = 1000
-# No change of 50 users in a site of this size passes a step that restarts Kamailio.
+# Chosen so that a change of 50 users passes no step that restarts Kamailio.
 IDLE = 30
-AT_ONCE = 0.5  # seconds after the command, until the sockets of who is gone are closed
+AT_ONCE = 0.5  # seconds after the command until the sockets of a removed user are closed
 USERS = int(os.environ.get("LAB_USERS", "8"))  # 50 take ten minutes on two cores
 
 
@@ -51,7 +51,7 @@ def deploy(lab, folder, mode, more=()):
 
 
 class Fleet:
-    """Registered sockets, held in a thread of their own while the test does other things."""
+    """Registered sockets, kept open by a separate thread."""
 
     def __init__(self, host, users):
         self._loop = asyncio.new_event_loop()
@@ -78,12 +78,12 @@ class Fleet:
         return self._run(self._fleet.open_connections())
 
     def refresh(self):
-        """A registration stands for ten minutes, and its connection with it; who was lost."""
+        """Refresh the registrations, which last ten minutes; return the failed ones."""
         return self._run(self._fleet.refresh()).failed
 
 
 class Desk:
-    """An administrator at work: each command is timed, and every secret remembered."""
+    """Runs commands like an administrator, measures them, and records all secrets."""
 
     def __init__(self, host, deployer, watch):
         self.host, self.deployer, self.watch = host, deployer, watch
@@ -126,7 +126,7 @@ async def refused(host, number, secret):
 
 
 async def closed(device):
-    """Seconds until a connection is closed from the other side."""
+    """Return the seconds until the host closes a connection."""
     began = time.monotonic()
     while not device.is_closed:
         assert time.monotonic() < began + 10, "the socket is still open"
@@ -135,7 +135,7 @@ async def closed(device):
 
 
 async def one_user(desk, number):
-    """A user who comes, gets another password and goes; how long its old sockets stay open."""
+    """Add a user, change its password, remove it; return how long its sockets stay open."""
     host, run = desk.host, asyncio.to_thread
     waits = []
     secret = await run(desk.new_password, "add-user", number, "--name", f"User {number}")
@@ -156,7 +156,7 @@ async def one_user(desk, number):
 
 
 def search(desk, folder):
-    """Nothing of what the watch knows stands where it must not."""
+    """Search all forbidden places for the recorded secrets."""
     host, secrets = desk.host, sorted(desk.watch.secrets)
     words = [secret for secret in secrets if len(secret) == 24]
     assert len(words) >= 2
@@ -169,7 +169,7 @@ def search(desk, folder):
     assert watching.on_host(host, secrets, "/var/log") == []
     assert watching.in_folder(folder, secrets, besides=("secrets.yaml",)) == []
     assert list((folder / "home" / "tmp").iterdir()) == [], "a crash"
-    # each of these can fail
+    # prove that each search can find something
     canary = "canary-" + secrets[0][:8]
     desk.watch.secrets.add(canary)
     shown = subprocess.Popen(["sh", "-c", "sleep 30", canary])
@@ -185,7 +185,7 @@ def search(desk, folder):
 
 @contextlib.contextmanager
 def talking(host):
-    """Two browsers in a call; at the end each has heard the other all the time."""
+    """A call of two browsers; at the end, each must have heard the other without a gap."""
     pin = spki_pin(host.read("/etc/kamailio/tls/server.crt"))
     resolve = {DOMAIN: host.address}
     with (
@@ -222,8 +222,8 @@ def longest_silence(heard):
 def test_users_come_and_go_and_nobody_notices(lab, tmp_path, record_property):
     users = crowd(PHONES + IDLE)
     host, deployer = deploy(lab, tmp_path, "kamailio", users)
-    # Of a phone that is no way off at all the answer to a ping can be there before Kamailio notes
-    # that it waits for one (ws_frame.c, ping_pong); then it closes that connection at the next.
+    # Without a delay, a pong can arrive before Kamailio has recorded that it expects it
+    # (ws_frame.c, ping_pong); at the next ping Kamailio then closes the connection.
     with (
         distance(host, round_trip_seconds=0.02),
         watching.Arguments() as watch,
@@ -275,7 +275,7 @@ def test_what_a_host_tells_and_what_it_refuses(lab, tmp_path):
 
 
 async def told(host, deployer):
-    """Who is registered, from where, on what; and how many messages wait."""
+    """`users --on` shows registrations with address and device, and the number of messages."""
     box = "/var/spool/asterisk/voicemail/default/1002/INBOX"
     leave = f"mkdir -p {box}; touch {box}/msg0000.txt {box}/msg0000.wav"
     host.run(f"runuser -u asterisk -- sh -c '{leave}'", check=True)
@@ -306,12 +306,12 @@ async def told(host, deployer):
 
 
 def channels(host):
-    """How many calls Asterisk has."""
+    """Return the number of channels in Asterisk."""
     return len(host.run("asterisk -rx 'core show channels concise'").stdout.splitlines())
 
 
 def removed_by_hand(host, deployer):
-    """Whoever is removed with an editor is disconnected by a plain apply too."""
+    """A user removed with an editor is disconnected by a plain apply too."""
 
     async def act():
         async with phone(host, "1003", password("1003")) as device:
@@ -329,7 +329,7 @@ def removed_by_hand(host, deployer):
 
 
 def two_at_once(host, deployer):
-    """Both end up in the file and on the host."""
+    """Two concurrent commands: both users are in the file and on the host."""
     with contextlib.ExitStack() as stack:
         threads = [
             threading.Thread(target=deployer.run, args=("add-user", number, "--apply", host.name))
@@ -364,7 +364,7 @@ def imported(host, deployer):
 
 
 def unproven(host, deployer):
-    """A host that does not let the user register goes back, and the next apply goes on."""
+    """The host refuses the registration and rolls back; the next apply succeeds."""
     rule = 'route[LOCAL_REQUEST] { if ($fU == "4444") { sl_send_reply("403", "No"); exit; } }\n'
     host.write("/etc/kamailio/local.cfg", rule.encode())
     host.run("systemctl restart kamailio", check=True)
@@ -383,7 +383,7 @@ def unproven(host, deployer):
 
 
 def unexpected(host, deployer):
-    """With more than users to change, somebody has to agree."""
+    """A change of more than users needs a confirmation."""
     path = deployer.folder / "inventory.yaml"
     path.write_text(
         path.read_text().replace("services:\n", "ports: {registrar: 5064}\nservices:\n")
@@ -399,7 +399,7 @@ def unexpected(host, deployer):
 
 
 def away(host, deployer):
-    """The host is down: the files have the change, and the message says so."""
+    """The host is down: the command reports it, and the files have the change."""
     host.stop()
     done = deployer.run("add-user", "4600", "--apply", host.name)
     assert done.returncode == 4
@@ -424,7 +424,7 @@ async def unwilling(host, deployer):
                 assert (await each.register()).status == 200
             source = ":{1}".format(*device.wire.connection.transport.get_extra_info("sockname"))
             assert source in host.run("ss -Htn state established sport = :8443").stdout
-            # from here on nothing is read: no close frame is answered
+            # stop reading, so that no close frame is answered
             device.wire.connection.transport.pause_reading()
             await call(device, callee)
             assert len(callee.received("INVITE")) == 1

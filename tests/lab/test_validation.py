@@ -1,6 +1,6 @@
-"""What is wrong with a candidate is said before anything live changes, by the host's own daemons.
+"""The host's own daemons reject a faulty candidate before anything live changes.
 
-Each fault is one that `kamailio -c` or a reload of Asterisk would pass or half pass.
+`kamailio -c` or a reload of Asterisk would accept each of these faults, at least in part.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ def machine(lab):
 
 @pytest.fixture
 def host(machine, login):
-    """A host with the site applied, and how it was then."""
+    """A host after an apply, and its state then."""
     del login
     report = run_apply(site_on(machine))
     assert report.exit_code == 0, told(report)
@@ -34,7 +34,7 @@ def host(machine, login):
 
 @pytest.fixture
 def edit(monkeypatch):
-    """Change what is rendered for one path: a template that is broken."""
+    """Change the rendered text of one path, like a broken template."""
 
     def edits(path, change):
         change_file(monkeypatch, path.split("/")[2], path, change)
@@ -144,7 +144,7 @@ def test_asterisk_is_not_touched(host, edit, fault):
     ],
 )
 def test_what_the_administrator_wrote_is_judged_with_it(host, edit, path, text, said):
-    """An apply that would restart a daemon says first that it would not come back."""
+    """An apply reports errors in local files that would stop a daemon at its restart."""
     folder = path.rpartition("/")[0]
     host.run(f"mkdir -p {folder}", check=True)
     host.write(path, text.encode())
@@ -162,7 +162,7 @@ def test_what_the_administrator_wrote_is_judged_with_it(host, edit, path, text, 
 
 
 def test_a_private_key_that_kamailio_may_not_read(host, monkeypatch):
-    """It would be served until the next restart, and then nothing would."""
+    """Kamailio would run with the old key until its next restart, and then fail."""
     original = desired.generated_files
 
     def closed(*words):
@@ -180,7 +180,7 @@ def test_a_private_key_that_kamailio_may_not_read(host, monkeypatch):
 
 
 def make_pair(folder, name, domain):
-    """A key and a certificate for a domain."""
+    """Make a key and a certificate for a domain."""
     files = folder / f"{name}.crt", folder / f"{name}.key"
     name_of = f"-subj /CN=x -addext subjectAltName=DNS:{domain}"
     what = f"req -x509 -newkey rsa:2048 -nodes -days 90 {name_of}"
@@ -190,7 +190,7 @@ def make_pair(folder, name, domain):
 
 
 def test_certificates_that_the_host_finds_wrong(host, monkeypatch, tmp_path):
-    """The files were checked here; the host checks what has arrived."""
+    """The deploying machine has checked the files; the host checks them again."""
     good = make_pair(tmp_path, "good", "sip.example.test")
     other = make_pair(tmp_path, "other", "else.example.test")
     entry = {"address": host.address}

@@ -1,7 +1,7 @@
-"""Every version that there is to run: what is rendered for it is accepted, started and spoken to.
+"""All packaged versions: the daemons accept the rendered files, start, and serve phones.
 
-Debian 11, 12, 13 and sid have Kamailio 5.4, 5.6, 6.0 and 6.1; the first and the last also have
-Asterisk, 16 and 22. The trees are rendered for the versions found, as `apply` does it.
+Debian 11, 12, 13 and sid have Kamailio 5.4, 5.6, 6.0 and 6.1; Debian 11 and sid also have Asterisk
+16 and 22. Like `apply`, the tests render for the versions of the host.
 """
 
 import asyncio
@@ -52,24 +52,24 @@ chgrp kamailio server.crt server.key ../dialog-key.cfg
 chmod 0640 server.key ../dialog-key.cfg
 """
 
-# What the daemons say at WARNING or above although nothing is wrong with what we wrote.
+# Messages at WARNING or above that do not point to an error in the rendered files.
 ACCEPTED = {
     "kamailio": (
-        # tls: a remark about itself, whenever it is loaded
+        # tls: logged at every start
         r"openssl bug #1491 .* workaround enabled",
-        # tls, with OpenSSL 3: the count of thread keys that it keeps clear of; mode 2 at work
+        # tls with OpenSSL 3: the number of reserved thread keys, in tls_threads_mode 2
         r"set maximum pthreads key to",
-        # tm, mode asterisk: a contact was learnt from Asterisk's answer, so the socket stored with
-        # it is the one towards Asterisk; the right one is then chosen by the address
+        # tm, mode asterisk: the contact was stored on a reply of Asterisk, with the socket to
+        # Asterisk; Kamailio then chooses the right socket by the address
         r"protocol/port mismatch \(forced udp:127\.0\.0\.1:5063, to ws:",
-        # websocket, tm: the answer to a guesser whose connection has just been closed
+        # websocket, tm: a reply to a password guesser whose connection was just closed
         r"encode_and_send_ws_frame\(\): sending WebSocket frame$",
         r"encode_and_send_ws_frame\(\): TCP/TLS connection get failed$",
         r"ws_frame_transmit\(\): sending message$",
         r"msg_send_buffer\(\): TCP/TLS connection for WebSocket could not be found$",
     ),
     "asterisk": (
-        # Debian's sample of a file that we neither need nor own
+        # Debian's sample of a file that sipdeploy does not use
         r"users\.conf is deprecated",
     ),
 }
@@ -94,12 +94,12 @@ class Machine:
         return self.host.run(command, check=True).stdout
 
     def ask(self, command: str) -> str:
-        """What Asterisk's command line prints, without colours."""
+        """Return the output of Asterisk's command line, without colours."""
         return re.sub(r"\x1b\[[0-9;]*m", "", self.run(f"asterisk -rx '{command}'"))
 
 
 def prepare(lab, suite: str) -> Machine:
-    """A host with the product's packages, and nothing of them started."""
+    """Boot a host with all packages; no daemon runs yet."""
     host = lab.boot(f"versions-{suite}", suite=suite)
     host.write("/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", mode=0o755)
     modules = (kamailio, asterisk) if suite in WITH_ASTERISK else (kamailio,)
@@ -123,12 +123,12 @@ def prepare(lab, suite: str) -> Machine:
 
 @pytest.fixture(scope="module")
 def machines(lab):
-    """All four, made at the same time; why one is not there stands in its place."""
+    """All four hosts, prepared concurrently; an exception replaces a host that failed."""
 
     def attempt(suite: str) -> Machine | Exception:
         try:
             return prepare(lab, suite)
-        except Exception as failure:  # noqa: BLE001  # told by the tests of this suite
+        except Exception as failure:  # noqa: BLE001  # the tests of this suite report it
             return failure
 
     with ThreadPoolExecutor(len(SUITES)) as pool:
@@ -155,7 +155,7 @@ def mode(request):
 
 @pytest.fixture(scope="module")
 def started(machine, mode):
-    """The daemons of a machine, started anew with what is rendered for them."""
+    """A host whose daemons have started with newly rendered files."""
     put(machine, mode)
     machine.run("systemctl daemon-reload")
     for unit in machine.units:
@@ -181,7 +181,7 @@ def site_at(address: str, mode: str):
 
 
 def put(machine: Machine, mode: str) -> None:
-    """Write the rendered files, as they are to be owned, and what `apply` makes on the host."""
+    """Write the rendered files with owner and mode, and the files that the host generates."""
     site = site_on(machine, mode)
     hashes = {n: hashlib.md5(f"{n}:{DOMAIN}:secret-{n}".encode()).hexdigest() for n in site.users}
     files = file_set(site, "sip1", versions=machine.versions, credentials=hashes).files
@@ -204,7 +204,7 @@ def phone(machine: Machine, number: str, **options: Any) -> Phone:
 
 
 def complaints(machine: Machine) -> list[str]:
-    """What the daemons have said at WARNING or above since they were started, but for ACCEPTED."""
+    """Return the log lines at WARNING or above since the start, except ACCEPTED."""
     said = {
         unit: machine.run(
             "journalctl --no-pager --output cat _SYSTEMD_INVOCATION_ID="
@@ -223,7 +223,7 @@ def complaints(machine: Machine) -> list[str]:
 
 
 def listening(machine: Machine) -> set[tuple[str, str, str]]:
-    """Protocol, address with port, program of every socket that waits."""
+    """Return protocol, address with port, and program of every listening socket."""
     lines = machine.run("ss --no-header --tcp --udp --listening --numeric --processes")
     found = (line.split() for line in lines.splitlines())
     return {(w[0], w[4], re.search(r'"([^"]+)"', line)[1]) for w in found for line in [w[-1]]}
@@ -378,7 +378,7 @@ def test_two_phones_register_and_talk(started, mode):
             await answered.ended()
             refused = await minjun.invite("1002")
             await (await eve.incoming(method="INVITE")).reject(603)
-            if started.has_asterisk:  # the box takes it
+            if started.has_asterisk:  # voicemail answers
                 assert "UDP/TLS/RTP/SAVPF" in (await refused.answered()).body
                 await refused.ack()
                 assert (await refused.bye()).status == 200

@@ -1,6 +1,6 @@
-"""`python -m tests.mutations [NAME...]`: take guards away one at a time; a test must notice each.
+"""`python -m tests.mutations [NAME...]`: remove guards one at a time; a test must notice each.
 
-Exits 1 when a mutation survives or is broken. The checkout is never changed.
+The exit status is 1 if a mutation survives or is broken. The checkout is never changed.
 """
 
 import argparse
@@ -40,16 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutations (default: all)")
-    parser.add_argument("--list", action="store_true", help="name them and their tests; run none")
+    parser.add_argument(
+        "--list", action="store_true", help="list them with their tests, and run none"
+    )
     parser.add_argument("--unit", action="store_true", help="only those that need no lab")
     parser.add_argument(
-        "--seconds", type=float, default=600, help="how long each may take (default: 600)"
+        "--seconds", type=float, default=600, help="seconds for each (default: 600)"
     )
     return parser.parse_args(argv)
 
 
 def choose(mutations: Sequence[Mutation], options: argparse.Namespace) -> list[Mutation]:
-    """The mutations that were asked for; SystemExit for a name that is not there."""
+    """Return the selected mutations; SystemExit for an unknown name."""
     known = {one.name for one in mutations}
     if unknown := [name for name in options.names if name not in known]:
         raise SystemExit(f"no mutation is named {', '.join(unknown)} (see --list)")

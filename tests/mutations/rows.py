@@ -1,6 +1,6 @@
-"""The mutations as data: what to change, and the test that must fail when it is changed.
+"""The mutations as data: the change, and the test that must fail after it.
 
-Owns the format of the TOML files beside it. Never changes or runs anything.
+This module reads the TOML files of its directory; it runs no tests.
 """
 
 import tomllib
@@ -13,10 +13,10 @@ UNIT = "tests/unit/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutation:
-    """One guard taken away: `text` of `file` becomes `replacement`, and `test` must fail.
+    """The removal of a guard: replace `text` in `file` by `replacement`; then `test` must fail.
 
-    `suite` is the Debian release of a lab test where it is not the usual one. `quick` ones run in
-    every `make test`.
+    `suite` is the Debian release of a lab test, if it is not the default. `make test` runs the
+    `quick` ones.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Mutation:
 
     @property
     def is_unit(self) -> bool:
-        """Whether the test needs no lab."""
+        """Whether the test runs without the lab."""
         return self.test.startswith(UNIT)
 
     @property
@@ -44,12 +44,12 @@ class Mutation:
         return self.test.partition("::")[2].partition("[")[0]
 
     def occurrences(self, root: Path = ROOT) -> int:
-        """How often the text occurs in the file; a mutation needs exactly one."""
+        """Count the occurrences of the text in the file; a valid mutation has exactly one."""
         path = root / self.file
         return path.read_text("utf-8").count(self.text) if path.is_file() else 0
 
     def make(self, root: Path) -> None:
-        """Change the file in a copy of the tree, and let no compiled form of it be used."""
+        """Change the file in a copy of the tree, and delete its compiled form."""
         path = root / self.file
         path.write_text(path.read_text("utf-8").replace(self.text, self.replacement), "utf-8")
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):

@@ -1,6 +1,6 @@
-"""Runs tests in throw-away copies of the tree: the checkout never changes.
+"""Runs tests in temporary copies of the tree, so that the checkout never changes.
 
-Owns the copies and the pytest processes in them, and ends both however the run ends.
+This module removes the copies and ends their pytest processes, however the run ends.
 """
 
 import contextlib
@@ -18,26 +18,26 @@ from xml.etree import ElementTree as ET
 
 from tests.mutations.rows import ROOT, Mutation
 
-# Not of the tree. The tests find the tools that were made in the checkout by a link.
+# Not copied; links let the tests find the tools in the checkout.
 LEFT_OUT = (".git", ".*_cache", ".hypothesis", ".bench-venv", "*.egg-info", "build", "dist")
 LINKED = (".venv", "lab/phones/node_modules")
-# Hosts of the lab shut down in order: a test that is interrupted gets the time for it.
+# An interrupted test gets this time to shut down the hosts of the lab.
 GRACE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SelfRollback:
-    """What a run of pytest said of its tests: how many passed, and which did not, and how."""
+class PytestResult:
+    """The result of a pytest run: the number of passed tests, and the failed ones."""
 
     passed: int = 0
     failed: tuple[str, ...] = ()
-    errors: tuple[str, ...] = ()  # outside of the test's own body, or no answer in time
+    errors: tuple[str, ...] = ()  # outside the body of a test, or no result in time
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What became of a mutation: `noticed`, `survived` or `broken`, and why."""
+    """The result of a mutation: `noticed`, `survived` or `broken`, with the reason."""
 
     mutation: Mutation
     word: str
@@ -47,7 +47,7 @@ class Verdict:
 
 @contextlib.contextmanager
 def copy_of(root: Path = ROOT) -> Iterator[Path]:
-    """A copy of the tree that goes with the block."""
+    """Make a copy of the tree that exists until the end of the `with` block."""
     with tempfile.TemporaryDirectory(prefix="sipdeploy-mutation-") as folder:
         copy = Path(folder) / "tree"
         linked = [Path(name).name for name in LINKED]
@@ -61,8 +61,8 @@ def copy_of(root: Path = ROOT) -> Iterator[Path]:
 
 def run_tests(
     copy: Path, tests: Iterable[str], *, suite: str = "", seconds: float
-) -> SelfRollback:
-    """Run tests by their node ids in a copy of the tree, whose own package they import."""
+) -> PytestResult:
+    """Run tests by their node IDs in a copy of the tree, so that they import its package."""
     report = copy.parent / "report.xml"
     report.unlink(missing_ok=True)
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", f"--rootdir={copy}"]
@@ -71,14 +71,14 @@ def run_tests(
     printed, ended = _run(argv, copy, environment(copy, suite), seconds)
     took = time.monotonic() - began
     if not ended:
-        return SelfRollback(errors=(f"no answer in {seconds:.0f} s",), seconds=took)
+        return PytestResult(errors=(f"no answer in {seconds:.0f} s",), seconds=took)
     if not report.is_file():
-        return SelfRollback(errors=(printed.strip()[-500:],), seconds=took)
+        return PytestResult(errors=(printed.strip()[-500:],), seconds=took)
     return _read(report, took)
 
 
 def environment(copy: Path, suite: str) -> dict[str, str]:
-    """The process's own environment, in which every Python finds the copy's modules first."""
+    """Return the environment, in which Python finds the modules of the copy first."""
     own = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     return own | ({"LAB_SUITE": suite} if suite else {})
 
@@ -86,7 +86,7 @@ def environment(copy: Path, suite: str) -> dict[str, str]:
 def _run(
     argv: list[str], folder: Path, environment: dict[str, str], seconds: float
 ) -> tuple[str, bool]:
-    """What a process printed, and whether it ended by itself; else it is ended, gently first."""
+    """Run a process; return its output, and whether it ended in time. SIGINT before SIGKILL."""
     with subprocess.Popen(
         argv,
         cwd=folder,
@@ -95,7 +95,7 @@ def _run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,  # Ctrl-C is for us, and we pass it on once
+        start_new_session=True,  # receive Ctrl-C here, and forward it once
     ) as process:
         try:
             return process.communicate(timeout=seconds)[0], True
@@ -115,7 +115,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _read(report: Path, seconds: float) -> SelfRollback:
+def _read(report: Path, seconds: float) -> PytestResult:
     passed, failed, errors = 0, [], []
     for case in ET.parse(report).iter("testcase"):
         name = case.get("name", "")
@@ -125,20 +125,20 @@ def _read(report: Path, seconds: float) -> SelfRollback:
             failed.append(name)
         elif case.find("skipped") is None:
             passed += 1
-    return SelfRollback(passed=passed, failed=tuple(failed), errors=tuple(errors), seconds=seconds)
+    return PytestResult(passed=passed, failed=tuple(failed), errors=tuple(errors), seconds=seconds)
 
 
 def _last_line(traceback: str) -> str:
-    """The exception itself, which pytest marks with an E, or else whatever comes last."""
+    """Return the line of the exception, which pytest marks with E, or else the last line."""
     lines = traceback.strip().splitlines() or [""]
     marked = [line for line in lines if line.startswith("E ")] or lines
     return marked[-1].removeprefix("E ").strip()[:200]
 
 
 def unfit(mutations: Iterable[Mutation], seconds: float) -> dict[tuple[str, str], str]:
-    """(test, suite) -> why it notices nothing: it does not pass, or runs not at all, unchanged.
+    """Return the reasons, by (test, suite), of tests that do not pass on the unchanged tree.
 
-    The tests of one file run in one go: those of the lab share their host.
+    The tests of one file run together, because the tests of the lab share a host.
     """
     files: dict[tuple[str, str], set[str]] = {}
     for one in mutations:
@@ -155,8 +155,8 @@ def unfit(mutations: Iterable[Mutation], seconds: float) -> dict[tuple[str, str]
     return found
 
 
-def _unfit(copy: Path, test: str, suite: str, whole: SelfRollback, seconds: float) -> str:
-    """Judge one test by the run of all, or by a run of its own where that says too little."""
+def _unfit(copy: Path, test: str, suite: str, whole: PytestResult, seconds: float) -> str:
+    """Judge a test by the run of its file, or by a separate run if that is not conclusive."""
     bare = test.partition("::")[2]
     function = bare.partition("[")[0]
     bad = [one for one in (*whole.failed, *whole.errors) if one.startswith(function)]
@@ -169,7 +169,7 @@ def _unfit(copy: Path, test: str, suite: str, whole: SelfRollback, seconds: floa
 
 
 def judge(mutation: Mutation, seconds: float) -> Verdict:
-    """Make the mutation in a copy, and see whether its test fails there."""
+    """Make the mutation in a copy, and run its test there."""
     if (count := mutation.occurrences()) != 1:
         reason = f"the text occurs {count} times in {mutation.file}"
         return Verdict(mutation=mutation, word="broken", reason=reason)

@@ -1,4 +1,4 @@
-"""The quickest mutations are noticed, and the runner tells what is not; not in `make check`."""
+"""The quick mutations are noticed, and the runner reports the others; not in `make check`."""
 
 import os
 import signal
@@ -83,7 +83,7 @@ def test_a_mutation_that_survives_is_an_error(monkeypatch, capsys):
 
 
 def test_a_test_that_fails_unchanged_notices_nothing(monkeypatch, capsys):
-    """Such as any test of the lab where the lab itself is broken."""
+    """For example a test of the lab, if the lab itself is broken."""
     row = mutation(test="tests/unit/test_render.py::test_is_not_there")
     monkeypatch.setattr("tests.mutations.__main__.load", lambda: [row])
     assert main([]) == 1

@@ -1,4 +1,4 @@
-"""A host for tests that needs no machine, and one that breaks where it is told to."""
+"""A fake host, and a host that loses its connection at a given call."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from sipdeploy.host.incoming import MOST_BYTES, OnLine
 
 
 class FakeHost:
-    """Answers scripts by name from a table and keeps what was asked; unknown ones succeed."""
+    """Answers scripts by name from a table, others with success, and records all calls."""
 
     def __init__(self, name: str = "sip1", answers: dict[str, Result] | None = None) -> None:
         self.name = name
@@ -33,7 +33,7 @@ class FakeHost:
         self.inputs.append(input[int(argv[4]) :] if is_script else input)
         result = self.answers.get(words[0], Result(status=0, stdout=b"\x1edone\n"))
         token = re.match(rb"unset token; token=(\w+)\n", input)
-        if token:  # as the script itself would mark what it prints
+        if token:  # mark the output as the script would
             marked = result.stdout.replace(b"\x1e", b"\x1e" + token[1] + b" ")
             result = replace(result, stdout=marked)
         if on_line:
@@ -46,7 +46,7 @@ class FakeHost:
 
 
 class BreakingHost:
-    """Another host whose connection is lost at the n-th call: before it, or after it was done."""
+    """Wraps a host, and loses the connection at the n-th call: before it, or after its work."""
 
     def __init__(self, host: Host, *, at: int, is_done: bool, stays_away: bool = False) -> None:
         self.name = host.name

@@ -1,4 +1,4 @@
-"""Facts of two real hosts, as the script printed them: a Debian 12 bare, and a sid after apply."""
+"""Recorded facts of two real hosts: a bare Debian 12, and a sid after an apply."""
 
 import dataclasses
 from pathlib import Path

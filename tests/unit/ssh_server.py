@@ -1,4 +1,4 @@
-"""An SSH server in a thread, for what a real one does not do: lie, flood, and count logins."""
+"""An SSH server in a thread that lies, floods and counts logins, unlike a real one."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ import paramiko
 
 
 class Door(paramiko.ServerInterface):
-    """Lets everybody in, and remembers who asked."""
+    """Accepts every login, and records it."""
 
     def __init__(self):
         self.logins = []
@@ -37,14 +37,14 @@ class Door(paramiko.ServerInterface):
         return True
 
     def serve(self, channel):
-        """What a command does."""
+        """Execute a command."""
         channel.sendall(b"hello\n")
         channel.send_exit_status(0)
         channel.close()
 
 
 class Server:
-    """Listens on a port of loopback; `door` decides."""
+    """Listens on a port of loopback; `door` accepts the logins."""
 
     def __init__(self, door):
         self.door = door
@@ -59,7 +59,7 @@ class Server:
         return f"[127.0.0.1]:{self.port} {self.key.get_name()} {self.key.get_base64()}\n"
 
     def is_left(self, seconds=10):
-        """Whether nobody is connected any more, at the latest after some seconds."""
+        """Wait some seconds for the end of all connections; return whether they ended."""
         end = time.monotonic() + seconds
         while any(transport.is_active() for transport in self._transports):
             if time.monotonic() > end:
@@ -83,7 +83,7 @@ class Server:
 
 
 def announce(size):
-    """A listener that speaks SSH for a line, and then announces one packet of that size."""
+    """A listener that sends the line of an SSH server, and then announces a packet of `size`."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():

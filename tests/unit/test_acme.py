@@ -1,4 +1,4 @@
-"""What is asked of an ACME server, when, and what its refusals mean."""
+"""Requests to an ACME server, their conditions, and the meaning of its refusals."""
 
 import datetime as dt
 

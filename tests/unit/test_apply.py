@@ -1,4 +1,4 @@
-"""The course over hosts, on recorded facts and without a machine; real hosts are in tests/lab."""
+"""The phases of an apply over several fake hosts with recorded facts."""
 
 import os
 import re
@@ -56,7 +56,7 @@ def facts(name, **replace):
     return Result(status=0, stdout=text.encode())
 
 
-# Whatever the services ask for is there, in the versions of sid.
+# All packages of the services are available, in the versions of sid.
 PACKAGES = "\n".join(
     f"{name}\t{'1:22.10.1-1' if name.startswith('asterisk') else '6.1.5-1'}\tinstalled"
     for name in _packages(site(), "debian", "forky")
@@ -72,7 +72,7 @@ GOOD = {
 
 @pytest.fixture
 def hosts(monkeypatch):
-    """Two fake hosts with the facts of a real one."""
+    """Two fake hosts with the facts of a real host."""
     made = {
         name: FakeHost(name, {**GOOD, "facts": facts("sid-applied")}) for name in ("sip1", "sip2")
     }
@@ -130,7 +130,7 @@ def test_no_secret_is_in_a_command(hosts):
 
 
 LEFT = Result(status=0, stdout=b"\x1eleft\nunit\tkamailio.service\t\t\t\t\n\x1everified\n")
-BROKEN = Result(status=0, stdout=b"\x1estaged\n")  # no verdict is no approval
+BROKEN = Result(status=0, stdout=b"\x1estaged\n")  # without a result, nothing is approved
 
 
 def test_the_first_failure_is_the_last_host(hosts):
@@ -167,7 +167,7 @@ def test_all_or_nothing_confirms_nobody_before_the_last():
 def test_a_host_that_waits_for_others_waits_longer_for_its_confirmation(
     hosts, all_or_nothing, seconds
 ):
-    """Else its own timer undoes it while the next host is being swapped."""
+    """Otherwise its own timer would undo the apply during the swap of the next host."""
     run(all_or_nothing=all_or_nothing, confirm_seconds=100)
     for host in hosts.values():
         (swap,) = (words for words in host.asked if words[0] == "swap")
@@ -312,7 +312,7 @@ def test_a_lock_that_is_taken_leaves_the_host_unchanged(hosts):
 
 
 def test_an_interrupt_is_undone_and_told(hosts, monkeypatch):
-    """Ctrl-C while the first host swaps; a real signal is sent in tests/lab."""
+    """Ctrl-C during the first swap; tests/lab sends a real signal."""
     at_swap, noted = threading.Event(), threading.Event()
     ask, wait = hosts["sip1"].run, apply_module.wait
 
@@ -393,7 +393,7 @@ def test_a_recovery_that_fails_leaves_the_state_unknown(hosts):
 
 
 def test_an_unfinished_apply_of_somebody_alive_is_left_alone(hosts):
-    """Also where there would be nothing to do: what was read is about to change."""
+    """Also without changes to make, because the facts are about to change."""
     alive = f"a@elsewhere (pid {os.getpid()}, since now, run 1)"
     held = facts(
         "sid-applied", abandoned="yes", lock=alive, purpose="apply x", clock=900, since=650
@@ -416,8 +416,8 @@ def test_only_a_dead_process_of_this_machine_is_stale():
     boot, _, namespace = machine.partition("/")
     for other in (
         me.replace(f"(pid {os.getpid()},", "(pid 1,"),
-        dead.replace(boot, "another-boot"),  # two machines may have one name
-        dead.replace(namespace, "4026530000"),  # and two containers one machine
+        dead.replace(boot, "another-boot"),  # two machines may have the same name
+        dead.replace(namespace, "4026530000"),  # and two containers the same machine
         dead.replace(machine, "unknown"),
         f"a@{here} (pid 4194305, since now, run 1)",
         "nonsense",

@@ -1,4 +1,4 @@
-"""More of what stands between keys; the usual cases are in tests/diagnostics."""
+"""More checks between keys; tests/diagnostics has the usual cases."""
 
 import pytest
 

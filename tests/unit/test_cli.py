@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty directory; give exit code, standard output and error."""
+    """Run a command in an empty directory; return exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     for name in ("GITHUB_ACTIONS", "SIPDEPLOY_INVENTORY", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -182,7 +182,7 @@ def every_command(group=cli, path=()):
 def test_help_has_examples(run, command):
     code, out, _ = run(*command, "--help")
     assert code == 0
-    if command != ("secrets",):  # a group with one command, which has them
+    if command != ("secrets",):  # a group with one command, which has examples
         assert "\n  sipdeploy " in out or "\n    sipdeploy " in out
 
 

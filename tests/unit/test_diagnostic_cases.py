@@ -1,6 +1,6 @@
-"""Bad inventories and the exact text that they get: tests/diagnostics/NAME.yaml and NAME.txt.
+"""Faulty inventories and their exact diagnostics: tests/diagnostics/NAME.yaml and NAME.txt.
 
-`UPDATE_GOLDEN=1 pytest tests/unit/test_diagnostic_cases.py` writes the texts; read the diff then.
+`UPDATE_GOLDEN=1 pytest tests/unit/test_diagnostic_cases.py` writes the texts; review the diff.
 """
 
 import os

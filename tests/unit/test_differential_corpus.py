@@ -1,4 +1,4 @@
-"""The corpus of the parser differential: its known attacks as bytes, the same each time."""
+"""The corpus of the differential fuzzer: known attacks as bytes, repeatable mutants."""
 
 import pytest
 

@@ -9,7 +9,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs/apply.md").read_text("utf-8"
 
 
 def phases():
-    """The second cells of the table of steps, by the number in the first."""
+    """Return the second cells of the table of steps, by the number of the phase."""
     found, number = {}, ""
     for row in re.findall(r"^\|([^|]*)\|([^|]*)\|", PAGE.split("\n## ")[1], re.MULTILINE):
         number = row[0].strip()[:1] or number

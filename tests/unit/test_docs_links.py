@@ -1,4 +1,4 @@
-"""Links between the pages: every relative one leads to a file, every #anchor to a heading."""
+"""Links between the pages: relative links lead to files, anchors to headings."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ def prose(page):
 
 
 def anchors(page):
-    """The anchors of the headings of a page, as GitHub makes them."""
+    """Return the anchors of the headings of a page, as GitHub makes them."""
     found = set()
     for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
         text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
@@ -75,15 +75,15 @@ def test_a_broken_link_is_seen(tmp_path):
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
 
-def test_contributing_has_every_room():
-    rooms = {
+def test_contributing_has_every_package():
+    packages = {
         f"{path.name}/" if path.is_dir() else path.name
         for path in (ROOT / "sipdeploy").iterdir()
         if path.name != "__pycache__" and (path.is_file() or list(path.glob("*.py")))
     }
-    table = CONTRIBUTING.split("| room |")[1].split("\n\n")[0]
+    table = CONTRIBUTING.split("| package |")[1].split("\n\n")[0]
     written = re.findall(r"`([^`]+)`", "".join(row.split(" | ")[0] for row in table.splitlines()))
-    assert sorted(written) == sorted(rooms)
+    assert sorted(written) == sorted(packages)
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\$ (grep .*)$", CONTRIBUTING, re.MULTILINE))

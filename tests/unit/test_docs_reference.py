@@ -1,4 +1,4 @@
-"""docs/reference.md against the code: its keys, defaults, commands and codes."""
+"""docs/reference.md agrees with the code: keys, defaults, commands and codes."""
 
 import re
 import typing
@@ -21,7 +21,7 @@ def section(title):
 
 
 def rows(title):
-    """The cells of all tables of a section; a bar that is escaped divides none."""
+    """Return the cells of all tables of a section; an escaped bar is part of a cell."""
     lines = [line for line in section(title).splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
@@ -34,7 +34,7 @@ def models(annotation):
 
 
 def keys(model, path=()):
-    """Each key of the inventory as the page writes it, with its field."""
+    """Yield each key of the inventory, in the form of the page, with its field."""
     for name, field in model.model_fields.items():
         here = (*path, name)
         if typing.get_origin(field.annotation) is dict:
@@ -62,7 +62,7 @@ def test_a_default_is_that_of_the_model(key):
 
 
 def test_a_required_key_is_told_as_one():
-    """Bold, or said to be required: a key of a mapping that may be absent is needed only there."""
+    """Bold, or with the word `required` for a key of an optional mapping."""
     for key, field in KEYS.items():
         if field.is_required() and key != "services.NUMBER":
             assert WRITTEN[key][0].startswith("**") or "required" in WRITTEN[key][2], key

@@ -130,7 +130,7 @@ def test_every_text_reads_back_the_same(text):
         assert document(f"users: {written}").data["users"] == text, written
 
 
-# --- inventories as people write them ------------------------------------------------------------
+# --- inventories in the styles that people use ---------------------------------------------------
 
 COMMENTS = st.sampled_from(["", " # a comment", "\t# tab, and a comma", "  #{ 1001: 'x' }", " "])
 NAMES = st.sampled_from(
@@ -164,7 +164,7 @@ def flow(fields, pad=""):
 
 @st.composite
 def block(draw, users):
-    """Users on lines of their own, with comments and blank lines anywhere: (owner, line)."""
+    """Users on separate lines, with comments and blank lines anywhere: (owner, line)."""
     indent = " " * draw(st.integers(1, 4))
     deeper = indent + " " * draw(st.integers(1, 4))
     quote = draw(st.sampled_from(["", "'", '"']))
@@ -186,7 +186,7 @@ def block(draw, users):
 
 @st.composite
 def braces(draw, users):
-    """Users in braces, in one line or in several, with a comma behind the last or without."""
+    """Users in braces, on one line or several, with or without a comma after the last."""
     rows = [f"{number}: {flow(fields)}" for number, fields in users.items()]
     comma = "," * draw(st.booleans()) if rows else ""
     if draw(st.booleans()):
@@ -199,7 +199,7 @@ def braces(draw, users):
 
 @st.composite
 def inventories(draw, *, least=0, style=None):
-    """A text, and the same as (owner, line, ending)."""
+    """A text, and its lines as (owner, line, ending)."""
     users = draw(entries(least=least))
     style = style or draw(st.sampled_from([block, braces]))
     head = ["domain: a.example", f"email: a@a.example{draw(COMMENTS)}", "", "# hosts"]
@@ -226,7 +226,7 @@ def ending(text):
 
 
 def has_only_more(old, new):
-    """Whether `new` is `old` with one piece more, or with a comma and one piece more."""
+    """Whether `new` is `old` with one insertion, or with a comma and one insertion."""
     start = common(old, new)
     if old[start:] == new[start + len(new) - len(old) :]:
         return True
@@ -254,7 +254,7 @@ def test_no_byte_changes_but_those_of_the_new_user(given_):
     assert wanted.users["1009"].name == "Zoë Ångström"
     assert {n: wanted.users[n] for n in site.users} == site.users
     assert has_only_more(text, after)
-    # what was added can be taken out again, to the byte; a last line keeps the end that it got
+    # a removal restores the text to the byte; a last line keeps its new line ending
     assert without_entries(changed, "users", ["1009"]) in (text, text + ending(text))
 
 
@@ -281,7 +281,7 @@ def test_the_user_goes_out_of_braces(given_, data):
     assert loaded(after)[0] == site.model_copy(update={"users": rest})
     if any(
         owner for owner, _ in rows
-    ):  # on lines of their own: but for a comma, no other is touched
+    ):  # on separate lines: no other line changes, except for a comma
         others = "".join(line for owner, line in rows if owner != number)
         assert after.replace(",", "") == others.replace(",", "")
         assert others.count(",") - after.count(",") in (0, 1)

@@ -1,4 +1,4 @@
-"""What ends a run: SIGTERM is as good as Ctrl-C, so that an undo comes first."""
+"""The end of a run: SIGTERM undoes the changes, as Ctrl-C does."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def test_a_termination_lets_the_undo_come_first(session, capsys):
 
     def run(say):
         del say
-        # else the test would end with its process
+        # otherwise the signal would end the test
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         try:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""Whole rendered trees, so that a change of a template is seen as what it does to every host.
+"""Complete rendered trees, which show the effect of a changed template on every host.
 
-`pytest tests/unit/test_golden.py --update-golden` writes them anew.
+`pytest tests/unit/test_golden.py --update-golden` writes them again.
 """
 
 import shutil
@@ -25,7 +25,7 @@ def sql(database: bytes) -> str:
 
 
 def wanted(case: str) -> dict[str, str]:
-    """Path below `expected` -> text, for every host of the case, and what is said of the files."""
+    """Map paths below `expected` to the texts of all hosts, and to the properties of the files."""
     site, problems, _ = load_site((GOLDEN / case / "inventory.yaml").read_text("utf-8"), case)
     assert site, problems
     credentials = {number: number.rjust(32, "0") for number in site.users}

@@ -1,4 +1,4 @@
-"""Guards of the scripts, each seen to hold: locks, modes, the journal, what a candidate may be."""
+"""Guards of the scripts: locks, modes, the journal, and checks of a candidate."""
 
 # ruff: noqa: F811 - fixtures of another file are parameters here
 import dataclasses
@@ -23,7 +23,7 @@ from sipdeploy.transaction.lock import Confirm, Owner, unlock
 
 
 def with_shell(monkeypatch, text):
-    """Have every script begin with a function of the test, which stands for a program."""
+    """Prepend a shell function to every script, which replaces a program."""
     original = hosts.script_text
     monkeypatch.setattr(hosts, "script_text", lambda name: text.encode() + original(name))
 
@@ -63,7 +63,7 @@ def test_a_lock_is_taken_from_nobody_but_the_one_that_is_named(world, host, say)
     with pytest.raises(HostFailed, match="is locked by alive"):
         lock_of(world, "me", breaks="dead").run(host, say)
     assert held_by(world) == "alive"
-    # a rename changes this: for a moment nobody would have had the lock
+    # a rename would change this; for a moment the lock would have no owner
     assert (Path(world.state) / "lock").stat().st_ctime_ns == before
 
 
@@ -79,7 +79,7 @@ cat() {
 
 
 def test_a_lock_that_changed_hands_meanwhile_comes_back(world, host, say, monkeypatch):
-    """Looked at, it was of the dead; moved away, it is of somebody who was faster."""
+    """The lock had a dead owner when it was checked, but a new one when it was moved."""
     lock_of(world, "alive").run(host, say)
     with_shell(monkeypatch, LYING)
     with pytest.raises(HostFailed, match="is locked by alive"):
@@ -117,7 +117,7 @@ def test_a_swap_without_the_lock_changes_nothing(world, host, say):
     assert not (Path(world.state) / "undo").exists()
 
 
-# What others may read.
+# Files that other accounts can read.
 
 
 def test_nobody_else_looks_into_the_state(world, host, say):
@@ -144,7 +144,7 @@ def test_scripts_write_for_their_user_alone(world, host, say):
 
 
 def test_a_dialog_key_cannot_be_guessed(tmp_path, host, say):
-    """Two hosts of one name, and two runs on one: never the same, and 256 bits."""
+    """The keys differ between hosts of the same name and between runs, and have 256 bits."""
     keys = set()
     for name in "ab":
         (tmp_path / name).mkdir()
@@ -172,13 +172,13 @@ def test_the_journal_is_on_the_disk_before_a_live_file_changes(world, host, say,
     with_shell(monkeypatch, WATCHED)
     begin(world, host, say)
     assert (world.folder / "synced").read_text().splitlines() == [
-        "entries old",  # its contents
-        "index old",  # and that it is whole
+        "entries old",  # the contents of the journal
+        "index old",  # and the rename that marks it as complete
         "index new",
     ]
 
 
-# What is staged.
+# The candidate.
 
 
 def pair(name, signer=None):
@@ -205,7 +205,7 @@ def pair(name, signer=None):
 
 
 def staging(world, certificate, key):
-    """The candidate of a site that brings its own certificate; stage writes nothing live."""
+    """Return the stage of a candidate with its own certificate; it writes no live file."""
     template = world.plan.desired.files[0]
     tls = "/etc/kamailio/tls/server."
     files = [

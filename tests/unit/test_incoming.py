@@ -1,4 +1,4 @@
-"""A host that is not ours any more: endless, with marks and escapes where text is expected."""
+"""A compromised host: endless output, with marks and escapes in place of text."""
 
 import contextlib
 import dataclasses
@@ -160,7 +160,7 @@ def test_a_step_of_somebody_else_is_a_line(host, monkeypatch):
 
 
 def test_nobody_on_the_host_is_told_the_token(host, monkeypatch):
-    """Neither arguments nor the environment of what a script starts, which others may read."""
+    """The token is neither in arguments nor in the environment, which others can read."""
     show = b'\ncat /proc/$$/cmdline; env; printf "\\n%s\\n" "$token"\n'
     common = hosts.script_text("lock").partition(b"\nlock_host")[0]
     monkeypatch.setattr(hosts, "script_text", lambda _: common + show)
@@ -177,7 +177,7 @@ def hostile(name, out):
 
 
 def test_facts_of_a_hostile_host_are_facts_or_a_diagnostic():
-    """Recorded answers, changed at random: whatever comes of them, no traceback does."""
+    """Randomly changed answers give facts or a diagnostic, but no traceback."""
     recorded = (FOLDER / "sid-applied.txt").read_bytes()
     dice = random.Random(10)
     odd = [

@@ -196,7 +196,7 @@ def job():
 
 
 def install(folder, **variables):
-    """Run the step that installs, as the runner does; its Python only says what it gets."""
+    """Run the install step as a CI runner does, with a fake Python that prints its arguments."""
     (folder / "tools").mkdir(exist_ok=True)
     for name in ("python3", "pip"):
         (folder / "tools" / name).write_text(f'#!/bin/sh\necho "$0 $*" >> {folder}/started\n')
@@ -253,7 +253,7 @@ def test_the_job_may_little_and_takes_nothing_without_a_hash():
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", each) for each in used)
     assert "--require-hashes" in steps[1]["run"]
     assert "--only-binary :all:" in steps[1]["run"]
-    # no expression is pasted into a script, where its value would be code
+    # the script contains no expression, because its value would become code
     assert "${{" not in (TEMPLATES / "sipdeploy.yml").read_text()
 
 
@@ -269,7 +269,7 @@ def test_what_the_job_installs_is_what_sipdeploy_needs():
 
 
 def test_nobody_is_sent_to_a_name_that_we_do_not_own():
-    """It is on no package index, and whoever takes the name there runs on our users' machines."""
+    """sipdeploy is not on PyPI: whoever registers the name could run code at our users."""
     texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile"]
     for folder in ("docs", "templates", "sipdeploy", ".ci", ".github"):
         texts += [path for path in (ROOT / folder).rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""Asterisk from its source and Kamailio from a repository: what is planned, kept and told."""
+"""Asterisk from source and Kamailio from a repository: plans, releases and messages."""
 
 import dataclasses
 import io
@@ -59,7 +59,7 @@ def problems(install, found):
     )
 
 
-# --- what there is to choose ---------------------------------------------------------------------
+# --- the key `install` ---------------------------------------------------------------------------
 
 
 def test_where_the_daemons_come_from():
@@ -179,7 +179,7 @@ def test_a_release_brings_back_the_build_that_it_had():
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     assert release.load(buffer.getvalue()) == before
-    # by this the host knows which builds are still needed
+    # from this the host knows which builds it still needs
     assert f'"{before.build.name}"'.encode() in parts["release.json"]
 
 
@@ -193,7 +193,7 @@ def recorded_text(name):
     return (hosts_facts.FOLDER / f"{name}.txt").read_text()
 
 
-# --- what is told --------------------------------------------------------------------------------
+# --- messages ------------------------------------------------------------------------------------
 
 
 def test_a_system_without_asterisk_is_told_how_it_gets_one():

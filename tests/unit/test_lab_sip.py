@@ -1,4 +1,4 @@
-"""The SIP test client without a network: parser, digests, dialogs, and a phone's manners."""
+"""The SIP client without a network: parser, digests, dialogs, and automatic answers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ OK = Reply(
 
 
 class FakeWire:
-    """Stands where the socket does: keeps what is sent, and hands over what the test puts in."""
+    """Replaces the socket: records sent messages, and delivers those of the test."""
 
     def __init__(self):
         self.sent: list[Request | Reply] = []
@@ -88,7 +88,7 @@ def wire(monkeypatch):
 
 def test_a_load_on_nothing_fails_for_each_user_and_leaves_no_worker():
     async def scene():
-        with socket.socket() as taken:  # bound but not listening: refuses at once
+        with socket.socket() as taken:  # bound but not listening, so that it refuses at once
             taken.bind(("127.0.0.1", 0))
             load = Load(address=taken.getsockname(), domain="sip.example.test", workers=2)
             async with register_many(load, [("1001", "a"), ("1002", "b"), ("1003", "c")]) as fleet:
@@ -113,7 +113,7 @@ def reply_to(request, status, headers=None, tag="t1"):
 
 
 async def sent(wire, count):
-    """The message sent as that number (from 1), once it was."""
+    """Wait for the sent message with this index (from 1)."""
     async with asyncio.timeout(2), wire.change:
         await wire.change.wait_for(lambda: len(wire.sent) >= count)
     return wire.sent[count - 1]

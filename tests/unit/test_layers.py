@@ -1,4 +1,4 @@
-"""The rooms of the package, who may import whom, and the size of files and functions."""
+"""The subpackages, their imports, and the sizes of files and functions."""
 
 import ast
 import statistics
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent.parent / "sipdeploy"
-# Each room imports from those in the lines above it, and never from a neighbour of its own line.
+# Each subpackage may import from the lines above it, but not from its own line.
 ROOMS = [
     {"__init__"},
     {"diagnostics"},
@@ -23,7 +23,7 @@ ROOMS = [
     {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-# A neighbour that is allowed all the same.
+# Exceptions within a line.
 PAIRS: set[tuple[str, str]] = set()
 LIBRARIES = {
     "paramiko": {"host"},
@@ -54,13 +54,13 @@ def imports(path: Path) -> set[str]:
 
 
 def rooms_of(path: Path) -> set[str]:
-    """The other rooms that a file imports from."""
+    """Return the other subpackages that a file imports."""
     names = {name.split(".")[1] for name in imports(path) if name.startswith("sipdeploy.")}
     return {name if name in LEVEL else "__init__" for name in names} - {room(path)}
 
 
 def test_files_of_tests_have_names_of_their_own():
-    """Pytest cannot collect two of one name, and says so only when it runs both."""
+    """Pytest cannot collect two files of the same name, but only reports it for both together."""
     names = [path.name for path in Path(__file__).parent.parent.rglob("test_*.py")]
     assert len(names) == len(set(names))
 

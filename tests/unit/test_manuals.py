@@ -1,4 +1,4 @@
-"""Every code has a manual, and a manual is true: its example has the problem, its fix does not."""
+"""Every code has a manual; its example has the problem, and its fix does not."""
 
 import re
 from pathlib import Path
@@ -17,13 +17,13 @@ BASE = {
     "hosts": "{sip1: {address: 203.0.113.10}}",
     "users": "{1001: {name: Alice}}",
 }
-# Their examples are no lines of an inventory that can be tried here.
+# Their examples are not parts of an inventory, so this test cannot try them.
 UNTRIED = {"SD102", "SD103", "SD107", "SD108", "SD109", "SD110", "SD220"}
 TRIED = sorted(code for code in EXPLAIN if "SD100" < code < "SD228" and code not in UNTRIED)
 
 
 def raised() -> set[str]:
-    """The codes in the source, other than the keys of the manuals themselves."""
+    """Return the codes in the source, except the keys of the manuals."""
     files = set(PACKAGE.rglob("*.py")) - {PACKAGE / "diagnostics" / "codes.py"}
     return {code for path in files for code in CODE.findall(path.read_text("utf-8"))}
 

@@ -11,7 +11,7 @@ EXAMPLE = Path(__file__).parent.parent.parent / "inventory.example.yaml"
 
 
 def fits(value, schema, root):
-    """A small validator: the keywords that our schema uses."""
+    """A small validator for the keywords of JSON Schema that the schema uses."""
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
     if "anyOf" in schema or "oneOf" in schema:
@@ -47,7 +47,7 @@ def _object_fits(value, schema, root):
 
 
 def as_an_editor_reads(text):
-    """YAML 1.2 core: numbers are numbers, keys are text."""
+    """Parse like an editor, by YAML 1.2 core: numbers are numbers, keys are text."""
     value = yaml.safe_load(text)
     return {
         k: {str(n): u for n, u in v.items()} if isinstance(v, dict) else v

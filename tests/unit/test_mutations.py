@@ -1,4 +1,4 @@
-"""The list of mutations fits the tree; `python -m tests.mutations` runs it."""
+"""The rows of mutations fit the tree; `python -m tests.mutations` runs them."""
 
 import ast
 from pathlib import Path

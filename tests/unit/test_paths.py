@@ -1,4 +1,4 @@
-"""A path with a user that there is not is an ordinary mistake, not a bug."""
+"""A path such as ~nobody/file with an unknown user is a mistake of the user, not a bug."""
 
 from pathlib import Path
 

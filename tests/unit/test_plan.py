@@ -66,7 +66,7 @@ def desired(files=FILES, **changes):
 
 
 def as_is(wanted, **changes):
-    """Facts of a host that is just what is wanted."""
+    """Facts of a host that is in the desired state."""
     base = recorded("sid-applied")
     made = {made.path: base.files[made.path] for made in wanted.generated}
     files = {
@@ -170,7 +170,7 @@ OTHER = "/etc/letsencrypt/renewal/sipdeploy-old.example.test.conf"
 
 
 def held(facts):
-    """What certbot has of the domain, and may go on with."""
+    """Return the lineage that certbot has for the domain."""
     settings = {"server": acme.LETSENCRYPT, "authenticator": "standalone"}
     return acme.Lineage(certificate=facts.certificate, digest="", settings=settings)
 
@@ -253,7 +253,7 @@ def test_a_table_refuses_what_would_not_come_back():
 
 
 def edited(path, **changes):
-    """Facts of a host where somebody has edited a file since the last apply."""
+    """Facts of a host with a file that was edited after the last apply."""
     facts = as_is(desired())
     files = {**facts.files, path: dataclasses.replace(facts.files[path], digest="e" * 64)}
     return dataclasses.replace(facts, files=files, **changes)
@@ -266,7 +266,7 @@ def test_an_edit_on_the_host_is_drift():
 
 
 def test_an_edited_file_that_the_site_has_no_more_is_drift():
-    """Else somebody's work would be deleted without a word."""
+    """Otherwise sipdeploy would delete an edit without a message."""
     found = plan(desired((PJSIP, CFG, UNIT)), edited(TLS.path))
     assert [(change.kind, change.path) for change in found.drift] == [("delete", TLS.path)]
     assert plan(desired((PJSIP, CFG, UNIT)), as_is(desired())).drift == ()
@@ -308,7 +308,7 @@ def test_the_fingerprint_tells_every_other_plan():
 
 
 def test_the_fingerprint_tells_what_becomes_of_each_unit():
-    """A saved plan in which a daemon was only to start does not stand for one that ends calls."""
+    """A saved plan that starts a daemon must not be accepted as one that restarts it."""
     facts = as_is(desired())
     stopped = {**facts.units, "kamailio.service": NO_UNIT}
     disabled = dataclasses.replace(facts.units["asterisk.service"], is_enabled=False)
@@ -388,7 +388,7 @@ PEM = b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
 
 
 def changed_key():
-    """The plan of a host whose own private key is to be replaced, and what is there now."""
+    """The plan that replaces the private key of a host, and the present files."""
     before = certificate_files((b"certificate", PEM), FILES)
     after = certificate_files((b"certificate", PEM.replace(b"c2", b"d2")), FILES)
     facts = as_is(desired((*FILES, *before)))

@@ -1,4 +1,4 @@
-"""What stands in the way of a certificate, told before an ACME server is asked for one."""
+"""Obstacles to a certificate, reported before the request to the ACME server."""
 
 import dataclasses
 
@@ -72,7 +72,7 @@ def test_a_foreign_table_that_drops_is_a_warning():
         ({"CAA example.com": ("0 issue other.example", "0 ISSUE LetsEncrypt.org")}, True),
         ({"CAA example.com": ("0 issue ;",)}, False),
         ({"CAA example.com": ("0 issue other.example",)}, False),
-        # the nearest counts
+        # the nearest CAA records apply
         (
             {
                 f"CAA {DOMAIN}": ("0 issue letsencrypt.org",),

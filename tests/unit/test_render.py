@@ -1,4 +1,4 @@
-"""The quoting filters: what each lets through, what it makes of it, and that none is forgotten."""
+"""The quoting filters: accepted values, their quoted forms, and a test for every filter."""
 
 import re
 
@@ -62,7 +62,7 @@ def test_origin_pattern_matches_these_and_no_other():
     text = render.posix_pattern(ORIGINS)
     assert text.startswith('"^(')
     assert text.endswith(')$"')
-    # Brackets with one character mean the same to POSIX and to Python, but for `[[]`.
+    # Brackets with one character mean the same in POSIX and in Python, except `[[]`.
     pattern = re.compile(text[1:-1].replace("[[]", r"\[").replace("[]]", r"\]"))
     assert all(pattern.search(origin) for origin in ORIGINS)
     others = ["https://phoneXexample.org", "https://phone.example.org.evil.test", ""]
@@ -98,7 +98,7 @@ def test_display_name_is_a_quoted_string_of_sip():
         (";--x--;", "--x--"),
         ('"', ""),
         ("김민준 🙂", "김민준 🙂"),
-        ("Ł" * 80, "Ł" * 39),  # Asterisk keeps 79 bytes, and would cut the last letter in two
+        ("Ł" * 80, "Ł" * 39),  # Asterisk keeps 79 bytes, and would cut the last character in half
     ],
 )
 def test_asterisk_name_loses_only_what_asterisk_would_read(name, shown):

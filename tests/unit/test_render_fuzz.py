@@ -1,8 +1,7 @@
-"""No value breaks out of its place: not what the model lets through, not what it would refuse.
+"""No value changes the structure of a rendered file, neither valid nor invalid values.
 
-Rendered files are read by small parsers of their own, made after what Asterisk and Kamailio do
-(A:main/config.c, A:main/callerid.c, K:src/core/cfg.lex), and compared with those of a harmless
-site of the same shape.
+Small parsers, written after those of Asterisk and Kamailio (A:main/config.c, A:main/callerid.c,
+K:src/core/cfg.lex), read the rendered files and compare them with those of a harmless site.
 """
 
 import re
@@ -23,7 +22,7 @@ from sipdeploy.services.render import display_name
 
 
 def uncommented(text: str) -> list[str]:
-    """The lines that Asterisk sees: `;` ends a line unless `\\;`; `;--` to `--;` may be nested."""
+    r"""Return the lines without comments: `;` unless `\;`, and nested `;--` to `--;`."""
     lines, depth = [], 0
     for line in text.split("\n"):
         kept, rest = "", line
@@ -45,7 +44,7 @@ def uncommented(text: str) -> list[str]:
 
 
 def asterisk(text: str) -> list[tuple[str, str]]:
-    """What a file says, in order: ("[", section and options), ("#", directive), (key, value)."""
+    """Parse a file in order: ("[", section and options), ("#", directive), (key, value)."""
     said = []
     for line in map(str.strip, uncommented(text)):
         if line.startswith("["):
@@ -71,7 +70,7 @@ KAMAILIO = re.compile(
 
 
 def tokens(text: str) -> list[str]:
-    """The Kamailio tokens of a file; of a string or a comment only that it is one."""
+    """Return the Kamailio tokens of a file; strings and comments without their contents."""
     found = []
     for match in KAMAILIO.finditer(text):
         kind = match.lastgroup
@@ -85,7 +84,7 @@ def tokens(text: str) -> list[str]:
 
 
 def callerid(value: str) -> tuple[str, str | None]:
-    """Name and number, as ast_callerid_parse finds them."""
+    """Return name and number, as ast_callerid_parse does."""
     text = value.strip()
     text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
     if "<" not in text:
@@ -97,7 +96,7 @@ def callerid(value: str) -> tuple[str, str | None]:
 
 
 def quoted_string(text: str) -> str:
-    """The content of a quoted-string, and nothing else, or AssertionError (RFC 3261, 25.1)."""
+    """Return the content of a quoted-string (RFC 3261, section 25.1); AssertionError otherwise."""
     assert re.fullmatch(r'"(?:[^"\\\x00-\x1f\x7f]|\\[\x00-\x09\x0b\x0c\x0e-\x7f])*"', text)
     return re.sub(r"\\(.)", r"\1", text[1:-1])
 
@@ -120,7 +119,7 @@ HARMLESS = {
 
 
 def site(**hostile) -> Site:
-    """A site that nothing has checked: one user with a box, one service, one origin, NAT."""
+    """An unchecked site: one user with a mailbox, one service, one origin, NAT."""
     value = HARMLESS | hostile
     host = HostEntry.model_construct(
         address=value["public"], public_address=value["public"], private_address=value["private"]
@@ -150,7 +149,7 @@ def site(**hostile) -> Site:
 
 
 def texts(**hostile) -> dict[str, str]:
-    """Path -> text, and each table of the database as `sipdeploy.db/TABLE`."""
+    """Map paths to texts; a table of the database has the path `sipdeploy.db/TABLE`."""
     made = site(**hostile)
     number = hostile.get("number", HARMLESS["number"])
     hashes = {number: hostile.get("hash", HARMLESS["hash"])}
@@ -178,13 +177,13 @@ def harmless(mode: str) -> dict[str, str]:
     return texts(mode=mode)
 
 
-# --- what is asked of them -----------------------------------------------------------------------
+# --- comparisons ---------------------------------------------------------------------------------
 
 PLAIN = re.compile(r"[A-Za-z0-9._:*/+@,-]*\Z")
 
 
 def same_asterisk(path: str, one: str, other: str, number: str) -> None:
-    """The same sections and keys in the same order; changed values without anything special."""
+    """Same sections and keys in the same order; changed values have no special characters."""
     mine, theirs = asterisk(one), asterisk(other)
     assert len(mine) == len(theirs), path
     assert one.count("\n") == other.count("\n")
@@ -206,14 +205,14 @@ def same_asterisk(path: str, one: str, other: str, number: str) -> None:
             assert PLAIN.match(re.sub(r"[()?]|hint", "", value_there))
             for mark in "(,)":
                 assert value_there.count(mark) == value.count(mark)
-        if key != key_there:  # a mailbox, or a host with its other address
+        if key != key_there:  # a mailbox, or a host with another address
             assert PLAIN.match(key_there)
 
 
 def same_kamailio(one: str, other: str) -> None:
-    """The same tokens but for the contents of strings, and for words where a word was."""
+    """Same tokens, except the contents of strings, and other words in place of words."""
     mine, theirs = tokens(one), tokens(other)
-    if len(mine) != len(theirs):  # an address may be one word or, of IPv6, several
+    if len(mine) != len(theirs):  # an address is one word, or several for IPv6
         shorten = re.compile(r"(?m)^listen=tls:[0-9A-Za-z.:\[\]-]+ advertise [0-9A-Za-z.:\[\]-]+$")
         assert shorten.search(other)
         mine, theirs = tokens(shorten.sub("", one)), tokens(shorten.sub("", other))
@@ -223,10 +222,10 @@ def same_kamailio(one: str, other: str) -> None:
 
 
 def stays_in_place(mode: str, **hostile) -> None:
-    """Render with these values: refused, or the files have the shape of the harmless ones."""
+    """Render these values: either an error, or files with the structure of the harmless ones."""
     try:
         there = texts(mode=mode, **hostile)
-    except (ValueError, TypeError):  # UnquotableError, or what is no address or no number
+    except (ValueError, TypeError):  # UnquotableError, or not an address or a number
         return
     here = harmless(mode)
     number = str(hostile.get("number", HARMLESS["number"]))
@@ -319,7 +318,7 @@ def test_several_values_do_not_help_each_other(mode, values):
     stays_in_place(mode, **values)
 
 
-# What an inventory may say: written, read and checked as a person's would be.
+# Values that an inventory may contain, written to YAML, parsed and checked.
 sane_text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=80)
 
 

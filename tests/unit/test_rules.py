@@ -1,4 +1,4 @@
-"""Every rule is shown by the snippets in its manual: `Bad:` gets its code, `Good:` does not."""
+"""The snippets in the manual of each rule: `Bad:` gets its code, `Good:` does not."""
 
 import re
 import textwrap
@@ -22,7 +22,7 @@ BASE = {
     "users": "{1001: {name: Alice}}",
 }
 RENDERED = {**lint_rendered.RULES, **lint_pjsip.RULES}
-# These look at what lies outside of the inventory, or at very many users; tested below.
+# These rules use data outside the inventory, or very many users; see the tests below.
 OUTSIDE = {"SD306", "SD307", "SD310", "SD314", "SD319"}
 
 
@@ -136,7 +136,7 @@ def test_a_missing_password_is_a_warning_here():
         p for p in judge(subject("", shared=SecretsFile(passwords={}))) if p.code == "SD230"
     ]
     assert found.severity == "warning"
-    assert "SD230" not in codes(judge(subject("")))  # no secrets file, as in CI: nothing is known
+    assert "SD230" not in codes(judge(subject("")))  # no secrets file, as in CI
 
 
 def test_suppression_is_by_line_and_code():

@@ -1,4 +1,4 @@
-"""The log of a run: for its owner alone, and without secrets, whatever way they come in."""
+"""The log of a run: readable only for its owner, and without secrets from any source."""
 
 import os
 import stat

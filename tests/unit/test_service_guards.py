@@ -1,4 +1,4 @@
-"""Guards in what is rendered: what Asterisk opens, whom it believes, who speaks on loopback."""
+"""Guards in rendered files: ports of Asterisk, its trusted peers, and loopback."""
 
 import re
 
@@ -116,7 +116,7 @@ def test_calls_and_memory_of_asterisk_are_bounded(more, calls):
 
 
 def test_root_writes_nothing_below_a_folder_of_asterisks():
-    """A link that a compromised Asterisk has set would lead root anywhere."""
+    """A compromised Asterisk could put a link there that redirects root."""
     many = "{" + ", ".join(f"{n}: " for n in range(10000, 13001)) + "}"
     unit = rendered(users=many)["/etc/systemd/system/asterisk.service.d/sipdeploy.conf"]
     as_root = re.findall(r"^Exec\w+=-?\+(.*)$", unit, re.MULTILINE)

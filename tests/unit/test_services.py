@@ -1,4 +1,4 @@
-"""What the services render from: versions, sizes, tables, packages; what Kamailio complains."""
+"""The services: versions, sizes, tables, packages, and the errors of `kamailio -c`."""
 
 import datetime as dt
 import re
@@ -288,7 +288,7 @@ def test_the_inventory_may_say_how_many_connections_there_will_be():
 
 
 def test_growing_by_a_user_changes_a_size_at_few_steps_and_at_each_once():
-    """A change of a size costs a restart: the room doubles, and shrinks at a quarter only."""
+    """A change of size costs a restart, so the size doubles, and shrinks only at a quarter."""
     profile, steps = HostProfile(), []
     for count in (*range(0, 6000, 10), *range(6000, 0, -10), *range(0, 6000, 10)):
         site = of_size(0).model_copy(update={"users": range(count)})
@@ -317,7 +317,7 @@ def test_a_plan_names_a_step_and_the_next_one():
     assert "for size comes above 10752 users" in note
     assert kamailio.sizes(of_size(10_752), HostProfile()).room == 16_384
     assert kamailio.sizes(of_size(10_753), HostProfile()).room == 32_768
-    assert list(kamailio.notes(of_size(5291), HostProfile())) == []  # a host that is new
+    assert list(kamailio.notes(of_size(5291), HostProfile())) == []  # a new host
 
 
 # --- users of a large site ----------------------------------------------------------------------
@@ -384,7 +384,7 @@ def test_a_user_is_the_same_endpoint_from_the_database_as_from_a_file(mode, vers
         wanted |= {key: value.replace("\\;", ";") for key, value in pairs}
         found = {k: str(v) for k, v in row(connection, view, "id", "100001").items() if v}
         assert found.pop("id") == "100001"
-        # a phone asks for its own: of all at once the database is never asked
+        # a phone subscribes to its own mailbox; no query reads all users
         left = {"mailboxes"} if view == "endpoints" else set()
         assert found == {key: value for key, value in wanted.items() if key not in left}
     box = row(connection, "mailboxes", "mailbox", "100001")
@@ -402,7 +402,7 @@ def test_the_database_has_boxes_of_those_alone_who_have_one():
     assert row(connection, "endpoints", "id", "100007")["callerid"] == "<100007>"
     plan = connection.execute("EXPLAIN QUERY PLAN SELECT * FROM endpoints WHERE id = '1'")
     assert "USING PRIMARY KEY" in plan.fetchone()[3]
-    # Asterisk asks for endpoints with boxes when it starts: each would be kept in memory
+    # Asterisk would load endpoints with mailboxes at its start, and keep them in memory
     asked = connection.execute("SELECT count(*) FROM endpoints WHERE mailboxes != ''")
     assert asked.fetchone() == (0,)
     connection.close()
@@ -481,7 +481,7 @@ def test_every_table_that_kamailio_loads_is_in_the_database():
     assert set(re.findall(r"dbtable=(\w+);", text)) == {*kamailio.TABLES, "loaded"}
 
 
-# --- what kamailio -c says -----------------------------------------------------------------------
+# --- errors of kamailio -c -----------------------------------------------------------------------
 
 FAULTS = {
     "brace": ("syntax error", "from its opening"),
@@ -517,7 +517,7 @@ def test_complaints_of_the_real_kamailio_are_understood(version):
         assert all(verdict.text for verdict in verdicts)
         assert all(verdict.line for verdict in verdicts) or name == "warn"
         places = [(verdict.path, verdict.line) for verdict in verdicts]
-        if name not in {"include", "warn"}:  # these have no place, or only a line
+        if name not in {"include", "warn"}:  # these have no position, or only a line
             assert len(places) == len(set(places))
             assert {path for path, _ in places} == {f"/staged/{name}.cfg"}
             assert min(line for _, line in places) > 1

@@ -1,4 +1,4 @@
-"""What is told of the certificate of a host."""
+"""The report about the certificate of a host."""
 
 import datetime as dt
 

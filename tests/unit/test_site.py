@@ -108,7 +108,7 @@ def test_no_text_raises(text):
     assert (site is None) == has_errors(problems)
 
 
-GREEK = st.characters(min_codepoint=0x370, max_codepoint=0x1FFF)  # not in any of our words
+GREEK = st.characters(min_codepoint=0x370, max_codepoint=0x1FFF)  # in none of the texts
 FORMS = ["{k}: {v}", "{k}: {{value: {v}}}", "{k}: [{v}]"]
 
 

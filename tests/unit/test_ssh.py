@@ -14,7 +14,7 @@ from sipdeploy.host.ssh_settings import SshSettings, parse_jump, resolve
 
 @pytest.fixture
 def resolved(tmp_path, monkeypatch):
-    """Resolve a settings by the text of a ~/.ssh/config."""
+    """Resolve the settings of a host with this text as ~/.ssh/config."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
 
@@ -51,7 +51,7 @@ def test_the_inventory_wins(resolved):
 
 
 def test_includes_are_followed(resolved, tmp_path):
-    """And the last Host block of an included file ends with that file."""
+    """The last Host block of an included file ends with that file."""
     (tmp_path / "a.conf").write_text("Host sip1\n User inner\nHost other\n User elsewhere\n")
     target = resolved(f"Include {tmp_path}/*.conf\nPort 2222\nHost *\n User outer\n")
     assert (target.user, target.port) == ("inner", 2222)
@@ -180,7 +180,7 @@ def test_keys_that_cannot_be_used_are_listed(resolved, tmp_path, monkeypatch):
 
 
 def test_paramiko_is_imported_without_what_is_not_needed():
-    """In a process of its own, in which nothing else has imported it."""
+    """In a separate process, in which no other code has imported it."""
     program = "import sys, sipdeploy.host.ssh; assert 'asyncio' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The transport against a server that is not the host which it claims to be, or no friend."""
+"""The transport against an impostor and against a hostile server."""
 
 import contextlib
 import resource
@@ -15,7 +15,7 @@ from sipdeploy.host.ssh_settings import SshSettings
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home with a key, and without known hosts."""
+    """A home directory with a key and without known hosts."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (tmp_path / ".ssh").mkdir()
@@ -27,7 +27,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def serve():
-    """Start servers that end with the test."""
+    """Start servers that stop after the test."""
     servers = []
 
     def start(door):
@@ -81,7 +81,7 @@ def test_another_host_key_ends_it_before_any_login(home, serve):
 
 
 class Flood(Door):
-    """Sends without end, on one of the outputs, and heeds no window."""
+    """Sends endlessly on one output, and ignores the window."""
 
     def __init__(self, where):
         super().__init__()

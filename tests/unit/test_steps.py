@@ -1,4 +1,4 @@
-"""The scripts for real, in a temporary directory of this machine; every way to lose the host."""
+"""The real scripts in a temporary directory, with a lost connection at every call."""
 
 import dataclasses
 import fcntl
@@ -37,14 +37,14 @@ ME = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}
 
 @pytest.fixture
 def host():
-    """This machine, as the user who runs the tests."""
+    """This machine as a host, with the account of the tests."""
     local = LocalHost("sip1")
     local._prefix = ()  # noqa: SLF001
     return local
 
 
 class World:
-    """A directory that stands for a host's disk, and an apply that changes it in every way."""
+    """A directory in place of a host's disk, and an apply with all kinds of changes."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -120,7 +120,7 @@ class World:
         return dataclasses.replace(plan, changes=(*plan.changes, *self._parked()))
 
     def _parked(self):
-        """What certbot is to renew no more, and what it is to renew again."""
+        """The changes that park and unpark a certificate of certbot."""
         for kind, name in (("park", "left.conf"), ("unpark", "back.conf")):
             yield Change(
                 kind=kind,
@@ -132,7 +132,7 @@ class World:
             )
 
     def steps(self, *more, owner="me"):
-        """Without the host's own timer: this machine is not to undo what a test has left."""
+        """The steps without the rollback timer, which would later undo files on this machine."""
         turn = Owner(name=owner, purpose="apply sip1")
         signature = Signature(who="me", when="now", purpose="apply sip1", what=("+ a",))
         release = dump(self.plan.desired, signature)
@@ -190,7 +190,7 @@ def world(tmp_path):
     return World(tmp_path)
 
 
-UNDONE = {"serial"}  # facts from before an undo are old
+UNDONE = {"serial"}  # facts from before an undo are stale
 WRITTEN = ("old", "mode", "gone", "left.conf", "back.conf.parked")
 AFTER = {"confirmed", "managed", "original", "release", "releases", "serial"}
 
@@ -227,7 +227,7 @@ def test_the_certificate_is_for_the_domain_and_its_key(world, host, say):
 
 
 class Failing:
-    """A step that fails, after all the others."""
+    """A step after all others that fails."""
 
     title = "fail"
     has_undo = True
@@ -259,7 +259,7 @@ def test_an_undo_is_safe_twice_and_without_a_run(world, host, say):
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_a_connection_lost_at_any_call_leaves_all_or_nothing(world, host, say, at, is_done):
     breaking = BreakingHost(host, at=at, is_done=is_done)
-    if at == 4:  # the confirmation is tried once more
+    if at == 4:  # apply tries the confirmation a second time
         run_steps(breaking, world.steps(), say)
         assert world.is_applied
     else:
@@ -293,7 +293,7 @@ def test_a_swap_that_stops_in_the_middle_is_undone(world, host, say):
 
 
 def begin(world, host, say):
-    """The steps up to the swap, and the swap."""
+    """Run the steps up to the swap; return the swap."""
     lock, stage, swap, confirm = world.steps()
     for step in (lock, stage, swap):
         step.run(host, say)
@@ -387,7 +387,7 @@ def test_a_confirmation_that_comes_too_late_is_told(world, host, say):
 
 
 def test_what_has_been_confirmed_is_not_undone(world, host, say):
-    """A confirmation whose answer was lost, after its point of no return."""
+    """The answer of a confirmation is lost after its point of no return."""
     swap, confirm = begin(world, host, say)
     kept = world.folder / "undo"
     shutil.copytree(f"{world.state}/undo", kept, symlinks=True)

@@ -1,4 +1,4 @@
-"""An inventory from a stranger: `lint` and `render` run nothing of it and read nothing outside."""
+"""An inventory from a stranger: `lint` and `render` run no command and read no file outside."""
 
 import ast
 import json
@@ -23,12 +23,12 @@ from sipdeploy.lint import git
 HEAD = "domain: sip.example.com\nemail: a@b.example\nhosts: {sip1: {address: 203.0.113.10}}\n"
 GOOD = "fmK4tXw9Rd2zHq7pVb3n"
 CANARY = "canary"
-LIMIT = 20  # seconds, for what must end by itself
+LIMIT = 20  # seconds, for commands that must end by themselves
 
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A checkout with an inventory, and what belongs to us beside it."""
+    """A checkout with an inventory, and private files of the user outside it."""
     for name in ("GITHUB_ACTIONS", "SIPDEPLOY_INVENTORY", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "checkout"
@@ -55,14 +55,14 @@ def inventory(lines="", users="{1001: {name: Alice}}"):
 
 
 def everything_said(run):
-    """What lint says in every format, with and without trust, and render."""
+    """Return the output of lint in all formats, with and without trust, and of render."""
     said = [run("lint", "--format", form)[1] for form in FORMATS]
     said += [run("lint", "--trusted", "--format", form)[1] for form in FORMATS]
     return "\n".join([*said, run("render")[1], run("render", "--trusted")[1]])
 
 
 def in_time(*words):
-    """A command in a process of its own, which fails when it does not end."""
+    """Run a command in a separate process; fail if it does not end in time."""
     done = subprocess.run(
         [sys.executable, "-m", "sipdeploy", *words],
         capture_output=True,
@@ -76,7 +76,7 @@ def in_time(*words):
 
 
 def hostile_repository(folder, kind, ran):
-    """A repository whose settings run a program, as an embedded bare one or with a `.git`."""
+    """A repository whose settings run a program, embedded and bare, or with a `.git`."""
     hook = folder.parent / "hook"
     hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
     hook.chmod(0o755)
@@ -325,7 +325,7 @@ def test_what_has_no_end_is_not_read(site, kind):
         Path(f"{Path(name).name}.yaml").write_text(text)
     own = f"{path.name}.yaml"
     for trust in ([], ["--trusted"]):
-        # a pipe that somebody names and trusts is waited for
+        # sipdeploy waits for a pipe that the user names and trusts
         selves = [] if trust and kind == "fifo" else [str(path), "lead"]
         said = in_time("lint", own, "lead.yaml", *selves, *trust)
         assert "SD110" in said
@@ -522,7 +522,7 @@ def test_a_hostile_text_is_told_of_in_time(text):
 
 
 def test_an_excerpt_of_a_line_with_many_passwords_takes_no_square_of_time(monkeypatch):
-    """The line is masked once, and not once for each of its problems."""
+    """A line is masked once, not once for each of its problems."""
     from sipdeploy import diagnostics  # noqa: PLC0415
 
     done = []
@@ -575,7 +575,7 @@ def calls():
 
 
 def first_cells(number):
-    """The words in backticks that begin the rows of a table of docs/security.md."""
+    """Return the words in backticks in the first cells of a table of docs/security.md."""
     table = DOCS.read_text("utf-8").split("| what |")[number].split("\n\n")[0]
     return [re.findall(r"`([^`]+)`", row.split(" | ")[0]) for row in table.splitlines()[2:]]
 
@@ -595,7 +595,7 @@ def test_every_program_that_is_started_is_in_the_docs():
 
 
 def test_every_file_that_an_inventory_can_name_is_in_the_docs():
-    """The keys of free text, but for those that name no file."""
+    """The keys with free text, except those that name no file."""
 
     def lines(model, path=()):
         for name, field in model.model_fields.items():
@@ -624,7 +624,7 @@ READERS = {
 
 
 def test_files_are_opened_in_one_place():
-    """Those left read files of ours or of the user: ~/.ssh, templates, /proc, a plan."""
+    """The other modules read files of sipdeploy or the user: ~/.ssh, templates, /proc, plans."""
     ways = ("read_text", "read_bytes", "open", "os.open", "fdopen")
     found = {path for path, name in calls() if name in ways or name.split(".")[-1] in ways}
     writers = {"inventory/files.py", "cli/runlog.py", "cli/output.py", "__main__.py"}

@@ -318,7 +318,7 @@ def test_a_full_disk_leaves_both_files_as_they_were(monkeypatch, name):
 
 @pytest.mark.parametrize("words", [["add-user", "1003"], ["remove-user", "1002"]])
 def test_at_no_time_is_there_a_user_without_a_password(run, monkeypatch, words):
-    """A power cut may come between the two files: a user without a password stops every apply."""
+    """After a power cut between the two writes, no user may lack a password."""
     rename, seen = files.Path.replace, []
 
     def replace(self, target):
@@ -361,7 +361,7 @@ def test_without_a_secrets_file_one_is_made(run):
 
 
 def test_a_store_takes_the_passwords(run):
-    """As with sops or age: one command prints the file, another one takes it."""
+    """As with sops or age: one command prints the file, another stores it."""
     Path("secrets.yaml").rename("store")
     command = "users: {}\nsecrets: {command: 'rev store', store: \"sh -c 'rev > store'\"}\n"
     Path("inventory.yaml").write_text(HEAD + command)
@@ -467,7 +467,7 @@ def test_a_host_that_is_away_is_told_and_the_files_have_the_change(run, monkeypa
     assert "password" in out
 
 
-# --- what is shown and proven --------------------------------------------------------------------
+# --- output and proof ----------------------------------------------------------------------------
 
 
 def test_the_qr_code_is_drawn():

@@ -28,7 +28,7 @@ def test_the_path_is_that_of_the_document(location, path):
         ("users: {}\nport: {}\n", "did you mean `ports`?"),
         ("users: {1001: {Name: x}}\n", "did you mean `name`?"),
         ("users: {1001: {max-contacts: 1}}\n", "did you mean `max_contacts`?"),
-        ("user: {}\n", "did you mean `users`?"),  # and not: `users` is missing
+        ("user: {}\n", "did you mean `users`?"),  # not: `users` is missing
         ("users: {}\nversions: {kamalio: 1}\n", "did you mean `kamailio`?"),
         ("users: {}\nsecrets: {cmd: x}\n", "add `command: sops -d secrets.enc.yaml`"),
     ],

@@ -1,4 +1,4 @@
-"""What is installed from a wheel works outside of the checkout: its templates are in it."""
+"""The installed wheel works outside the checkout, with its templates."""
 
 import os
 import subprocess

@@ -1,5 +1,5 @@
-// One call as a test sees it, the same for both libraries:
-// calling -> ringing -> answered -> ended, or failed before it was answered.
+// A call, with the same interface for both libraries. Its states: calling -> ringing -> answered ->
+// ended, or failed if it ends before the answer.
 
 import { note } from "./trace.js";
 import { Ear } from "./sound.js";
@@ -29,12 +29,12 @@ export class Call {
     note(`call ${this.id} ${state} ${cause}`.trim());
   }
 
-  /** The status of the INVITE that set up the call; one of a re-INVITE is not it. */
+  /** Record the status of the INVITE that set up the call, not of a re-INVITE. */
   seeStatus(status) {
     if (this.state === "calling" || this.state === "ringing" || this.status === null) {
       this.status = status;
     } else if (this.state === "failed" && this.status < 200) {
-      this.status = status; // 487 arrives after a library has given up the call
+      this.status = status; // 487 may arrive after the library has ended the call
     }
   }
 
@@ -49,13 +49,13 @@ export class Call {
     });
   }
 
-  /** Also after each hold, when the track comes anew; what was heard before is kept. */
+  /** Called again after each hold, with a new track; the spectra so far are kept. */
   hear(track) {
     this.ear?.close();
     this.ear = new Ear(track, this.ear?.frames);
   }
 
-  /** The addresses between which media flows, as ICE chose them; null before it has. */
+  /** The addresses of the media that ICE has selected; null before that. */
   async mediaPath() {
     const stats = [...(await this.connection.getStats()).values()];
     const find = (id) => stats.find((entry) => entry.id === id);

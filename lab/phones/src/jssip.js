@@ -21,7 +21,7 @@ export class JsSipPhone {
     this.ua.on("unregistered", (event) =>
       ledger.setRegistered(false, event.response || event.cause ? statusOf(event) : null));
     this.ua.on("registrationFailed", (event) => ledger.setRegistered(false, statusOf(event)));
-    // JsSIP refuses with 405 what nobody listens to; the trace is where a test reads them
+    // Without a listener JsSIP answers 405. Tests read the messages from the trace.
     this.ua.on("newMessage", changed);
     this.ua.on("newOptions", changed);
     this.ua.on("sipEvent", changed);
@@ -42,7 +42,7 @@ export class JsSipPhone {
     this.ua.unregister({ all });
   }
 
-  /** Take note of a session, however it began: our call, theirs, or one asked for by REFER. */
+  /** Record a session: an outgoing or incoming call, or one that a REFER requested. */
   adopt(session, request, originator) {
     const incoming = originator === "remote";
     const peer = (incoming ? request.from : request.to).uri.user;
@@ -145,7 +145,7 @@ function configuration(account) {
     instance_id: account.instance,
     contact_uri: account.contact,
     user_agent: account.user_agent,
-    register: false, // asked for by register(), so that its status can be told
+    register: false, // register() does it, and returns the status
     register_expires: account.expires,
     no_answer_timeout: 180,
   };

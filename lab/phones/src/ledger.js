@@ -1,10 +1,10 @@
-// What a phone knows, whichever library drives it: its registration and its calls.
+// The state of a phone, the same for both libraries: its registration and its calls.
 
 import { Call } from "./call.js";
 import { changed, until } from "./watch.js";
 import { note, onMessage } from "./trace.js";
 
-export const NO_ANSWER = 408; // RFC 3261 8.1.3.1: a timeout counts as 408,
+export const NO_ANSWER = 408; // RFC 3261, section 8.1.3.1: a timeout counts as 408,
 export const NO_TRANSPORT = 503; // a lost connection as 503
 
 export const ACCEPT = {
@@ -29,7 +29,7 @@ export class Ledger {
     note(`${registered ? "registered" : "not registered"} ${status ?? ""}`.trim());
   }
 
-  /** Do `act` and return the status that ends the REGISTER it causes. */
+  /** Call `act`, and return the final status of the REGISTER that it sends. */
   async registrationAfter(act, milliseconds) {
     const before = this.registration.count;
     await act();

@@ -1,6 +1,6 @@
-// What the Python side calls: `phone.start(account)`, then one method an act. Answers are JSON.
+// The interface for Python: `phone.start(account)`, then a method for each action. Results are JSON.
 
-import * as trace from "./trace.js"; // first: it wraps WebSocket before a library sees it
+import * as trace from "./trace.js"; // first, to wrap WebSocket before a library uses it
 import { Ledger } from "./ledger.js";
 import { JsSipPhone } from "./jssip.js";
 import { SipJsPhone } from "./sipjs.js";
@@ -14,7 +14,7 @@ const subscriptions = [];
 const callOf = (id) => ledger.calls[id];
 
 globalThis.phone = {
-  /** Open the socket, and wait until it stands, is refused, or the time is over. */
+  /** Open the socket, and wait until it is open or refused, or until the timeout. */
   start(account, milliseconds) {
     library = new libraries[account.library](account, ledger);
     library.start();

@@ -1,4 +1,4 @@
-// A phone driven by SIP.js. Unlike JsSIP it leaves reconnecting to the application.
+// A phone driven by SIP.js. Unlike JsSIP, SIP.js does not reconnect by itself.
 
 import {
   Inviter, Messager, Registerer, SessionState, Subscriber, UserAgent, Web,
@@ -25,7 +25,7 @@ export class SipJsPhone {
     this.registerer = new Registerer(this.ua, {
       expires: account.expires,
       extraHeaders: account.headers,
-      instanceId: account.instance ?? "", // without one SIP.js asks for no GRUU
+      instanceId: account.instance ?? "", // without an instance id SIP.js requests no GRUU
     });
   }
 
@@ -128,7 +128,7 @@ export class SipJsPhone {
       onReject: () => { done = false; note(`call ${call.id} re-INVITE refused`); },
     } });
     await until(() => done !== null || call.isOver, milliseconds);
-    // as its own SessionManager does: `sendonly` alone stops only the other side
+    // as SIP.js's SessionManager does, because `sendonly` stops only the audio of the other side
     if (done) call.connection.getSenders().forEach(({ track }) => { track.enabled = !on; });
     return done === true;
   }

@@ -1,9 +1,9 @@
-// The microphone, and what is heard. A tone is recognised by its frequency in the decoded audio:
-// packets may flow and carry silence, or the wrong call.
+// The microphone, and the received audio. Tests recognise a tone by its frequency in the decoded
+// audio, because packets may also carry silence or another call.
 
 import { pause } from "./watch.js";
 
-const FFT_SIZE = 8192; // 5.9 Hz a bin at 48 kHz, so 440 and 480 Hz stand apart
+const FFT_SIZE = 8192; // 5.9 Hz a bin at 48 kHz, enough to separate 440 from 480 Hz
 const LOWEST_HZ = 60;
 const HIGHEST_HZ = 4000;
 const SILENCE_DB = -160;
@@ -13,20 +13,20 @@ const MOST_FRAMES = 6000;
 let context = null;
 let microphone = null;
 
-/** The fake microphone, untouched: each of these filters would remove a steady tone. */
+/** The fake microphone, without the filters of the browser, which would remove a steady tone. */
 export async function openMicrophone() {
   microphone ??= await navigator.mediaDevices.getUserMedia({
     audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
   });
-  return microphone.clone(); // a library stops the tracks of a call that ends
+  return microphone.clone(); // because a library stops the tracks of a call at its end
 }
 
-/** What a track sounds like, over its life (`frames`) and now (`listen`). */
+/** The spectra of a track: all so far (`frames`), and now (`listen`). */
 export class Ear {
   constructor(track, frames = []) {
     context ??= new AudioContext({ sampleRate: 48000 });
     const stream = new MediaStream([track]);
-    // Chromium decodes a remote track only for an element that plays it.
+    // Chromium decodes a remote track only if an element plays it.
     this.element = new Audio();
     this.element.srcObject = stream;
     this.element.muted = true;
@@ -51,7 +51,7 @@ export class Ear {
 
   /** The mean spectrum of the next `milliseconds`. */
   async listen(milliseconds) {
-    await pause((FFT_SIZE / context.sampleRate) * 1000); // forget what was before
+    await pause((FFT_SIZE / context.sampleRate) * 1000); // let the window of the FFT move past older audio
     const sum = this.power();
     let count = 1;
     for (const end = performance.now() + milliseconds; performance.now() < end; count += 1) {

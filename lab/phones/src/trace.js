@@ -1,5 +1,5 @@
-// Every SIP message as it crossed the WebSocket, whichever library wrote it. Wrapping the
-// browser's WebSocket keeps the libraries unmodified and lets a test send what they never would.
+// Records every SIP message on the WebSocket. A wrapper of the browser's WebSocket leaves the
+// libraries unmodified, and lets a test send messages that they would not send.
 
 import { changed } from "./watch.js";
 
@@ -12,7 +12,7 @@ let closures = 0;
 
 const now = () => Date.now() / 1000;
 
-/** Add one line to the phone's log. */
+/** Add a line to the log of the phone. */
 export function note(text) {
   events.push({ at: now(), text });
   changed();
@@ -30,12 +30,12 @@ function record(direction, text) {
   changed();
 }
 
-/** Change what leaves from now on: every match of `pattern` becomes `replacement`. */
+/** In all messages sent from now on, replace every match of `pattern` by `replacement`. */
 export function rewrite(pattern, replacement) {
   rewrites.push([new RegExp(pattern, "gm"), replacement]);
 }
 
-/** Send `text` as it is over the open socket. */
+/** Send `text` unchanged over the open socket. */
 export function sendRaw(text) {
   record("sent", text);
   TracedWebSocket.raw(socket, text);

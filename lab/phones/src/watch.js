@@ -1,13 +1,13 @@
-// Waiting without polling: whoever changes something says so, whoever waits looks again.
+// Waiting without polling: code that changes state calls the waiters, which test their condition.
 
 const waiting = new Set();
 
-/** Tell every waiter that something may have changed. */
+/** Notify all waiters that the state may have changed. */
 export function changed() {
   for (const look of [...waiting]) look();
 }
 
-/** Resolve true as soon as `claim()` holds, false when it never did within `milliseconds`. */
+/** Resolve true as soon as `claim()` is true, or false after `milliseconds`. */
 export function until(claim, milliseconds) {
   return new Promise((resolve) => {
     const end = (result) => {
