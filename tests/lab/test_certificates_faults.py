@@ -18,7 +18,6 @@ PAIR = f"sha256sum {LIVE}.crt {LIVE}.key; stat -c '%a %U:%G' {LIVE}.crt {LIVE}.k
 @pytest.fixture(scope="module")
 def site(lab, tmp_path_factory):
     site = trusted_host(lab, tmp_path_factory.mktemp("site"), "faults1")
-    site.host.run("apt-get update -q && apt-get install -q -y mount", check=True)
     site.write()
     site.apply()
     return site

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module")
 def site(lab, tmp_path_factory):
     """A bare host to which the domain resolves."""
-    return trusted_host(lab, tmp_path_factory.mktemp("site"), "trusted1")
+    return trusted_host(lab, tmp_path_factory.mktemp("site"), "trusted1", is_bare=True)
 
 
 def register(site):

@@ -43,7 +43,7 @@ class Watch:
 
 
 def test_preflight_says_what_stands_in_the_way(site):
-    """On a bare host, before a request to the ACME server."""
+    """On a host without a release, before a request to the ACME server."""
     site.write()
     site.authority.point(DOMAIN, "A 192.0.2.7", f"A {site.host.address}", "AAAA 2001:db8::7")
     told = site.apply(status=4)

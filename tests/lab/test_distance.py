@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import pytest
+from system import packages_of
 
 from lab.distance import distance
 
@@ -26,7 +27,7 @@ def round_trip(host):
 
 
 def test_frames_are_held_and_none_is_lost(lab):
-    host = lab.boot("far1")
+    host = lab.boot("far1", packages=packages_of("sid"))
     for seconds in (0.05, 0.1):
         with distance(host, round_trip_seconds=seconds):
             assert seconds <= round_trip(host) < seconds + 0.02

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from applying import change_file, codes, live, run_apply, site_on
+from system import packages_of
 
 from sipdeploy.services import firewall
 
@@ -17,7 +18,7 @@ TABLE = "nft list table inet sipdeploy"
 
 @pytest.fixture(scope="module")
 def host(lab):
-    return lab.boot("firewall1")
+    return lab.boot("firewall1", packages=packages_of("sid"))
 
 
 def is_open(host, port):

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from applying import Events, codes, live, run_apply, site_on, units
+from system import packages_of
 
 from sipdeploy.host import host_failed
 from sipdeploy.transaction import host_run
@@ -28,8 +29,7 @@ BOUND = SECONDS + 30
 @pytest.fixture(scope="module")
 def host(lab):
     """A host on which tests can fill a disk; `releases` has the files of both releases."""
-    machine = lab.boot("faults1")
-    machine.run("apt-get update -q && apt-get install -q -y mount", check=True)
+    machine = lab.boot("faults1", packages=(*packages_of("sid"), "mount"))
     machine.releases = {}
     return machine
 

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from applying import change_file, codes, live, run_apply, site, site_on, units
+from system import packages_of
 
 from sipdeploy.inventory.models import Tls
 from sipdeploy.plan import desired
@@ -19,7 +20,7 @@ CFG = "/etc/kamailio/kamailio.cfg"
 
 @pytest.fixture(scope="module")
 def machine(lab):
-    return lab.boot("validation1")
+    return lab.boot("validation1", packages=packages_of("sid"))
 
 
 @pytest.fixture

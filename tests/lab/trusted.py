@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from conftest import Deployer
-from system import DOMAIN, password, passwords
+from system import DOMAIN, packages_of, password, passwords
 
+from lab import acme
 from lab.acme import Authority, Directory
 
 NUMBERS = ("1001", "1002", "1004")
@@ -125,10 +126,12 @@ def is_open(host, port):
         return probe.connect_ex((host.address, port)) == 0
 
 
-def trusted_host(lab, folder, name):
-    """A bare host with its own authority, before the first apply."""
-    authority = Authority(lab.boot(f"{name}-ca"))
-    host = lab.boot(name, suite=os.environ.get("LAB_SUITE", "sid"))
+def trusted_host(lab, folder, name, *, is_bare=False):
+    """A host with its own authority, before the first apply; without packages if bare."""
+    authority = Authority(lab.boot(f"{name}-ca", packages=acme.PACKAGES))
+    suite = os.environ.get("LAB_SUITE", "sid")
+    packages = () if is_bare else (*packages_of(suite), "certbot", "mount", "ufw")
+    host = lab.boot(name, suite=suite, packages=packages)
     authority.point(DOMAIN, f"A {host.address}")
     authority.is_asked_by(host)
     return Trusted(
