@@ -95,7 +95,7 @@ def plan_command(
     """  # noqa: D301  # click wants the character itself
     if file is not None and file.suffix != ".json":
         raise WrongUsage([_usage(f"`{file}` does not end in .json", "name it `plan.json`")])
-    loaded = inventory.load(session.inventory)
+    loaded = inventory.open_inventory(session.inventory)
     names = inventory.chosen_hosts(loaded, hosts)
     with _ahead(loaded, names) as ahead:
         from sipdeploy.cli import work  # noqa: PLC0415 - while the connections are opened
@@ -156,7 +156,7 @@ def apply_command(
         agreed = work.saved_plans(hosts)
     if not is_agreed and agreed is None:
         session.output.require_terminal()
-    loaded = inventory.load(session.inventory)
+    loaded = inventory.open_inventory(session.inventory)
     names = inventory.chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
     with _ahead(loaded, names) as ahead:
         from sipdeploy.cli import work  # noqa: PLC0415 - while the connections are opened
@@ -210,7 +210,7 @@ def rollback_command(
     """  # noqa: D301  # click wants the character itself
     if not is_agreed:
         session.output.require_terminal()
-    loaded = inventory.load(session.inventory)
+    loaded = inventory.open_inventory(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
     with _ahead(loaded, [name]) as ahead:
         from sipdeploy.cli import work  # noqa: PLC0415 - while the connection is opened
@@ -240,7 +240,7 @@ def history_command(session: Session, host: str, form: str) -> int:
     Example:
       sipdeploy history sip1
     """  # noqa: D301  # click wants the character itself
-    loaded = inventory.load(session.inventory)
+    loaded = inventory.open_inventory(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
     from sipdeploy.cli import work  # noqa: PLC0415 - as with the others
 
@@ -277,7 +277,7 @@ def cert_command(
     """  # noqa: D301  # click wants the character itself
     if is_renewal and is_test:
         raise WrongUsage([_usage("`--renew` and `--test` exclude each other", "choose one")])
-    loaded = inventory.load(session.inventory)
+    loaded = inventory.open_inventory(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
     if loaded.site.tls.provider != "letsencrypt" and (is_renewal or is_test):
         message = f"`tls.provider: {loaded.site.tls.provider}` has no renewal by certbot"

@@ -14,7 +14,7 @@ from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import draft, problems, tables
 from sipdeploy.editing.vault import new_password
-from sipdeploy.inventory import document, files
+from sipdeploy.inventory import files, reading
 from sipdeploy.inventory.secret import Secret
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> N
     if ctx.invoked_subcommand is not None:
         return
     session: Session = ctx.obj
-    loaded = inventory.load(session.inventory)
+    loaded = inventory.open_inventory(session.inventory)
     present: Mapping[str, tables.Presence] = {}
     if hosts:
         names = inventory.chosen_hosts(loaded, hosts)
@@ -76,7 +76,7 @@ def import_command(
     Example:
       sipdeploy users import people.csv --dry-run
     """  # noqa: D301  # click wants the character itself
-    text, unreadable = document.read(file)
+    text, unreadable = reading.read(file)
     if text is None:
         raise InvalidFiles(unreadable)
     rows = tables.read_csv(text, str(file))
@@ -110,7 +110,7 @@ def export_command(session: Session, file: Path | None) -> None:
       sipdeploy users export > people.csv
       sipdeploy users export --passwords people.csv
     """  # noqa: D301  # click wants the character itself
-    loaded = inventory.load(session.inventory)
+    loaded = inventory.open_inventory(session.inventory)
     if file is None:
         session.output.result(tables.as_csv(loaded.site).rstrip("\n"))
         return

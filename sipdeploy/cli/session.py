@@ -38,7 +38,7 @@ def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) 
     del parameter
     path = (ctx.parent and ctx.parent.params.get("path")) or Path("inventory.yaml")
     try:
-        names = inventory.load(Path(path), is_trusted=False).site.hosts
+        names = inventory.open_inventory(Path(path), is_trusted=False).site.hosts
     except InvalidFiles:
         return []
     return [name for name in names if name.startswith(incomplete)]

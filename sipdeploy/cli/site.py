@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.shell_completion import get_completion_class
 
 from sipdeploy import inventory, lint
 from sipdeploy.cli.session import Session, host_names
-from sipdeploy.diagnostics import Diagnostic, Format, Source, has_errors
-from sipdeploy.diagnostics.errors import WrongUsage
+from sipdeploy.diagnostics import Diagnostic, Format, Source, Sources, has_errors
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import init as beginning
-from sipdeploy.inventory import site
-from sipdeploy.inventory.document import read
 from sipdeploy.services import tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FIRST = beginning.Answers()
 _FORMATS = click.Choice(list(get_args(Format)))
@@ -132,12 +133,12 @@ def _explanation(code: str) -> str:
     raise WrongUsage([Diagnostic("SD001", message, help=advice)])
 
 
-def _lint(path: Path, *, is_trusted: bool) -> tuple[list[Diagnostic], dict[str, Source]]:
-    text, problems = read(path, is_trusted=is_trusted)
-    if text is None:
-        return problems, {}
-    _, problems, document = lint.lint_inventory(text, str(path), is_trusted=is_trusted)
-    return problems, {str(path): site.source(document)}
+def _lint(path: Path, *, is_trusted: bool) -> tuple[Sequence[Diagnostic], Sources]:
+    try:
+        loaded = inventory.open_inventory(path, is_trusted=is_trusted)
+    except InvalidFiles as failure:
+        return failure.diagnostics, failure.sources
+    return lint.lint_inventory(loaded), loaded.sources
 
 
 @click.command("render", short_help="Write the files of each host to a local directory.")
@@ -178,7 +179,7 @@ def render_command(
       sipdeploy render
       sipdeploy render --host sip1 -o /tmp/files
     """  # noqa: D301  # click wants the character itself
-    loaded = inventory.load(session.inventory, is_trusted=is_trusted)
+    loaded = inventory.open_inventory(session.inventory, is_trusted=is_trusted)
     names = inventory.chosen_hosts(loaded, hosts)
     credentials, problems = inventory.credentials(loaded)
     rendered = tree.render_hosts(loaded.site, names, credentials=credentials)

@@ -11,20 +11,22 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sipdeploy import lint
-from sipdeploy.diagnostics import Diagnostic, Span, has_errors
+from sipdeploy.diagnostics import Diagnostic, Span
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import edit, problems
 from sipdeploy.editing.vault import MODE, Vault, open_vault
-from sipdeploy.inventory import Inventory, document, files, site
+from sipdeploy.inventory import files, open_inventory, site
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import PasswordSource, Secret
-from sipdeploy.inventory.site import Site, User
+from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from sipdeploy.inventory import Inventory
     from sipdeploy.inventory.document import Document
+    from sipdeploy.inventory.document import Path as YamlPath
     from sipdeploy.inventory.files import TextFile
 
     Change = Callable[[Document], str]
@@ -103,19 +105,13 @@ def begin(path: Path) -> Draft:
         file = files.read(path, 0o644)
     except OSError as failure:
         raise problems.not_written(failure) from failure
-    if file.raw is None:
-        raise InvalidFiles(document.read(path)[1])
-    text, unreadable = document.decode(file.raw, str(path))
-    if text is None:
-        raise InvalidFiles(unreadable)
-    loaded, diagnostics, parsed = lint.lint_inventory(text, str(path), is_trusted=True)
-    if loaded is None or has_errors(diagnostics):
-        errors = [problem for problem in diagnostics if problem.severity == "error"]
-        raise InvalidFiles(errors, sources={str(path): site.source(parsed)})
-    inventory = Inventory(path=path, site=loaded, document=parsed)
-    vault = open_vault(loaded, inventory.directory)
+    before = open_inventory(path, raw=file.raw)
+    errors = [each for each in lint.lint_inventory(before) if each.severity == "error"]
+    if errors:
+        raise InvalidFiles(errors, sources=before.sources)
+    vault = open_vault(before.site, before.directory)
     return Draft(
-        path=path, file=file, before=inventory, after=inventory, vault=vault, vault_text=vault.text
+        path=path, file=file, before=before, after=before, vault=vault, vault_text=vault.text
     )
 
 
@@ -199,9 +195,7 @@ def set_passwords(draft: Draft, passwords: Mapping[str, Secret]) -> Draft:
         number: user.model_copy(update={"password": inline[number]}) if number in inline else user
         for number, user in users.items()
     }
-    paths: dict[document.Path, str] = {
-        ("users", n, "password"): p.reveal() for n, p in inline.items()
-    }
+    paths: dict[YamlPath, str] = {("users", n, "password"): p.reveal() for n, p in inline.items()}
     return _with_inventory(
         replace(
             draft,
@@ -276,12 +270,15 @@ def _with_inventory(
     wanted, advice = expected
     before = draft.before
     try:
-        text = change(before.document)
+        after = open_inventory(draft.path, raw=change(before.document).encode())
     except edit.NotEditable as failure:
         raise problems.not_editable(draft.path, str(failure), advice) from failure
-    loaded, faults, parsed = site.load_site(text, str(draft.path))
-    meant: Site = before.site.model_copy(update={"users": dict(wanted)})
-    is_meant = loaded == meant and loaded is not None and list(loaded.users) == list(wanted)
-    if loaded is None or not is_meant or has_errors(faults):
-        raise problems.not_editable(draft.path, "the edit would change other parts", advice)
-    return replace(draft, after=Inventory(path=draft.path, site=loaded, document=parsed))
+    except InvalidFiles as failure:
+        raise problems.not_editable(draft.path, _OTHER_PARTS, advice) from failure
+    meant = before.site.model_copy(update={"users": dict(wanted)})
+    if after.site != meant or list(after.site.users) != list(wanted):
+        raise problems.not_editable(draft.path, _OTHER_PARTS, advice)
+    return replace(draft, after=after)
+
+
+_OTHER_PARTS = "the edit would change other parts"

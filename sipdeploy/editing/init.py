@@ -54,7 +54,7 @@ def init(directory: Path, answers: Answers) -> list[str]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         changes = [] if path.exists() else [_create(path, _first_inventory(answers), 0o644)]
-        loaded = inventory.load(path)
+        loaded = inventory.open_inventory(path)
         changes += _secrets(loaded)
         changes += _gitignore(loaded)
         changes += _others(directory)

@@ -14,7 +14,7 @@ from sipdeploy.diagnostics import Diagnostic, has_errors
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import edit
 from sipdeploy.editing.problems import not_editable
-from sipdeploy.inventory import commands, document, files, passwords
+from sipdeploy.inventory import commands, document, files, passwords, reading
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import SecretsCommand, hider
 
@@ -134,7 +134,7 @@ def open_vault(site: Site, directory: Path) -> Vault:
         raise InvalidFiles([problem]) from failure
     if file.raw is None:
         return Vault(name=site.secrets, text=HEAD, passwords={}, directory=directory, file=file)
-    text, problems = document.decode(file.raw, str(path))
+    text, problems = reading.decode(file.raw, str(path))
     if text is None:
         raise InvalidFiles(problems)
     exposed = passwords.exposure(path, path.stat().st_mode)

@@ -1,4 +1,4 @@
-"""Opens an inventory for commands that need all of it: text, site and passwords, or all problems.
+"""The door to an inventory: `open_inventory` returns text, site and passwords, or all problems.
 
 Reads files and runs the password commands of the inventory; changes nothing.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, has_errors, listed
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.inventory import document, passwords, secret, site
+from sipdeploy.inventory import passwords, reading, secret, site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,15 +44,22 @@ class Inventory:
         return {self.document.path: site.source(self.document)}
 
 
-def load(path: Path, *, is_trusted: bool = True) -> Inventory:
-    """Read an inventory. Raises InvalidFiles with every problem of SD1xx and SD2xx."""
-    text, problems = document.read(path, is_trusted=is_trusted)
+def open_inventory(path: Path, *, raw: bytes | None = None, is_trusted: bool = True) -> Inventory:
+    """Read an inventory. Raises InvalidFiles with every problem of SD1xx and SD2xx.
+
+    `raw` is the content of the file if the caller has already read it.
+    """
+    text, problems = (
+        reading.read(path, is_trusted=is_trusted)
+        if raw is None
+        else reading.decode(raw, str(path))
+    )
     if text is None:
         raise InvalidFiles(problems)
-    loaded, problems, parsed = site.load_site(text, str(path))
+    loaded, problems, document = site.load_site(text, str(path))
     if loaded is None:
-        raise InvalidFiles(problems, sources={str(path): site.source(parsed)})
-    return Inventory(path=path, site=loaded, document=parsed, is_trusted=is_trusted)
+        raise InvalidFiles(problems, sources={str(path): site.source(document)})
+    return Inventory(path=path, site=loaded, document=document, is_trusted=is_trusted)
 
 
 def credentials(inventory: Inventory) -> tuple[dict[str, str], list[Diagnostic]]:

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sipdeploy.diagnostics import Diagnostic, Source, Span
-from sipdeploy.inventory.reading import BREAK, after, decode, error, read
+from sipdeploy.inventory.reading import BREAK, after, error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-
-__all__ = ["Document", "Mark", "Path", "decode", "parse", "read"]
 
 
 _FORBIDDEN = re.compile(

@@ -1,4 +1,4 @@
-"""The linter: loads an inventory, inspects the files next to it, applies rules and suppressions.
+"""The linter: takes an inventory, inspects the files next to it, applies rules and suppressions.
 
 Runs no command of an untrusted inventory and reads nothing outside its directory, so linting a
 stranger's file is safe. Never prints.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, Span, codes
-from sipdeploy.inventory import passwords, site
+from sipdeploy.inventory import passwords
 from sipdeploy.inventory.files import expanded
 from sipdeploy.lint import git, network, secrets
 from sipdeploy.lint import rendered as lint_rendered
@@ -22,38 +22,31 @@ from sipdeploy.lint.rules import RULES, Subject
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from sipdeploy.inventory import Inventory
     from sipdeploy.inventory.document import Document
-    from sipdeploy.inventory.site import Site
 
 
-def lint_inventory(
-    text: str, path: str, *, is_trusted: bool = False
-) -> tuple[Site | None, list[Diagnostic], Document]:
-    """Load an inventory and check it: every problem of SD1xx, SD2xx and SD3xx.
+def lint_inventory(inventory: Inventory) -> list[Diagnostic]:
+    """Check an inventory: every problem of SD3xx.
 
-    Reads the secrets file below the directory of `path`, and its state in git. Reads a secrets
-    file elsewhere only if the inventory is trusted.
+    Reads the secrets file below the directory of the inventory, and its state in git. Reads a
+    secrets file elsewhere only if the inventory is trusted.
     """
-    loaded, problems, document = site.load_site(text, path)
-    if loaded is None:
-        return None, problems, document
-    subject = survey(loaded, document, Path(path).parent, is_trusted=is_trusted)
-    return loaded, judge(subject), document
+    return judge(_survey(inventory))
 
 
-def survey(
-    loaded: Site, document: Document, directory: Path, *, is_trusted: bool = False
-) -> Subject:
+def _survey(inventory: Inventory) -> Subject:
     """Collect the input of the rules: the secrets file and its state in git. Runs only git."""
-    if not isinstance(loaded.secrets, str):
-        return Subject(site=loaded, document=document)
-    name = expanded(loaded.secrets)
+    site, document, directory = inventory.site, inventory.document, inventory.directory
+    if not isinstance(site.secrets, str):
+        return Subject(site=site, document=document)
+    name, is_trusted = expanded(site.secrets), inventory.is_trusted
     folder = (directory / name).parent if is_trusted else directory
     state = git.state_of(folder, Path(name.name) if is_trusted else name)
     return Subject(
-        site=loaded,
+        site=site,
         document=document,
-        shared=passwords.read_secrets(loaded.secrets, directory, is_trusted=is_trusted),
+        shared=passwords.read_secrets(site.secrets, directory, is_trusted=is_trusted),
         tracked=state.is_tracked,
         unignored=state.is_unignored,
     )

@@ -93,7 +93,7 @@ def test_after_a_rollback_the_old_service_takes_calls(
     """Phones cannot connect until the verification fails; then they return, and call."""
     alice, bob = phones
     folder = system.deployer.folder
-    loaded = inventory.load(folder / "inventory.yaml")
+    loaded = inventory.open_inventory(folder / "inventory.yaml")
     credentials, _ = inventory.credentials(loaded)
     deafen(monkeypatch)
     options = Options(folder=folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sipdeploy.diagnostics import Source, full
-from sipdeploy.inventory.document import decode
+from sipdeploy.inventory.reading import decode
 from sipdeploy.inventory.site import load_site, source
 from sipdeploy.lint import explanations, judge
 from sipdeploy.lint.rules import Subject

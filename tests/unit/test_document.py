@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipdeploy.inventory.document import decode, parse, read
+from sipdeploy.inventory.document import parse
+from sipdeploy.inventory.reading import decode, read
 
 
 def data(text):

@@ -35,10 +35,10 @@ def test_a_new_site_is_complete_and_without_errors(tmp_path):
     }  # fmt: skip
     assert len(made) == len(names)
     path = tmp_path / "pbx/inventory.yaml"
-    site, problems, _ = lint_inventory(path.read_text(), str(path))
-    assert {p.severity for p in problems} <= {"note"}
-    credentials, _ = inventory.credentials(inventory.load(path))
-    assert credentials.keys() == site.users.keys()
+    loaded = inventory.open_inventory(path)
+    assert {p.severity for p in lint_inventory(loaded)} <= {"note"}
+    credentials, _ = inventory.credentials(loaded)
+    assert credentials.keys() == loaded.site.users.keys()
 
 
 def test_again_it_does_nothing(tmp_path):
@@ -71,7 +71,7 @@ def test_the_answers_stand_in_the_inventory(tmp_path):
         domain="a.example.org", email="a#b@example.org", host="null", address="2001:db8::1"
     )
     init(tmp_path, answers)
-    site = inventory.load(tmp_path / "inventory.yaml").site
+    site = inventory.open_inventory(tmp_path / "inventory.yaml").site
     assert (site.domain, site.email) == ("a.example.org", "a#b@example.org")
     assert site.hosts["null"].address == "2001:db8::1"
 
@@ -97,7 +97,7 @@ def test_git_ignores_the_secrets_however_they_are_written(tmp_path, place, line)
     init(tmp_path, Answers())
     (tmp_path / ".gitignore").unlink()
     path = tmp_path / "inventory.yaml"
-    loaded = inventory.load(path)
+    loaded = inventory.open_inventory(path)
     moved = loaded.site.model_copy(update={"secrets": place})
     _gitignore(dataclasses.replace(loaded, site=moved))
     lines = (tmp_path / ".gitignore").read_text().splitlines()
@@ -106,7 +106,7 @@ def test_git_ignores_the_secrets_however_they_are_written(tmp_path, place, line)
 
 def test_the_credentials_of_the_dns_are_ignored_too(tmp_path):
     init(tmp_path, Answers())
-    loaded = inventory.load(tmp_path / "inventory.yaml")
+    loaded = inventory.open_inventory(tmp_path / "inventory.yaml")
     tls = loaded.site.tls.model_copy(update={"dns_credentials": "dns.ini"})
     site = loaded.site.model_copy(update={"tls": tls})
     _gitignore(dataclasses.replace(loaded, site=site))
@@ -179,8 +179,8 @@ def test_lint_knows_what_git_has(tmp_path):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
 
     def codes():
-        path = Path(tmp_path / "inventory.yaml")
-        return {p.code for p in lint_inventory(path.read_text(), str(path))[1]}
+        loaded = inventory.open_inventory(tmp_path / "inventory.yaml")
+        return {p.code for p in lint_inventory(loaded)}
 
     init(tmp_path, Answers())
     git("init")

@@ -22,7 +22,7 @@ def path(tmp_path):
 
 
 def test_it_gives_site_and_credentials(path):
-    loaded = inventory.load(path)
+    loaded = inventory.open_inventory(path)
     assert loaded.directory == path.parent
     expected = ha1("1001", "sip.example.com", "hunter2hunter2")
     assert inventory.credentials(loaded) == ({"1001": expected}, [])
@@ -31,7 +31,7 @@ def test_it_gives_site_and_credentials(path):
 def test_all_problems_come_with_their_lines(path):
     path.write_text(TEXT + "foo: 1\nbar: 2\n")
     with pytest.raises(InvalidFiles) as failure:
-        inventory.load(path)
+        inventory.open_inventory(path)
     assert len(failure.value.diagnostics) == 2
     assert failure.value.sources[str(path)].lines[4] == "foo: 1"
 
@@ -39,16 +39,16 @@ def test_all_problems_come_with_their_lines(path):
 def test_a_missing_password_stops(path):
     path.write_text(TEXT.replace("password: hunter2hunter2", ""))
     with pytest.raises(InvalidFiles, match="SD230"):
-        inventory.credentials(inventory.load(path))
+        inventory.credentials(inventory.open_inventory(path))
 
 
 def test_no_file(tmp_path):
     with pytest.raises(InvalidFiles, match="SD110"):
-        inventory.load(tmp_path / "none.yaml")
+        inventory.open_inventory(tmp_path / "none.yaml")
 
 
 def test_hosts_are_chosen_by_name(path):
-    loaded = inventory.load(path)
+    loaded = inventory.open_inventory(path)
     assert inventory.chosen_hosts(loaded, []) == ["sip1", "sip2"]
     assert inventory.chosen_hosts(loaded, ["sip2", "sip2"]) == ["sip2"]
     with pytest.raises(WrongUsage) as failure:

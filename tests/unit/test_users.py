@@ -67,7 +67,7 @@ def run(capsys):
 
 
 def passwords():
-    loaded = inventory.load(Path("inventory.yaml"))
+    loaded = inventory.open_inventory(Path("inventory.yaml"))
     return {number: secret.reveal() for number, secret in inventory.secrets(loaded).items()}
 
 
@@ -212,7 +212,7 @@ def test_import_is_all_or_none(run):
         '1003,"Smith, Carol",yes,,\n 1004 ,,,2,given-Zq8Kd2\n'
     )
     assert run("users", "import", "a.csv")[0] == 0
-    site = inventory.load(Path("inventory.yaml")).site
+    site = inventory.open_inventory(Path("inventory.yaml")).site
     assert site.users["1003"] == User(name="Smith, Carol", voicemail=True)
     assert site.users["1004"] == User(max_contacts=2)
     assert passwords()["1004"] == "given-Zq8Kd2"
@@ -252,10 +252,10 @@ def test_what_is_exported_is_imported_the_same(run):
     assert out == "number,name,voicemail,max_contacts\n1001,Alice,no,5\n1002,Bob,yes,5\n"
     assert run("users", "export", "--passwords", "all.csv")[0] == 0
     assert stat.S_IMODE(Path("all.csv").stat().st_mode) == 0o600
-    site, before = inventory.load(Path("inventory.yaml")).site, passwords()
+    site, before = inventory.open_inventory(Path("inventory.yaml")).site, passwords()
     run("remove-user", "1001", "1002")
     assert run("users", "import", "all.csv")[0] == 0
-    assert inventory.load(Path("inventory.yaml")).site.users == site.users
+    assert inventory.open_inventory(Path("inventory.yaml")).site.users == site.users
     assert passwords() == before
 
 
@@ -323,7 +323,7 @@ def test_at_no_time_is_there_a_user_without_a_password(run, monkeypatch, words):
 
     def replace(self, target):
         rename(self, target)
-        users = set(inventory.load(Path("inventory.yaml")).site.users)
+        users = set(inventory.open_inventory(Path("inventory.yaml")).site.users)
         kept = yaml.safe_load(Path("secrets.yaml").read_text())["users"]
         seen.append((target.name, users - set(kept)))
 
