@@ -6,7 +6,6 @@ It is a file, or a pair of commands that print and store its text (sops, age, a 
 from __future__ import annotations
 
 import secrets
-import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,15 +13,15 @@ from sipdeploy.diagnostics import Diagnostic, has_errors
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import edit
 from sipdeploy.editing.problems import not_editable
-from sipdeploy.inventory import commands, document, files, passwords, reading
-from sipdeploy.inventory.files import expanded
+from sipdeploy.inventory import commands, document
+from sipdeploy.inventory.files import TextFile, expanded
 from sipdeploy.inventory.secret import SecretsCommand, hider
+from sipdeploy.inventory.secrets_file import parse_secrets, read_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from sipdeploy.inventory.files import TextFile
     from sipdeploy.inventory.secret import Secret
     from sipdeploy.inventory.site import Site
 
@@ -69,7 +68,7 @@ class Vault:
         except edit.NotEditable as failure:
             raise not_editable(self.shown, str(failure), self._advice) from failure
         kept = {n: p.reveal() for n, p in self.passwords.items() if n not in obsolete}
-        edited = passwords.parse_secrets(text, self.shown)
+        edited = parse_secrets(text, self.shown)
         result = {n: p.reveal() for n, p in edited.passwords.items()}
         if edited.diagnostics or result != kept | dict(added):
             raise not_editable(self.shown, "the edit would change other parts", self._advice)
@@ -107,7 +106,7 @@ def _masked(output: str, text: str) -> str:
 
 
 def _passwords(text: str) -> Mapping[str, Secret]:
-    return passwords.parse_secrets(text, "").passwords
+    return parse_secrets(text, "").passwords
 
 
 def _edited(
@@ -122,58 +121,21 @@ def _edited(
 
 def open_vault(site: Site, directory: Path) -> Vault:
     """Read the passwords of a site. InvalidFiles if they exist and cannot be used."""
-    if isinstance(site.secrets, SecretsCommand):
-        return _from_command(site.secrets, directory)
-    path = directory / expanded(site.secrets)
-    try:
-        file = files.read(path, MODE)
-    except OSError as failure:
-        reason = (failure.strerror or str(failure)).lower()
-        advice = f"`ls -ld {shlex.quote(str(path))}` shows owner and mode"
-        problem = Diagnostic("SD705", f"cannot read `{path}`: {reason}", help=advice)
-        raise InvalidFiles([problem]) from failure
-    if file.raw is None:
-        return Vault(name=site.secrets, text=HEAD, passwords={}, directory=directory, file=file)
-    text, problems = reading.decode(file.raw, str(path))
-    if text is None:
-        raise InvalidFiles(problems)
-    exposed = passwords.exposure(path, path.stat().st_mode)
-    return _checked(
-        Vault(name=site.secrets, text=text, passwords={}, directory=directory, file=file),
-        [*exposed],
-    )
-
-
-def _from_command(command: SecretsCommand, directory: Path) -> Vault:
-    name = "the output of `secrets.command`"
-    try:
-        text = commands.run(command.command, directory)
-    except commands.NoPasswordError as failure:
-        message = f"the `secrets` command failed: {failure}"
-        advice = f"run it by hand in `{directory}`: it must print the text of a secrets file"
-        raise InvalidFiles([Diagnostic("SD231", message, help=advice)]) from failure
-    return _checked(
-        Vault(name=name, text=text, passwords={}, directory=directory, command=command), []
-    )
-
-
-def _checked(vault: Vault, problems: list[Diagnostic]) -> Vault:
-    """The vault with the passwords in its text, which may be empty."""
-    if not vault.text.strip():
-        return _with(vault, HEAD, {})
-    content = passwords.parse_secrets(vault.text, vault.shown)
-    problems = [*problems, *content.diagnostics]
-    if has_errors(problems):
-        raise InvalidFiles(problems)
-    return _with(vault, vault.text, content.passwords)
-
-
-def _with(vault: Vault, text: str, secrets_by_number: Mapping[str, Secret]) -> Vault:
+    content = read_secrets(site.secrets, directory)
+    text = content.text or ""
+    is_empty = content.text is not None and not text.strip()
+    if has_errors(content.diagnostics) and not is_empty:
+        raise InvalidFiles(content.diagnostics)
+    command = site.secrets if isinstance(site.secrets, SecretsCommand) else None
+    file = None
+    if isinstance(site.secrets, str):
+        path = directory / expanded(site.secrets)
+        file = TextFile(path=path, raw=content.raw, mode=MODE)
     return Vault(
-        name=vault.name,
-        text=text,
-        passwords=secrets_by_number,
-        directory=vault.directory,
-        file=vault.file,
-        command=vault.command,
+        name="the output of `secrets.command`" if command else str(site.secrets),
+        text=text if text.strip() else HEAD,
+        passwords=content.passwords,
+        directory=directory,
+        file=file,
+        command=command,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sipdeploy.diagnostics import Diagnostic, Span, codes
 from sipdeploy.inventory import passwords
 from sipdeploy.inventory.files import expanded
+from sipdeploy.inventory.secrets_file import read_secrets
 from sipdeploy.lint import git, network, secrets
 from sipdeploy.lint import rendered as lint_rendered
 from sipdeploy.lint.rules import RULES, Subject
@@ -46,7 +47,7 @@ def _survey(inventory: Inventory) -> Subject:
     return Subject(
         site=site,
         document=document,
-        shared=passwords.read_secrets(site.secrets, directory, is_trusted=is_trusted),
+        shared=read_secrets(site.secrets, directory, is_trusted=is_trusted),
         tracked=state.is_tracked,
         unignored=state.is_unignored,
     )

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sipdeploy.inventory.passwords import SecretsFile
 from sipdeploy.inventory.secret import Secret
+from sipdeploy.inventory.secrets_file import SecretsFile
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Severity, Span

@@ -15,7 +15,7 @@ from sipdeploy import inventory
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing.init import Answers, _gitignore, init
 from sipdeploy.editing.vault import new_password
-from sipdeploy.inventory.passwords import read_secrets
+from sipdeploy.inventory.secrets_file import read_secrets
 from sipdeploy.lint import lint_inventory
 
 ROOT = Path(__file__).parent.parent.parent

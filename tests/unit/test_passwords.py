@@ -2,14 +2,10 @@ import sys
 
 import pytest
 
-from sipdeploy.inventory import passwords
-from sipdeploy.inventory.passwords import (
-    NoPasswordError,
-    parse_secrets,
-    read_secrets,
-    resolve_passwords,
-    run,
-)
+from sipdeploy.inventory import secrets_file
+from sipdeploy.inventory.commands import NoPasswordError, run
+from sipdeploy.inventory.passwords import resolve_passwords
+from sipdeploy.inventory.secrets_file import parse_secrets, read_secrets
 from sipdeploy.inventory.site import load_site
 
 HEAD = "domain: a.example\nemail: a@a.example\nhosts: {h: {address: 203.0.113.10}}\n"
@@ -149,6 +145,13 @@ def test_a_bad_file_is_told_without_showing_it(text, code):
     assert "hunter2" not in repr(problems)
 
 
+def test_only_an_absent_file_is_no_problem(tmp_path, secrets):
+    assert read_secrets("secrets.yaml", tmp_path).diagnostics == ()
+    secrets('users: {"1001": abc}\n')
+    assert codes(read_secrets("secrets.yaml/more", tmp_path).diagnostics) == ["SD110"]
+    assert codes(read_secrets(".", tmp_path).diagnostics) == ["SD110"]
+
+
 def test_a_file_without_users_is_empty():
     assert parse_secrets("users:\n", "s").passwords == {}
 
@@ -170,7 +173,7 @@ def test_a_file_without_users_is_empty():
     ],
 )
 def test_a_file_as_it_is_written_is_read_as_any_yaml_is(text, monkeypatch):
-    quick = passwords.parse_secrets(text, "secrets.yaml")
-    passwords.parse_secrets.cache_clear()
-    monkeypatch.setattr(passwords, "_as_written", lambda *_: None)
-    assert quick == passwords.parse_secrets(text, "secrets.yaml")
+    quick = parse_secrets(text, "secrets.yaml")
+    parse_secrets.cache_clear()
+    monkeypatch.setattr(secrets_file, "_as_written", lambda *_: None)
+    assert quick == parse_secrets(text, "secrets.yaml")

@@ -7,8 +7,8 @@ import pytest
 
 from sipdeploy import lint
 from sipdeploy.inventory import open_inventory
-from sipdeploy.inventory.passwords import SecretsFile
 from sipdeploy.inventory.secret import Secret
+from sipdeploy.inventory.secrets_file import SecretsFile
 from sipdeploy.inventory.site import load_site
 from sipdeploy.lint import explanations, judge
 from sipdeploy.lint import pjsip as lint_pjsip
