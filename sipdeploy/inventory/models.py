@@ -80,19 +80,20 @@ def _release(value: Any) -> str:
     return text
 
 
-def _install_kind(value: Any) -> str:
-    return "<text>" if isinstance(value, str) else "<mapping>"
+def _kind(value: Any) -> str:
+    """The tag of a value in a union of text and mapping."""
+    return "<text>" if isinstance(value, str | Secret) else "<mapping>"
 
 
 Url = Annotated[str, BeforeValidator(_url)]
 Sha256 = Annotated[str, BeforeValidator(_sha256)]
 
 
-class _InstallPart(BaseModel):
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class Archive(_InstallPart):
+class Archive(_Part):
     """A tarball: its URL and its checksum."""
 
     url: Url = Field(description="http or https")
@@ -110,7 +111,7 @@ class AsteriskSource(Archive):
     )
 
 
-class KamailioRepository(_InstallPart):
+class KamailioRepository(_Part):
     """An apt repository with Kamailio; the fingerprint identifies its signing key."""
 
     version: Annotated[str, BeforeValidator(fields.choice(*KAMAILIO_SERIES))] = Field(
@@ -143,7 +144,7 @@ ASTERISK = AsteriskSource(
 )
 
 
-class Install(_InstallPart):
+class Install(_Part):
     """The source of the daemons."""
 
     asterisk: Annotated[
@@ -153,7 +154,7 @@ class Install(_InstallPart):
             Tag("<text>"),
         ]
         | Annotated[AsteriskSource, Tag("<mapping>")],
-        Discriminator(_install_kind),
+        Discriminator(_kind),
     ] = Field(
         default="package",
         description="package: the distribution's; source: the host builds "
@@ -166,7 +167,7 @@ class Install(_InstallPart):
             Tag("<text>"),
         ]
         | Annotated[KamailioRepository, Tag("<mapping>")],
-        Discriminator(_install_kind),
+        Discriminator(_kind),
     ] = Field(
         default="package",
         description="package: the distribution's; repository: Kamailio's own apt repository, "
@@ -196,10 +197,6 @@ def _or_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
-def _kind(value: Any) -> str:
-    return "<text>" if isinstance(value, str | Secret) else "<mapping>"
-
-
 def _password(value: Any) -> Any:
     return value if isinstance(value, Secret) else Secret(fields.line(value))
 
@@ -220,10 +217,6 @@ Secrets = Annotated[
     Annotated[Line, Tag("<text>")] | Annotated[SecretsCommand, Tag("<mapping>")],
     Discriminator(_kind),
 ]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class HostEntry(_Part):
