@@ -194,12 +194,8 @@ def set_password_command(
 
 def _user(number: str, *, name: str, voicemail: bool, max_contacts: int) -> User:
     """The user as the inventory describes it; WrongUsage lists every invalid value."""
-    wrong: list[Diagnostic] = []
-    for check, value in ((fields.user_number, number), (fields.name, name)):
-        try:
-            check(value)
-        except fields.Invalid as fault:
-            wrong.append(Diagnostic(fault.code, fault.message, help=fault.advice))
+    checks = ((fields.user_number, number), (fields.name, name))
+    wrong = [fault.at() for fault in fields.faults(checks)]
     if wrong:
         raise WrongUsage(wrong)
     return User(name=name, voicemail=voicemail, max_contacts=max_contacts)

@@ -22,7 +22,7 @@ from sipdeploy.inventory.files import expanded, replace_file
 from sipdeploy.services.render import template_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sipdeploy.inventory import Inventory
@@ -68,22 +68,15 @@ def init(directory: Path, answers: Answers) -> list[str]:
 
 
 def _check(answers: Answers) -> None:
-    checks: Sequence[tuple[Callable[[str], str], str]] = (
+    checks = (
         (fields.domain, answers.domain),
         (fields.email, answers.email),
         (fields.host_name, answers.host),
         (fields.address, answers.address),
     )
-    problems = [problem for check, value in checks for problem in _problems(check, value)]
+    problems = [fault.at() for fault in fields.faults(checks)]
     if problems:
         raise WrongUsage(problems)
-
-
-def _problems(check: Callable[[str], str], value: str) -> Iterator[Diagnostic]:
-    try:
-        check(value)
-    except fields.Invalid as fault:
-        yield Diagnostic(fault.code, fault.message, label=fault.label, help=fault.advice)
 
 
 def _first_inventory(answers: Answers) -> str:

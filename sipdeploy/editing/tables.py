@@ -94,11 +94,7 @@ def _faults(row: Mapping[str, str], users: Mapping[str, object]) -> Iterator[tup
         (fields.boolean, row.get("voicemail", "").strip() or "no"),
         (fields.whole(1, 100), row.get("max_contacts", "").strip() or "5"),
     )
-    for check, value in checks:
-        try:
-            check(value)
-        except fields.Invalid as fault:
-            yield fault.message, fault.advice
+    yield from ((fault.message, fault.advice) for fault in fields.faults(checks))
     if fields.CONTROL.search(row.get("password", "")):
         yield f"the password of `{number}` contains a control character", "delete the character"
     if number in users:

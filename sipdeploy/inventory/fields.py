@@ -10,8 +10,12 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from sipdeploy.diagnostics import Diagnostic
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from sipdeploy.diagnostics import Span
 
 LOCAL = "local"
 KAMAILIO_VERSIONS = ("5.4", "5.5", "5.6", "5.7", "5.8", "6.0", "6.1")
@@ -44,6 +48,19 @@ class Invalid(ValueError):  # noqa: N818  # a verdict, not a failure
         self.message = message
         self.label = label
         self.advice = advice
+
+    def at(self, span: Span | None = None) -> Diagnostic:
+        """Return the diagnostic for a value at this span."""
+        return Diagnostic(self.code, self.message, span=span, label=self.label, help=self.advice)
+
+
+def faults(checks: Iterable[tuple[Callable[[Any], object], object]]) -> Iterator[Invalid]:
+    """Apply each validator to its value; yield why it rejects the value."""
+    for check, value in checks:
+        try:
+            check(value)
+        except Invalid as fault:
+            yield fault
 
 
 class PortRange(NamedTuple):

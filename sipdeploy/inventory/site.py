@@ -176,13 +176,7 @@ def _empty_values(data: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _diagnostic(document: Document, path: Path, where: str, fault: Invalid) -> Diagnostic:
-    return Diagnostic(
-        fault.code,
-        fault.message,
-        span=document.key_span(path) if where == "key" else document.value_span(path),
-        label=fault.label,
-        help=fault.advice,
-    )
+    return fault.at(document.key_span(path) if where == "key" else document.value_span(path))
 
 
 _TAGS = frozenset({"<text>", "<mapping>"})  # of unions; not part of the document
