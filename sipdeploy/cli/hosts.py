@@ -94,7 +94,9 @@ def plan_command(
       sipdeploy plan -o plan.json && sipdeploy apply plan.json
     """  # noqa: D301  # click wants the character itself
     if file is not None and file.suffix != ".json":
-        raise WrongUsage([_usage(f"`{file}` does not end in .json", "name it `plan.json`")])
+        raise WrongUsage(
+            [Diagnostic("SD002", f"`{file}` does not end in .json", help="name it `plan.json`")]
+        )
     loaded = inventory.open_inventory(session.inventory)
     names = inventory.chosen_hosts(loaded, hosts)
     with _ahead(loaded, names) as ahead:
@@ -276,12 +278,15 @@ def cert_command(
       sipdeploy cert sip1 --test && sipdeploy cert sip1 --renew
     """  # noqa: D301  # click wants the character itself
     if is_renewal and is_test:
-        raise WrongUsage([_usage("`--renew` and `--test` exclude each other", "choose one")])
+        raise WrongUsage(
+            [Diagnostic("SD002", "`--renew` and `--test` exclude each other", help="choose one")]
+        )
     loaded = inventory.open_inventory(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
     if loaded.site.tls.provider != "letsencrypt" and (is_renewal or is_test):
         message = f"`tls.provider: {loaded.site.tls.provider}` has no renewal by certbot"
-        raise WrongUsage([_usage(message, "`sipdeploy apply` installs a new certificate")])
+        advice = "`sipdeploy apply` installs a new certificate"
+        raise WrongUsage([Diagnostic("SD002", message, help=advice)])
     with _ahead(loaded, [name]) as ahead:
         from sipdeploy.cli import work  # noqa: PLC0415 - while the connection is opened
 
@@ -302,7 +307,3 @@ def _ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
     from sipdeploy.host.connection import Ahead  # noqa: PLC0415 - no other command needs Paramiko
 
     return Ahead((name, loaded.site.hosts[name]) for name in names)
-
-
-def _usage(message: str, advice: str) -> Diagnostic:
-    return Diagnostic("SD002", message, help=advice)

@@ -61,21 +61,15 @@ def unfinished(path: Path, hosts: Sequence[str]) -> Diagnostic:
     """Some hosts do not have the change of the inventory."""
     verb = "does" if len(hosts) == 1 else "do"
     message = f"`{path}` contains the change, and {listed(hosts)} {verb} not have it yet"
-    return Diagnostic(
-        "SD710",
-        message,
-        severity="warning",
-        help=f"`sipdeploy apply {' '.join(hosts)}` completes the change",
-    )
+    advice = f"`sipdeploy apply {' '.join(hosts)}` completes the change"
+    return Diagnostic("SD710", message, severity="warning", help=advice)
 
 
 def more_than_users(host: str) -> Diagnostic:
     """The other changes need a confirmation."""
-    return Diagnostic(
-        "SD711",
-        f"cannot ask for confirmation: the apply to `{host}` would change more than users",
-        help=f"`sipdeploy plan {host}` shows the changes; add `--yes` to confirm them",
-    )
+    message = f"cannot ask for confirmation: the apply to `{host}` would change more than users"
+    advice = f"`sipdeploy plan {host}` shows the changes; add `--yes` to confirm them"
+    return Diagnostic("SD711", message, help=advice)
 
 
 def bad_password(why: str) -> SipdeployError:

@@ -56,7 +56,7 @@ def read_csv(text: str, path: str) -> dict[str, tuple[User, Secret | None]]:
             span = Span(path=path, line=reader.line_num, column=1)
             faults = [*_faults(row, users)]
             diagnostics += [
-                Diagnostic("SD707", message, span=span, help=help_) for message, help_ in faults
+                Diagnostic("SD707", message, span=span, help=advice) for message, advice in faults
             ]
             if not faults:
                 users[row["number"].strip()] = _user(row)

@@ -7,14 +7,14 @@ Never raises for invalid text.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from sipdeploy.diagnostics import Diagnostic, Source, Span
-from sipdeploy.inventory.reading import BREAK, after, error
+from sipdeploy.inventory.reading import BREAK, after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -74,7 +74,7 @@ def _parsed(text: str, path: str) -> tuple[Document, tuple[Diagnostic, ...]]:
 def _control_character(text: str, offset: int, path: str) -> Diagnostic:
     message = f"YAML does not allow the character U+{ord(text[offset]):04X}"
     advice = 'delete it, or write it as an escape in double quotes, such as "\\x07"'
-    return error("SD102", message, after(text[:offset], path), advice)
+    return Diagnostic("SD102", message, span=after(text[:offset], path), help=advice)
 
 
 def _feed(builder: _Builder, text: str) -> None:
@@ -109,9 +109,10 @@ def _syntax_error(failure: yaml.MarkedYAMLError, text: str, path: str) -> Diagno
     stop = len(indent) - len(indent.lstrip())
     span = Span(path=path, line=line + 1, column=column + 1)
     if "nesting depth" in problem:  # libyaml reads ahead and has its own limit
-        return error("SD109", _TOO_DEEP, span, _TOO_DEEP_HELP)
+        return Diagnostic("SD109", _TOO_DEEP, span=span, help=_TOO_DEEP_HELP)
     if "\t" in indent[: max(stop, column + 1)] and "token" in problem:
-        return error("SD103", "the line is indented with a tab", span, "indent it with spaces")
+        message = "the line is indented with a tab"
+        return Diagnostic("SD103", message, span=span, help="indent it with spaces")
     start = failure.context_mark
     context = f"{failure.context}, which starts at line {start.line + 1}" if start else ""
     return Diagnostic(
@@ -166,8 +167,7 @@ class _Builder:
     def problem(
         self, code: str, message: str, span: Span, *, advice: str = "", notes: Iterable[str] = ()
     ) -> None:
-        diagnostic = error(code, message, span, advice)
-        self.problems.append(replace(diagnostic, notes=tuple(notes)))
+        self.problems.append(Diagnostic(code, message, span=span, notes=tuple(notes), help=advice))
 
     def check_shape(self) -> None:
         """Report an empty file, or one whose top level is not a mapping."""

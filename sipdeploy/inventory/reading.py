@@ -128,7 +128,7 @@ def unreadable(path: Path, failure: OSError) -> Diagnostic:
         advice = "`sipdeploy init` writes an inventory; `sipdeploy -i FILE` selects another one"
     if failure.errno == errno.ELOOP:
         advice = "name the file itself, or add `--trusted` if the link is your own"
-    return error("SD110", f"cannot read `{path}`: {reason}", None, advice)
+    return Diagnostic("SD110", f"cannot read `{path}`: {reason}", help=advice)
 
 
 def decode(raw: bytes, path: str) -> tuple[str | None, list[Diagnostic]]:
@@ -138,12 +138,7 @@ def decode(raw: bytes, path: str) -> tuple[str | None, list[Diagnostic]]:
     except UnicodeDecodeError as failure:
         span = after(raw[: failure.start].decode("utf-8", "replace"), path)
         message = f"the file is not UTF-8: invalid byte 0x{raw[failure.start]:02x}"
-        return None, [error("SD102", message, span, "save the file as UTF-8")]
-
-
-def error(code: str, message: str, span: Span | None, advice: str = "") -> Diagnostic:
-    """Create an error."""
-    return Diagnostic(code, message, span=span, help=advice)
+        return None, [Diagnostic("SD102", message, span=span, help="save the file as UTF-8")]
 
 
 def after(text: str, path: str) -> Span:
