@@ -270,15 +270,20 @@ def _with_inventory(
     wanted, advice = expected
     before = draft.before
     try:
-        after = open_inventory(draft.path, raw=change(before.document).encode())
-    except edit.NotEditable as failure:
-        raise problems.not_editable(draft.path, str(failure), advice) from failure
-    except InvalidFiles as failure:
-        raise problems.not_editable(draft.path, _OTHER_PARTS, advice) from failure
-    meant = before.site.model_copy(update={"users": dict(wanted)})
-    if after.site != meant or list(after.site.users) != list(wanted):
-        raise problems.not_editable(draft.path, _OTHER_PARTS, advice)
+        after = _reopened(before, change(before.document), wanted)
+    except edit.NotEditable as reason:
+        raise problems.not_editable(draft.path, reason, advice, before.sources) from reason
     return replace(draft, after=after)
 
 
-_OTHER_PARTS = "the edit would change other parts"
+def _reopened(before: Inventory, text: str, users: Mapping[str, User]) -> Inventory:
+    """The inventory with another text; NotEditable if anything but the users has changed."""
+    span = before.document.key_span(("users",))
+    try:
+        after = open_inventory(before.path, raw=text.encode())
+    except InvalidFiles as failure:
+        raise edit.NotEditable(span) from failure
+    meant = before.site.model_copy(update={"users": dict(users)})
+    if after.site != meant or list(after.site.users) != list(users):
+        raise edit.NotEditable(span)
+    return after

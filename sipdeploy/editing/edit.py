@@ -39,6 +39,7 @@ _PLAIN = re.compile(r"[^\W\d_](?:[\w.' -]*[\w.])?")
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _NOT_YAML = re.compile("[\ufffe\uffff]")
 _INDENT = 2
+_NOT_BLOCK = "`{}` is not written as `NUMBER: ...` on separate lines"
 
 
 def with_entries(
@@ -187,7 +188,7 @@ def _into_block(page: Page, section: str, entries: Mapping[str, Entry], style: _
     key, end = page.key(last), page.end(last)
     rest = page.rest(end)
     if not page.is_first(key) or rest is None or rest[1]:
-        raise NotEditable(f"`{last[1]}` is not written as `NUMBER: ...` on separate lines")
+        raise NotEditable(page.span(last), _NOT_BLOCK.format(last[1]))
     indent = page.marks[last][1] - 1
     line = page.comments(page.line(end), indent)
     return page.after(line, style.lines(entries, indent))
@@ -215,7 +216,7 @@ def _block_lines(page: Page, path: Path) -> Change:
     key, end = page.key(path), page.end(path)
     rest = page.rest(end)
     if not page.is_first(key) or rest is None or rest[1]:
-        raise NotEditable(f"`{path[-1]}` is not written as `NUMBER: ...` on separate lines")
+        raise NotEditable(page.span(path), _NOT_BLOCK.format(path[-1]))
     last = page.comments(page.line(end), page.marks[path][1])
     stop = page.starts[last + 1] if last + 1 < len(page.starts) else len(page.text)
     return Change(page.starts[page.line(key)], stop, "")

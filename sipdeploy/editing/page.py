@@ -15,13 +15,23 @@ from sipdeploy.inventory.reading import BREAK
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sipdeploy.diagnostics import Span
     from sipdeploy.inventory.document import Document, Path
 
 _REST = re.compile(r"[ \t]*(,?)[ \t]*(#.*)?")  # the rest of a line after an entry
 
 
 class NotEditable(Exception):  # noqa: N818  # a verdict, not a failure
-    """The style of the text does not permit an edit that leaves the rest unchanged."""
+    """The style of the text does not permit an edit that leaves the rest unchanged.
+
+    `span` is the place that a person has to edit.
+    """
+
+    def __init__(
+        self, span: Span | None, reason: str = "the edit would change other parts"
+    ) -> None:
+        super().__init__(reason)
+        self.span = span
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,6 +47,7 @@ class Page:
     """A document as characters: the offsets of its lines, keys and values."""
 
     def __init__(self, document: Document) -> None:
+        self.span = document.key_span
         self.text = document.text
         self.data = document.data if isinstance(document.data, dict) else {}
         self.marks = document.marks
@@ -122,7 +133,7 @@ class Page:
     def section(self, name: str, lines: Sequence[str]) -> list[Change]:
         """Append a new section."""
         if self.is_in_braces:
-            raise NotEditable(f"`{name}:` is missing, and the file is in braces")
+            raise NotEditable(self.span(()), f"`{name}:` is missing, and the file is in braces")
         new = [f"{name}:", *lines]
         if self.ends[-1] == self.starts[-1]:  # the text is empty, or ends with a line break
             match = BREAK.search(self.text)

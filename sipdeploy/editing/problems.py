@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from sipdeploy.diagnostics import Span
+    from sipdeploy.diagnostics import Sources, Span
+    from sipdeploy.editing.page import NotEditable
 
 
 def taken(number: str, name: str, span: Span | None) -> Diagnostic:
@@ -28,11 +29,13 @@ def unknown(number: str, near: Sequence[str]) -> Diagnostic:
     return Diagnostic("SD702", f"`{number}` is not a user", help=advice)
 
 
-def not_editable(path: Path | str, why: str, what: Sequence[str]) -> InvalidFiles:
+def not_editable(
+    path: Path | str, reason: NotEditable, what: Sequence[str], sources: Sources | None = None
+) -> InvalidFiles:
     """The user has to edit the file by hand; `what` lists the edits, without passwords."""
-    advice = f"edit it by hand: {'; '.join(what)}"
-    message = f"sipdeploy cannot edit `{path}`: {why}"
-    return InvalidFiles([Diagnostic("SD703", message, help=advice)])
+    message, advice = f"sipdeploy cannot edit `{path}`: {reason}", "; ".join(what)
+    problem = Diagnostic("SD703", message, span=reason.span, help=f"edit it by hand: {advice}")
+    return InvalidFiles([problem], sources=sources)
 
 
 def changed(path: str) -> InvalidFiles:

@@ -19,7 +19,7 @@ from sipdeploy.inventory.secret import SecretsCommand, hider
 from sipdeploy.inventory.secrets_file import parse_secrets, read_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from sipdeploy.inventory.secret import Secret
@@ -58,21 +58,30 @@ class Vault:
 
         InvalidFiles if the edit would change anything else.
         """
-        parsed = document.parse(self.text, self.shown)[0]
-        obsolete = [number for number in removed if number in self.passwords]
-        new: dict[str, edit.Entry] = {n: p for n, p in added.items() if n not in self.passwords}
-        replaced = {n: added[n] for n in added if n in self.passwords}
         try:
-            text = edit.with_values(parsed, {("users", n): p for n, p in replaced.items()})
-            text = _edited(text, self.shown, obsolete=obsolete, new=new)
-        except edit.NotEditable as failure:
-            raise not_editable(self.shown, str(failure), self._advice) from failure
-        kept = {n: p.reveal() for n, p in self.passwords.items() if n not in obsolete}
+            return self._edited(added, frozenset(removed) & self.passwords.keys())
+        except edit.NotEditable as reason:
+            raise not_editable(self.shown, reason, self._advice) from reason
+
+    def _edited(self, added: Mapping[str, str], obsolete: Collection[str]) -> str:
+        known, text = self.passwords, self.text
+        replaced: dict[document.Path, str] = {("users", n): added[n] for n in added if n in known}
+        new: dict[str, edit.Entry] = {n: p for n, p in added.items() if n not in known}
+        if replaced:
+            text = edit.with_values(self._parsed(text), replaced)
+        if obsolete:
+            text = edit.without_entries(self._parsed(text), "users", obsolete)
+        if new:
+            text = edit.with_entries(self._parsed(text), "users", new, quote='"')
+        kept = {n: p.reveal() for n, p in known.items() if n not in obsolete}
         edited = parse_secrets(text, self.shown)
         result = {n: p.reveal() for n, p in edited.passwords.items()}
         if edited.diagnostics or result != kept | dict(added):
-            raise not_editable(self.shown, "the edit would change other parts", self._advice)
+            raise edit.NotEditable(self._parsed(self.text).key_span(("users",)))
         return text
+
+    def _parsed(self, text: str) -> document.Document:
+        return document.parse(text, self.shown)[0]
 
     @property
     def shown(self) -> str:
@@ -107,16 +116,6 @@ def _masked(output: str, text: str) -> str:
 
 def _passwords(text: str) -> Mapping[str, Secret]:
     return parse_secrets(text, "").passwords
-
-
-def _edited(
-    text: str, name: str, *, obsolete: Iterable[str], new: Mapping[str, edit.Entry]
-) -> str:
-    if numbers := tuple(obsolete):
-        text = edit.without_entries(document.parse(text, name)[0], "users", numbers)
-    if new:
-        text = edit.with_entries(document.parse(text, name)[0], "users", new, quote='"')
-    return text
 
 
 def open_vault(site: Site, directory: Path) -> Vault:

@@ -431,6 +431,7 @@ def test_an_inventory_that_cannot_be_edited_says_what_to_write(run):
     code, _, err = run("add-user", "1003", "--name", "Carol")
     assert code == 1
     assert "SD703" in err
+    assert "--> inventory.yaml:7:5" in err
     assert "`1003: {name: Carol}`" in err
     assert state() == before
 
