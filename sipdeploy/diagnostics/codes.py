@@ -398,7 +398,7 @@ _MANUALS: Mapping[str, str] = {
         Fix: `sipdeploy users` lists the users; `sipdeploy add-user 1099` adds one.""",
     "SD703": """The file is written in a style that sipdeploy cannot edit safely.
         An edit would change other parts of the file. Nothing was written.
-        Example: `? 1001` as a key, or two users in one line of a block
+        Example: `? 1001` as a key, or a comment beside a user in braces that is to be removed
         Fix: make the edit that the message shows; then `sipdeploy init` generates the
         passwords.""",
     "SD704": """Another program changed the file while sipdeploy prepared its edit.

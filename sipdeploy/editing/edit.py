@@ -6,13 +6,13 @@ It does not know YAML itself, so callers parse the result before they use it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sipdeploy.editing.page import Change, NotEditable, Page
-from sipdeploy.inventory.document import parse
 
 __all__ = [
     "Entry",
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from sipdeploy.inventory.document import Document, Path
 
@@ -38,6 +38,7 @@ Entry = Scalar | dict[str, Scalar]
 _PLAIN = re.compile(r"[^\W\d_](?:[\w.' -]*[\w.])?")
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _NOT_YAML = re.compile("[\ufffe\uffff]")
+_SEPARATORS = ", \t\r\n\x85\u2028\u2029"
 _INDENT = 2
 _NOT_BLOCK = "`{}` is not written as `NUMBER: ...` on separate lines"
 
@@ -64,15 +65,16 @@ def with_entries(
 def without_entries(document: Document, section: str, keys: Iterable[str]) -> str:
     """Return the text without those entries of the mapping at the key `section`.
 
-    Removes their whole lines, and the comments indented below them.
+    Removes their whole lines, and the comments indented below them. NotEditable if they are in
+    braces with a comment beside them.
     """
-    removed = list(keys)
+    removed = frozenset(keys)
     page = Page(document)
-    if not page.is_flow((section,)):
-        return page.changed([_block_lines(page, (section, key)) for key in removed])
-    for key in removed:  # one by one, because each also removes a comma of a neighbour
-        page = Page(parse(page.changed(_from_flow(page, section, key)), document.path)[0])
-    return page.text
+    if page.is_flow((section,)):
+        return page.changed(_from_flow(page, section, removed))
+    return page.changed(
+        _block_lines(page, (section, key)) for key in page.data[section] if key in removed
+    )
 
 
 def with_values(document: Document, values: Mapping[Path, str]) -> str:
@@ -222,43 +224,23 @@ def _block_lines(page: Page, path: Path) -> Change:
     return Change(page.starts[page.line(key)], stop, "")
 
 
-def _from_flow(page: Page, section: str, key: str) -> list[Change]:
+def _from_flow(page: Page, section: str, removed: Collection[str]) -> Iterator[Change]:
+    """Remove entries, each with the comma before it; the first ones with the comma after them."""
     keys = list(page.data[section])
-    place = keys.index(key)
-    start, end = page.key((section, key)), page.end((section, key))
-    is_last = place + 1 == len(keys)
-    limit = page.value((section,))[1] - 1 if is_last else page.key((section, keys[place + 1]))
-    comma = _comma(page, end, limit)
-    stop = end if comma is None else comma + 1
-    is_alone = page.is_first(start) and page.line(start) > page.line(page.value((section,))[0])
-    rest = page.rest(stop) if is_alone else None
-    if rest is not None and page.line(stop) + 1 < len(page.starts):
-        before = _comma_before(page, section, key) if comma is None else []
-        whole = Change(page.starts[page.line(start)], page.starts[page.line(stop) + 1], "")
-        return [*before, whole]
-    if not is_last:  # up to the next entry, if it is on the same line
-        return [Change(start, limit if page.line(limit) == page.line(start) else stop, "")]
-    before = _comma_before(page, section, key)
-    if before and not page.text[before[0].end : start].strip(" "):
-        return [Change(before[0].start, end, "")]
-    return [*before, Change(start, end if before else stop, "")]
-
-
-def _comma_before(page: Page, section: str, key: str) -> list[Change]:
-    """Remove the comma between an entry and the previous one, if there is one."""
-    keys = list(page.data[section])
-    place = keys.index(key)
-    if not place:
-        return []
-    comma = _comma(page, page.end((section, keys[place - 1])), page.key((section, key)))
-    return [] if comma is None else [Change(comma, comma + 1, "")]
-
-
-def _comma(page: Page, start: int, stop: int) -> int | None:
-    """The offset of the comma between two entries, ignoring comments."""
-    place = start
-    while place < stop:
-        if page.text[place] == ",":
-            return place
-        place = page.ends[page.line(place)] if page.text[place] == "#" else place + 1
-    return None
+    closing = page.value((section,))[1] - 1
+    previous = None  # the end of the entry before, unless all entries before are removed
+    for key, following in itertools.zip_longest(keys, keys[1:]):
+        path = (section, key)
+        start, end = page.key(path), page.end(path)
+        if key in removed:
+            stop = closing if following is None else page.key((section, following))
+            first = start if previous is None else previous
+            last = stop if previous is None else end
+            beside = page.text[first:start] + page.text[end:last]
+            rest = page.rest(end)
+            if beside.strip(_SEPARATORS) or (rest and rest[2]):
+                reason = f"the comment beside `{key}` can belong to another entry"
+                raise NotEditable(page.span(path), reason)
+            yield Change(first, last, "")
+        if key not in removed or previous is not None:
+            previous = end

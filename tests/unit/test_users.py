@@ -436,6 +436,21 @@ def test_an_inventory_that_cannot_be_edited_says_what_to_write(run):
     assert state() == before
 
 
+def test_a_user_that_cannot_be_removed_is_shown_with_its_place(run):
+    users = (
+        "users: {\n  1001: {name: Alice},  # the boss\n  1002: {name: Bob},  # hers, not his\n}\n"
+    )
+    Path("inventory.yaml").write_text(HEAD + users)
+    before = state()
+    code, _, err = run("remove-user", "1002")
+    assert code == 1
+    assert "SD703" in err
+    assert "--> inventory.yaml:8:3" in err
+    assert "1002: {name: Bob},  # hers, not his" in err
+    assert "edit it by hand: delete the entry of `1002`" in err
+    assert state() == before
+
+
 def test_anchors_are_refused_before_anything_is_changed(run):
     Path("inventory.yaml").write_text(HEAD + "users: {1001: &a {name: A}, 1002: *a}\n")
     before = state()
