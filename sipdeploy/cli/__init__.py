@@ -102,5 +102,5 @@ def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
       2  wrong usage                  130  interrupted, changes were undone
 
     Shell completion: see `sipdeploy completion --help`.
-    """  # noqa: D301  # click wants the character itself
+    """
     ctx.obj = Session(inventory=path, output=Output(quiet=quiet, verbose=verbose))

@@ -87,7 +87,7 @@ def carry_out(
             _write(session, done, purpose, dry_run=dry_run)
             return done, 0
         with _ahead(begun, names) as ahead:
-            from sipdeploy.cli import live  # noqa: PLC0415 - while the connections are opened
+            from sipdeploy.cli import live
 
             inventory.credentials(begun.before)  # fail before anything is written
             done = work(begun)
@@ -111,6 +111,6 @@ def _write(session: Session, done: Draft, purpose: str, *, dry_run: bool) -> Non
 
 def _ahead(begun: Draft, names: Sequence[str]) -> Ahead:
     """Open the connections in the background while the change is computed."""
-    from sipdeploy.host.connection import Ahead  # noqa: PLC0415 - only where a host is reached
+    from sipdeploy.host.connection import Ahead
 
     return Ahead((name, begun.before.site.hosts[name]) for name in names)

@@ -92,7 +92,7 @@ def plan_command(
       sipdeploy plan
       sipdeploy plan sip1 --check --no-diff        find edits made on the host
       sipdeploy plan -o plan.json && sipdeploy apply plan.json
-    """  # noqa: D301  # click wants the character itself
+    """
     if file is not None and file.suffix != ".json":
         raise WrongUsage(
             [Diagnostic("SD002", f"`{file}` does not end in .json", help="name it `plan.json`")]
@@ -100,8 +100,8 @@ def plan_command(
     loaded = inventory.open_inventory(session.inventory)
     names = inventory.chosen_hosts(loaded, hosts)
     with _ahead(loaded, names) as ahead:
-        from sipdeploy.cli import work  # noqa: PLC0415 - while the connections are opened
-        from sipdeploy.transaction import Options  # noqa: PLC0415 - the same
+        from sipdeploy.cli import work
+        from sipdeploy.transaction import Options
 
         options = Options(folder=loaded.directory, connect=ahead.take)
         return work.plan(
@@ -150,10 +150,10 @@ def apply_command(
       sipdeploy apply --yes                   all hosts, without asking
       sipdeploy apply plan.json               a plan saved with `sipdeploy plan -o plan.json`
       sipdeploy apply --yes --parallel 4 --all-or-nothing
-    """  # noqa: D301  # click wants the character itself
+    """
     agreed = None
     if len(hosts) == 1 and hosts[0].endswith(".json"):
-        from sipdeploy.cli import work  # noqa: PLC0415 - the file says which hosts
+        from sipdeploy.cli import work
 
         agreed = work.saved_plans(hosts)
     if not is_agreed and agreed is None:
@@ -161,8 +161,8 @@ def apply_command(
     loaded = inventory.open_inventory(session.inventory)
     names = inventory.chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
     with _ahead(loaded, names) as ahead:
-        from sipdeploy.cli import work  # noqa: PLC0415 - while the connections are opened
-        from sipdeploy.transaction import Options  # noqa: PLC0415 - the same
+        from sipdeploy.cli import work
+        from sipdeploy.transaction import Options
 
         options = Options(
             folder=loaded.directory,
@@ -209,14 +209,14 @@ def rollback_command(
     Examples:
       sipdeploy rollback sip1
       sipdeploy history sip1 && sipdeploy rollback sip1 3
-    """  # noqa: D301  # click wants the character itself
+    """
     if not is_agreed:
         session.output.require_terminal()
     loaded = inventory.open_inventory(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
     with _ahead(loaded, [name]) as ahead:
-        from sipdeploy.cli import work  # noqa: PLC0415 - while the connection is opened
-        from sipdeploy.transaction import Options  # noqa: PLC0415 - the same
+        from sipdeploy.cli import work
+        from sipdeploy.transaction import Options
 
         options = Options(
             folder=loaded.directory,
@@ -241,10 +241,10 @@ def history_command(session: Session, host: str, form: str) -> int:
     \b
     Example:
       sipdeploy history sip1
-    """  # noqa: D301  # click wants the character itself
+    """
     loaded = inventory.open_inventory(session.inventory)
     (name,) = inventory.chosen_hosts(loaded, [host])
-    from sipdeploy.cli import work  # noqa: PLC0415 - as with the others
+    from sipdeploy.cli import work
 
     return work.history(session, loaded, name, form)
 
@@ -276,7 +276,7 @@ def cert_command(
     Examples:
       sipdeploy cert sip1 --days 20
       sipdeploy cert sip1 --test && sipdeploy cert sip1 --renew
-    """  # noqa: D301  # click wants the character itself
+    """
     if is_renewal and is_test:
         raise WrongUsage(
             [Diagnostic("SD002", "`--renew` and `--test` exclude each other", help="choose one")]
@@ -288,7 +288,7 @@ def cert_command(
         advice = "`sipdeploy apply` installs a new certificate"
         raise WrongUsage([Diagnostic("SD002", message, help=advice)])
     with _ahead(loaded, [name]) as ahead:
-        from sipdeploy.cli import work  # noqa: PLC0415 - while the connection is opened
+        from sipdeploy.cli import work
 
         return work.cert(
             session,
@@ -304,6 +304,6 @@ def cert_command(
 
 def _ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
     """Open the connections in the background while Python imports the rest."""
-    from sipdeploy.host.connection import Ahead  # noqa: PLC0415 - no other command needs Paramiko
+    from sipdeploy.host.connection import Ahead
 
     return Ahead((name, loaded.site.hosts[name]) for name in names)

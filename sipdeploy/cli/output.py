@@ -59,7 +59,7 @@ class Output:
 
     def agree(self, plans: Mapping[str, tuple[Plan, Present]]) -> bool:
         """Show the plans of all hosts, and ask once for all of them."""
-        from sipdeploy.plan.text import as_text  # noqa: PLC0415 - only if it asks
+        from sipdeploy.plan.text import as_text
 
         for host, (plan, present) in plans.items():
             click.echo(as_text(host, plan, present, diffs=self.verbose), err=True)

@@ -45,7 +45,7 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> N
       sipdeploy users --on sip1 --format json
       sipdeploy users import people.csv --apply sip1
       sipdeploy users export > people.csv
-    """  # noqa: D301  # click wants the character itself
+    """
     if ctx.invoked_subcommand is not None:
         return
     session: Session = ctx.obj
@@ -53,7 +53,7 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> N
     present: Mapping[str, tables.Presence] = {}
     if hosts:
         names = inventory.chosen_hosts(loaded, hosts)
-        from sipdeploy.cli import live  # noqa: PLC0415 - only where a host is reached
+        from sipdeploy.cli import live
 
         present = live.presences(loaded.site, names)
     show = tables.as_json if form == "json" else tables.as_text
@@ -75,7 +75,7 @@ def import_command(
     \b
     Example:
       sipdeploy users import people.csv --dry-run
-    """  # noqa: D301  # click wants the character itself
+    """
     text, unreadable = reading.read(file)
     if text is None:
         raise InvalidFiles(unreadable)
@@ -109,7 +109,7 @@ def export_command(session: Session, file: Path | None) -> None:
     Examples:
       sipdeploy users export > people.csv
       sipdeploy users export --passwords people.csv
-    """  # noqa: D301  # click wants the character itself
+    """
     loaded = inventory.open_inventory(session.inventory)
     if file is None:
         session.output.result(tables.as_csv(loaded.site).rstrip("\n"))
@@ -155,7 +155,7 @@ def rotate_command(
     Examples:
       sipdeploy secrets rotate --apply sip1
       sipdeploy secrets rotate --grace 1001 --grace 1002
-    """  # noqa: D301  # click wants the character itself
+    """
 
     def work(begun: Draft) -> Draft:
         draft.require_known(begun, kept)

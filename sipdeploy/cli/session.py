@@ -33,7 +33,7 @@ class Session:
 
 def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete names of hosts from the inventory; nothing if it cannot be read."""
-    from sipdeploy import inventory  # noqa: PLC0415 - completion alone reads it here
+    from sipdeploy import inventory
 
     del parameter
     path = (ctx.parent and ctx.parent.params.get("path")) or Path("inventory.yaml")

@@ -51,7 +51,7 @@ def init_command(session: Session, /, directory: Path, **answers: str) -> None:
     Examples:
       sipdeploy init
       sipdeploy init pbx --domain sip.example.com --address 203.0.113.10
-    """  # noqa: D301  # click wants the character itself
+    """
     changes = beginning.init(directory, beginning.Answers(**answers))
     session.output.result("\n".join(changes))
     cd = "" if directory == Path() else f"cd {directory} && "
@@ -97,7 +97,7 @@ def lint_command(
       sipdeploy lint
       sipdeploy lint a.yaml b.yaml --format concise
       sipdeploy lint --explain SD305          `--explain` alone lists all codes
-    """  # noqa: D301  # click wants the character itself
+    """
     if explain is not None:
         session.output.result(_explanation(explain.upper()) if explain else _code_list())
         return 0
@@ -178,7 +178,7 @@ def render_command(
     Examples:
       sipdeploy render
       sipdeploy render --host sip1 -o /tmp/files
-    """  # noqa: D301  # click wants the character itself
+    """
     loaded = inventory.open_inventory(session.inventory, is_trusted=is_trusted)
     names = inventory.chosen_hosts(loaded, hosts)
     credentials, problems = inventory.credentials(loaded)
@@ -201,7 +201,7 @@ def completion_command(session: Session, shell: str) -> None:
       sipdeploy completion bash > ~/.local/share/bash-completion/completions/sipdeploy
       sipdeploy completion zsh > ~/.zfunc/_sipdeploy
       sipdeploy completion fish > ~/.config/fish/completions/sipdeploy.fish
-    """  # noqa: D301  # click wants the character itself
+    """
     script: Any = get_completion_class(shell)
     source = script(
         click.get_current_context().find_root().command, {}, "sipdeploy", "_SIPDEPLOY_COMPLETE"

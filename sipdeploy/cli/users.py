@@ -67,7 +67,7 @@ def add_user_command(
       sipdeploy add-user 1003 --name "Carol Smith" --apply sip1
       pass show sip/1003 | sipdeploy add-user 1003 --password-stdin
       sipdeploy add-user 1003 --dry-run
-    """  # noqa: D301  # click wants the character itself
+    """
     user = _user(number, name=name, voicemail=voicemail, max_contacts=max_contacts)
     password = _given_password() if password_stdin else Secret(new_password())
 
@@ -78,7 +78,7 @@ def add_user_command(
         session, work, f"add-user {number}", hosts=hosts, dry_run=dry_run, is_agreed=is_agreed
     )
     if not dry_run:
-        from sipdeploy.editing import settings  # noqa: PLC0415 - only where there is a new user
+        from sipdeploy.editing import settings
 
         shown = settings.settings(
             done.after.site, number, None if password_stdin else password.reveal()
@@ -120,7 +120,7 @@ def remove_user_command(
     Examples:
       sipdeploy remove-user 1003 --apply sip1
       sipdeploy remove-user 1003 1004 --apply sip1 --delete-voicemail --end-calls
-    """  # noqa: D301  # click wants the character itself
+    """
     if (delete_voicemail or end_calls) and not hosts:
         option = "--delete-voicemail" if delete_voicemail else "--end-calls"
         message = f"`{option}` needs a host"
@@ -136,7 +136,7 @@ def remove_user_command(
         is_agreed=is_agreed,
     )
     if (delete_voicemail or end_calls) and not code and not dry_run:
-        from sipdeploy.cli import live  # noqa: PLC0415 - only where a host is reached
+        from sipdeploy.cli import live
 
         site, names = done.after.site, inventory.chosen_hosts(done.after, hosts)
         if end_calls:
@@ -172,7 +172,7 @@ def set_password_command(
     Examples:
       sipdeploy set-password 1003 --apply sip1
       pass show sip/1003 | sipdeploy set-password 1003 --password-stdin
-    """  # noqa: D301  # click wants the character itself
+    """
     password = _given_password() if password_stdin else Secret(new_password())
     done, code = carry_out(
         session,
@@ -183,7 +183,7 @@ def set_password_command(
         is_agreed=is_agreed,
     )
     if not dry_run and not password_stdin:
-        from sipdeploy.editing import settings  # noqa: PLC0415 - only where it is shown
+        from sipdeploy.editing import settings
 
         shown = settings.settings(done.after.site, number, password.reveal())
         session.output.result(
