@@ -31,7 +31,7 @@ _COMMANDS = {
     "set-password": "users",
     "users": "people",
     "secrets": "people",
-    "cert": "hosts",
+    "cert": "cert",
     "completion": "site",
 }
 

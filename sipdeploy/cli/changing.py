@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sipdeploy import inventory
-from sipdeploy.cli.session import Session, host_names
+from sipdeploy.cli.session import Session, host_names, opened_ahead
 from sipdeploy.editing import draft, problems
 from sipdeploy.inventory import files
 
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sipdeploy.editing.draft import Draft
-    from sipdeploy.host.connection import Ahead
-
-FORMAT = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."
-)
 
 
 def changing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,7 +81,7 @@ def carry_out(
             done = work(begun)
             _write(session, done, purpose, dry_run=dry_run)
             return done, 0
-        with _ahead(begun, names) as ahead:
+        with opened_ahead(begun.before, names) as ahead:
             from sipdeploy.cli import live
 
             inventory.credentials(begun.before)  # fail before anything is written
@@ -107,10 +102,3 @@ def _write(session: Session, done: Draft, purpose: str, *, dry_run: bool) -> Non
     done.commit()
     session.output.progress(f"{session.inventory}: {purpose}")
     session.output.progress("run `sipdeploy apply` to change the hosts")
-
-
-def _ahead(begun: Draft, names: Sequence[str]) -> Ahead:
-    """Open the connections in the background while the change is computed."""
-    from sipdeploy.host.connection import Ahead
-
-    return Ahead((name, begun.before.site.hosts[name]) for name in names)

@@ -1,26 +1,25 @@
-"""Commands that reach hosts: plan, apply, rollback, history."""
+"""Commands of the transaction: plan, apply, rollback, history."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sipdeploy import inventory
-from sipdeploy.cli.session import Session, host_names
+from sipdeploy.cli.session import FORMAT, Session, host_names, opened_ahead
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.diagnostics.errors import WrongUsage
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy.inventory import chosen_hosts, open_inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sipdeploy.host.connection import Ahead
-    from sipdeploy.inventory import Inventory
+    from sipdeploy.plan import Plan
+    from sipdeploy.transaction import Planned
 
-_FORMAT = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."
-)
 _YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
 
 
@@ -71,7 +70,7 @@ def _transaction(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Save the plan for `sipdeploy apply FILE`; the name must end in .json.",
 )
-@_FORMAT
+@FORMAT
 @click.pass_obj
 def plan_command(
     session: Session,
@@ -97,16 +96,66 @@ def plan_command(
         raise WrongUsage(
             [Diagnostic("SD002", f"`{file}` does not end in .json", help="name it `plan.json`")]
         )
-    loaded = inventory.open_inventory(session.inventory)
-    names = inventory.chosen_hosts(loaded, hosts)
-    with _ahead(loaded, names) as ahead:
-        from sipdeploy.cli import work
-        from sipdeploy.transaction import Options
+    loaded = open_inventory(session.inventory)
+    names = chosen_hosts(loaded, hosts)
+    with opened_ahead(loaded, names) as ahead:
+        from sipdeploy import transaction
 
-        options = Options(folder=loaded.directory, connect=ahead.take)
-        return work.plan(
-            session, loaded, names, options, form=form, file=file, check=check, diffs=diffs
+        options = transaction.Options(folder=loaded.directory, connect=ahead.take)
+        credentials = session.credentials(loaded)
+        with session.output.steps() as say:
+            planned = transaction.plan(
+                loaded.site, names, credentials=credentials, say=say, options=options
+            )
+    for each in planned:
+        session.output.problems(each.diagnostics, each.sources)
+    session.output.result(_shown(planned, form, diffs=diffs))
+    if failed := max(each.exit_code for each in planned):
+        return failed
+    plans = {each.host: each.plan for each in planned if each.plan is not None}
+    if file is not None:
+        _save(session, plans, file)
+    return int(check and any(not plan.is_empty for plan in plans.values()))
+
+
+def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
+    from sipdeploy.plan import text
+
+    rows = [(each.host, each.plan, each.present) for each in planned if each.plan is not None]
+    if form == "json":
+        return json.dumps({"hosts": [text.as_data(*row) for row in rows]}, indent=2)
+    return "\n".join(text.as_text(*row, diffs=diffs) for row in rows)
+
+
+def _save(session: Session, plans: Mapping[str, Plan], file: Path) -> None:
+    from sipdeploy.cli.run import write_private
+    from sipdeploy.plan import saved
+
+    write_private(file, saved.dump(plans))
+    session.output.progress(
+        f"saved; `sipdeploy apply {file}` carries out exactly this plan, or refuses"
+    )
+
+
+def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
+    """The plans in a file (NAME.json), by host; None if `hosts` names hosts.
+
+    InvalidFiles (SD529) if the file cannot be read.
+    """
+    if len(hosts) != 1 or not hosts[0].endswith(".json"):
+        return None
+    from sipdeploy.plan import saved
+
+    try:
+        content = Path(hosts[0]).read_text("utf-8")
+    except (OSError, ValueError) as unreadable:
+        problem = Diagnostic(
+            "SD529",
+            f"the plan `{hosts[0]}` cannot be read: {unreadable}",
+            help=f"`sipdeploy plan -o {hosts[0]}` writes one",
         )
+        raise InvalidFiles([problem]) from unreadable
+    return saved.load(content, hosts[0])
 
 
 @click.command("apply", short_help="Configure hosts as the inventory says.")
@@ -122,7 +171,7 @@ def plan_command(
 )
 @click.option("--all-or-nothing", is_flag=True, help="If one host fails, roll all hosts back.")
 @_transaction
-@_FORMAT
+@FORMAT
 @click.pass_obj
 def apply_command(
     session: Session,
@@ -151,17 +200,14 @@ def apply_command(
       sipdeploy apply plan.json               a plan saved with `sipdeploy plan -o plan.json`
       sipdeploy apply --yes --parallel 4 --all-or-nothing
     """
-    agreed = None
-    if len(hosts) == 1 and hosts[0].endswith(".json"):
-        from sipdeploy.cli import work
-
-        agreed = work.saved_plans(hosts)
-    if not is_agreed and agreed is None:
+    agreed = _saved_plans(hosts)
+    agree = None if is_agreed or agreed is not None else session.output.agree
+    if agree:
         session.output.require_terminal()
-    loaded = inventory.open_inventory(session.inventory)
-    names = inventory.chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
-    with _ahead(loaded, names) as ahead:
-        from sipdeploy.cli import work
+    loaded = open_inventory(session.inventory)
+    names = chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
+    with opened_ahead(loaded, names) as ahead:
+        from sipdeploy.cli import run
         from sipdeploy.transaction import Options
 
         options = Options(
@@ -169,7 +215,7 @@ def apply_command(
             connect=ahead.take,
             purpose=f"apply {' '.join(hosts)}".strip(),
             saved=agreed,
-            agree=None if is_agreed or agreed is not None else session.output.agree,
+            agree=agree,
             parallel=parallel,
             all_or_nothing=all_or_nothing,
             overwrites=overwrites,
@@ -177,7 +223,7 @@ def apply_command(
             breaks_lock=breaks_lock,
             confirm_seconds=confirm_seconds,
         )
-        return work.apply(session, loaded, names, options, form=form)
+        return run.apply(session, loaded, names, options, form=form)
 
 
 @click.command("rollback", short_help="Restore a release that HOST keeps.")
@@ -185,7 +231,7 @@ def apply_command(
 @click.argument("release", required=False, type=click.IntRange(min=1))
 @_YES
 @_transaction
-@_FORMAT
+@FORMAT
 @click.pass_obj
 def rollback_command(
     session: Session,
@@ -212,13 +258,13 @@ def rollback_command(
     """
     if not is_agreed:
         session.output.require_terminal()
-    loaded = inventory.open_inventory(session.inventory)
-    (name,) = inventory.chosen_hosts(loaded, [host])
-    with _ahead(loaded, [name]) as ahead:
-        from sipdeploy.cli import work
-        from sipdeploy.transaction import Options
+    loaded = open_inventory(session.inventory)
+    (name,) = chosen_hosts(loaded, [host])
+    with opened_ahead(loaded, [name]) as ahead:
+        from sipdeploy import transaction
+        from sipdeploy.cli import run
 
-        options = Options(
+        options = transaction.Options(
             folder=loaded.directory,
             connect=ahead.take,
             purpose=f"rollback {name} {release or ''}".strip(),
@@ -228,82 +274,40 @@ def rollback_command(
             breaks_lock=breaks_lock,
             confirm_seconds=confirm_seconds,
         )
-        return work.rollback(session, loaded, name, options, form=form, release=release)
+        return run.transact(
+            session,
+            lambda say: transaction.rollback(loaded.site, name, release, say=say, options=options),
+            form=form,
+        )
 
 
 @click.command("history", short_help="Show the releases that HOST keeps.")
 @click.argument("host", shell_complete=host_names)
-@_FORMAT
+@FORMAT
 @click.pass_obj
-def history_command(session: Session, host: str, form: str) -> int:
+def history_command(session: Session, host: str, form: str) -> None:
     """Show the releases that HOST keeps: number, time, author and changes.
 
     \b
     Example:
       sipdeploy history sip1
     """
-    loaded = inventory.open_inventory(session.inventory)
-    (name,) = inventory.chosen_hosts(loaded, [host])
-    from sipdeploy.cli import work
+    loaded = open_inventory(session.inventory)
+    (name,) = chosen_hosts(loaded, [host])
+    from sipdeploy import transaction
 
-    return work.history(session, loaded, name, form)
-
-
-@click.command("cert", short_help="Show the certificate of each port and the state of renewal.")
-@click.argument("host", shell_complete=host_names)
-@click.option("--renew", "is_renewal", is_flag=True, help="Renew the certificate now.")
-@click.option("--test", "is_test", is_flag=True, help="Rehearse a renewal; keep nothing.")
-@click.option(
-    "--days",
-    type=click.IntRange(min=0),
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="Exit with 1 if the certificate expires in fewer than N days.",
-)
-@_FORMAT
-@click.pass_obj
-def cert_command(
-    session: Session, /, host: str, form: str, *, days: int, is_renewal: bool, is_test: bool
-) -> int:
-    """Show which certificate HOST serves on each port, and the state of its renewal.
-
-    Exits with 1 if a port does not serve the certificate in the file, if the certificate expires
-    soon, or if a renewal failed. certbot on the host renews without sipdeploy; `--renew` renews at
-    once, and `--test` uses the test server of Let's Encrypt, which has no rate limits.
-
-    \b
-    Examples:
-      sipdeploy cert sip1 --days 20
-      sipdeploy cert sip1 --test && sipdeploy cert sip1 --renew
-    """
-    if is_renewal and is_test:
-        raise WrongUsage(
-            [Diagnostic("SD002", "`--renew` and `--test` exclude each other", help="choose one")]
-        )
-    loaded = inventory.open_inventory(session.inventory)
-    (name,) = inventory.chosen_hosts(loaded, [host])
-    if loaded.site.tls.provider != "letsencrypt" and (is_renewal or is_test):
-        message = f"`tls.provider: {loaded.site.tls.provider}` has no renewal by certbot"
-        advice = "`sipdeploy apply` installs a new certificate"
-        raise WrongUsage([Diagnostic("SD002", message, help=advice)])
-    with _ahead(loaded, [name]) as ahead:
-        from sipdeploy.cli import work
-
-        return work.cert(
-            session,
-            loaded,
-            name,
-            ahead,
-            form=form,
-            days=days,
-            is_renewal=is_renewal,
-            is_test=is_test,
-        )
+    kept = transaction.history(loaded.site, name)
+    if form == "json":
+        session.output.result(json.dumps({"releases": [asdict(row) for row in kept]}, indent=2))
+        return
+    rows = [
+        f"{'*' if row.is_current else ' '} {row.number:>4}  {row.when}  {row.who:<24} "
+        f"{row.purpose}: {_summary(row.what)}"
+        for row in kept
+    ]
+    session.output.result("\n".join(rows) or "no releases yet")
 
 
-def _ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
-    """Open the connections in the background while Python imports the rest."""
-    from sipdeploy.host.connection import Ahead
-
-    return Ahead((name, loaded.site.hosts[name]) for name in names)
+def _summary(what: Sequence[str]) -> str:
+    first = ", ".join(what[:2])
+    return f"{first} and {len(what) - 2} more" if len(what) > 2 else first  # noqa: PLR2004

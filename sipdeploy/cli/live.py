@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from sipdeploy.cli import work
+from sipdeploy.cli import run
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.editing import problems
 from sipdeploy.editing.tables import Contact, Presence
@@ -55,7 +55,7 @@ def bring(
         prove=new,
         lock_wait_seconds=LOCK_WAIT_SECONDS,
     )
-    code = work.apply(session, done.after, names, options, form="")
+    code = run.apply(session, done.after, names, options, form="")
     if code or agreement.is_refused:
         session.output.problems([*agreement.missing, problems.unfinished(done.path, names)])
         return code or (HostFailed.exit_code if agreement.missing else 0)

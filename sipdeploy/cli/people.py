@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sipdeploy import inventory
-from sipdeploy.cli.changing import FORMAT, carry_out, changing
-from sipdeploy.cli.session import Session, host_names
+from sipdeploy.cli.changing import carry_out, changing
+from sipdeploy.cli.session import FORMAT, Session, host_names
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import draft, problems, tables
 from sipdeploy.editing.vault import new_password

@@ -1,4 +1,4 @@
-"""The context of every command, and the completion of host names."""
+"""What commands share: their context, the completion of host names, and common options."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from sipdeploy.diagnostics.errors import InvalidFiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import click
-
     from sipdeploy.cli.output import Output
-    from sipdeploy.diagnostics import Diagnostic
+    from sipdeploy.host.connection import Ahead
     from sipdeploy.inventory import Inventory
 
 
@@ -25,10 +25,17 @@ class Session:
     inventory: Path
     output: Output
 
-    def tell(self, problems: Sequence[Diagnostic], loaded: Inventory) -> None:
-        """Print problems with excerpts of the inventory."""
+    def credentials(self, loaded: Inventory) -> dict[str, str]:
+        """Return the HA1 of every user by number, and print any warnings.
+
+        Raises InvalidFiles if a password is missing or cannot be fetched.
+        """
+        from sipdeploy import inventory
+
+        credentials, problems = inventory.credentials(loaded)
         if problems:
             self.output.problems(problems, loaded.sources)
+        return credentials
 
 
 def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -42,3 +49,15 @@ def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) 
     except InvalidFiles:
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+def opened_ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
+    """Open the connections in the background while Python imports the rest."""
+    from sipdeploy.host.connection import Ahead
+
+    return Ahead((name, loaded.site.hosts[name]) for name in names)
+
+
+FORMAT = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."
+)

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from sipdeploy import inventory, lint
-from sipdeploy.cli.session import Session, host_names
+from sipdeploy.cli.session import FORMAT, Session, host_names
 from sipdeploy.diagnostics import Diagnostic, Format, Source, Sources, has_errors
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import init as beginning
@@ -155,9 +155,7 @@ def _lint(path: Path, *, is_trusted: bool) -> tuple[Sequence[Diagnostic], Source
     type=click.Path(file_okay=False, path_type=Path),
     help="Output directory.",
 )
-@click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."
-)
+@FORMAT
 @_TRUSTED
 @click.pass_obj
 def render_command(
@@ -167,7 +165,7 @@ def render_command(
     directory: Path,
     form: str,
     is_trusted: bool,
-) -> int:
+) -> None:
     """Write the files that `apply` would install on each host to DIR/HOST/etc/...
 
     The output is reproducible, and render contacts no host. It needs the passwords, because the
@@ -181,13 +179,10 @@ def render_command(
     """
     loaded = inventory.open_inventory(session.inventory, is_trusted=is_trusted)
     names = inventory.chosen_hosts(loaded, hosts)
-    credentials, problems = inventory.credentials(loaded)
-    rendered = tree.render_hosts(loaded.site, names, credentials=credentials)
+    rendered = tree.render_hosts(loaded.site, names, credentials=session.credentials(loaded))
     written = [each for name in names for each in tree.write(rendered[name], name, directory)]
     listing = "\n".join(each.file for each in written)
     session.output.result(tree.as_json(written) if form == "json" else listing)
-    session.tell(problems, loaded)
-    return 1 if has_errors(problems) else 0
 
 
 @click.command("completion")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sipdeploy import inventory
-from sipdeploy.cli.changing import FORMAT, carry_out, changing
+from sipdeploy.cli.changing import carry_out, changing
+from sipdeploy.cli.session import FORMAT
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import WrongUsage
 from sipdeploy.editing import draft, problems

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from sipdeploy.cli import work
 from sipdeploy.cli.output import Output
+from sipdeploy.cli.run import INTERRUPTED, transact
 from sipdeploy.cli.session import Session
 from sipdeploy.transaction import Interrupted, Report
 
@@ -46,7 +46,7 @@ def test_a_termination_lets_the_undo_come_first(session, capsys):
         return ()
 
     before = signal.getsignal(signal.SIGTERM)
-    assert work._run(session, run, "text", ()) == work.INTERRUPTED  # noqa: SLF001
+    assert transact(session, run, form="text") == INTERRUPTED
     assert undone == ["sip1"]
     assert "rolled back" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGTERM) is before

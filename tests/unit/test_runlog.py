@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from sipdeploy.cli.runlog import RunLog, write_private
+from sipdeploy.cli.run import RunLog, write_private
 from sipdeploy.diagnostics import Diagnostic, Source, Span
 from sipdeploy.transaction.reports import Report
 from sipdeploy.transaction.runner import Event

@@ -1,24 +1,99 @@
-"""The log of a run: every step with its time and output, in a file of mode 0600.
+"""Carries out a transaction for a command: progress, the log of the run, reports, exit code.
 
-The log hides secrets, and stays on this machine.
+Commands import this module late, because its imports are slow. The log has every step with its
+time and output, in a file of mode 0600; it hides secrets, and stays on this machine.
 """
 
 import contextlib
 import datetime as dt
 import os
+import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sipdeploy import transaction
+from sipdeploy.cli.session import Session
 from sipdeploy.diagnostics import full
+from sipdeploy.inventory import Inventory
 from sipdeploy.inventory.files import own_folder
 from sipdeploy.inventory.secret import hider
-from sipdeploy.transaction.reports import Report
+from sipdeploy.transaction import Interrupted, Options, Report, reports
 from sipdeploy.transaction.runner import Event
 
 KEPT = 50
+INTERRUPTED = 130
+
+
+def apply(
+    session: Session, loaded: Inventory, names: Sequence[str], options: Options, *, form: str
+) -> int:
+    """Apply to the named hosts, as `transact` says."""
+    credentials = session.credentials(loaded)
+    return transact(
+        session,
+        lambda say: transaction.apply(
+            loaded.site, names, credentials=credentials, say=say, options=options
+        ),
+        form=form,
+        secrets=credentials.values(),
+    )
+
+
+def transact(
+    session: Session,
+    run: Callable[[Callable[[Event], None]], tuple[Report, ...]],
+    *,
+    form: str,
+    secrets: Iterable[str] = (),
+) -> int:
+    """Carry out a transaction, show its progress and log it; the exit code.
+
+    `form` is `text` or `json`. If it is empty, the reports go to stderr, because the command has
+    another result.
+    """
+    code = 0
+    with RunLog(secrets) as log:
+        try:
+            with _terminable(), session.output.steps() as say:
+
+                def both(event: Event) -> None:
+                    log.event(event)
+                    say(event)
+
+                done = run(both)
+        except Interrupted as interrupted:
+            done, code = interrupted.reports, INTERRUPTED
+        for report in done:
+            session.output.problems(report.diagnostics, report.sources)
+            log.report(report)
+        if form:
+            shape = reports.as_json if form == "json" else reports.as_text
+            session.output.result(shape(done))
+        else:  # the command prints another result
+            session.output.progress(reports.as_text(done))
+        code = code or max(report.exit_code for report in done)
+        if code:
+            session.output.progress(f"log of this run: {log.path}")
+        else:
+            session.output.detail(f"log: {log.path}")
+    return code
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that sipdeploy undoes its changes before it exits."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def folder() -> Path:
