@@ -29,8 +29,8 @@ _COMMANDS = {
     "add-user": "users",
     "remove-user": "users",
     "set-password": "users",
-    "users": "people",
-    "secrets": "people",
+    "users": "users",
+    "secrets": "users",
     "cert": "cert",
     "completion": "site",
 }
