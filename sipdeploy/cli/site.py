@@ -41,7 +41,9 @@ _TRUSTED = click.option(
     "--address", default=_FIRST.address, show_default=True, help="Address of the first host."
 )
 @click.pass_obj
-def init_command(session: Session, /, directory: Path, **answers: str) -> None:
+def init_command(
+    session: Session, /, directory: Path, *, domain: str, email: str, host: str, address: str
+) -> None:
     """Create a site in DIRECTORY: inventory, passwords, .gitignore, a CI job.
 
     Overwrites nothing. If DIRECTORY has an inventory, it adds the missing parts, such as the
@@ -52,7 +54,8 @@ def init_command(session: Session, /, directory: Path, **answers: str) -> None:
       sipdeploy init
       sipdeploy init pbx --domain sip.example.com --address 203.0.113.10
     """
-    changes = beginning.init(directory, beginning.Answers(**answers))
+    answers = beginning.Answers(domain=domain, email=email, host=host, address=address)
+    changes = beginning.init(directory, answers)
     session.output.result("\n".join(changes))
     cd = "" if directory == Path() else f"cd {directory} && "
     session.output.progress(
@@ -84,7 +87,8 @@ def lint_command(
     *,
     form: Format | None,
     explain: str | None,
-    **flags: bool,
+    schema: bool,
+    is_trusted: bool,
 ) -> int:
     """Show all problems of the inventory and of the configuration it would produce.
 
@@ -101,13 +105,13 @@ def lint_command(
     if explain is not None:
         session.output.result(_explanation(explain.upper()) if explain else _code_list())
         return 0
-    if flags["schema"]:
+    if schema:
         session.output.result(inventory.schema())
         return 0
     problems: list[Diagnostic] = []
     sources: dict[str, Source] = {}
     for path in files or (session.inventory,):
-        diagnostics, source = _lint(path, is_trusted=flags["is_trusted"])
+        diagnostics, source = _lint(path, is_trusted=is_trusted)
         problems += diagnostics
         sources |= source
     session.output.findings(problems, sources, form)
