@@ -1,7 +1,5 @@
 """Starts sipdeploy. Every failure becomes an exit code here."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import os

@@ -4,8 +4,6 @@ It has no rules and no files of its own. sipdeploy imports a command only when i
 because the start takes most of the time of a no-op apply.
 """
 
-from __future__ import annotations
-
 import difflib
 import importlib
 from pathlib import Path

@@ -8,6 +8,8 @@ wrote.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,9 +20,6 @@ from sipdeploy.editing import draft, problems
 from sipdeploy.inventory import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
     from sipdeploy.editing.draft import Draft
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sipdeploy.cli import run
@@ -16,8 +17,6 @@ from sipdeploy.inventory import secret
 from sipdeploy.transaction import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from sipdeploy.cli.session import Session
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.editing.draft import Draft

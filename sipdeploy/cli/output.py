@@ -10,7 +10,9 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 import click
@@ -19,9 +21,6 @@ from sipdeploy.diagnostics import FORMATS, Diagnostic, full
 from sipdeploy.diagnostics.errors import WrongUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
-
     from sipdeploy.diagnostics import Format, Sources
     from sipdeploy.plan import Plan
     from sipdeploy.plan.preview import Present

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,6 @@ import click
 from sipdeploy.diagnostics.errors import InvalidFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sipdeploy.cli.output import Output
     from sipdeploy.host.connection import Ahead
     from sipdeploy.inventory import Inventory

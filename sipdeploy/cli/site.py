@@ -1,10 +1,9 @@
 """Commands that use only local files: init, lint, render, completion. They contact no host."""
 
-from __future__ import annotations
-
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 from click.shell_completion import get_completion_class
@@ -15,9 +14,6 @@ from sipdeploy.diagnostics import Diagnostic, Format, Source, Sources, has_error
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import init as beginning
 from sipdeploy.services import tree
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _FIRST = beginning.Answers()
 _FORMATS = click.Choice(list(get_args(Format)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,6 @@ from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sipdeploy.editing.draft import Draft
 
 _STDIN = click.option(

@@ -5,13 +5,8 @@ be typed. Its first line is the entry in the list of all codes. The manual of a 
 docstring of the rule.
 """
 
-from __future__ import annotations
-
 import inspect
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
 
 _MANUALS: Mapping[str, str] = {
     "SD001": """The argument names something that does not exist.

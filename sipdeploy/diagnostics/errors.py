@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from sipdeploy.diagnostics import concise, ordered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from sipdeploy.diagnostics import Diagnostic, Source
 
 

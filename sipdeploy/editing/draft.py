@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy import lint
@@ -21,9 +23,6 @@ from sipdeploy.inventory.secret import PasswordSource, Secret
 from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from sipdeploy.inventory import Inventory
     from sipdeploy.inventory.document import Document
     from sipdeploy.inventory.document import Path as YamlPath

@@ -9,7 +9,9 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -22,9 +24,6 @@ from sipdeploy.inventory.files import expanded, replace_file
 from sipdeploy.services.render import template_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from sipdeploy.inventory import Inventory
 
 _CI = ".github/workflows"

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import bisect
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sipdeploy.inventory.reading import BREAK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from sipdeploy.diagnostics import Span
     from sipdeploy.inventory.document import Document, Path
 

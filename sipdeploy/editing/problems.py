@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, listed
 from sipdeploy.diagnostics.errors import InvalidFiles, SipdeployError, WrongUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from sipdeploy.diagnostics import Sources, Span
     from sipdeploy.editing.page import NotEditable
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sipdeploy.inventory.site import Site
 
 _LABELS: Mapping[str, str] = {

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from sipdeploy.inventory.site import Site
 
 COLUMNS = ("number", "name", "voicemail", "max_contacts", "password")

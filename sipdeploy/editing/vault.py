@@ -6,7 +6,9 @@ It is a file, or a pair of commands that print and store its text (sops, age, a 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, has_errors
@@ -19,9 +21,6 @@ from sipdeploy.inventory.secret import SecretsCommand, hider
 from sipdeploy.inventory.secrets_file import parse_secrets, read_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
-
     from sipdeploy.inventory.secret import Secret
     from sipdeploy.inventory.site import Site
 

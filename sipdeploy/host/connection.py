@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
 from sipdeploy.host import Host, LocalHost
@@ -10,8 +11,6 @@ from sipdeploy.host.ssh import SSHHost, target_of
 from sipdeploy.host.ssh_settings import SshSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sipdeploy.inventory.site import HostEntry
 
 

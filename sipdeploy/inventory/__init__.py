@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, has_errors, listed
@@ -15,9 +17,6 @@ from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.inventory import passwords, reading, secret, site
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from sipdeploy.diagnostics import Sources
     from sipdeploy.inventory.document import Document
     from sipdeploy.inventory.secret import Secret

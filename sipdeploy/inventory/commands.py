@@ -3,14 +3,9 @@
 No other module runs them; the caller makes sure that the inventory is trusted.
 """
 
-from __future__ import annotations
-
 import shlex
 import subprocess
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 COMMAND_SECONDS = 10.0
 

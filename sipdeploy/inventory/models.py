@@ -3,8 +3,6 @@
 Pure. Checks single values; `site` checks how they fit together.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit

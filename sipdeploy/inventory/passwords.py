@@ -7,7 +7,9 @@ files below its directory. Never generates a password, and never shows one.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, listed
@@ -19,9 +21,6 @@ from sipdeploy.inventory.secret import PasswordSource, Secret, SecretsCommand
 from sipdeploy.inventory.secrets_file import TRUST_HELP, SecretsFile, read_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from sipdeploy.inventory.document import Document
     from sipdeploy.inventory.site import Site
 

@@ -4,8 +4,6 @@ An inventory can come from a stranger. Then sipdeploy reads only files below its
 follows no link out of it. An exception never contains the content of a file.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

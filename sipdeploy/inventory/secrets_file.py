@@ -4,14 +4,13 @@ The only reader of the format `users: {"1001": password}`; `editing.vault` write
 shows any of its content.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from sipdeploy.diagnostics import Diagnostic, Span
 from sipdeploy.inventory import document, reading
@@ -19,10 +18,6 @@ from sipdeploy.inventory.commands import NoPasswordError, program, run
 from sipdeploy.inventory.fields import CONTROL
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import Secret, SecretsCommand
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 TRUST_HELP = "add `--trusted`, but only if the inventory is your own"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -27,8 +28,6 @@ from sipdeploy.inventory.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from pydantic import BaseModel
 
 

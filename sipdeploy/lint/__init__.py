@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,6 @@ from sipdeploy.lint import rendered as lint_rendered
 from sipdeploy.lint.rules import RULES, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from sipdeploy.inventory import Inventory
     from sipdeploy.inventory.document import Document
 

@@ -5,8 +5,6 @@ Therefore git runs on an empty temporary repository. It sees only data of the re
 and the ignore patterns.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

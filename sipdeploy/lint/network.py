@@ -1,16 +1,11 @@
 """Rules about reachability, certificates, versions and capacity. Pure."""
 
-from __future__ import annotations
-
 import ipaddress
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from sipdeploy.diagnostics import listed
 from sipdeploy.inventory.models import MOST_CONNECTIONS
 from sipdeploy.lint.rules import Finding, Subject, rule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ASTERISK_USERS = 10_000  # the measured maximum, see docs/size.md
 _PORTS_A_CALL = 2  # RTP and RTCP of the one leg that ends in Asterisk

@@ -3,8 +3,6 @@
 Pure. One pass over the text, because it has a dozen lines for each user.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Pure: takes the paths and texts of files, returns diagnostics about them.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,15 +1,10 @@
 """Rules about passwords and where they are stored. Pure; never shows a password."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from sipdeploy.diagnostics import listed
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.lint.rules import Finding, Subject, rule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _SHORTEST = 8
 _COMMON = frozenset(

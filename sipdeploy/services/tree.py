@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -18,8 +19,6 @@ from sipdeploy.inventory import reading
 from sipdeploy.inventory.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from sipdeploy.inventory.site import Site
     from sipdeploy.services.render import FileSet, ManagedFile
 

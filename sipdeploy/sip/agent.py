@@ -7,6 +7,7 @@ Section numbers are those of RFC 3261.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -14,8 +15,6 @@ from sipdeploy.sip.digest import Challenge, Credentials
 from sipdeploy.sip.message import Reply, Request, token, with_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sipdeploy.sip.dialog import Dialog
 
 _CHALLENGES = {401, 407}

@@ -6,17 +6,14 @@ socket: the phone does, and passes messages to the call.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack
 
 from sipdeploy.sip.dialog import Dialog, Sdp
 from sipdeploy.sip.message import Reply, Request, token, with_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Unpack
-
     from sipdeploy.sip.agent import Options
 
 _SUCCESS, _FAILURE = range(200, 300), range(300, 700)

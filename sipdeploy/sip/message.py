@@ -3,15 +3,10 @@
 This module uses neither sockets nor clocks.
 """
 
-from __future__ import annotations
-
 import re
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 Headers = tuple[tuple[str, str], ...]
 

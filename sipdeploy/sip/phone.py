@@ -11,12 +11,13 @@ It owns the connection, the transactions and their replies. It sends no media.
         await call.bye()
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
+from types import TracebackType
+from typing import Self, TypeVar, Unpack, cast
 
 from sipdeploy.sip.agent import Options, UserAgent
 from sipdeploy.sip.call import Call, CallRefusedError, Incoming, OnReply
@@ -24,11 +25,6 @@ from sipdeploy.sip.dialog import Dialog, Sdp
 from sipdeploy.sip.inbox import Inbox
 from sipdeploy.sip.message import MalformedMessage, Reply, Request, parameter, parse, token, uri_of
 from sipdeploy.sip.wire import PING, PONG, HandshakeRefusedError, Traced, Wire, trusting_tls
-
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = [
     "Call",

@@ -3,8 +3,6 @@
 This module owns the socket. It does not parse messages.
 """
 
-from __future__ import annotations
-
 import hashlib
 import socket
 import ssl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from sipdeploy import facts as host_facts
@@ -23,8 +24,6 @@ from sipdeploy.transaction.runner import Event, UndoStack, run_step
 from sipdeploy.transaction.steps import CONFIRM, STAGE, SWAP, StepOf, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from sipdeploy.facts import Facts, Query
     from sipdeploy.transaction.options import Run
 
