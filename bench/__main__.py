@@ -217,4 +217,10 @@ def _row(name: str, medians: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    size.main() if sys.argv[1:] == ["size"] else main()
+    match sys.argv[1:]:
+        case []:
+            main()
+        case ["size"]:
+            size.main()
+        case _:
+            sys.exit("usage: python -m bench [size]")
