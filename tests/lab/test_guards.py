@@ -748,6 +748,8 @@ def test_handshakes_that_fail_take_no_place(system):
             writer.write(request.encode() * 60)
             await asyncio.sleep(0.3)
             writer.transport.abort()
+        counted = system.run("kamcmd htable.get unproven all")
+        assert int(re.search(r"value: (\d+)", counted)[1]) <= 5
         async with system.phone("1004") as phone:
             await phone.connect()
             assert (await phone.register()).status == 200
