@@ -36,7 +36,8 @@ test: lab-ready  ## run all checks and tests; without root, skip the tests of th
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/lab/test_many_hosts.py
+	$(BIN)/python -m pytest tests/unit -n 3 --cov
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/unit --ignore tests/lab/test_many_hosts.py
 	$(BIN)/python -m pytest tests/lab/test_many_hosts.py  # alone, because it boots many hosts
 
 test-source: lab-ready ## build Asterisk from source on Debian 13 (half an hour)

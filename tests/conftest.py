@@ -17,6 +17,11 @@ settings.load_profile("quick" if QUICK else "sipdeploy")
 # tests of Ctrl-C need the default action.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A hook of git, and `git rebase --exec`, set GIT_DIR and others: `git` in a test would use that
+# repository.
+for name in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[name]
+
 
 def pytest_addoption(parser):
     parser.addoption(
@@ -29,8 +34,22 @@ def pytest_addoption(parser):
     )
 
 
+# Files that take minutes, from five on
+LONGEST = {
+    "test_transaction",
+    "test_calls",
+    "test_apply_errors",
+    "test_certificates_ways",
+    "test_size",
+}
+
+
 def pytest_collection_modifyitems(config, items):
-    """Skip the marked tests that take too long for this run; pytest counts them."""
+    """Skip the marked tests that take too long for this run; pytest counts them.
+
+    The longest files come first: a worker that began one last would work on alone.
+    """
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
     if QUICK:
         for item in items:
             if item.get_closest_marker("slow"):

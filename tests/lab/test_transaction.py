@@ -226,7 +226,7 @@ def test_the_power_goes_in_mid_swap(host, figure, point):
         if event.title.startswith(point) and event.state == "start":
             host.kill()
 
-    report = run_apply(site_on(host, users=NEW), Events(cut), confirm_seconds=60)
+    report = run_apply(site_on(host, users=NEW), Events(cut), confirm_seconds=20)
     assert report.state == "unknown"
     host.start()
     deadline = time.monotonic() + 20
