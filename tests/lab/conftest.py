@@ -11,6 +11,7 @@ import pytest
 from system import INVENTORY, System, packages_of, passwords
 
 from lab import Lab, why_not
+from lab.images import cache_directory
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,8 @@ def lab():
 @pytest.fixture
 def login(lab, monkeypatch, tmp_path):
     """A home with the SSH configuration of the lab, without an agent."""
+    # a host that a test boots finds the images of the lab, instead of building its own
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_directory().parent))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (tmp_path / ".ssh").mkdir()
