@@ -103,6 +103,11 @@ def parse_os(key: str, text: str, default: str = "") -> str:
     return os_release(text).get(key, default)
 
 
+def parse_flag(text: str) -> bool:
+    """Whether there is any text but white space."""
+    return bool(text.strip())
+
+
 def parse_words(text: str) -> tuple[str, ...]:
     """Names without spaces, each on its own line."""
     return tuple(text.split())
@@ -297,7 +302,7 @@ class Facts:
     os_version: str = fact(partial(parse_os, "VERSION_ID"), "os")
     os_name: str = fact(partial(parse_os, "PRETTY_NAME", default="an unknown system"), "os")
     codename: str = fact(partial(parse_os, "VERSION_CODENAME"), "os")
-    has_systemd: bool = fact(bool, "systemd")
+    has_systemd: bool = fact(parse_flag, "systemd")
     free_bytes: Mapping[str, int] = fact(parse_free, "disk")
     memory_bytes: int = fact(parse_memory, "memory")
     # positive if the host's clock is ahead of this machine's
@@ -317,11 +322,11 @@ class Facts:
     lock_owner: str = fact(str.strip, "lock")
     lock_purpose: str = fact(str.strip, "purpose")
     lock_seconds: float | None = fact(parse_age, "since", "clock")
-    has_abandoned_run: bool = fact(bool, "abandoned")
+    has_abandoned_run: bool = fact(parse_flag, "abandoned")
     run_owner: str = fact(str.strip, "runner")
     outcome: SelfRollback | None = fact(parse_outcome, "outcome")
-    has_timer: bool = fact(bool, "timer")
-    is_ufw_active: bool = fact(bool, "ufw")
+    has_timer: bool = fact(parse_flag, "timer")
+    is_ufw_active: bool = fact(parse_flag, "ufw")
     has_firewall_table: bool = fact(lambda text: FIREWALL_TABLE in text, "chains")
     # `FAMILY TABLE CHAIN` on input with policy drop
     closing_chains: tuple[str, ...] = fact(parse_closing_chains, "chains")

@@ -131,6 +131,11 @@ def test_a_host_that_answers_nonsense_is_told():
     assert "not available" in failed.value.diagnostics[0].notes[0]
 
 
+@pytest.mark.parametrize(("text", "flag"), [("yes\n", True), ("", False), (" \n\n", False)])
+def test_a_flag_is_text_and_not_white_space(text, flag):
+    assert facts.parse_flag(text) is flag
+
+
 def test_a_file_whose_name_has_a_line_break_is_passed_over():
     text = (
         "640 root:kamailio /etc/kamailio/a\n640 root:root /etc/kamailio/b\nc d e\n\n9 9 x\nend\n"
