@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 
 import pytest
 from signalling import (
@@ -426,6 +426,12 @@ def test_reinvite_reaches_the_peer(system):
     run(scenario())
 
 
+# --- URIs ----------------------------------------------------------------------------------------
+
+
+# --- other clients -------------------------------------------------------------------------------
+
+
 def test_refer_in_a_call_and_the_notify_that_follows(system):
     async def scenario():
         async with registered(system, "1001", "1004") as (alice, bob):
@@ -812,5 +818,39 @@ def test_refused_call_is_an_error_with_its_status(system):
             call = await alice.invite("9999")
             with pytest.raises(CallRefusedError):
                 await call.answered()
+
+    run(scenario())
+
+
+# --- dead phones ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def cut_off(system, phone):
+    """The host and a phone lose each other without a notice."""
+    port = phone.wire.local_address[1]
+    system.run(
+        "nft -f - <<E\n"
+        "table inet cut {\n"
+        f"chain in {{ type filter hook input priority -10; tcp sport {port} drop; }}\n"
+        f"chain out {{ type filter hook output priority -10; tcp dport {port} drop; }}\n"
+        "}\nE"
+    )
+    try:
+        yield
+    finally:
+        system.run("nft delete table inet cut")
+
+
+def test_a_dead_phone_is_forgotten_and_a_silent_one_is_not(system):
+    """TCP keep-alives find a dead phone (20 s, three tries 10 s apart); a Pong would stop them."""
+    only_kamailio(system)
+
+    async def scenario():
+        async with registered(system, "1001", "1004") as (silent, dead):
+            with cut_off(system, dead):
+                await gone(system, "1004", seconds=60)
+            assert system.contacts("1001") == 1
+            assert not silent.is_closed
 
     run(scenario())
