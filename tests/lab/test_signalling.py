@@ -19,7 +19,7 @@ from signalling import (
 )
 from system import DOMAIN
 
-from sipdeploy.sip.phone import CallRefusedError, HandshakeRefusedError
+from sipdeploy.sip.phone import CallRefusedError, HandshakeRefusedError, Sdp
 
 pytestmark = pytest.mark.lab
 
@@ -430,6 +430,39 @@ def test_reinvite_reaches_the_peer(system):
 
 
 # --- other clients -------------------------------------------------------------------------------
+
+
+def test_a_phone_without_a_path_is_served(system):
+    """The path of baresip cannot be set, and RFC 7118 names none."""
+
+    async def scenario():
+        async with system.phone("1001", path="/") as phone:
+            await phone.connect()
+            assert (await phone.register()).status == 200
+        for path in ("//", "/x", "/wss", "/ws/x"):
+            with pytest.raises(HandshakeRefusedError):
+                async with system.phone("1001", path=path) as phone:
+                    await phone.connect()
+
+    run(scenario())
+
+
+def test_a_page_without_a_microphone_hears_a_service(system):
+    """It writes 0.0.0.0, which Asterisk would take for a hold."""
+
+    async def scenario():
+        async with registered(system, "1001") as (alice,):
+            hidden = re.sub(r"(?m)^c=.*?(?=\r?$)", "c=IN IP4 0.0.0.0", str(Sdp()))
+            assert "c=IN IP4 0.0.0.0" in hidden
+            call = await alice.invite("6002", sdp=hidden)
+            assert "a=sendrecv" in (await call.answered()).body
+            await call.ack()
+            assert "a=sendrecv" in (await call.reinvite(sdp=hidden)).body
+            held = hidden.replace("a=sendrecv", "a=sendonly")
+            assert "a=recvonly" in (await call.reinvite(sdp=held)).body
+            assert (await call.bye()).status == 200
+
+    run(scenario())
 
 
 def test_refer_in_a_call_and_the_notify_that_follows(system):

@@ -59,9 +59,6 @@ ACCEPTED = {
         r"openssl bug #1491 .* workaround enabled",
         # tls with OpenSSL 3: the number of reserved thread keys, in tls_threads_mode 2
         r"set maximum pthreads key to",
-        # tm, mode asterisk: the contact was stored on a reply of Asterisk, with the socket to
-        # Asterisk; Kamailio then chooses the right socket by the address
-        r"protocol/port mismatch \(forced udp:127\.0\.0\.1:5063, to ws:",
         # websocket, tm: a reply to a password guesser whose connection was just closed
         r"encode_and_send_ws_frame\(\): sending WebSocket frame$",
         r"encode_and_send_ws_frame\(\): TCP/TLS connection get failed$",
