@@ -67,9 +67,7 @@ class System:
         return Phone(
             number,
             password(number) if secret is None else secret,
-            domain=DOMAIN,
-            address=(self.address, 8443),
-            **options,
+            **{"domain": DOMAIN, "address": (self.address, 8443)} | options,
         )
 
     def contacts(self, number: str) -> int:

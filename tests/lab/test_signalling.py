@@ -429,6 +429,55 @@ def test_reinvite_reaches_the_peer(system):
 # --- URIs ----------------------------------------------------------------------------------------
 
 
+def test_a_host_is_compared_without_case(system):
+    async def scenario():
+        upper = DOMAIN.title()
+        async with (
+            registered(system, "1004") as (bob,),
+            system.phone("1001", domain=upper, gruu=False) as alice,
+        ):
+            await alice.connect()
+            assert (await alice.register()).status == 200
+            assert system.contacts("1001") == 1
+            call, answered = await talk(alice, bob)
+            assert (await answered.bye()).status == 200
+            await call.ended()
+            call, _ = await talk(bob, alice)
+            assert (await call.bye()).status == 200
+            assert await outcome(bob, f"sip:6002@{upper}") == 200
+            assert (await alice.register(expires=0)).status == 200
+            assert system.contacts("1001") == 0
+
+    run(scenario())
+
+
+def test_the_user_of_a_uri_is_unescaped(system):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            call = await alice.invite(f"sip:%31004@{DOMAIN}")
+            await (await bob.incoming(method="INVITE")).reject(486)
+            assert (await call.final()).status == 486
+            assert await outcome(alice, f"sip:60%302@{DOMAIN}") == 200
+            for other in ("%31%30%30", "100%2500", "1004%40x", "1004%3bx", "1004%00", "%0d%0a"):
+                assert await outcome(alice, f"sip:{other}@{DOMAIN}") in {400, 404}
+            assert len(bob.received("INVITE")) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "uri", ["tel:1004", "tel:+4930123456", f"sips:1004@{DOMAIN}", "im:1004@x.y"]
+)
+def test_other_schemes_are_refused_in_words(system, uri):
+    async def scenario():
+        async with registered(system, "1001", "1004") as (alice, bob):
+            assert await outcome(alice, uri) == 416
+            assert (await alice.request("OPTIONS", uri)).status == 416
+            assert bob.received("INVITE") == []
+
+    run(scenario())
+
+
 # --- other clients -------------------------------------------------------------------------------
 
 
