@@ -19,6 +19,7 @@ from signalling import (
 )
 from system import DOMAIN
 
+from sipdeploy.sip.message import token
 from sipdeploy.sip.phone import CallRefusedError, HandshakeRefusedError, Sdp
 
 pytestmark = pytest.mark.lab
@@ -422,6 +423,95 @@ def test_reinvite_reaches_the_peer(system):
             await incoming.answer()
             assert (await again).status == 200
             assert (await call.bye()).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("gruu", [True, False])
+@pytest.mark.parametrize("returned", [False, True])
+def test_an_attended_transfer_reaches_the_contact_of_the_other_call(system, gruu, returned):
+    """SIP.js puts the remote target of the other dialog into Refer-To."""
+
+    async def scenario():
+        async with registered(system, "1001", "1004", "1003", gruu=gruu) as (alice, bob, eve):
+            call, _ = await talk(alice, eve)
+            dialog = call.established
+            uri = dialog.next_hop()[0]
+            if returned:
+                await eve.close()
+                await eve.connect()
+                assert (await eve.register()).status == 200
+            replaces = f"{dialog.call_id};to-tag=1;from-tag=2"
+            new = await bob.invite(uri, headers={"Replaces": replaces})
+            incoming = await eve.incoming(method="INVITE")
+            assert incoming.request.header("Replaces") == replaces
+            answered = await incoming.answer()
+            await new.answered()
+            await new.ack()
+            await answered.acknowledged()
+            assert (await new.bye()).status == 200
+
+    run(scenario())
+
+
+def test_a_contact_leads_only_to_the_number_that_sent_it(system):
+    async def scenario():
+        async with registered(system, "1001", "1004", "1003", gruu=False) as (alice, bob, eve):
+            call, _ = await talk(alice, eve)
+            uri = call.established.next_hop()[0]
+            owner = re.search(";owner=1003[.][0-9a-f]{32}", uri)[0]
+            for other in (
+                uri.replace("owner=1003", "owner=1001"),
+                uri.replace("owner=1003", "owner="),
+                uri.replace(owner, ""),
+                uri.replace(owner, ";owner=1003"),
+                uri.replace("sip:", "sip:x"),
+                uri.replace("sip:", "sip:1001%40").replace(".invalid", ".invalid:5060"),
+                f"sip:1001@192.0.2.1{owner}",
+                f"sip:192.0.2.1{owner}",
+            ):
+                assert await outcome(bob, other) == 403, other
+            for method in ("MESSAGE", "OPTIONS", "REFER", "SUBSCRIBE"):
+                assert (await bob.request(method, uri)).status == 403
+            assert len(eve.received("INVITE")) == 1
+            # the alias in the Contact is not signed and leads nowhere else
+            alias = re.sub("alias=[^;]*", f"alias={alice.wire.local_address[0]}~1~6", uri)
+            new = await bob.invite(alias)
+            await (await eve.incoming(method="INVITE")).reject(486)
+            assert (await new.final()).status == 486
+            await eve.close()
+            await gone(system, "1003")
+            assert await outcome(bob, uri) == 480
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        "<sip:{host};transport=ws>",
+        "<sip:x1@{host}>",
+        "sip:x2@{host};transport=ws",
+        '"a > b" <sip:x3@{host};transport=ws>;+sip.ice',
+    ],
+)
+def test_a_contact_of_any_form_is_reached(system, contact):
+    async def scenario():
+        async with registered(system, "1001", "1004", gruu=False) as (alice, bob):
+            own = contact.format(host=f"{token()}.invalid")
+            assert (await bob.register(contact=own)).status == 200
+            call = await alice.invite("1004")
+            incoming = await bob.incoming(method="INVITE")
+            await incoming.reply(200, body="v=0\r\n", headers={"Contact": own})
+            await call.answered()
+            await call.ack()
+            await bob.until(lambda: bob.received("ACK") or None, "the ACK")
+            await bob.close()
+            await bob.connect()
+            assert (await bob.register(contact=own)).status == 200
+            # the test phone has no such call: only its own reply is 481
+            assert (await call.request_in_dialog("INFO")).status == 481
+            assert bob.received("INFO")
 
     run(scenario())
 
