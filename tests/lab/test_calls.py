@@ -1,10 +1,12 @@
 """Calls between real browsers on a host after `apply`; a tone proves the audio."""
 
+import json
 import re
 import subprocess
 import time
 
 import pytest
+from signalling import ip
 from system import DOMAIN, password
 
 from lab.browser import Browser, spki_pin
@@ -227,3 +229,24 @@ def test_after_a_reload_the_old_contact_is_not_rung(phones, system):
     call, incoming = talk(alice, bob)
     call.hang_up()
     incoming.wait("ended")
+
+
+def test_a_service_is_heard_over_ipv6(system):
+    """The last test of its file, because the host gets another address."""
+    bridge = json.loads(ip("-json", "route", "get", system.address))[0]["dev"]
+    here, there = "fd77::1", "fd77::11"
+    ip("address", "replace", f"{here}/64", "dev", bridge, "nodad")
+    system.run(f"ip address replace {there}/64 dev eth0 nodad")
+    host = system.host
+    address = f"{host.name}, public_address: '{there}'"
+    system.deployer.write(name=host.name, address=address, mode=system.mode)
+    done = system.deployer.run("apply", host.name, "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pin = spki_pin(host.read("/etc/kamailio/tls/server.crt"))
+    with Browser({DOMAIN: f"[{there}]"}, spki=[pin], tone_hz=LOW) as browser:
+        alice = browser.phone("1001", password=password("1001"))
+        call = alice.call("6002").wait("answered")
+        assert call.hears(LOW), call.listen()
+        (answer,) = alice.trace.received().responses("INVITE", 200)
+        assert f"c=IN IP6 {there}" in answer.text
+        call.hang_up()
