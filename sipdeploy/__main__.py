@@ -1,6 +1,7 @@
 """Starts sipdeploy. Every failure becomes an exit code here."""
 
 import atexit
+import contextlib
 import gc
 import os
 import platform
@@ -18,7 +19,7 @@ import click  # noqa: E402
 
 from sipdeploy import __version__  # noqa: E402
 from sipdeploy.cli import cli  # noqa: E402
-from sipdeploy.cli.output import Output  # noqa: E402
+from sipdeploy.cli.output import Output, escape_unprintable  # noqa: E402
 from sipdeploy.diagnostics.errors import SipdeployError  # noqa: E402
 
 BUG = 3
@@ -27,6 +28,7 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; the help of `sipdeploy` lists the codes."""
+    escape_unprintable()
     output = Output()
     try:
         return cli.main(arguments, prog_name="sipdeploy", standalone_mode=False) or 0
@@ -34,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         output.problems(failure.diagnostics, failure.sources)
         return failure.exit_code
     except click.ClickException as failure:
-        failure.show()
+        with contextlib.suppress(OSError):
+            failure.show()
         return failure.exit_code
     except (KeyboardInterrupt, click.Abort):
         output.progress("interrupted")
@@ -59,7 +62,7 @@ def _crash_log(failure: BaseException) -> str:
     # by its type: a dead proxy has no class
     report = hider(each.reveal() for each in gc.get_objects() if type(each) is Secret)(report)
     handle, path = tempfile.mkstemp(prefix="sipdeploy-", suffix=".log")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(report)
     return path
 

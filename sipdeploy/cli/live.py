@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sipdeploy.cli import run
+from sipdeploy.cli.output import is_terminal
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.editing import problems
 from sipdeploy.editing.tables import Contact, Presence
@@ -81,7 +82,7 @@ class _Agreement:
         self.missing: list[Diagnostic] = []
 
     def __call__(self, plans: Mapping[str, tuple[Plan, Present]]) -> bool:
-        if sys.stdin.isatty():
+        if is_terminal(sys.stdin):
             self.is_refused = not self._session.output.agree(plans)
         else:
             self.is_refused = True

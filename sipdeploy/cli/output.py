@@ -1,10 +1,13 @@
 """The only module that prints: results to stdout, progress and diagnostics to stderr.
 
-The output is plain text unless it goes to a terminal. The texts come from the callers.
+The output is plain text unless it goes to a terminal. The texts come from the callers. What
+happens to the output never ends the work of a command: files and hosts matter more.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import sys
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 import click
 
 from sipdeploy.diagnostics import FORMATS, Diagnostic, full
-from sipdeploy.diagnostics.errors import WrongUsage
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Format, Sources
@@ -34,39 +37,57 @@ class Output:
     quiet: bool = False
     verbose: bool = False
 
-    def result(self, text: str) -> None:
-        """Print the result of the command to stdout."""
-        if text:
-            click.echo(text, color=True)
+    def result(self, text: str | bytes) -> None:
+        """Print the result of the command to stdout; bytes are printed unchanged.
+
+        InvalidFiles (SD110) if stdout cannot take it, unless its reader has closed the pipe.
+        """
+        try:
+            if text:
+                click.echo(text, color=True)
+        except OSError as failure:
+            _discard(sys.stdout)
+            if not isinstance(failure, BrokenPipeError):
+                reason = (failure.strerror or str(failure)).lower()
+                message = f"cannot write the result to standard output: {reason}"
+                advice = "everything else is done; free space, or send the output elsewhere"
+                raise InvalidFiles([Diagnostic("SD110", message, help=advice)]) from failure
+
+    @property
+    def shows_drawings(self) -> bool:
+        """Whether stdout is a terminal that has the characters of a QR code."""
+        try:
+            return is_terminal(sys.stdout) and bool("\u2588".encode(sys.stdout.encoding))
+        except UnicodeEncodeError:
+            return False
 
     def progress(self, text: str) -> None:
         """Print a line of progress to stderr, unless `quiet`."""
         if not self.quiet:
-            click.echo(text, err=True)
+            _tell(text)
 
     def detail(self, text: str) -> None:
         """Print a detail to stderr, if `verbose`."""
         if self.verbose:
-            click.echo(text, err=True)
+            _tell(text)
 
     def problems(self, diagnostics: Sequence[Diagnostic], sources: Sources | None = None) -> None:
         """Print diagnostics in full to stderr."""
         if diagnostics:
-            click.echo(
-                full(diagnostics, sources, colour=has_colour(sys.stderr)), err=True, color=True
-            )
+            text = full(diagnostics, sources, colour=has_colour(sys.stderr))
+            _tell(text, has_colours=True)
 
     def agree(self, plans: Mapping[str, tuple[Plan, Present]]) -> bool:
         """Show the plans of all hosts, and ask once for all of them."""
         from sipdeploy.plan.text import as_text
 
         for host, (plan, present) in plans.items():
-            click.echo(as_text(host, plan, present, diffs=self.verbose), err=True)
+            _tell(as_text(host, plan, present, diffs=self.verbose))
         return click.confirm(f"apply this to {', '.join(plans)}?", err=True)
 
     def require_terminal(self) -> None:
         """Raise WrongUsage (SD002) if standard input is not a terminal."""
-        if not sys.stdin.isatty():
+        if not is_terminal(sys.stdin):
             message = "cannot ask for confirmation: standard input is not a terminal"
             advice = "add `--yes` to apply without confirmation"
             problem = Diagnostic("SD002", message, help=advice)
@@ -74,8 +95,8 @@ class Output:
 
     def steps(self) -> Progress:
         """A view of the steps of an apply: live on a terminal, plain lines elsewhere."""
-        stream = open(os.devnull, "w") if self.quiet else sys.stderr  # noqa: SIM115,PTH123
-        is_live = not self.quiet and sys.stderr.isatty() and has_colour(sys.stderr)
+        is_live = not self.quiet and is_terminal(sys.stderr) and has_colour(sys.stderr)
+        stream = None if self.quiet else sys.stderr
         return Progress(stream, is_live=is_live, verbose=self.verbose)
 
     def findings(
@@ -92,11 +113,37 @@ class Output:
             self.result(FORMATS[form](diagnostics, sources))
 
 
-def has_colour(stream: TextIO) -> bool:
+def escape_unprintable() -> None:
+    """Print characters that the encoding of a terminal or pipe lacks as escapes: `\\u0141`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream is a terminal; Python has None for a closed one."""
+    return stream is not None and stream.isatty()
+
+
+def has_colour(stream: TextIO | None) -> bool:
     """Whether to use colours: on a terminal, unless NO_COLOR or FORCE_COLOR is set."""
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+    return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
+
+
+def _tell(text: str, *, has_colours: bool = False) -> None:
+    """Print to stderr; if nobody can read it, continue."""
+    try:
+        click.echo(text, err=True, color=has_colours or None)
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
+    """Send the rest of the output nowhere, because Python flushes the stream at the exit too."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 WIDTH = 52
@@ -111,7 +158,7 @@ class Progress:
     On a terminal, one row for each active host is below the finished steps.
     """
 
-    def __init__(self, stream: TextIO, *, is_live: bool, verbose: bool = False) -> None:
+    def __init__(self, stream: TextIO | None, *, is_live: bool, verbose: bool = False) -> None:
         self._stream = stream
         self._is_live = is_live
         self._verbose = verbose
@@ -198,9 +245,13 @@ class Progress:
         return f"{_dotted(present.event)} {spinner}  {seconds:.0f}s  {present.text}"
 
     def _write(self, text: str) -> None:
-        if text:
+        if not text or self._stream is None:
+            return
+        try:
             self._stream.write(text)
             self._stream.flush()
+        except OSError:
+            _discard(self._stream)
 
 
 @dataclass(slots=True)

@@ -111,7 +111,7 @@ def write_private(path: Path, text: str) -> None:
 
 def _private(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a text stream
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    return os.fdopen(handle, "w", encoding="utf-8")
+    return os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace")
 
 
 class RunLog:

@@ -12,6 +12,7 @@ import click
 
 from sipdeploy import inventory
 from sipdeploy.cli.changing import carry_out, changing
+from sipdeploy.cli.output import is_terminal
 from sipdeploy.cli.session import FORMAT, Session, host_names
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
@@ -83,7 +84,7 @@ def add_user_command(
         shown = None if password_stdin else password.reveal()
         values = settings.settings(done.after.site, number, shown)
         _show(session, values, form)
-        if shown and form == "text" and sys.stdout.isatty():
+        if shown and form == "text" and session.output.shows_drawings:
             session.output.result(settings.qr(values))
     return code
 
@@ -200,15 +201,24 @@ def _show(session: Session, values: Mapping[str, str], form: str) -> None:
 
 def _given_password() -> Secret:
     """The first line of standard input, not echoed on a terminal; WrongUsage if not valid."""
-    if sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         text = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
     else:
-        text = sys.stdin.readline().rstrip("\r\n")
+        text = _first_line()
     if not text:
         raise problems.bad_password("is empty")
     if fields.CONTROL.search(text):
         raise problems.bad_password("contains a control character")
     return Secret(text)
+
+
+def _first_line() -> str:
+    """The first line of standard input as UTF-8, in whatever encoding the locale names."""
+    line = sys.stdin.buffer.readline() if sys.stdin else b""
+    try:
+        return line.rstrip(b"\r\n").decode()
+    except UnicodeDecodeError:
+        raise problems.bad_password("is not UTF-8") from None
 
 
 @click.group(
@@ -300,7 +310,7 @@ def export_command(session: Session, file: Path | None) -> None:
     """
     loaded = inventory.open_inventory(session.inventory)
     if file is None:
-        session.output.result(tables.as_csv(loaded.site).rstrip("\n"))
+        session.output.result(tables.as_csv(loaded.site).rstrip("\n").encode())
         return
     passwords = inventory.secrets(loaded)
     try:

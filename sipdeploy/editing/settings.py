@@ -37,7 +37,7 @@ def as_text(values: Mapping[str, str]) -> str:
 
 def as_json(values: Mapping[str, str]) -> str:
     """The settings as JSON."""
-    return json.dumps(values, indent=2, ensure_ascii=False)
+    return json.dumps(values, indent=2)
 
 
 def qr(values: Mapping[str, str]) -> str:

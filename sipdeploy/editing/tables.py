@@ -171,4 +171,4 @@ def as_json(site: Site, present: Mapping[str, Presence]) -> str:
                 for contact in state.contacts
             ]
         rows.append(row)
-    return json.dumps({"users": rows}, indent=2, ensure_ascii=False)
+    return json.dumps({"users": rows}, indent=2)

@@ -1,9 +1,14 @@
+import errno
 import io
+import os
+import sys
 
 import pytest
 
-from sipdeploy.cli.output import Output, has_colour
+from sipdeploy.cli.output import Output, escape_unprintable, has_colour
 from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.transaction.runner import Event
 
 FOUND = [Diagnostic("SD305", "m", severity="note")]
 
@@ -66,3 +71,65 @@ def test_colour(monkeypatch, stream, variables, colour):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert has_colour(stream) is colour
+
+
+class Broken(io.TextIOWrapper):
+    """A stream whose reader is gone, or whose disk is full."""
+
+    def __init__(self, number):
+        super().__init__(io.BytesIO(), "utf-8")
+        self.number = number
+
+    def write(self, text):
+        del text
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
+def test_a_broken_stderr_ends_no_work(monkeypatch, number):
+    monkeypatch.setattr(sys, "stderr", Broken(number))
+    output = Output(verbose=True)
+    output.progress("progress")
+    output.detail("detail")
+    output.problems(FOUND)
+    with output.steps() as say:
+        say(Event(host="sip1", title="t", state="ok"))
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_closed_stream_ends_no_work(monkeypatch, name):
+    monkeypatch.setattr(sys, name, None)  # as Python does for `2>&-`
+    output = Output()
+    output.result("result")
+    output.progress("progress")
+    output.problems(FOUND)
+    assert not output.shows_drawings
+    with output.steps() as say:
+        say(Event(host="sip1", title="t", state="ok"))
+
+
+def test_a_result_that_is_lost_is_a_failure_unless_nobody_wants_it(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Broken(errno.EPIPE))
+    Output().result("result")
+    monkeypatch.setattr(sys, "stdout", Broken(errno.ENOSPC))
+    with pytest.raises(InvalidFiles, match="no space left on device"):
+        Output().result("result")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_what_an_encoding_lacks_is_escaped(monkeypatch, encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, errors="strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+    escape_unprintable()
+    Output().result("\u0141\udcff")
+    assert stream.buffer.getvalue()
+
+
+def test_a_terminal_without_the_characters_gets_no_drawing(monkeypatch):
+    class Old(io.TextIOWrapper):
+        def isatty(self):
+            return True
+
+    for encoding, is_shown in (("latin-1", False), ("utf-8", True)):
+        monkeypatch.setattr(sys, "stdout", Old(io.BytesIO(), encoding))
+        assert Output().shows_drawings is is_shown

@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -112,16 +113,46 @@ def test_a_given_password_is_not_shown():
 
 
 @pytest.mark.parametrize(
-    ("given", "words"), [("\n", "is empty"), ("a\x07b\n", "control character")]
+    ("given", "words"),
+    [(b"\n", "is empty"), (b"a\x07b\n", "control character"), (b"p\xe4sswort\n", "is not UTF-8")],
 )
 def test_a_bad_password_is_refused(given, words):
     before = state()
     command = [sys.executable, "-m", "sipdeploy", "set-password", "1001", "--password-stdin"]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
     assert done.returncode == 2
-    assert "SD708" in done.stderr
-    assert words in done.stderr
+    assert b"SD708" in done.stderr
+    assert words in done.stderr.decode()
     assert state() == before
+
+
+LOCALES = [
+    {"PYTHONIOENCODING": "latin-1"},
+    {"PYTHONIOENCODING": "ascii:strict"},
+    {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+]
+
+
+@pytest.mark.parametrize("variables", LOCALES, ids=lambda each: next(iter(each.values())))
+def test_names_in_any_encoding_do_not_stop_a_command(variables):
+    def run(*words, given=None):
+        command = [sys.executable, "-m", "sipdeploy", *words]
+        environment = os.environ | variables
+        return subprocess.run(
+            command, input=given, env=environment, capture_output=True, check=False
+        )
+
+    Path("a.csv").write_bytes("number,name\n1003,\u0141ukasz \U0001f600\n".encode())
+    assert run("users", "import", "a.csv").returncode == 0
+    assert run("users").returncode == 0
+    assert "\u0141ukasz" in json.loads(run("users", "--format", "json").stdout)["users"][2]["name"]
+    assert "1003,\u0141ukasz \U0001f600,no,5" in run("users", "export").stdout.decode()
+    done = run("set-password", "1003", "--password-stdin", given="p\xe4sswort-lang\n".encode())
+    assert done.returncode == 0, done.stderr
+    assert passwords()["1003"] == "p\xe4sswort-lang"
+    done = run("set-password", "1003")
+    assert done.returncode == 0, done.stderr
+    assert passwords()["1003"].encode() in done.stdout
 
 
 @pytest.mark.parametrize(
