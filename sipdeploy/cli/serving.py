@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.facts import STATE
 from sipdeploy.host import Host, ask
 from sipdeploy.host.incoming import number
@@ -159,7 +159,7 @@ def _age(serving: Serving, least_days: int) -> Iterator[Diagnostic]:
     if any(serving.served.values()) and serving.days_left < least_days:
         apply = f"replace the file if it is yours, then run `sipdeploy apply {serving.host}`"
         fix = f"run `sipdeploy cert {serving.host} --renew`" if serving.is_renewed else apply
-        left = f"{serving.days_left} days left, {least_days} required"
+        left = f"{count(serving.days_left, 'day')} left, {least_days} required"
         yield Diagnostic(
             "SD622", f"the certificate of `{serving.host}` expires soon: {left}", help=fix
         )
@@ -201,9 +201,8 @@ def as_text(serving: Serving) -> str:
     shown = serving.on_disk
     if shown:
         lines.append(f"  issued by   {shown.issuer}")
-        lines.append(
-            f"  expires     {shown.not_after:%Y-%m-%d %H:%M} UTC, {serving.days_left} days left"
-        )
+        left = count(serving.days_left, "day")
+        lines.append(f"  expires     {shown.not_after:%Y-%m-%d %H:%M} UTC, {left} left")
     if serving.next_try:
         lines.append(f"  next check  {serving.next_try:%Y-%m-%d %H:%M} UTC, by certbot.timer")
     if serving.outcome:

@@ -14,7 +14,7 @@ from sipdeploy import inventory
 from sipdeploy.cli.changing import carry_out, changing
 from sipdeploy.cli.output import is_terminal
 from sipdeploy.cli.session import FORMAT, Session, host_names
-from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import draft, problems, settings, tables
 from sipdeploy.editing.vault import new_password
@@ -284,7 +284,7 @@ def import_command(
     return carry_out(
         session,
         work,
-        f"import of {len(rows)} user{'' if len(rows) == 1 else 's'}",
+        f"import of {count(len(rows), 'user')}",
         hosts=hosts,
         dry_run=dry_run,
         is_agreed=is_agreed,
@@ -317,7 +317,7 @@ def export_command(session: Session, file: Path | None) -> None:
         files.replace_file(file, tables.as_csv(loaded.site, passwords).encode(), 0o600)
     except OSError as failure:
         raise problems.not_written(failure) from failure
-    session.output.progress(f"{file}: {len(passwords)} users with their passwords")
+    session.output.progress(f"{file}: {count(len(passwords), 'user')}, with passwords")
 
 
 @click.group("secrets", short_help="Give all users new passwords.")

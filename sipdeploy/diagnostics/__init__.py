@@ -148,9 +148,7 @@ def summary(diagnostics: Sequence[Diagnostic]) -> str:
         (sum(diagnostic.severity == severity for diagnostic in diagnostics), severity)
         for severity in ("error", "warning", "note")
     )
-    return ", ".join(
-        f"{count} {severity}{'s' if count > 1 else ''}" for count, severity in counts if count
-    )
+    return ", ".join(count(number, severity) for number, severity in counts if number)
 
 
 def full(
@@ -347,3 +345,13 @@ def listed(items: Iterable[str], *, most: int = 10) -> str:
     names = list(items)
     shown = ", ".join(f"`{name}`" for name in itertools.islice(names, most))
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def named(noun: str, items: Sequence[str]) -> str:
+    """A noun with its names: "user `1001`", "users `1001`, `1002`"."""
+    return f"{noun}{'' if len(items) == 1 else 's'} {listed(items)}"

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sipdeploy.diagnostics import Diagnostic, listed
+from sipdeploy.diagnostics import Diagnostic, listed, named
 from sipdeploy.inventory import reading
 from sipdeploy.inventory.commands import NoPasswordError, program, run
 from sipdeploy.inventory.fields import CONTROL
@@ -93,7 +93,7 @@ def withheld_passwords(numbers: list[str], inventory: Document | None) -> Diagno
     """Report the users whose passwords are not fetched for an untrusted inventory (SD233)."""
     return Diagnostic(
         "SD233",
-        f"the passwords of users {listed(numbers)} are not fetched",
+        f"sipdeploy fetches no password for {named('user', numbers)}",
         span=inventory.key_span(("users", numbers[0], "password")) if inventory else None,
         label="without `--trusted`, no command runs and no variable is read",
         help=TRUST_HELP,

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Iterator
 
-from sipdeploy.diagnostics import listed
+from sipdeploy.diagnostics import count, listed
 from sipdeploy.inventory.models import MOST_CONNECTIONS
 from sipdeploy.lint.rules import Finding, Subject, rule
 
@@ -109,9 +109,9 @@ def narrow_rtp(subject: Subject) -> Iterator[Finding]:
     wanted = max(round(users * _BUSY), 10)
     if calls < wanted:
         yield Finding(
-            message=f"`ports.rtp` {rtp} is enough for {calls} calls to services",
+            message=f"`ports.rtp` {rtp} is enough for {count(calls, 'call')} to services",
             span=subject.value(("ports", "rtp")),
-            label=f"{users} users need {wanted} calls",
+            label=f"{wanted} calls are recommended for {count(users, 'user')}",
             help=f"write `rtp: {rtp.start}-{rtp.start + wanted * _PORTS_A_CALL}`, or wider"
             if rtp.start + wanted * _PORTS_A_CALL < 65536  # noqa: PLR2004  # the last port
             else f"start lower: `rtp: {65535 - wanted * _PORTS_A_CALL}-65535`",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sipdeploy.diagnostics import listed
+from sipdeploy.diagnostics import named
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.lint.rules import Finding, Subject, rule
 
@@ -90,7 +90,7 @@ def password_in_inventory(subject: Subject) -> Iterator[Finding]:
     numbers = [n for n, user in subject.site.users.items() if isinstance(user.password, Secret)]
     if numbers:
         yield Finding(
-            message=f"the inventory contains passwords: users {listed(numbers)}",
+            message=f"the inventory contains passwords: {named('user', numbers)}",
             span=subject.key(("users", numbers[0], "password")),
             help='move them to the secrets file, as lines `"NUMBER": "PASSWORD"` below `users:`',
         )

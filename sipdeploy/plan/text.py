@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from sipdeploy.diagnostics import HIDDEN
+from sipdeploy.diagnostics import HIDDEN, count
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.host.incoming import MEBIBYTE, MOST_COLUMNS, decoded
 from sipdeploy.plan import Change, Plan
@@ -80,7 +80,7 @@ def _total(plan: Plan) -> str:
         (sum(unit.action == action for unit in plan.units), action)
         for action in ("start", "restart", "reload", "stop")
     ]
-    parts = [f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts if n]
+    parts = [count(n, noun) for n, noun in counts if n]
     return ", ".join(parts) or "units to enable"
 
 
@@ -111,7 +111,7 @@ def costs(plan: Plan, present: Present) -> Iterator[str]:
 def _some(number: int | None, noun: str) -> str:
     if number is None:
         return f"an unknown number of {noun}s"
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return count(number, noun)
 
 
 def _plural(number: int | None, one: str, many: str) -> str:
@@ -136,7 +136,7 @@ def difference(change: Change, plan: Plan, present: Present) -> list[str]:
 
 def _cut(rows: list[str]) -> list[str]:
     left = len(rows) - MOST_LINES
-    return rows if left <= 0 else [*rows[:MOST_LINES], f"... and {left} more lines"]
+    return rows if left <= 0 else [*rows[:MOST_LINES], f"... and {count(left, 'more line')}"]
 
 
 def _diff(before: bytes, after: bytes) -> list[str]:

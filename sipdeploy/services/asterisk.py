@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sipdeploy.diagnostics import count
 from sipdeploy.inventory.site import HostEntry, Site
 from sipdeploy.services import install as source
 from sipdeploy.services import kamailio, user_database
@@ -215,7 +216,7 @@ def notes(site: Site, profile: HostProfile) -> Iterator[str]:
             f"{MOST_USERS_IN_FILES}; below {MOST_USERS_IN_FILES // 2} it reads files again"
         )
     elif profile.has_user_database and not has_database(site, profile):
-        yield f"asterisk reads users from files again, because only {len(site.users)} are left"
+        yield f"asterisk reads users from files again: {count(len(site.users), 'user')} left"
 
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:

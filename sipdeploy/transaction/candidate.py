@@ -5,12 +5,12 @@ import io
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 
+from sipdeploy.diagnostics import count
 from sipdeploy.host import script_text
 from sipdeploy.plan import Plan
 from sipdeploy.services import certificates
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Check, url_host
-from sipdeploy.transaction.runner import count
 
 Rows = Iterable[Iterable[str]]
 NOTHING = "-"  # an empty cell; a shell ignores an empty word between two tabs

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sipdeploy.diagnostics import Diagnostic, Source, Span
+from sipdeploy.diagnostics import Diagnostic, Source, Span, count
 from sipdeploy.diagnostics.errors import HostFailed, SipdeployError
 from sipdeploy.facts import STATE
 from sipdeploy.host import Host, ask, host_failed
@@ -15,7 +15,6 @@ from sipdeploy.services import SERVICES
 from sipdeploy.services.service import Check, Complaint
 from sipdeploy.transaction.candidate import archive
 from sipdeploy.transaction.lock import AUDIT_LOG, Owner, raise_if_refused, unlock
-from sipdeploy.transaction.runner import count
 
 RESTORE_SECONDS = 540  # including 120 s for a command whose connection was lost
 SWAP_SECONDS = 420

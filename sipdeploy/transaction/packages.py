@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sipdeploy.diagnostics import count
 from sipdeploy.host import Host, Result, ask, host_failed, run_script, script_text
 from sipdeploy.host.incoming import OnLine
 from sipdeploy.services import install as repository
 from sipdeploy.services.install import Build, Repository
-from sipdeploy.transaction.runner import count
 
 INSTALL_SECONDS = 1800
 UPDATE_SECONDS = 300

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sipdeploy.diagnostics import Diagnostic, Source, has_errors
+from sipdeploy.diagnostics import Diagnostic, Source, count, has_errors
 from sipdeploy.facts import Facts, SelfRollback
 from sipdeploy.inventory.site import Ports
 from sipdeploy.plan import Plan
 from sipdeploy.plan.preview import Present
 from sipdeploy.services import firewall
 from sipdeploy.services.service import local_place
-from sipdeploy.transaction.runner import count
 
 State = Literal["unchanged", "applied", "rolled back", "unknown"]
 

@@ -134,8 +134,3 @@ class _Parts:
         """End the current part."""
         seconds = time.monotonic() - self._began
         self._say(Event(host=self._host, title=self._title, state=state, seconds=seconds))
-
-
-def count(number: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -8,15 +10,19 @@ from sipdeploy.diagnostics import (
     Span,
     as_json,
     concise,
+    count,
     full,
     github,
     has_errors,
     listed,
+    named,
     ordered,
     printable,
     sarif,
     summary,
 )
+
+PACKAGE = Path(__file__).parent.parent.parent / "sipdeploy"
 
 
 def at(line=1, column=1, *, path="a.yaml", end=None, **rest):
@@ -166,3 +172,31 @@ def test_terminal_escapes_do_nothing():
 def test_listed_counts_what_it_leaves_out():
     assert listed(["a", "b"]) == "`a`, `b`"
     assert listed(map(str, range(12))).endswith("`9` and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0, "0 users"), (1, "1 user"), (2, "2 users"), (1000, "1000 users")]
+)
+def test_counts_are_grammatical(number, shown):
+    assert count(number, "user") == shown
+
+
+def test_names_follow_the_noun_that_fits():
+    assert named("user", ["1001"]) == "user `1001`"
+    assert named("user", ["1001", "1002"]) == "users `1001`, `1002`"
+
+
+def test_every_text_with_a_count_uses_the_helper():
+    """A literal plural beside a number is wrong for 1."""
+    nouns = (
+        "change|file|package|user|phone|call|day|line|problem|password|registration|mailbox|host"
+    )
+    plural = re.compile(
+        rf"\{{[^{{}}]*(?:len\(|left|number\b)[^{{}}]*\}} (?:more |new )?(?:{nouns})e?s\b"
+    )
+    allowed = {  # never for 1
+        "{number} new passwords", "{len(numbers)} users", "{len(missing)} passwords",
+        "{len(rows) - room + 1} more hosts",
+    }  # fmt: skip
+    texts = [path.read_text() for path in PACKAGE.rglob("*.py")]
+    assert {match[0] for text in texts for match in plural.finditer(text)} <= allowed
