@@ -238,11 +238,9 @@ def _password_file(draft: Draft, user: User, password: Secret) -> tuple[TextFile
 
 def require_known(draft: Draft, numbers: Iterable[str]) -> None:
     """InvalidFiles (SD702) names every number that is not a user."""
-    known = list(draft.before.site.users)
     unknown = [number for number in numbers if number not in draft.before.site.users]
     if unknown:
-        near = {n: difflib.get_close_matches(n, known, n=1, cutoff=0.7) for n in unknown}
-        raise InvalidFiles([problems.unknown(number, near[number]) for number in unknown])
+        raise InvalidFiles([problems.unknown(number) for number in unknown])
 
 
 def _require_store(draft: Draft, numbers: Iterable[str]) -> None:

@@ -22,9 +22,9 @@ def taken(number: str, name: str, span: Span | None) -> Diagnostic:
     return Diagnostic("SD701", f"`{number}` is already a user{whose}", span=span, help=advice)
 
 
-def unknown(number: str, near: Sequence[str]) -> Diagnostic:
-    """The number does not belong to a user."""
-    advice = f"did you mean {listed(near)}?" if near else "`sipdeploy users` lists the users"
+def unknown(number: str) -> Diagnostic:
+    """The number does not belong to a user. Suggests no other: numbers are not misspelt words."""
+    advice = "`sipdeploy users` lists the users"
     return Diagnostic("SD702", f"`{number}` is not a user", help=advice)
 
 

@@ -181,6 +181,17 @@ def test_a_mistake_is_told_and_changes_nothing(run, words, codes):
     assert state() == before
 
 
+def test_a_number_that_is_none_gets_the_rule(run):
+    assert "write 2 to 15 digits, such as `1001`" in run("add-user", "bob")[2]
+
+
+@pytest.mark.parametrize("command", ["remove-user", "set-password"])
+def test_numbers_are_not_misspelt_words(run, command):
+    err = run(command, "1003")[2]
+    assert "did you mean" not in err
+    assert "`sipdeploy users` lists the users" in err
+
+
 def test_a_dry_run_shows_the_change_without_passwords(run):
     Path("inventory.yaml").write_text(HEAD + "users: {1001: {password: first-Zq8Kd2}}\n")
     before = state()
