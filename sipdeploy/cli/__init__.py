@@ -6,7 +6,9 @@ because the start takes most of the time of a no-op apply.
 
 import difflib
 import importlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,6 +36,59 @@ _COMMANDS = {
 }
 
 
+def _global_options(*, is_late: bool) -> list[click.Option]:
+    """The options of all commands: of the group, or, if `is_late`, of a command itself."""
+    late: dict[str, Any] = {"hidden": True, "expose_value": False, "callback": _override}
+    early: dict[str, Any] = {
+        "default": "inventory.yaml",
+        "show_default": True,
+        "envvar": "SIPDEPLOY_INVENTORY",
+        "show_envvar": True,
+    }
+    path, flag = (late, late) if is_late else (early, {})
+    return [
+        click.Option(
+            ["-i", "--inventory", "path"],
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="Inventory file to use.",
+            **path,
+        ),
+        click.Option(
+            ["-v", "--verbose"],
+            is_flag=True,
+            help="Print more: whole differences, unchanged files, manuals of problems.",
+            **flag,
+        ),
+        click.Option(
+            ["-q", "--quiet"], is_flag=True, help="Print only results and problems.", **flag
+        ),
+    ]
+
+
+def _override(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    """Give a command its session anew, with a global option that stands after its name."""
+    if isinstance(value, Path):
+        ctx.find_root().params["path"] = value  # where the completion of host names looks
+    session = ctx.obj
+    if session is None or not value:
+        return
+    if isinstance(value, Path):
+        ctx.obj = replace(session, inventory=value)
+    else:
+        ctx.obj = replace(session, output=replace(session.output, **{str(option.name): True}))
+
+
+def _with_global_options(command: click.Command) -> click.Command:
+    """Accept the global options after the name of a command, and mention them in its help."""
+    if command.epilog is None:
+        command.params += _global_options(is_late=True)
+        command.epilog = "Options of every command, see `sipdeploy --help`: -i FILE, -v, -q."
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_global_options(each)
+    return command
+
+
 class Commands(click.Group):
     """A group that imports a command on demand and suggests one for a misspelt name."""
 
@@ -49,7 +104,7 @@ class Commands(click.Group):
             return None
         module = importlib.import_module(f"sipdeploy.cli.{_COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
-        return command
+        return _with_global_options(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -65,21 +120,7 @@ class Commands(click.Group):
             raise click.UsageError(advice, ctx) from failure
 
 
-@click.group(cls=Commands, context_settings=_CONTEXT)
-@click.option(
-    "-i",
-    "--inventory",
-    "path",
-    default="inventory.yaml",
-    show_default=True,
-    envvar="SIPDEPLOY_INVENTORY",
-    show_envvar=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Inventory file to use.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Print more details.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only results and problems.")
+@click.group(cls=Commands, context_settings=_CONTEXT, params=[*_global_options(is_late=False)])
 @click.version_option(__version__, prog_name="sipdeploy")
 @click.pass_context
 def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
@@ -99,6 +140,7 @@ def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
          changes with plan --check    5    apply failed, and so did the rollback
       2  wrong usage                  130  interrupted, changes were undone
 
+    The options below also work after the command: `sipdeploy plan sip1 -v`.
     Shell completion: see `sipdeploy completion --help`.
     """
     ctx.obj = Session(inventory=path, output=Output(quiet=quiet, verbose=verbose))

@@ -108,7 +108,7 @@ def plan_command(
             )
     for each in planned:
         session.output.problems(each.diagnostics, each.sources)
-    session.output.result(_shown(planned, form, diffs=diffs))
+    session.output.result(_shown(planned, form, diffs=diffs, is_whole=session.output.verbose))
     if failed := max(each.exit_code for each in planned):
         return failed
     plans = {each.host: each.plan for each in planned if each.plan is not None}
@@ -117,13 +117,13 @@ def plan_command(
     return int(check and any(not plan.is_empty for plan in plans.values()))
 
 
-def _shown(planned: Sequence[Planned], form: str, *, diffs: bool) -> str:
+def _shown(planned: Sequence[Planned], form: str, *, diffs: bool, is_whole: bool) -> str:
     from sipdeploy.plan import text
 
     rows = [(each.host, each.plan, each.present) for each in planned if each.plan is not None]
     if form == "json":
         return json.dumps({"hosts": [text.as_data(*row) for row in rows]}, indent=2)
-    return "\n".join(text.as_text(*row, diffs=diffs) for row in rows)
+    return "\n".join(text.as_text(*row, diffs=diffs, is_whole=is_whole) for row in rows)
 
 
 def _save(session: Session, plans: Mapping[str, Plan], file: Path) -> None:

@@ -42,7 +42,7 @@ def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) 
     from sipdeploy import inventory
 
     del parameter
-    path = (ctx.parent and ctx.parent.params.get("path")) or Path("inventory.yaml")
+    path = ctx.find_root().params.get("path") or Path("inventory.yaml")
     try:
         names = inventory.open_inventory(Path(path), is_trusted=False).site.hosts
     except InvalidFiles:

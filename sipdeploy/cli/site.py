@@ -1,7 +1,8 @@
 """Commands that use only local files: init, lint, render, completion. They contact no host."""
 
-import difflib
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +11,7 @@ from click.shell_completion import get_completion_class
 
 from sipdeploy import inventory, lint
 from sipdeploy.cli.session import FORMAT, Session, host_names
-from sipdeploy.diagnostics import Diagnostic, Format, Source, Sources, has_errors
+from sipdeploy.diagnostics import Diagnostic, Format, Source, Sources, count, has_errors
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import init as beginning
 from sipdeploy.services import tree
@@ -99,7 +100,7 @@ def lint_command(
       sipdeploy lint --explain SD305          `--explain` alone lists all codes
     """
     if explain is not None:
-        session.output.result(_explanation(explain.upper()) if explain else _code_list())
+        session.output.result(_explained(explain.upper(), form))
         return 0
     if schema:
         session.output.result(inventory.schema())
@@ -107,37 +108,54 @@ def lint_command(
     problems: list[Diagnostic] = []
     sources: dict[str, Source] = {}
     for path in files or (session.inventory,):
-        diagnostics, source = _lint(path, is_trusted=is_trusted)
+        diagnostics, source = _lint(session, path, is_trusted=is_trusted)
         problems += diagnostics
         sources |= source
     session.output.findings(problems, sources, form)
+    for code in sorted({each.code for each in problems}):
+        session.output.detail(f"\n{code}: {lint.explanations()[code]}")
     if not problems:
         session.output.progress("no problems")
     return 1 if has_errors(problems) else 0
 
 
-def _code_list() -> str:
-    """All codes, a line each: the code and the first line of its manual."""
-    return "\n".join(
-        f"{code}  {manual.partition(chr(10))[0]}" for code, manual in lint.explanations().items()
-    )
-
-
-def _explanation(code: str) -> str:
+def _explained(code: str, form: Format | None) -> str:
+    """The manual of a code, or, if `code` is empty, all codes and the first lines of theirs."""
+    if form not in (None, "full", "json"):
+        message = f"`--explain` has no format `{form}`"
+        advice = "leave out `--format`, or write `--format json`"
+        raise WrongUsage([Diagnostic("SD002", message, help=advice)])
     known = lint.explanations()
-    if code in known:
+    if code and code not in known:
+        raise WrongUsage([_unknown_code(code, known)])
+    shown = {code: known[code]} if code else known
+    if form == "json":
+        return json.dumps([{"code": each, "manual": shown[each]} for each in shown], indent=2)
+    if code:
         return f"{code}: {known[code]}"
-    message = f"there is no code `{code}`"
-    near = difflib.get_close_matches(code, known, n=1)
-    advice = f"did you mean `{near[0]}`?" if near else "`sipdeploy lint --explain` lists all codes"
-    raise WrongUsage([Diagnostic("SD001", message, help=advice)])
+    return "\n".join(f"{each}  {known[each].partition(chr(10))[0]}" for each in known)
 
 
-def _lint(path: Path, *, is_trusted: bool) -> tuple[Sequence[Diagnostic], Sources]:
+def _unknown_code(code: str, known: Collection[str]) -> Diagnostic:
+    """Suggests the code with the same number, as for `305` and `SD3055`, and no other one."""
+    digits = re.search(r"[0-9]{3}", code)
+    meant = f"SD{digits[0]}" if digits else ""
+    advice = "`sipdeploy lint --explain` lists all codes"
+    advice = f"did you mean `{meant}`?" if meant in known else advice
+    return Diagnostic("SD001", f"there is no code `{code}`", help=advice)
+
+
+def _lint(
+    session: Session, path: Path, *, is_trusted: bool
+) -> tuple[Sequence[Diagnostic], Sources]:
     try:
         loaded = inventory.open_inventory(path, is_trusted=is_trusted)
     except InvalidFiles as failure:
         return failure.diagnostics, failure.sources
+    site = loaded.site
+    sizes = ((site.hosts, "host"), (site.users, "user"), (site.services, "service"))
+    listing = ", ".join(count(len(items), noun) for items, noun in sizes)
+    session.output.detail(f"{path}: {listing}")
     return lint.lint_inventory(loaded), loaded.sources
 
 

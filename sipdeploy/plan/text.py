@@ -24,17 +24,23 @@ SECRET_TABLES = ("credentials",)
 UNSHOWN = ("version", "loaded")  # tables that are derived from the others
 
 
-def as_text(name: str, plan: Plan, present: Present, *, diffs: bool) -> str:
-    """The plan of one host: one line for each item, differences below their file."""
+def as_text(
+    name: str, plan: Plan, present: Present, *, diffs: bool, is_whole: bool = False
+) -> str:
+    """The plan of one host: one line for each item, differences below their file.
+
+    With `is_whole` it has the unchanged files too, and all lines of long differences.
+    """
+    lines = [name, *(unchanged(plan) if is_whole else ())]
     if plan.is_empty:
-        return f"{name}\n  no changes"
-    lines = [name]
+        return "\n".join([*lines, "  no changes"])
     shown = {str(change): change for change in plan.changes}
     for line in plan.lines():
         lines.append(f"  {line}")
         change = shown.get(line)
         if change and diffs:
-            lines += (f"      {row}" for row in difference(change, plan, present))
+            rows = difference(change, plan, present, most=0 if is_whole else MOST_LINES)
+            lines += (f"      {row}" for row in rows)
     lines += (f"  = {note}" for note in (*plan.desired.notes, *costs(plan, present)))
     lines.append(f"  {_total(plan)}")
     return "\n".join(lines)
@@ -118,8 +124,21 @@ def _plural(number: int | None, one: str, many: str) -> str:
     return one if number == 1 else many
 
 
-def difference(change: Change, plan: Plan, present: Present) -> list[str]:
-    """The lines of the unified difference of one file, without secrets; may be empty."""
+def unchanged(plan: Plan) -> Iterator[str]:
+    """The files that apply compares and leaves as they are, one line for each."""
+    changed = {change.path for change in plan.changes}
+    files = {file.path for file in plan.desired.files}
+    files |= {file.path for file in plan.desired.generated}
+    return (f"  . {path}" for path in sorted(files - changed - plan.to_generate))
+
+
+def difference(
+    change: Change, plan: Plan, present: Present, *, most: int = MOST_LINES
+) -> list[str]:
+    """The lines of the unified difference of one file, without secrets; may be empty.
+
+    At most `most` lines; 0 means all.
+    """
     current = present.current.get(change.path)
     if current is None or change.kind not in ("update", "delete"):
         return []
@@ -131,12 +150,12 @@ def difference(change: Change, plan: Plan, present: Present) -> list[str]:
         place = local_place(change.path)
         rows += [f"(to keep the edit, move it to {place})"] if place else []
         rows.append("apply would change it to:")
-    return _cut([*rows, *_diff(current, after)])
+    return _cut([*rows, *_diff(current, after)], most)
 
 
-def _cut(rows: list[str]) -> list[str]:
-    left = len(rows) - MOST_LINES
-    return rows if left <= 0 else [*rows[:MOST_LINES], f"... and {count(left, 'more line')}"]
+def _cut(rows: list[str], most: int) -> list[str]:
+    left = len(rows) - (most or len(rows))
+    return rows if left <= 0 else [*rows[:most], f"... and {count(left, 'more line')}"]
 
 
 def _diff(before: bytes, after: bytes) -> list[str]:

@@ -110,6 +110,49 @@ def test_the_inventory_can_be_named_in_three_ways(run, monkeypatch):
     assert run("lint")[0] == 0
 
 
+def test_global_options_work_before_and_after_the_command(run):
+    run("init", "pbx")
+    site = "pbx/inventory.yaml"
+    assert run("lint", "-i", site)[0] == 0
+    assert run("-i", "missing.yaml", "lint", "-i", site)[0] == 0
+    exported = run("-i", site, "users", "export")
+    assert exported[0] == 0
+    assert run("users", "export", "-i", site) == exported
+    assert run("users", "-i", site, "export") == exported
+    assert run("users", "-i", "missing.yaml", "export", "-i", site) == exported
+    assert run("add-user", "1003", "-i", site, "-q")[2] == ""
+    assert run("add-user", "1004", "-i", site)[2] != ""
+
+
+def test_a_verbose_lint_has_sizes_and_manuals(run):
+    run("init")
+    code, out, err = run("lint", "-v", "--format", "json")
+    assert code == 0
+    assert err.startswith("inventory.yaml: 1 host, 2 users, 3 services\n")
+    for each in json.loads(out):
+        assert f"{each['code']}: {explanations()[each['code']]}" in err
+    assert run("lint", "--format", "json") == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("plan ", "beta"),
+        ("plan -i pbx/inventory.yaml ", "alpha"),
+        ("-i pbx/inventory.yaml users --on ", "alpha"),
+    ],
+)
+def test_host_names_come_from_the_inventory_of_the_command(run, monkeypatch, capsys, words, name):
+    run("init", "pbx", "--host", "alpha")
+    run("init", "--host", "beta")
+    monkeypatch.setenv("_SIPDEPLOY_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"sipdeploy {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) + 1))
+    with pytest.raises(SystemExit):
+        run()
+    assert capsys.readouterr().out == f"plain,{name}\n"
+
+
 def test_the_example_has_no_error(run):
     code, out, _ = run("lint", str(ROOT / "inventory.example.yaml"), "--format", "concise")
     assert code == 0
@@ -121,9 +164,24 @@ def test_explain(run):
     assert code == 0
     assert out.startswith("SD305: Any origin")
     assert run("lint", "--explain=SD305")[1] == out
-    code, _, err = run("lint", "--explain", "SD3055")
+    for misspelt in ("SD3055", "305", "SD-305"):
+        code, _, err = run("lint", "--explain", misspelt)
+        assert code == 2
+        assert "did you mean `SD305`?" in err
+    code, _, err = run("lint", "--explain", "SD999")
     assert code == 2
-    assert "did you mean" in err
+    assert "did you mean" not in err
+
+
+def test_explain_has_a_format_for_programs(run):
+    (row,) = json.loads(run("lint", "--explain", "SD305", "--format", "json")[1])
+    assert row["code"] == "SD305"
+    assert row["manual"] == explanations()["SD305"]
+    rows = json.loads(run("lint", "--explain", "--format", "json")[1])
+    assert [row["code"] for row in rows] == sorted(explanations())
+    code, out, err = run("lint", "--explain", "SD305", "--format", "sarif")
+    assert (code, out) == (2, "")
+    assert "`--explain` has no format `sarif`" in err
 
 
 def test_explain_without_a_code_lists_all_codes(run):

@@ -95,7 +95,7 @@ def test_the_page_has_every_command_with_its_options(name):
     options = {
         option: {*parameter.opts, *parameter.secondary_opts}
         for parameter in COMMANDS[name].params
-        if isinstance(parameter, click.Option)
+        if isinstance(parameter, click.Option) and not parameter.hidden
         for option in (*parameter.opts, *parameter.secondary_opts)
         if option not in ("-h", "--help")
     }

@@ -430,3 +430,22 @@ def test_a_difference_shows_no_value_of_a_password():
     found = plan(wanted, as_is(desired()))
     rows = text.difference(found.changes[0], found, Present(current={PJSIP.path: before}))
     assert not [word for word in ("Zq8Kd2", "once", "twice") if word in str(rows)]
+
+
+def test_a_verbose_plan_has_the_unchanged_files_and_whole_differences():
+    before, after = (b"".join(b"%s%d\n" % (p, i) for i in range(100)) for p in (b"a", b"b"))
+    wanted = desired((PJSIP, dataclasses.replace(CFG, content=after), TLS, UNIT))
+    found = plan(wanted, as_is(desired((PJSIP, dataclasses.replace(CFG, content=before)))))
+    present = Present(current={CFG.path: before})
+    short = text.as_text("sip1", found, present, diffs=True)
+    whole = text.as_text("sip1", found, present, diffs=True, is_whole=True)
+    assert "+b99" not in short
+    assert "... and 141 more lines" in short
+    assert "+b99" in whole
+    assert "more line" not in whole
+    assert f"\n  . {PJSIP.path}\n" in whole
+    assert f". {CFG.path}" not in whole
+    nothing = plan(desired(), as_is(desired()))
+    assert f"\n  . {CFG.path}\n" in text.as_text(
+        "sip1", nothing, Present(), diffs=True, is_whole=True
+    )
