@@ -16,8 +16,9 @@ import click
 
 from sipdeploy import inventory
 from sipdeploy.cli.session import Session, host_names, opened_ahead
+from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import draft, problems
-from sipdeploy.inventory import files
+from sipdeploy.inventory import files, reading
 
 if TYPE_CHECKING:
     from sipdeploy.editing.draft import Draft
@@ -56,7 +57,7 @@ def _users_locked(path: Path) -> Iterator[None]:
         except files.BusyError as failure:
             raise problems.busy(str(failure)) from failure
         except OSError as failure:
-            raise problems.not_written(failure) from failure
+            raise InvalidFiles([reading.unreadable(path, failure)]) from failure
         yield
 
 

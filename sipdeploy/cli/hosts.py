@@ -13,7 +13,7 @@ import click
 from sipdeploy.cli.session import FORMAT, Session, host_names, opened_ahead
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.inventory import chosen_hosts, open_inventory
+from sipdeploy.inventory import chosen_hosts, files, open_inventory
 
 if TYPE_CHECKING:
     from sipdeploy.plan import Plan
@@ -95,6 +95,8 @@ def plan_command(
         raise WrongUsage(
             [Diagnostic("SD002", f"`{file}` does not end in .json", help="name it `plan.json`")]
         )
+    if file is not None:
+        _write(lambda: files.check_writable(file))
     loaded = open_inventory(session.inventory)
     names = chosen_hosts(loaded, hosts)
     with opened_ahead(loaded, names) as ahead:
@@ -127,13 +129,20 @@ def _shown(planned: Sequence[Planned], form: str, *, diffs: bool, is_whole: bool
 
 
 def _save(session: Session, plans: Mapping[str, Plan], file: Path) -> None:
-    from sipdeploy.cli.run import write_private
     from sipdeploy.plan import saved
 
-    write_private(file, saved.dump(plans))
+    _write(lambda: files.replace_file(file, saved.dump(plans).encode(), 0o600))
     session.output.progress(
         f"saved; `sipdeploy apply {file}` carries out exactly this plan, or refuses"
     )
+
+
+def _write(write: Callable[[], None]) -> None:
+    """Write the file of `-o`, or check that this is possible; InvalidFiles (SD110) if not."""
+    try:
+        write()
+    except OSError as failure:
+        raise InvalidFiles([files.unwritable(failure)]) from failure
 
 
 def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:

@@ -101,14 +101,6 @@ def folder() -> Path:
     return own_folder("XDG_STATE_HOME", ".local/state", "logs")
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600, and rename it into place."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with _private(unfinished) as stream:
-        stream.write(text)
-    unfinished.replace(path)
-
-
 def _private(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a text stream
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     return os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace")

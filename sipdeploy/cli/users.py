@@ -21,6 +21,7 @@ from sipdeploy.editing.vault import new_password
 from sipdeploy.inventory import fields, files, reading
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import User
+from sipdeploy.lint import git
 
 if TYPE_CHECKING:
     from sipdeploy.editing.draft import Draft
@@ -297,11 +298,14 @@ def import_command(
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the CSV with the passwords to FILE, mode 0600.",
+    help="Write the CSV with the passwords to the new FILE, mode 0600.",
 )
 @click.pass_obj
 def export_command(session: Session, file: Path | None) -> None:
     """Print all users as CSV for `users import`, without their passwords.
+
+    With --passwords, writes the CSV to FILE instead. sipdeploy overwrites no file, and refuses one
+    that git would add.
 
     \b
     Examples:
@@ -312,12 +316,27 @@ def export_command(session: Session, file: Path | None) -> None:
     if file is None:
         session.output.result(tables.as_csv(loaded.site).rstrip("\n").encode())
         return
+    _check_private(file)
     passwords = inventory.secrets(loaded)
     try:
-        files.replace_file(file, tables.as_csv(loaded.site, passwords).encode(), 0o600)
+        files.create_file(file, tables.as_csv(loaded.site, passwords).encode(), 0o600)
+    except FileExistsError as failure:
+        raise InvalidFiles([problems.exists(file)]) from failure
     except OSError as failure:
-        raise problems.not_written(failure) from failure
+        raise InvalidFiles([files.unwritable(failure)]) from failure
     session.output.progress(f"{file}: {count(len(passwords), 'user')}, with passwords")
+
+
+def _check_private(file: Path) -> None:
+    """InvalidFiles if a file for passwords exists, cannot be written, or would get into git."""
+    if file.exists() or file.is_symlink():
+        raise InvalidFiles([problems.exists(file)])
+    try:
+        files.check_writable(file)
+    except OSError as failure:
+        raise InvalidFiles([files.unwritable(failure)]) from failure
+    if git.state_of(file.parent, Path(file.name)).is_unignored:
+        raise InvalidFiles([problems.in_git(file)])
 
 
 @click.group("secrets", short_help="Give all users new passwords.")

@@ -17,7 +17,7 @@ from sipdeploy.diagnostics import Diagnostic, Span
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import edit, problems
 from sipdeploy.editing.vault import MODE, Vault, open_vault
-from sipdeploy.inventory import files, open_inventory, site
+from sipdeploy.inventory import files, open_inventory, reading, site
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import PasswordSource, Secret
 from sipdeploy.inventory.site import User
@@ -103,7 +103,7 @@ def begin(path: Path) -> Draft:
     try:
         file = files.read(path, 0o644)
     except OSError as failure:
-        raise problems.not_written(failure) from failure
+        raise InvalidFiles([reading.unreadable(path, failure)]) from failure
     before = open_inventory(path, raw=file.raw)
     errors = [each for each in lint.lint_inventory(before) if each.severity == "error"]
     if errors:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, listed
 from sipdeploy.diagnostics.errors import InvalidFiles, SipdeployError, WrongUsage
+from sipdeploy.inventory import files
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Sources, Span
@@ -46,10 +48,21 @@ def changed(path: str) -> InvalidFiles:
 
 def not_written(failure: OSError) -> InvalidFiles:
     """The operating system refuses to write the file."""
-    reason = (failure.strerror or str(failure)).lower()
-    message = f"cannot change `{failure.filename}`: {reason}"
-    advice = f"nothing was written; `ls -ld {shlex.quote(str(failure.filename))}` shows its mode"
-    return InvalidFiles([Diagnostic("SD705", message, help=advice)])
+    problem = files.unwritable(failure, "SD705")
+    return InvalidFiles([replace(problem, help=f"nothing was written; {problem.help}")])
+
+
+def exists(file: Path) -> Diagnostic:
+    """A file for passwords must be new: it has mode 0600 from the start, and replaces nothing."""
+    advice = f"name another file, or remove this one: `rm {shlex.quote(str(file))}`"
+    return Diagnostic("SD110", f"cannot write `{file}`: it exists", help=advice)
+
+
+def in_git(file: Path) -> Diagnostic:
+    """The next `git add` would add the file with the passwords."""
+    line, place = shlex.quote(f"/{file.name}"), shlex.quote(str(file.parent / ".gitignore"))
+    message = f"git does not ignore `{file}`, which would contain all passwords"
+    return Diagnostic("SD307", message, help=f"`echo {line} >> {place}`, then run it again")
 
 
 def busy(folder: str) -> InvalidFiles:

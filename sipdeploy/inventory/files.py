@@ -7,12 +7,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.inventory import reading
 
 BOM = b"\xef\xbb\xbf"
@@ -135,16 +137,23 @@ def _prepared(file: TextFile, content: bytes) -> Path:
 
 
 def _beside(target: Path, content: bytes, dress: Callable[[int], None]) -> Path:
-    """Write and sync a temporary file in the same directory; private until `dress` changes it."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    """Write and sync a temporary file in the same directory; private until `dress` changes it.
+
+    An OSError names the target, because nobody knows the temporary file.
+    """
+    name = ""
     try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             dress(stream.fileno())
             os.fsync(stream.fileno())
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as failure:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(failure, OSError):
+            failure.filename = str(target)
         raise
     return Path(name)
 
@@ -171,6 +180,35 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_writable(target: Path) -> None:
+    """OSError if a file cannot be written; for use before long work that would be lost."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    _beside(target, b"", lambda _: None).unlink()
+
+
+def create_file(target: Path, content: bytes, mode: int) -> None:
+    """Write a new file; FileExistsError for anything that is there, also a symbolic link."""
+    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def unwritable(failure: OSError, code: str = "SD110") -> Diagnostic:
+    """The diagnostic for a file that cannot be written: the reason, and the command that helps."""
+    reason = (failure.strerror or str(failure)).lower()
+    path = failure.filename2 or failure.filename  # of a rename: the target
+    folder = shlex.quote(str(Path(path).parent))
+    remedies = {errno.ENOENT: f"`mkdir -p {folder}`", errno.ENOSPC: f"`df -h {folder}` shows why"}
+    advice = f"`ls -ld {folder}` shows owner and mode of the directory"
+    advice = remedies.get(failure.errno or 0, advice)
+    return Diagnostic(code, f"cannot write `{path}`: {reason}", help=advice)
 
 
 def replace_file(target: Path, content: bytes, mode: int) -> None:

@@ -16,7 +16,7 @@ from sipdeploy import services
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.inventory import reading
-from sipdeploy.inventory.files import replace_file
+from sipdeploy.inventory.files import check_writable, replace_file, unwritable
 
 if TYPE_CHECKING:
     from sipdeploy.inventory.site import Site
@@ -74,9 +74,17 @@ def write(files: FileSet, host: str, directory: Path) -> list[Written]:
         _remove(root, earlier - wanted)
         _mark(root, wanted)
     except OSError as failure:
-        reason = (failure.strerror or str(failure)).lower()
-        raise InvalidFiles([_problem(f"cannot write `{failure.filename}`: {reason}")]) from failure
+        raise InvalidFiles([unwritable(failure, "SD420")]) from failure
     return written
+
+
+def check(directory: Path) -> None:
+    """Raise InvalidFiles (SD420) if `write` could not create files in the directory."""
+    nearest = next(each for each in (directory, *directory.parents) if each.exists())
+    try:
+        check_writable(nearest / MARKER)
+    except OSError as failure:
+        raise InvalidFiles([unwritable(failure, "SD420")]) from failure
 
 
 def _problem(message: str, advice: str = "") -> Diagnostic:

@@ -71,6 +71,28 @@ def test_render_needs_the_passwords(run):
     assert not Path("rendered").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message", "remedy"),
+    [
+        (("plan", "-o", "no/plan.json"), "cannot write `no/plan.json`: no such", "`mkdir -p no`"),
+        (("plan", "-o", "file/p.json"), "cannot write `file/p.json`: not a dir", "`ls -ld file`"),
+        (("render", "-o", "file/d"), "cannot write `file/", "`ls -ld file`"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_reported_before_the_work(run, words, message, remedy):
+    """The host of the new site does not exist, and its password command leaves a trace."""
+    run("init")
+    Path("file").touch()
+    text = Path("inventory.yaml").read_text() + "secrets: {command: 'touch fetched'}\n"
+    Path("inventory.yaml").write_text(text)
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert remedy in err
+    assert "connect" not in err
+    assert not Path("fetched").exists()
+
+
 def test_render_of_an_unknown_host(run):
     run("init")
     code, _, err = run("render", "--host", "sip2")

@@ -5,7 +5,10 @@ import stat
 
 import pytest
 
-from sipdeploy.cli.run import RunLog, write_private
+from sipdeploy.cli import hosts
+from sipdeploy.cli.output import Output
+from sipdeploy.cli.run import RunLog
+from sipdeploy.cli.session import Session
 from sipdeploy.diagnostics import Diagnostic, Source, Span
 from sipdeploy.transaction.reports import Report
 from sipdeploy.transaction.runner import Event
@@ -34,10 +37,9 @@ def test_its_owner_alone_reads_it(log):
 
 def test_its_owner_alone_reads_a_saved_plan(tmp_path):
     before = os.umask(0)
-    try:
-        write_private(tmp_path / "plan.json", "{}")
-    finally:
-        os.umask(before)
+    session = Session(inventory=tmp_path / "inventory.yaml", output=Output(quiet=True))
+    hosts._save(session, {}, tmp_path / "plan.json")
+    os.umask(before)
     assert mode(tmp_path / "plan.json") == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 

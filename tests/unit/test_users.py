@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -301,6 +302,46 @@ def test_what_is_exported_is_imported_the_same(run):
     assert passwords() == before
 
 
+def test_an_export_with_passwords_overwrites_nothing(run):
+    Path("all.csv").write_text("mine")
+    Path("link.csv").symlink_to("elsewhere")
+    for name in ("all.csv", "link.csv"):
+        code, _, err = run("users", "export", "--passwords", name)
+        assert code == 1
+        assert f"cannot write `{name}`: it exists" in err
+    assert Path("all.csv").read_text() == "mine"
+    assert not Path("elsewhere").exists()
+
+
+def test_an_export_with_passwords_stays_out_of_git(run):
+    subprocess.run(["git", "init", "-q"], check=True)
+    Path("a folder").mkdir()
+    place = "a folder/all of us.csv"
+    code, _, err = run("users", "export", "--passwords", place)
+    assert code == 1
+    assert "SD307" in err
+    assert not Path(place).exists()
+    remedy = re.search(r"help: `(echo .*)`, then", err)[1]
+    subprocess.run(remedy, shell=True, check=True)
+    before = os.umask(0)
+    assert run("users", "export", "--passwords", place)[0] == 0
+    os.umask(before)
+    assert stat.S_IMODE(Path(place).stat().st_mode) == 0o600
+    seen = subprocess.run(["git", "status", "--short", "-uall"], capture_output=True, check=True)
+    assert b"all of us" not in seen.stdout
+
+
+def test_an_export_that_cannot_be_written_fetches_no_password(run):
+    Path("inventory.yaml").write_text(
+        HEAD + "users: {1001: {}}\nsecrets: {command: 'touch fetched'}\n"
+    )
+    code, _, err = run("users", "export", "--passwords", "no/all.csv")
+    assert code == 1
+    assert "cannot write `no/all.csv`: no such file or directory" in err
+    assert "`mkdir -p no`" in err
+    assert not Path("fetched").exists()
+
+
 def test_the_table_of_users():
     site, _, _ = load_site(HEAD + USERS, "inventory.yaml")
     assert tables.as_text(site, {}).splitlines()[1:] == [
@@ -352,7 +393,7 @@ def test_a_full_disk_leaves_both_files_as_they_were(monkeypatch, name):
         return rename(self, target)
 
     monkeypatch.setattr(files.Path, "replace", replace)
-    with pytest.raises(InvalidFiles, match="SD705"):
+    with pytest.raises(InvalidFiles, match=f"SD705.*cannot write `.*{name}`: no space left"):
         begun.commit()
     assert state() == before
     assert {path.name for path in Path().iterdir()} == {"secrets.yaml", "inventory.yaml"}
