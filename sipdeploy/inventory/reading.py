@@ -105,25 +105,31 @@ def _too_large(shown: str, most: int) -> OSError:
     return OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB", shown)
 
 
-def read(path: Path, *, is_trusted: bool = True) -> tuple[str | None, list[Diagnostic]]:
+INVENTORY_HELP = "`sipdeploy init` writes an inventory; `sipdeploy -i FILE` selects another one"
+
+
+def read(
+    path: Path, *, is_trusted: bool = True, absent: str = INVENTORY_HELP
+) -> tuple[str | None, list[Diagnostic]]:
     """Read a file as text. SD110 if it cannot be read, SD102 if it is not UTF-8.
 
+    `absent` is the help for a file that is not there.
     An untrusted file must not be a symbolic link: diagnostics show lines, and the link could lead
     to any file.
     """
     try:
         raw = named(path) if is_trusted else regular(path, is_linked=False).raw
     except OSError as failure:
-        return None, [unreadable(path, failure)]
+        return None, [unreadable(path, failure, absent)]
     return decode(raw, str(path))
 
 
-def unreadable(path: Path, failure: OSError) -> Diagnostic:
+def unreadable(path: Path, failure: OSError, absent: str = INVENTORY_HELP) -> Diagnostic:
     """The diagnostic for a file that cannot be read, with the reason (SD110)."""
     reason = (failure.strerror or str(failure)).lower()
     advice = f"`ls -ld {shlex.quote(str(path))}` shows owner and mode"
     if isinstance(failure, FileNotFoundError):
-        advice = "`sipdeploy init` writes an inventory; `sipdeploy -i FILE` selects another one"
+        advice = absent
     if failure.errno == errno.ELOOP:
         advice = "name the file itself, or add `--trusted` if the link is your own"
     return Diagnostic("SD110", f"cannot read `{path}`: {reason}", help=advice)
@@ -134,8 +140,9 @@ def decode(raw: bytes, path: str) -> tuple[str | None, list[Diagnostic]]:
     try:
         return raw.decode("utf-8-sig"), []
     except UnicodeDecodeError as failure:
-        span = after(raw[: failure.start].decode("utf-8", "replace"), path)
-        message = f"the file is not UTF-8: invalid byte 0x{raw[failure.start]:02x}"
+        rest = failure.object  # without the byte order mark, as an editor counts
+        span = after(rest[: failure.start].decode("utf-8", "replace"), path)
+        message = f"the file is not UTF-8: invalid byte 0x{rest[failure.start]:02x}"
         return None, [Diagnostic("SD102", message, span=span, help="save the file as UTF-8")]
 
 

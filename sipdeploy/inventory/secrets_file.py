@@ -158,16 +158,20 @@ def _is_password(value: object) -> bool:
 
 # Messages of the YAML parser quote keys and characters, which must not happen for this file.
 _PLAIN: Mapping[str, str] = {
-    "SD101": "the file is not valid YAML",
-    "SD102": "the file is not UTF-8, or contains a control character",
+    "SD101": "the secrets file is not valid YAML",
+    "SD102": "the secrets file is not UTF-8, or contains a control character",
     "SD104": "duplicate key",
+    "SD108": "the secrets file is empty",
+    "SD109": "the secrets file is not a mapping of numbers to passwords",
 }
+_SHAPE_HELP = 'write `users:` and below it, indented, lines such as `"1001": "password"`'
 
 
 def _without_content(problem: Diagnostic) -> Diagnostic:
-    """The diagnostic of a secrets file, without any of its content."""
+    """The diagnostic of a secrets file, without its content and without advice for inventories."""
     message = _PLAIN.get(problem.code, problem.message)
-    return replace(problem, message=message, label="", notes=())
+    advice = _SHAPE_HELP if problem.code in ("SD107", "SD108", "SD109") else problem.help
+    return replace(problem, message=message, label="", notes=(), help=advice)
 
 
 def _bad_secret(parsed: document.Document, place: document.Path) -> Diagnostic:
@@ -182,5 +186,5 @@ def _bad_secret(parsed: document.Document, place: document.Path) -> Diagnostic:
         "SD232",
         message,
         span=parsed.key_span(place),
-        help='write `users:` and below it, indented, lines such as `"1001": "password"`',
+        help=_SHAPE_HELP,
     )

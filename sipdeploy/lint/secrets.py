@@ -52,7 +52,7 @@ def weak_password(subject: Subject) -> Iterator[Finding]:
     for number, password in subject.passwords():
         user = subject.site.users[number]
         is_seen = user.password is not None
-        reason = _weakness(password.reveal(), number, user.name if is_seen else "")
+        reason = weakness(password.reveal(), number, user.name if is_seen else "")
         if reason:
             yield Finding(
                 message=f"the password of user `{number}` is weak",
@@ -62,7 +62,8 @@ def weak_password(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _weakness(password: str, number: str, name: str) -> str:
+def weakness(password: str, number: str, name: str) -> str:
+    """Why a password is easy to guess; empty if it is not."""
     plain = password.lower()
     reasons = (
         ("equal to the number", plain == number),
@@ -117,6 +118,8 @@ def secrets_in_git(subject: Subject) -> Iterator[Finding]:
 @rule("SD307", "warning")
 def secrets_not_ignored(subject: Subject) -> Iterator[Finding]:
     """Secrets not ignored: the next `git add .` would add the file with the passwords.
+
+    For `users export --passwords FILE` this is an error.
 
     Situation: a repository without `secrets.yaml` in its .gitignore
     Fix: `echo secrets.yaml >> .gitignore`, or `sipdeploy init`, which adds the line

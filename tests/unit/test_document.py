@@ -58,6 +58,15 @@ def test_what_is_not_utf8_is_told_with_its_place():
     assert str(problem.span) == "a.yaml:2:7"
 
 
+def test_a_byte_order_mark_shifts_no_position():
+    raw = b"domain: x\nname: M\xfcller\n"
+    for each in (raw, b"\xef\xbb\xbf" + raw):
+        text, (problem,) = decode(each, "a.yaml")
+        assert text is None
+        assert str(problem.span) == "a.yaml:2:8"
+        assert "0xfc" in problem.message
+
+
 def test_utf16_is_not_utf8():
     assert decode("a: 1".encode("utf-16"), "a.yaml")[1][0].code == "SD102"
 

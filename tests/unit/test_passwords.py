@@ -145,6 +145,27 @@ def test_a_bad_file_is_told_without_showing_it(text, code):
     assert "hunter2" not in repr(problems)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- a\n",
+        "word\n",
+        "1001: a\n",
+        "",
+        "# c\n",
+        "users: [a]\n",
+        "users:\n---\na: b\n",
+        "{{a}}: b",
+    ],
+)
+def test_a_file_of_another_shape_gets_the_advice_for_a_secrets_file(text):
+    problems = parse_secrets(text, "secrets.yaml").diagnostics
+    assert problems
+    for problem in problems:
+        assert "write `users:`" in problem.help
+        assert "domain" not in problem.help + problem.message
+
+
 def test_only_an_absent_file_is_no_problem(tmp_path, secrets):
     assert read_secrets("secrets.yaml", tmp_path).diagnostics == ()
     secrets('users: {"1001": abc}\n')

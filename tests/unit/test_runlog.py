@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from sipdeploy.cli import hosts
+from sipdeploy.cli.hosts import _save
 from sipdeploy.cli.output import Output
 from sipdeploy.cli.run import RunLog
 from sipdeploy.cli.session import Session
@@ -38,7 +38,7 @@ def test_its_owner_alone_reads_it(log):
 def test_its_owner_alone_reads_a_saved_plan(tmp_path):
     before = os.umask(0)
     session = Session(inventory=tmp_path / "inventory.yaml", output=Output(quiet=True))
-    hosts._save(session, {}, tmp_path / "plan.json")
+    _save(session, {}, tmp_path / "plan.json")
     os.umask(before)
     assert mode(tmp_path / "plan.json") == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
