@@ -8,6 +8,7 @@ wrote.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,17 +70,25 @@ def carry_out(
     hosts: Sequence[str],
     dry_run: bool,
     is_agreed: bool,
+    form: str = "text",
 ) -> tuple[Draft, int]:
     """Compute a change, write it, and apply it to `hosts`.
 
-    Returns the draft and the exit code. With `dry_run`, shows the change and writes nothing.
+    Returns the draft and the exit code. With `dry_run`, shows the change in the format `form` and
+    writes nothing.
     """
     with _users_locked(session.inventory):
         begun = draft.begin(session.inventory)
         names = inventory.chosen_hosts(begun.before, hosts) if hosts else []
         if not names or dry_run:
             done = work(begun)
-            _write(session, done, purpose, dry_run=dry_run)
+            if dry_run:
+                _preview(session, done, form)
+            else:
+                done.commit()
+                _report(session, done, purpose)
+                if done.written:
+                    session.output.progress("run `sipdeploy apply` to change the hosts")
             return done, 0
         with opened_ahead(begun.before, names) as ahead:
             from sipdeploy.cli import live
@@ -87,18 +96,28 @@ def carry_out(
             inventory.credentials(begun.before)  # fail before anything is written
             done = work(begun)
             done.commit()
-            session.output.progress(f"{session.inventory}: {purpose}")
+            _report(session, done, purpose)
             code = live.bring(session, done, names, ahead, purpose=purpose, is_agreed=is_agreed)
             return done, code
 
 
-def _write(session: Session, done: Draft, purpose: str, *, dry_run: bool) -> None:
-    """Write a change, or show it, without applying it to a host."""
-    if dry_run:
+def _report(session: Session, done: Draft, purpose: str) -> None:
+    """Name the files that were written."""
+    files = ", ".join(done.written)
+    session.output.progress(f"{files}: {purpose}" if files else f"{purpose}: nothing changes")
+
+
+def _preview(session: Session, done: Draft, form: str) -> None:
+    """Show a change that is not written."""
+    if form == "json":
+        data = {
+            "is_dry_run": True,
+            "files": done.written,
+            "diff": done.differences(),
+            "new_passwords": list(done.passwords),
+        }
+        session.output.result(json.dumps(data, indent=2))
+    else:
         session.output.result(done.differences())
         session.output.progress(done.summary)
-        session.output.progress("nothing was written")
-        return
-    done.commit()
-    session.output.progress(f"{session.inventory}: {purpose}")
-    session.output.progress("run `sipdeploy apply` to change the hosts")
+    session.output.progress("nothing was written")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +22,10 @@ from sipdeploy.inventory import fields, files, reading
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import User
 from sipdeploy.lint import git
+from sipdeploy.lint.secrets import weakness
 
 if TYPE_CHECKING:
+    from sipdeploy.diagnostics import Span
     from sipdeploy.editing.draft import Draft
 
 _STDIN = click.option(
@@ -76,10 +78,18 @@ def add_user_command(
     password = _given_password() if password_stdin else Secret(new_password())
 
     def work(begun: Draft) -> Draft:
-        return draft.add(begun, {number: user}, {number: password})
+        done = draft.add(begun, {number: user}, {number: password})
+        _warn(session, [(number, user, password, None)])
+        return done
 
     done, code = carry_out(
-        session, work, f"add-user {number}", hosts=hosts, dry_run=dry_run, is_agreed=is_agreed
+        session,
+        work,
+        f"add-user {number}",
+        hosts=hosts,
+        dry_run=dry_run,
+        is_agreed=is_agreed,
+        form=form,
     )
     if not dry_run:
         shown = None if password_stdin else password.reveal()
@@ -173,16 +183,24 @@ def set_password_command(
       pass show sip/1003 | sipdeploy set-password 1003 --password-stdin
     """
     password = _given_password() if password_stdin else Secret(new_password())
+
+    def work(begun: Draft) -> Draft:
+        done = draft.set_passwords(begun, {number: password})
+        _warn(session, [(number, done.after.site.users[number], password, None)])
+        return done
+
     done, code = carry_out(
         session,
-        lambda begun: draft.set_passwords(begun, {number: password}),
+        work,
         f"set-password {number}",
         hosts=hosts,
         dry_run=dry_run,
         is_agreed=is_agreed,
+        form=form,
     )
-    if not dry_run and not password_stdin:
-        _show(session, settings.settings(done.after.site, number, password.reveal()), form)
+    if not dry_run and (not password_stdin or form == "json"):
+        shown = None if password_stdin else password.reveal()
+        _show(session, settings.settings(done.after.site, number, shown), form)
     return code
 
 
@@ -193,6 +211,17 @@ def _user(number: str, *, name: str, voicemail: bool, max_contacts: int) -> User
     if wrong:
         raise WrongUsage(wrong)
     return User(name=name, voicemail=voicemail, max_contacts=max_contacts)
+
+
+def _warn(session: Session, given: Iterable[tuple[str, User, Secret | None, Span | None]]) -> None:
+    """Warn about weak passwords; generated ones never are. Shows neither password nor reason."""
+    session.output.problems(
+        [
+            problems.weak(number, span)
+            for number, user, password, span in given
+            if password is not None and weakness(password.reveal(), number, user.name)
+        ]
+    )
 
 
 def _show(session: Session, values: Mapping[str, str], form: str) -> None:
@@ -261,27 +290,44 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> N
 
 @users_command.command("import", short_help="Add all users of a CSV file.")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--update", "is_update", is_flag=True, help="Also change the users that exist.")
 @changing
 @click.pass_obj
 def import_command(
-    session: Session, /, file: Path, *, hosts: tuple[str, ...], dry_run: bool, is_agreed: bool
+    session: Session,
+    /,
+    file: Path,
+    *,
+    is_update: bool,
+    hosts: tuple[str, ...],
+    dry_run: bool,
+    is_agreed: bool,
 ) -> int:
     """Add all users of the CSV file FILE, or no user if a line is not valid.
 
     The first line names the columns: number, and optionally name, voicemail, max_contacts and
-    password. sipdeploy generates a strong password for users without one.
+    password. sipdeploy generates a strong password for new users without one. With --update, it
+    changes the users that exist; empty cells and missing columns change nothing, and no user is
+    removed.
 
     \b
-    Example:
+    Examples:
       sipdeploy users import people.csv --dry-run
+      sipdeploy users import people.csv --update --apply sip1
     """
-    text, unreadable = reading.read(file)
+    text, unreadable = reading.read(
+        file, absent="name a CSV file that exists; `sipdeploy users export` prints an example"
+    )
     if text is None:
         raise InvalidFiles(unreadable)
     rows = tables.read_csv(text, str(file))
-    users = {number: user for number, (user, _) in rows.items()}
-    passwords = {n: given or Secret(new_password()) for n, (_, given) in rows.items()}
-    work = partial(draft.add, users=users, passwords=passwords)
+
+    def work(begun: Draft) -> Draft:
+        done = draft.merge(begun, rows, is_update=is_update)
+        users = done.after.site.users
+        _warn(session, ((n, users[n], row.password, row.span) for n, row in rows.items()))
+        return done
+
     return carry_out(
         session,
         work,

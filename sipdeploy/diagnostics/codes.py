@@ -387,7 +387,8 @@ _MANUALS: Mapping[str, str] = {
     "SD701": """The number already belongs to a user.
         Example: `sipdeploy add-user 1001` twice
         Fix: choose another number (`sipdeploy users` lists those in use), or change the password
-        of the user with `sipdeploy set-password 1001`.""",
+        of the user with `sipdeploy set-password 1001`. `sipdeploy users import FILE --update`
+        changes the users that exist.""",
     "SD702": """The inventory has no user with this number.
         Example: `sipdeploy remove-user 1099`
         Fix: `sipdeploy users` lists the users; `sipdeploy add-user 1099` adds one.""",
@@ -412,7 +413,7 @@ _MANUALS: Mapping[str, str] = {
         sipdeploy reports all such lines, and imports no user.
         Example: a first line `name,password` (the column `number` is missing)
         Fix: start the file with `number,name,voicemail,max_contacts,password`;
-        `sipdeploy users export` prints an example.""",
+        `sipdeploy users export` prints an example. Semicolons and tabs work like commas.""",
     "SD708": """The password is empty, or contains a control character.
         Example: `printf '' | sipdeploy set-password 1001 --password-stdin`
         Fix: `echo 'the new password' | sipdeploy set-password 1001 --password-stdin`.""",

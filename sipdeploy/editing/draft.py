@@ -16,13 +16,15 @@ from sipdeploy import lint
 from sipdeploy.diagnostics import Diagnostic, Span
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import edit, problems
-from sipdeploy.editing.vault import MODE, Vault, open_vault
+from sipdeploy.editing.vault import MODE, Vault, new_password, open_vault
 from sipdeploy.inventory import files, open_inventory, reading, site
 from sipdeploy.inventory.files import expanded
+from sipdeploy.inventory.passwords import resolve_passwords
 from sipdeploy.inventory.secret import PasswordSource, Secret
 from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
+    from sipdeploy.editing.tables import Row
     from sipdeploy.inventory import Inventory
     from sipdeploy.inventory.document import Document
     from sipdeploy.inventory.document import Path as YamlPath
@@ -60,6 +62,14 @@ class Draft:
             return "the secrets file does not change" if not number else new
         return f"{self.vault.name}: {new if number else 'passwords are removed'}"
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The names of everything that `commit` writes."""
+        has_new_inventory = self.after.document.text != self.before.document.text
+        inventory = [str(self.path)] if has_new_inventory else []
+        vault = [self.vault.shown] if self.vault_text != self.vault.text else []
+        return (*inventory, *vault, *(str(file.path) for file, _ in self.others))
+
     def commit(self) -> None:
         """Write the change. InvalidFiles if that fails, or another program changed a file.
 
@@ -85,14 +95,15 @@ class Draft:
 
 
 def _masked(inventory: Inventory) -> list[str]:
-    """The lines of an inventory without its passwords."""
+    """The lines of an inventory without its passwords, and without the empty one at the end."""
     source = site.source(inventory.document)
     path = inventory.document.path
     excerpts = (
         source.excerpt(Span(path=path, line=number, column=1))
         for number in range(1, len(source.lines) + 1)
     )
-    return [excerpt[0] for excerpt in excerpts if excerpt]
+    lines = [excerpt[0] for excerpt in excerpts if excerpt]
+    return lines if not lines or lines[-1] else lines[:-1]
 
 
 def begin(path: Path) -> Draft:
@@ -121,14 +132,14 @@ def add(draft: Draft, users: Mapping[str, User], passwords: Mapping[str, Secret]
         raise InvalidFiles(wrong, sources=draft.before.sources)
     _require_store(draft, users)
     entries = {number: _entry(user) for number, user in users.items()}
-    wanted = {**draft.before.site.users, **users}
+    wanted = {**draft.after.site.users, **users}
     advice = [f"add `{edit.flow(number, entry)}`" for number, entry in entries.items()]
     advice.append("then `sipdeploy init` generates the passwords")
     return _with_inventory(
         replace(
             draft,
-            vault_text=draft.vault.changed({n: p.reveal() for n, p in passwords.items()}),
-            passwords=passwords,
+            vault_text=_stored(draft, passwords),
+            passwords={**draft.passwords, **passwords},
         ),
         lambda parsed: edit.with_entries(parsed, "users", entries),
         (wanted, advice),
@@ -198,13 +209,64 @@ def set_passwords(draft: Draft, passwords: Mapping[str, Secret]) -> Draft:
     return _with_inventory(
         replace(
             draft,
-            vault_text=draft.vault.changed({n: p.reveal() for n, p in shared.items()}),
+            vault_text=_stored(draft, shared),
             others=tuple(_password_file(draft, users[n], p) for n, p in own.items()),
             passwords=passwords,
         ),
         lambda parsed: edit.with_values(parsed, paths),
         (wanted, [f"replace the password of `{number}`" for number in inline]),
     )
+
+
+def _stored(draft: Draft, passwords: Mapping[str, Secret]) -> str:
+    """The text of the vault with these passwords."""
+    added = {number: password.reveal() for number, password in passwords.items()}
+    return draft.vault.changed(added, text=draft.vault_text)
+
+
+def merge(draft: Draft, rows: Mapping[str, Row], *, is_update: bool) -> Draft:
+    """Add the users of a CSV file; with `is_update`, also change those that exist.
+
+    Columns that the file lacks, and empty cells, change nothing. Passwords that the users already
+    have are not written again.
+    """
+    known = draft.before.site.users
+    old = {number: row for number, row in rows.items() if number in known}
+    new = {number: row.user(User()) for number, row in rows.items() if number not in known}
+    if old and not is_update:
+        wrong = [problems.existing(old, next(iter(old.values())).span), *_taken(draft, new)]
+        raise InvalidFiles(wrong, sources=draft.before.sources)
+    given = {number: row.password for number, row in old.items()}
+    current, _ = resolve_passwords(draft.before.site, draft.before.directory) if old else ({}, [])
+    changed = {n: p for n, p in given.items() if p is not None and current.get(n) != p}
+    begun = set_passwords(draft, changed) if changed else draft
+    begun = _set_fields(begun, {number: row.user(known[number]) for number, row in old.items()})
+    passwords = {number: rows[number].password or Secret(new_password()) for number in new}
+    return add(begun, new, passwords) if new else begun
+
+
+def _set_fields(draft: Draft, users: Mapping[str, User]) -> Draft:
+    """Change the name, mailbox and number of phones of users."""
+    known = draft.after.site.users
+    fields = {
+        number: {key: value for key, value in _fields(user).items() if value != old[key]}
+        for number, user in users.items()
+        if (old := _fields(known[number])) != _fields(user)
+    }
+    if not fields:
+        return draft
+    changed = {n: known[n].model_copy(update=values) for n, values in fields.items()}
+    advice = [f"change `{edit.flow(number, values)}`" for number, values in fields.items()]
+    return _with_inventory(
+        draft,
+        lambda parsed: edit.with_fields(parsed, "users", fields),
+        ({**known, **changed}, advice),
+    )
+
+
+def _fields(user: User) -> dict[str, edit.Scalar]:
+    """The values of a user that a CSV file has."""
+    return {"name": user.name, "voicemail": user.voicemail, "max_contacts": user.max_contacts}
 
 
 def _source(user: User) -> PasswordSource:
@@ -265,7 +327,7 @@ def _with_inventory(
     `expected` is the resulting users, and the manual edits to suggest if that fails.
     """
     wanted, advice = expected
-    before = draft.before
+    before = draft.after
     try:
         after = _reopened(before, change(before.document), wanted)
     except edit.NotEditable as reason:

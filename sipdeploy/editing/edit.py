@@ -23,6 +23,7 @@ __all__ = [
     "quoted",
     "scalar",
     "with_entries",
+    "with_fields",
     "with_values",
     "without_entries",
 ]
@@ -84,6 +85,42 @@ def with_values(document: Document, values: Mapping[Path, str]) -> str:
     )
 
 
+def with_fields(
+    document: Document, section: str, entries: Mapping[str, Mapping[str, Scalar]]
+) -> str:
+    """Return the text with new values of fields of those entries; missing fields are added."""
+    page = Page(document)
+    return page.changed(
+        change
+        for key, fields in entries.items()
+        for change in _new_fields(page, (section, key), fields)
+    )
+
+
+def _new_fields(page: Page, path: Path, fields: Mapping[str, Scalar]) -> Iterator[Change]:
+    """Change fields of an entry; add the missing ones in the style of its last field."""
+    start, end = page.value(path)
+    known = page.node(path)
+    if not isinstance(known, dict) or not known:  # no value, `~`, or empty braces
+        text = ", ".join(_Style().field(*field) for field in fields.items())
+        if page.is_flow(path):
+            yield Change(start + 1, start + 1, text)
+        else:
+            yield Change(start, end, f"{'' if end > start else ' '}{{{text}}}")
+        return
+    last = (*path, next(reversed(known)))
+    style = _Style(field_quote=_quote(page, last))
+    for name in fields.keys() & known.keys():
+        yield Change(*page.value((*path, name)), style.value(fields[name]))
+    rows = [style.field(name, value) for name, value in fields.items() if name not in known]
+    if rows and page.is_flow(path):
+        place = page.end(last)
+        yield Change(place, place, "".join(f", {row}" for row in rows))
+    elif rows:
+        indent = " " * (page.marks[last][1] - 1)
+        yield page.after(page.line(page.end(last)), [indent + row for row in rows])
+
+
 def quoted(text: str) -> str:
     """The text in double quotes; JSON strings are YAML, except for two characters."""
     written = json.dumps(text, ensure_ascii=False)
@@ -117,11 +154,12 @@ class _Style:
         return f"{self.quote}{key}{self.quote}"
 
     def field(self, name: str, value: Scalar) -> str:
+        return f"{self.field_quote}{name}{self.field_quote}: {self.value(value)}"
+
+    def value(self, value: Scalar) -> str:
         # Quoted keys: the file is JSON, or imitates it.
         is_text = bool(self.field_quote) and isinstance(value, str)
-        return f"{self.field_quote}{name}{self.field_quote}: " + (
-            quoted(str(value)) if is_text else scalar(value)
-        )
+        return quoted(str(value)) if is_text else scalar(value)
 
     def flow(self, key: str, entry: Entry) -> str:
         if not isinstance(entry, dict):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sipdeploy.diagnostics import Diagnostic, listed
+from sipdeploy.diagnostics import Diagnostic, listed, named
 from sipdeploy.diagnostics.errors import InvalidFiles, SipdeployError, WrongUsage
 from sipdeploy.inventory import files
 
@@ -22,6 +22,25 @@ def taken(number: str, name: str, span: Span | None) -> Diagnostic:
     whose = f" ({name})" if name else ""
     advice = f"choose another number, or `sipdeploy set-password {number}`"
     return Diagnostic("SD701", f"`{number}` is already a user{whose}", span=span, help=advice)
+
+
+def existing(numbers: Collection[str], span: Span) -> Diagnostic:
+    """Users of a CSV file exist already; the place is that of the first one."""
+    verb = "exists" if len(numbers) == 1 else "exist"
+    message = f"{named('user', list(numbers))} {verb} already"
+    advice = "add `--update` to change them, or delete their lines"
+    return Diagnostic("SD701", message, span=span, help=advice)
+
+
+def weak(number: str, span: Span | None = None) -> Diagnostic:
+    """A given password is easy to guess; the reason would tell too much of it."""
+    return Diagnostic(
+        "SD302",
+        f"the password of user `{number}` is weak",
+        severity="warning",
+        span=span,
+        help=f"`sipdeploy set-password {number}` generates a strong one",
+    )
 
 
 def unknown(number: str) -> Diagnostic:

@@ -6,18 +6,18 @@ import csv
 import datetime as dt
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sipdeploy.diagnostics import Diagnostic, Span, printable
+from sipdeploy.diagnostics import Diagnostic, Span, listed, named, printable
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.inventory import fields
 from sipdeploy.inventory.secret import Secret
-from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
-    from sipdeploy.inventory.site import Site
+    from sipdeploy.inventory.site import Site, User
 
 COLUMNS = ("number", "name", "voicemail", "max_contacts", "password")
 
@@ -40,74 +40,117 @@ class Presence:
     messages: int | None = None
 
 
-def read_csv(text: str, path: str) -> dict[str, tuple[User, Secret | None]]:
-    """Read users by number; a user without a password has None.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A user in a CSV file: the place, and the cells that are not empty, by column."""
+
+    span: Span
+    cells: Mapping[str, str] = field(repr=False)  # can contain a password
+
+    def user(self, before: User) -> User:
+        """The user with the values of this row; for empty cells, those of `before`."""
+        cells = self.cells
+        values = {
+            "name": cells.get("name", before.name),
+            "voicemail": fields.boolean(cells.get("voicemail", before.voicemail)),
+            "max_contacts": int(cells.get("max_contacts", before.max_contacts)),
+        }
+        return before.model_copy(update=values)
+
+    @property
+    def password(self) -> Secret | None:
+        """The password, if the row has one."""
+        return Secret(self.cells["password"]) if "password" in self.cells else None
+
+
+def read_csv(text: str, path: str) -> dict[str, Row]:
+    """Read users by number. Columns are separated by commas, semicolons or tabs.
 
     The first line names the columns: `number`, and any of the others. InvalidFiles names every
     line that does not describe a user (SD707), without showing it: it can contain a password.
     """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
-    diagnostics: list[Diagnostic] = []
-    users: dict[str, tuple[User, Secret | None]] = {}
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    problems: list[tuple[int, str, str]] = []
+    rows: dict[str, Row] = {}
+    line = 1
     try:
-        diagnostics += _columns(reader.fieldnames or (), path)
-        for row in reader if not diagnostics else ():
-            span = Span(path=path, line=reader.line_num, column=1)
-            faults = [*_faults(row, users)]
-            diagnostics += [
-                Diagnostic("SD707", message, span=span, help=advice) for message, advice in faults
-            ]
-            if not faults:
-                users[row["number"].strip()] = _user(row)
+        names = [_column(cell) for cell in next(reader, [])]
+        problems += ((1, *problem) for problem in _columns(names))
+        for values in reader if not problems else ():
+            start, line = line + 1, reader.line_num
+            cells = {
+                name: value if name == "password" else value.strip()
+                for name, value in zip(names, values, strict=False)
+            }
+            if any(cells.values()):
+                faults = [*_faults(cells, rows, len(values) - len(names))]
+                problems += ((start, *fault) for fault in faults)
+                if not faults:
+                    span = Span(path=path, line=start, column=1)
+                    given = {name: cell for name, cell in cells.items() if cell}
+                    rows[cells["number"]] = Row(span=span, cells=given)
     except csv.Error as failure:
-        span = Span(path=path, line=reader.line_num, column=1)
-        message = f"the file is not valid CSV: {failure}"
-        diagnostics.append(Diagnostic("SD707", message, span=span, help=_EXAMPLE))
-    if diagnostics:
-        raise InvalidFiles(diagnostics)
-    return users
+        problems.append((reader.line_num, f"the file is not valid CSV: {failure}", _EXAMPLE))
+    if problems:
+        raise InvalidFiles([_problem(path, *problem) for problem in problems])
+    return rows
+
+
+def _problem(path: str, line: int, message: str, advice: str) -> Diagnostic:
+    return Diagnostic("SD707", message, span=Span(path=path, line=line, column=1), help=advice)
 
 
 _EXAMPLE = "`sipdeploy users export` prints an example of the format"
 
 
-def _columns(names: Sequence[str], path: str) -> Iterator[Diagnostic]:
-    span = Span(path=path, line=1, column=1)
+def _column(cell: str) -> str:
+    """The name of a column as spreadsheets and people write it: `Max contacts`."""
+    return re.sub(r"[\s-]+", "_", cell.strip().lower())
+
+
+def _columns(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The problem of the first line and its fix. Shows only names of columns, not a user."""
     advice = f"write a first line with the names of the columns: `{','.join(COLUMNS)}`"
-    if "number" not in names:
-        yield Diagnostic("SD707", "the column `number` is missing", span=span, help=advice)
-    for name in names:
-        if name not in COLUMNS:
-            yield Diagnostic("SD707", f"unknown column `{name[:40]}`", span=span, help=advice)
+    unknown = [name for name in names if name not in COLUMNS]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not set(names) & set(COLUMNS):
+        yield "the first line does not name the columns", advice
+    elif "number" not in names:
+        others = f"; the first line has {listed(names)}"
+        yield f"the column `number` is missing{others}", advice
+    elif unknown:
+        one = len(unknown) == 1
+        verb, them = ("is", "it") if one else ("are", "them")
+        fix = f"delete {them}, or rename {them}: the columns are {listed(COLUMNS)}"
+        yield f"{named('column', unknown)} {verb} unknown", fix
+    elif twice:
+        yield f"{named('column', twice)} occurs twice", "delete one of the columns"
 
 
-def _faults(row: Mapping[str, str], users: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """The problems of a line and their fixes; they show no more of it than its number."""
-    if None in row or None in row.values():
-        yield "the line has more or fewer columns than the first line", _EXAMPLE
+def _faults(
+    cells: Mapping[str, str], rows: Mapping[str, Row], surplus: int
+) -> Iterator[tuple[str, str]]:
+    """The problems of a line and their fixes. They show none of it, except a number."""
+    if surplus:
+        more = "more" if surplus > 0 else "fewer"
+        yield f"the line has {more} columns than the first line", _EXAMPLE
         return
-    number = row["number"].strip()
+    number = cells["number"]
     checks = (
-        (fields.user_number, number),
-        (fields.name, row.get("name", "").strip()),
-        (fields.boolean, row.get("voicemail", "").strip() or "no"),
-        (fields.whole(1, 100), row.get("max_contacts", "").strip() or "5"),
+        (fields.user_number, number, "`number` is not the number of a user"),
+        (fields.name, cells.get("name", ""), "`name` has a control character, or is too long"),
+        (fields.boolean, cells.get("voicemail") or "no", "`voicemail` is not `yes` or `no`"),
+        (fields.whole(1, 100), cells.get("max_contacts") or "5", "`max_contacts` is not valid"),
     )
-    yield from ((fault.message, fault.advice) for fault in fields.faults(checks))
-    if fields.CONTROL.search(row.get("password", "")):
-        yield f"the password of `{number}` contains a control character", "delete the character"
-    if number in users:
+    for check, value, message in checks:
+        for fault in fields.faults([(check, value)]):
+            is_flag = check is fields.boolean
+            yield message, "write `yes` or `no`, or nothing" if is_flag else fault.advice
+    if fields.CONTROL.search(cells.get("password", "")):
+        yield "`password` has a control character", "delete the character"
+    if number in rows:
         yield f"duplicate number `{number}`", "delete one of the lines"
-
-
-def _user(row: Mapping[str, str]) -> tuple[User, Secret | None]:
-    password = row.get("password", "")
-    user = User(
-        name=row.get("name", "").strip(),
-        voicemail=fields.boolean(row.get("voicemail", "").strip() or "no"),
-        max_contacts=int(row.get("max_contacts", "").strip() or User().max_contacts),
-    )
-    return user, Secret(password) if password else None
 
 
 def as_csv(site: Site, passwords: Mapping[str, Secret] | None = None) -> str:

@@ -6,7 +6,7 @@ It is a file, or a pair of commands that print and store its text (sops, age, a 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,18 +52,21 @@ class Vault:
     file: TextFile | None = None
     command: SecretsCommand | None = None
 
-    def changed(self, added: Mapping[str, str], removed: Iterable[str] = ()) -> str:
-        """Return the text with passwords added, replaced and removed.
+    def changed(
+        self, added: Mapping[str, str], removed: Collection[str] = (), *, text: str | None = None
+    ) -> str:
+        """Return the text, or another one of this store, with passwords added and removed.
 
         InvalidFiles if the edit would change anything else.
         """
         try:
-            return self._edited(added, frozenset(removed) & self.passwords.keys())
+            return self._edited(self.text if text is None else text, added, removed)
         except edit.NotEditable as reason:
             raise not_editable(self.shown, reason, self._advice) from reason
 
-    def _edited(self, added: Mapping[str, str], obsolete: Collection[str]) -> str:
-        known, text = self.passwords, self.text
+    def _edited(self, before: str, added: Mapping[str, str], removed: Collection[str]) -> str:
+        known, text = parse_secrets(before, self.shown).passwords, before
+        obsolete = frozenset(removed) & known.keys()
         replaced: dict[document.Path, str] = {("users", n): added[n] for n in added if n in known}
         new: dict[str, edit.Entry] = {n: p for n, p in added.items() if n not in known}
         if replaced:
@@ -76,7 +79,7 @@ class Vault:
         edited = parse_secrets(text, self.shown)
         result = {n: p.reveal() for n, p in edited.passwords.items()}
         if edited.diagnostics or result != kept | dict(added):
-            raise edit.NotEditable(self._parsed(self.text).key_span(("users",)))
+            raise edit.NotEditable(self._parsed(before).key_span(("users",)))
         return text
 
     def _parsed(self, text: str) -> document.Document:

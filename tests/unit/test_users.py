@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -80,7 +81,7 @@ def state():
 def test_a_user_is_added_and_nothing_else_changes(run):
     code, out, err = run("add-user", "1003", "--name", "Carol Smith", "--voicemail")
     assert code == 0
-    assert err.startswith("inventory.yaml: add-user 1003\n")
+    assert err.startswith("inventory.yaml, secrets.yaml: add-user 1003\n")
     new = "  1003: {name: Carol Smith, voicemail: true}\n"
     assert Path("inventory.yaml").read_text() == HEAD + USERS.replace("\n\n", f"\n{new}\n")
     password = passwords()["1003"]
@@ -200,8 +201,54 @@ def test_a_dry_run_shows_the_change_without_passwords(run):
     assert code == 0
     assert f"-users: {{1001: {{password: {HIDDEN}}}}}" in out
     assert f"+users: {{1001: {{password: {HIDDEN}}}, 1003: {{name: Carol}}}}" in out
+    assert out.splitlines()[-1][0] in "+-"  # no empty line of context at the end
     assert err == "secrets.yaml: a new password\nnothing was written\n"
     assert state() == before
+
+
+@pytest.mark.parametrize("words", [("add-user", "1003"), ("set-password", "1001")])
+def test_a_dry_run_for_programs_is_json(run, words):
+    before = state()
+    code, out, err = run(*words, "--dry-run", "--format", "json")
+    assert (code, err) == (0, "nothing was written\n")
+    shown = json.loads(out)
+    assert shown["is_dry_run"] is True
+    assert shown["new_passwords"] == [words[1]]
+    assert "secrets.yaml" in shown["files"]
+    assert ("+  1003: {}" in shown["diff"]) is (words[0] == "add-user")
+    assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (("set-password", "1001"), "secrets.yaml: set-password 1001"),
+        (("secrets", "rotate"), "secrets.yaml: new passwords"),
+        (("remove-user", "1001"), "inventory.yaml, secrets.yaml: remove-user 1001"),
+    ],
+)
+def test_the_files_that_change_are_named(run, words, files):
+    assert run(*words)[2].splitlines()[0] == files
+
+
+def test_a_json_result_of_a_given_password_is_json(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"long-enough-Zq8Kd2\n")))
+    code, out, _ = run("set-password", "1001", "--password-stdin", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["number"] == "1001"
+    assert "Zq8Kd2" not in out
+
+
+@pytest.mark.parametrize("command", ["add-user", "set-password"])
+@pytest.mark.parametrize(("given", "is_weak"), [("pw", True), ("fmK4tXw9Rd2zHq7p", False)])
+def test_a_weak_password_is_accepted_with_a_warning(run, monkeypatch, command, given, is_weak):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{given}\n".encode())))
+    number = "1003" if command == "add-user" else "1001"
+    code, out, err = run(command, number, "--password-stdin")
+    assert code == 0
+    assert ("warning[SD302]: the password of user" in err) is is_weak
+    assert passwords()[number] == given
+    assert given not in out + err.replace("password", "")
 
 
 def test_users_go_with_what_is_theirs(run):
@@ -268,9 +315,11 @@ def test_import_is_all_or_none(run):
     assert err.count("error[SD707]") == 5
     assert "b.csv:3:1" in err
     assert "hunter2" not in err
-    Path("c.csv").write_text("number\n1001\n6000\n1008\n")
+    Path("c.csv").write_text("number\n1001\n1002\n6000\n1008\n")
     code, _, err = run("users", "import", "c.csv")
-    assert "SD701" in err
+    assert "error[SD701]: users `1001`, `1002` exist already" in err
+    assert "c.csv:2:1" in err
+    assert "--update" in err
     assert "SD216" in err
     assert state() == before
 
@@ -278,9 +327,16 @@ def test_import_is_all_or_none(run):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name\nx\n", "column `number` is missing"),
-        ("number,nmae\n", "unknown column `nmae`"),
+        ("name\nx\n", "the column `number` is missing; the first line has `name`"),
+        ("number,nmae\n", "column `nmae` is unknown"),
+        ("number,name,name\n", "column `name` occurs twice"),
+        ("Nebenstelle;Name;Kennwort\n1003;C;hunter2\n", "the column `number` is missing"),
+        ("1003,Carol,hunter2\n", "the first line does not name the columns"),
+        ("", "the first line does not name the columns"),
         ('number\n"1', "CSV"),
+        ("number,voicemail\n1003,hunter2\n", "write `yes` or `no`"),
+        ("number,max_contacts\n1003,hunter2\n", "write a whole number from 1 to 100"),
+        ("number,name\nhunter2,C\n", "write 2 to 15 digits, such as `1001`"),
     ],
 )
 def test_what_is_no_table_of_users(run, text, words):
@@ -288,6 +344,92 @@ def test_what_is_no_table_of_users(run, text, words):
     code, _, err = run("users", "import", "a.csv")
     assert code == 1
     assert words in err
+    assert err.count("error[SD707]") == 1
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "number,name,voicemail\n1003,Carol,yes\n",
+        "number;name;voicemail\r\n1003;Carol;yes\r\n",
+        "Number\tName\tVoicemail\n\n1003\tCarol\tTRUE\n\t\t\n",
+        "\ufeffName;Max contacts;Voicemail;NUMBER\nCarol;;on;1003\n",
+    ],
+    ids=["commas", "semicolons", "tabs", "mark-and-order"],
+)
+def test_spreadsheets_write_tables_of_users(run, text):
+    Path("a.csv").write_text(text, "utf-8", newline="")
+    code, _, err = run("users", "import", "a.csv")
+    assert code == 0, err
+    site = inventory.open_inventory(Path("inventory.yaml")).site
+    assert site.users["1003"] == User(name="Carol", voicemail=True)
+
+
+def test_a_missing_table_gets_the_advice_for_a_table(run):
+    code, _, err = run("users", "import", "a.csv")
+    assert code == 1
+    assert "cannot read `a.csv`: no such file or directory" in err
+    assert "`sipdeploy users export` prints an example" in err
+    assert "init" not in err
+
+
+def test_weak_passwords_of_a_table_are_warnings_by_line(run):
+    Path("a.csv").write_text("number,password\n1003,\n1004,qwe\n1005,fmK4tXw9Rd2zHq7p\n")
+    code, out, err = run("users", "import", "a.csv")
+    assert code == 0
+    assert err.count("warning[SD302]") == 1
+    assert "a.csv:3:1" in err
+    assert "qwe" not in out + err
+
+
+def test_an_update_changes_what_the_table_has_and_no_more(run):
+    Path("inventory.yaml").write_text(
+        HEAD + "users:\n  1001: {name: Alice}  # the boss\n  1002:\n    name: Bob  # him\n"
+        "    voicemail: true\n  1003: {}\n  1004:\n  1005: {name: Eve, password: own-Zq8Kd2}\n"
+    )
+    write_secrets(SECRETS + '  "1003": third-Zq8Kd2\n  "1004": fourth-Zq8Kd2\n')
+    before = passwords()
+    Path("a.csv").write_text(
+        "number,name,voicemail,max_contacts,password\n1001,,yes,,\n1002,Robert,no,9,\n"
+        "1003,Carol,,,other-Zq8Kd2\n1004,Dan,,,fourth-Zq8Kd2\n1005,,,,new-Zq8Kd2x\n1006,Fay,,,\n"
+    )
+    code, _, err = run("users", "import", "a.csv", "--update")
+    assert code == 0, err
+    assert Path("inventory.yaml").read_text() == (
+        HEAD + "users:\n  1001: {name: Alice, voicemail: true}  # the boss\n  1002:\n"
+        "    name: Robert  # him\n    voicemail: false\n    max_contacts: 9\n"
+        "  1003: {name: Carol}\n  1004: {name: Dan}\n"
+        '  1005: {name: Eve, password: "new-Zq8Kd2x"}\n  1006: {name: Fay}\n'
+    )
+    after = passwords()
+    assert after.keys() - before.keys() == {"1006"}
+    assert {n for n in before if before[n] != after[n]} == {"1003", "1005"}
+    assert after["1003"] == "other-Zq8Kd2"
+
+
+def test_an_update_with_what_is_there_changes_nothing(run):
+    run("users", "export", "--passwords", "all.csv")
+    before = state()
+    code, _, err = run("users", "import", "all.csv", "--update")
+    assert (code, err) == (0, "import of 2 users: nothing changes\n")
+    assert state() == before
+
+
+def test_an_update_changes_json_and_stays_json(run):
+    site = {
+        "domain": "sip.example.com",
+        "email": "ops@example.com",
+        "hosts": {"sip1": {"address": "203.0.113.10"}},
+        "tls": {"provider": "self-signed"},
+        "users": {"1001": {"name": "Alice"}, "1002": {}},
+    }
+    Path("inventory.yaml").write_text(json.dumps(site, indent=2))
+    Path("a.csv").write_text("number,name,max_contacts\n1001,Alicia,7\n")
+    code, _, err = run("users", "import", "a.csv", "--update")
+    assert code == 0, err
+    users = json.loads(Path("inventory.yaml").read_text())["users"]
+    assert users == {"1001": {"name": "Alicia", "max_contacts": 7}, "1002": {}}
 
 
 def test_what_is_exported_is_imported_the_same(run):
