@@ -153,13 +153,17 @@ def checks_of(plan: Plan) -> tuple[Check, ...]:
 def problems_of(
     name: str, plan: Plan, checks: Sequence[Check], sections: Mapping[str, str], *, state: str
 ) -> list[Diagnostic]:
-    """A diagnostic for each complaint of a check that did not exit with 0."""
-    problems: list[Diagnostic] = []
+    """A diagnostic for each complaint of the first check of a service that did not exit with 0.
+
+    Its later checks fail for the same cause: a daemon cannot start on what its parser rejects.
+    """
+    problems: dict[str, list[Diagnostic]] = {}
     for number, check in enumerate(checks):
         status, _, output = sections.get(f"check {number}", "").partition("\n")
-        if status.strip() != "0":
-            problems += _complaints(name, plan, check, (status.strip(), output, state))
-    return problems
+        if status.strip() != "0" and check.service not in problems:
+            answer = (status.strip(), output, state)
+            problems[check.service] = list(_complaints(name, plan, check, answer))
+    return [problem for each in problems.values() for problem in each]
 
 
 def sources(name: str, plan: Plan) -> dict[str, Source]:

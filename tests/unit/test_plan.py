@@ -449,3 +449,24 @@ def test_a_verbose_plan_has_the_unchanged_files_and_whole_differences():
     assert f"\n  . {CFG.path}\n" in text.as_text(
         "sip1", nothing, Present(), diffs=True, is_whole=True
     )
+
+
+def test_one_cause_is_one_problem():
+    """The parser and the trial start of a daemon reject the same line."""
+    wanted = desired()
+    found = plan(wanted, as_is(desired(())))
+    checks = files.checks_of(found)
+    kinds = [check.service for check in checks]
+    assert kinds.count("kamailio") == 2
+    bad = " 0(1) CRITICAL: <core> [core/cfg.y:1]: yyerror_at(): parse error in config file "
+    bad += "/etc/kamailio/kamailio.cfg, line 7, column 1: syntax error\n"
+    answers = {
+        f"check {number}": "1\n" + bad if check.service == "kamailio" else "0\n"
+        for number, check in enumerate(checks)
+    }
+    (problem,) = files.problems_of("sip1", found, checks, answers, state="/var/lib/sipdeploy")
+    assert problem.code == "SD401"
+    number = kinds.index("kamailio")
+    trial = answers | {f"check {number}": "0\n"}
+    (problem,) = files.problems_of("sip1", found, checks, trial, state="/var/lib/sipdeploy")
+    assert "a trial start of Kamailio" in problem.notes[0]
