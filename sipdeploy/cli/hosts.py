@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sipdeploy.cli.session import FORMAT, Session, host_names, opened_ahead
-from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.inventory import chosen_hosts, files, open_inventory
 
 if TYPE_CHECKING:
     from sipdeploy.plan import Plan
     from sipdeploy.transaction import Planned
+    from sipdeploy.transaction.release import Header
 
 _YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
 
@@ -296,6 +297,8 @@ def rollback_command(
 def history_command(session: Session, host: str, form: str) -> None:
     """Show the releases that HOST keeps: number, time, author and changes.
 
+    `-v` shows all changes of each release.
+
     \b
     Example:
       sipdeploy history sip1
@@ -308,14 +311,19 @@ def history_command(session: Session, host: str, form: str) -> None:
     if form == "json":
         session.output.result(json.dumps({"releases": [asdict(row) for row in kept]}, indent=2))
         return
-    rows = [
-        f"{'*' if row.is_current else ' '} {row.number:>4}  {row.when}  {row.who:<24} "
-        f"{row.purpose}: {_summary(row.what)}"
-        for row in kept
-    ]
+    rows = [line for row in kept for line in _release(row, is_whole=session.output.verbose)]
     session.output.result("\n".join(rows) or "no releases yet")
 
 
-def _summary(what: Sequence[str]) -> str:
-    first = ", ".join(what[:2])
-    return f"{first} and {len(what) - 2} more" if len(what) > 2 else first  # noqa: PLR2004
+def _release(row: Header, *, is_whole: bool) -> list[str]:
+    """A release in two lines of at most 80 columns; with `is_whole`, in full."""
+    head = f"{'*' if row.is_current else ' '} {row.number:>4}  {row.when}  {row.who}"
+    if is_whole:
+        return [head, f"        {row.purpose}", *(f"        {each}" for each in row.what)]
+    number = len(row.what)
+    what = row.what[0] if number == 1 else count(number, "change")
+    return [_cut(head), _cut(f"        {row.purpose}: {what}")]
+
+
+def _cut(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -10,6 +10,7 @@ import pytest
 from sipdeploy.__main__ import main
 from sipdeploy.cli import cli
 from sipdeploy.lint import explanations
+from sipdeploy.transaction.release import Header
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -173,6 +174,32 @@ def test_host_names_come_from_the_inventory_of_the_command(run, monkeypatch, cap
     with pytest.raises(SystemExit):
         run()
     assert capsys.readouterr().out == f"plain,{name}\n"
+
+
+def test_a_history_fits_the_terminal(run, monkeypatch):
+    run("init")
+    change = "~ /etc/systemd/system/kamailio.service.d/sipdeploy.conf (restart kamailio)"
+    kept = tuple(
+        Header(
+            number=number,
+            who="a.rather.long.name@machine-with-a-long-name.office.example.com (pid 4194304)",
+            when="2026-11-26T20:30:54Z",
+            purpose=f"remove-user {' '.join(str(4000 + each) for each in range(30))}",
+            what=(change,) * number,
+            is_current=number == 2,
+        )
+        for number in (1, 2)
+    )
+    monkeypatch.setattr("sipdeploy.transaction.history", lambda *_: kept)
+    code, out, _ = run("history", "sip1")
+    assert code == 0
+    lines = out.splitlines()
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= 80
+    assert lines[2].startswith("*    2  2026-11-26T20:30:54Z  a.rather.long")
+    whole = run("history", "sip1", "-v")[1]
+    assert whole.count(change) == 3
+    assert "4029" in whole
 
 
 def test_the_example_has_no_error(run):
