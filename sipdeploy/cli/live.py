@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sipdeploy.cli.session import Session
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.editing.draft import Draft
-    from sipdeploy.host import Host
     from sipdeploy.host.connection import Ahead
     from sipdeploy.inventory.site import Site
     from sipdeploy.plan import Plan
@@ -116,42 +115,64 @@ def _clear(
             raise host_failed(code, f"{message} on `{name}`", notes=notes)
 
 
-def presences(site: Site, names: Sequence[str]) -> dict[str, Presence]:
-    """Contacts and number of waiting messages on the named hosts, for each user of the site."""
+def presences(
+    site: Site, names: Sequence[str]
+) -> tuple[dict[str, Presence], tuple[Diagnostic, ...]]:
+    """Contacts and number of waiting messages on the named hosts, and why others did not answer.
+
+    Has each user of the site, and then each number that is registered and not a user. It is empty
+    if no host answered.
+    """
     contacts: dict[str, list[Contact]] = {}
     messages: dict[str, int] = {}
+    silent: list[Diagnostic] = []
     for name in names:
-        host = connect(name, site.hosts[name])
         try:
-            answer = _ask(host, site)
-        finally:
-            host.close()
-        for user, contact in _contacts(name, answer.get("contacts", "")):
+            answer = _ask(name, site)
+        except HostFailed as failure:
+            silent += failure.diagnostics
+            continue
+        for user, contact in _contacts(name, site.domain, answer.get("contacts", "")):
             contacts.setdefault(user, []).append(contact)
         for line in answer.get("messages", "").splitlines():
             box, _, count = line.partition("\t")
             messages[box] = messages.get(box, 0) + whole(count)
-    return {
+    if len(silent) >= len(names):
+        return {}, tuple(silent)
+    found = {
         number: Presence(
             contacts=tuple(contacts.get(number, ())), messages=messages.get(number, 0)
         )
-        for number in site.users
+        for number in dict.fromkeys((*site.users, *sorted(contacts)))
     }
+    return found, tuple(silent)
 
 
-def _ask(host: Host, site: Site) -> Mapping[str, str]:
+def _ask(name: str, site: Site) -> Mapping[str, str]:
     data = "".join(f"{number}@{site.domain}\n" for number in site.users).encode()
-    result = run_script(host, ("registrations",), input=data, timeout_seconds=ASK_SECONDS)
+    host = connect(name, site.hosts[name])
+    try:
+        result = run_script(host, ("registrations",), input=data, timeout_seconds=ASK_SECONDS)
+    finally:
+        host.close()
     answer = sections(result.text)
+    if "failed" in answer:
+        raise host_failed(
+            "SD714",
+            f"Kamailio on `{name}` does not answer, so the registrations are unknown",
+            notes=tuple(answer["failed"].strip().splitlines()[:5]),
+            help_=f"on `{name}`: `journalctl -b -u kamailio` shows why",
+        )
     if "end" not in answer:
-        raise host_failed("SD509", f"cannot read the registrations from `{host.name}`")
+        raise host_failed("SD509", f"cannot read the registrations from `{name}`")
     return answer
 
 
-def _contacts(name: str, text: str) -> Iterator[tuple[str, Contact]]:
+def _contacts(name: str, domain: str, text: str) -> Iterator[tuple[str, Contact]]:
+    """The contacts by number; one of another domain, by its address of record."""
     for line in text.splitlines():
         row = line.split("\t")
         if len(row) == 4:  # noqa: PLR2004 - address, source, time, device
             registered = int(number(row[2], 0))
             contact = Contact(host=name, source=row[1], registered=registered, device=row[3])
-            yield row[0].partition("@")[0], contact
+            yield row[0].removesuffix(f"@{domain}"), contact

@@ -15,7 +15,7 @@ from sipdeploy.cli.changing import carry_out, changing
 from sipdeploy.cli.output import is_terminal
 from sipdeploy.cli.session import FORMAT, Session, host_names
 from sipdeploy.diagnostics import Diagnostic, count
-from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles, WrongUsage
 from sipdeploy.editing import draft, problems, settings, tables
 from sipdeploy.editing.vault import new_password
 from sipdeploy.inventory import fields, files, reading
@@ -264,8 +264,10 @@ def _first_line() -> str:
 )
 @FORMAT
 @click.pass_context
-def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> None:
+def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> int:
     """List the users; with --on, also their registrations: address, time and device.
+
+    With --on, it also shows each number that is registered and not in the inventory.
 
     \b
     Examples:
@@ -275,17 +277,21 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> N
       sipdeploy users export > people.csv
     """
     if ctx.invoked_subcommand is not None:
-        return
+        return 0
     session: Session = ctx.obj
     loaded = inventory.open_inventory(session.inventory)
-    present: Mapping[str, tables.Presence] = {}
-    if hosts:
-        names = inventory.chosen_hosts(loaded, hosts)
-        from sipdeploy.cli import live
-
-        present = live.presences(loaded.site, names)
     show = tables.as_json if form == "json" else tables.as_text
-    session.output.result(show(loaded.site, present))
+    if not hosts:
+        session.output.result(show(loaded.site, {}))
+        return 0
+    names = inventory.chosen_hosts(loaded, hosts)
+    from sipdeploy.cli import live
+
+    present, silent = live.presences(loaded.site, names)
+    if present:
+        session.output.result(show(loaded.site, present))
+    session.output.problems(silent)
+    return HostFailed.exit_code if silent else 0
 
 
 @users_command.command("import", short_help="Add all users of a CSV file.")

@@ -434,5 +434,9 @@ _MANUALS: Mapping[str, str] = {
         Situation: Asterisk did not answer during `remove-user 1001 --end-calls`.
         Fix: on the host, `asterisk -rx 'core show channels'` lists calls, and
         `asterisk -rx 'channel request hangup CHANNEL'` ends one.""",
+    "SD714": """Kamailio on the host does not answer, so nobody knows who is registered.
+        Situation: `sipdeploy users --on sip1` while Kamailio is stopped
+        Fix: on the host, `journalctl -b -u kamailio` says why;
+        `sipdeploy apply sip1` starts it.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}

@@ -15,9 +15,10 @@ from sipdeploy.diagnostics import Diagnostic, Span, listed, named, printable
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.inventory import fields
 from sipdeploy.inventory.secret import Secret
+from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
-    from sipdeploy.inventory.site import Site, User
+    from sipdeploy.inventory.site import Site
 
 COLUMNS = ("number", "name", "voicemail", "max_contacts", "password")
 
@@ -167,13 +168,17 @@ def as_csv(site: Site, passwords: Mapping[str, Secret] | None = None) -> str:
 
 
 def as_text(site: Site, present: Mapping[str, Presence]) -> str:
-    """A table of the users, one line per phone. `present` is empty if no host was asked."""
+    """A table of the users, one line per phone. `present` is empty if no host was asked.
+
+    Marks the numbers that are registered and not in the inventory.
+    """
     heads = ["NUMBER", "NAME", "VOICEMAIL"] + ["REGISTERED", "FROM", "DEVICE"] * bool(present)
     rows = [heads]
-    for number, user in site.users.items():
+    for number in dict.fromkeys((*site.users, *present)):
         state = present.get(number, Presence())
+        user = site.users.get(number, User(name="(not in the inventory)"))
         box = "-" if not user.voicemail else str(state.messages) if present else "yes"
-        first = [number, printable(user.name), box]
+        first = [printable(number), printable(user.name), box]
         phones = [
             [_time(c.registered), f"{c.source} on {c.host}", printable(c.device)]
             for c in state.contacts
@@ -192,9 +197,10 @@ def _time(seconds: int) -> str:
 
 
 def as_json(site: Site, present: Mapping[str, Presence]) -> str:
-    """The users as JSON; messages and contacts only if hosts were asked."""
+    """The users as JSON; the state on the hosts only if these were asked."""
     rows = []
-    for number, user in site.users.items():
+    for number in dict.fromkeys((*site.users, *present)):
+        user = site.users.get(number, User())
         row: dict[str, object] = {
             "number": number,
             "name": user.name,
@@ -203,6 +209,7 @@ def as_json(site: Site, present: Mapping[str, Presence]) -> str:
         }
         if present:
             state = present.get(number, Presence())
+            row["in_inventory"] = number in site.users
             row["messages"] = state.messages
             row["contacts"] = [
                 {

@@ -267,6 +267,7 @@ def test_what_a_host_tells_and_what_it_refuses(lab, tmp_path):
     host, deployer = deploy(lab, tmp_path, "kamailio")
     asyncio.run(told(host, deployer))
     removed_by_hand(host, deployer)
+    silent(host, deployer)
     two_at_once(host, deployer)
     imported(host, deployer)
     unproven(host, deployer)
@@ -320,12 +321,27 @@ def removed_by_hand(host, deployer):
             path = deployer.folder / "inventory.yaml"
             lines = path.read_text().splitlines(keepends=True)
             path.write_text("".join(line for line in lines if "  1003:" not in line))
+            done = await asyncio.to_thread(deployer.run, "users", "--on", host.name)
+            assert re.search(
+                r"^1003 +\(not in the inventory\) .*sipdeploy-lab$", done.stdout, re.MULTILINE
+            )
             done = await asyncio.to_thread(deployer.run, "apply", host.name, "--yes")
             assert done.returncode == 0, done.stderr
             assert "end old sessions" in done.stderr
             await closed(device)
 
     asyncio.run(act())
+
+
+def silent(host, deployer):
+    """Without Kamailio nobody knows who is registered, and `users --on` says so."""
+    host.run("systemctl stop kamailio", check=True)
+    done = deployer.run("users", "--on", host.name)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "SD714" in done.stderr
+    assert "kamailio.service is inactive" in done.stderr
+    host.run("systemctl start kamailio", check=True)
+    assert deployer.run("users", "--on", host.name).returncode == 0
 
 
 def two_at_once(host, deployer):

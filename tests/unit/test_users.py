@@ -16,7 +16,7 @@ from sipdeploy.__main__ import main
 from sipdeploy.diagnostics import HIDDEN
 from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles
 from sipdeploy.editing import draft, settings, tables
-from sipdeploy.host import Result
+from sipdeploy.host import Result, host_failed
 from sipdeploy.inventory import files
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import User, load_site
@@ -500,6 +500,70 @@ def test_the_table_of_users():
     assert text.splitlines()[3].split()[2:3] == ["192.0.2.1:2"]
     told = json.loads(tables.as_json(site, {"1002": tables.Presence(messages=3)}))["users"]
     assert [row["messages"] for row in told] == [None, 3]
+
+
+REGISTERED = (
+    "\x1econtacts\n1001@sip.example.com\t192.0.2.1:5\t1.0\tPhone\n"
+    "1009@sip.example.com\t192.0.2.2:6\t2.0\tOld \x1b[2J\n"
+    "1002@before.example.com\t192.0.2.3:7\t3.0\tOther\n\x1emessages\n1002\t3\n\x1eend\n"
+)
+DOWN = "\x1efailed\nkamailio.service is inactive\nERROR: connect_unix_sock: No such file\n"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """`users --on` with hosts that give these answers; None for one that is away."""
+
+    def start(run, *answers, words=()):
+        names = [f"sip{index + 1}" for index in range(len(answers))]
+        hosts = ", ".join(f"{n}: {{address: 203.0.113.{i + 1}}}" for i, n in enumerate(names))
+        head = HEAD.replace("{sip1: {address: 203.0.113.10}}", f"{{{hosts}}}")
+        Path("inventory.yaml").write_text(head + USERS)
+
+        def connect(name, entry):
+            del entry
+            answer = answers[names.index(name)]
+            if answer is None:
+                raise host_failed("SD501", f"`{name}` is away")
+            return FakeHost(name, {"registrations": Result(status=0, stdout=answer.encode())})
+
+        monkeypatch.setattr("sipdeploy.cli.live.connect", connect)
+        return run("users", *(word for name in names for word in ("--on", name)), *words)
+
+    return start
+
+
+def test_who_is_registered_and_not_in_the_inventory_is_marked(run, asked):
+    code, out, err = asked(run, REGISTERED)
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[1][:3] == ["1001", "Alice", "-"]
+    assert rows[2] == ["1002", "Bob", "3", "-"]
+    assert "1002@before.example.com  (not in the inventory)" in out
+    assert "1009                     (not in the inventory)" in out
+    assert "\x1b" not in out
+    shown = json.loads(asked(run, REGISTERED, words=("--format", "json"))[1])["users"]
+    assert {row["number"]: row["in_inventory"] for row in shown} == {
+        "1001": True, "1002": True, "1002@before.example.com": False, "1009": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [(), ("--format", "json")], ids=["text", "json"])
+def test_a_host_without_kamailio_is_no_host_without_phones(run, asked, words):
+    code, out, err = asked(run, DOWN, words=words)
+    assert (code, out) == (4, "")
+    assert "error[SD714]: Kamailio on `sip1` does not answer" in err
+    assert "kamailio.service is inactive" in err
+    assert "journalctl -b -u kamailio" in err
+
+
+def test_the_hosts_that_answer_are_shown_beside_those_that_do_not(run, asked):
+    code, out, err = asked(run, DOWN, REGISTERED, None)
+    assert code == 4
+    assert "192.0.2.1:5 on sip2" in out
+    assert "SD714" in err
+    assert "`sip3` is away" in err
+    assert asked(run, None)[:2] == (4, "")
 
 
 # --- the files -----------------------------------------------------------------------------------
