@@ -14,6 +14,7 @@ _LABELS: Mapping[str, str] = {
     "number": "user",
     "name": "name",
     "websocket": "WebSocket",
+    "protocol": "protocol",
     "uri": "SIP URI",
     "password": "password",
 }
@@ -25,6 +26,7 @@ def settings(site: Site, number: str, password: str | None) -> dict[str, str]:
         "number": number,
         "name": site.users[number].name,
         "websocket": f"wss://{site.domain}:{site.ports.wss}/ws",
+        "protocol": "sip",  # new WebSocket(url, "sip"); without it, the handshake gets 400
         "uri": f"sip:{number}@{site.domain}",
     }
     return values if password is None else {**values, "password": password}

@@ -92,6 +92,7 @@ def test_a_user_is_added_and_nothing_else_changes(run):
         "user       1003\n"
         "name       Carol Smith\n"
         "WebSocket  wss://sip.example.com:8443/ws\n"
+        "protocol   sip\n"
         "SIP URI    sip:1003@sip.example.com\n"
         f"password   {password}\n"
     )
