@@ -130,7 +130,8 @@ class RunLog:
         failure: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        with contextlib.suppress(OSError):
+            self._stream.close()
         logs = sorted(self.path.parent.glob("*.log")) if self.path.suffix == ".log" else []
         for old in logs[:-KEPT]:
             with contextlib.suppress(OSError):
@@ -153,6 +154,6 @@ class RunLog:
     def _write(self, text: str) -> None:
         text = self._hidden(text)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # a full disk here undoes no host
             self._stream.write(f"{now} {text}\n")
             self._stream.flush()

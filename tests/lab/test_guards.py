@@ -744,9 +744,11 @@ def test_handshakes_that_fail_take_no_place(system):
         lines.append("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
         request = "\r\n".join([*lines, "Connection: Upgrade", "Sec-WebSocket-Version: 13", "", ""])
         for _ in range(5):
-            _, writer = await asyncio.open_connection(system.address, 8443, ssl=context)
+            reader, writer = await asyncio.open_connection(system.address, 8443, ssl=context)
             writer.write(request.encode() * 60)
             await asyncio.sleep(0.3)
+            status = await asyncio.wait_for(reader.readline(), 5)
+            assert status.split()[1] == b"400"  # as docs/first-phone.md says
             writer.transport.abort()
         counted = system.run("kamcmd htable.get unproven all")
         assert int(re.search(r"value: (\d+)", counted)[1]) <= 5

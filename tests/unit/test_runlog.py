@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,15 @@ def test_its_owner_alone_reads_it(log):
     log.event(Event(host="sip1", title="t", state="ok"))
     assert log.path.suffix == ".log"
     assert (mode(log.path), mode(log.path.parent)) == (0o600, 0o700)
+
+
+def test_a_full_disk_ends_no_run(monkeypatch, tmp_path):
+    full = Path("/dev/full").open("w", errors="backslashreplace")  # noqa: SIM115
+    monkeypatch.setattr("sipdeploy.cli.run._private", lambda _: full)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with RunLog([]) as running:
+        running.event(Event(host="sip1", title="t", state="ok"))
+        running.event(Event(host="sip1", title="t", state="ok", text="\udcff"))
 
 
 def test_its_owner_alone_reads_a_saved_plan(tmp_path):
