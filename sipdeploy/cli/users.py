@@ -387,8 +387,9 @@ def _check_private(file: Path) -> None:
         files.check_writable(file)
     except OSError as failure:
         raise InvalidFiles([files.unwritable(failure)]) from failure
-    if git.state_of(file.parent, Path(file.name)).is_unignored:
-        raise InvalidFiles([problems.in_git(file)])
+    state = git.state_of(file.parent, Path(file.name))
+    if state.is_tracked or state.is_unignored:
+        raise InvalidFiles([problems.in_git(file, is_tracked=state.is_tracked)])
 
 
 @click.group("secrets", short_help="Give all users new passwords.")

@@ -77,11 +77,14 @@ def exists(file: Path) -> Diagnostic:
     return Diagnostic("SD110", f"cannot write `{file}`: it exists", help=advice)
 
 
-def in_git(file: Path) -> Diagnostic:
-    """The next `git add` would add the file with the passwords."""
+def in_git(file: Path, *, is_tracked: bool) -> Diagnostic:
+    """The next `git add` or `git commit` would take the file with the passwords."""
     line, place = shlex.quote(f"/{file.name}"), shlex.quote(str(file.parent / ".gitignore"))
-    message = f"git does not ignore `{file}`, which would contain all passwords"
-    return Diagnostic("SD307", message, help=f"`echo {line} >> {place}`, then run it again")
+    verb = "tracks" if is_tracked else "does not ignore"
+    advice = f"`echo {line} >> {place}`, then run the command again"
+    advice = "name another file" if is_tracked else advice
+    message = f"git {verb} `{file}`, which would contain all passwords"
+    return Diagnostic("SD307", message, help=advice)
 
 
 def busy(folder: str) -> InvalidFiles:

@@ -472,6 +472,10 @@ def test_an_export_with_passwords_stays_out_of_git(run):
     assert stat.S_IMODE(Path(place).stat().st_mode) == 0o600
     seen = subprocess.run(["git", "status", "--short", "-uall"], capture_output=True, check=True)
     assert b"all of us" not in seen.stdout
+    subprocess.run(["git", "add", "-f", place], check=True)
+    Path(place).unlink()
+    assert "name another file" in run("users", "export", "--passwords", place)[2]
+    assert not Path(place).exists()
 
 
 def test_an_export_that_cannot_be_written_fetches_no_password(run):
@@ -482,6 +486,8 @@ def test_an_export_that_cannot_be_written_fetches_no_password(run):
     assert code == 1
     assert "cannot write `no/all.csv`: no such file or directory" in err
     assert "`mkdir -p no`" in err
+    Path("all.csv").touch()
+    assert run("users", "export", "--passwords", "all.csv")[0] == 1
     assert not Path("fetched").exists()
 
 
