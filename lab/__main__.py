@@ -101,9 +101,12 @@ def _install(_: argparse.Namespace) -> None:
         # No error: without a lab, its tests are skipped.
         sys.stderr.write(f"lab: nothing installed: {reason}\n")
         return
-    added = machine.install()
+    added, absent = machine.install()
     if added:
         sys.stdout.write(f"installed: {', '.join(added)}\n")
+    if absent:
+        names = ", ".join(absent)
+        sys.stderr.write(f"lab: not in apt's archives, so their tests are skipped: {names}\n")
 
 
 def _require() -> None:

@@ -295,3 +295,11 @@ def test_an_unknown_suite_is_refused(lab):
     with pytest.raises(ValueError, match="no suite `potato`: the lab knows sid, trixie"):
         lab.boot("old", suite="potato")
     assert "old" not in lab.hosts
+
+
+@pytest.mark.usefixtures("lab")  # root on Debian or Ubuntu
+def test_a_tool_that_the_system_does_not_have_is_named_and_the_others_installed(monkeypatch):
+    """Ubuntu has no package firefox-esr; `apt-get install` would install nothing at all."""
+    monkeypatch.setattr(machine, "LAB_TOOLS", {"iproute2": "/nowhere"})
+    monkeypatch.setattr(machine, "TEST_TOOLS", {"firefox-of-nobody": "/nowhere"})
+    assert machine.install() == (["iproute2"], ["firefox-of-nobody"])
