@@ -1,4 +1,4 @@
-"""Phones in a real browser: Chromium with JsSIP or SIP.js, and a tone as microphone.
+"""Phones in a real browser, with JsSIP or SIP.js, and a tone as microphone; here in Chromium.
 
 A call is proven by the frequency of the tone at the other end and by the SIP messages. This
 module is independent of sipdeploy, of hosts and of the configuration of a server.
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from playwright.async_api import Browser as Chromium
-    from playwright.async_api import BrowserContext, Route
+    from playwright.async_api import Page, Route
 
 __all__ = ["Account", "Browser", "Call", "NotSeen", "Phone", "spki_pin"]
 
@@ -52,7 +51,7 @@ _ARGUMENTS = (
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
 )
-_PAGE = (
+PAGE = (
     '<!doctype html><meta charset="utf-8"><title>sipdeploy test phone</title>'
     '<script src="/phone.js"></script>'
 )
@@ -90,11 +89,9 @@ class Browser:
         with contextlib.ExitStack() as opened:
             script = build()
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="phones-")))
-            write_tone(folder / "tone.wav", self.tone_hz)
             self._driver = opened.enter_context(shared_driver())
-            self._chromium = self._launch(folder)
-            opened.callback(self._close_chromium)
             self._script = script.read_text()
+            self._start(folder, opened)
             self._closing = opened.pop_all()
         return self
 
@@ -115,8 +112,8 @@ class Browser:
         With `register`, registers it; NotSeen if that fails. Otherwise check `connected`, and
         call `register()`, which returns the status.
         """
-        context = self._driver.run(self._context(), _LAUNCH_SECONDS)
-        page = PhonePage(self._driver, context, account=self._complete(number, account))
+        opened = self._driver.run(self._page(), _LAUNCH_SECONDS)
+        page = PhonePage(self._driver, opened, account=self._complete(number, account))
         phone = Phone(page)
         self.phones.append(phone)
         page.open(f"{self._origin}/")
@@ -124,39 +121,34 @@ class Browser:
             raise NotSeen(f"{number} is not registered: {status}\n{phone.dump()}")
         return phone
 
-    def _launch(self, folder: Path) -> Chromium:
+    def _start(self, folder: Path, opened: contextlib.ExitStack) -> None:
+        write_tone(folder / "tone.wav", self.tone_hz)
+        environment: dict[str, str | float | bool] = dict(os.environ)
+        if self._roots:
+            # Chromium reads the database of the user
+            (database := folder / ".pki" / "nssdb").mkdir(parents=True)
+            trust(database, self._roots)
+            environment["HOME"] = str(folder)
         # Chromium ignores the pins without a user data folder; Playwright sets one.
         work = self._driver.playwright.chromium.launch(
             executable_path=CHROMIUM,
             args=self._arguments(folder / "tone.wav"),
-            env={**os.environ, **({"HOME": str(folder)} if self._trust(folder) else {})},
+            env=environment,
         )
-        return self._driver.run(work, _LAUNCH_SECONDS)
-
-    def _trust(self, home: Path) -> bool:
-        """Add the roots to the user's database of Chromium (NSS, below HOME)."""
-        database = home / ".pki" / "nssdb"
-        if self._roots:
-            database.mkdir(parents=True)
-            run("certutil", "-N", "--empty-password", "-d", f"sql:{database}")
-        for number, root in enumerate(self._roots):
-            file = home / f"root{number}.pem"
-            file.write_text(root)
-            name = ("-n", file.stem, "-t", "C,,", "-i", file)
-            run("certutil", "-A", "-d", f"sql:{database}", *name)
-        return bool(self._roots)
+        self._chromium = self._driver.run(work, _LAUNCH_SECONDS)
+        opened.callback(self._close_chromium)
 
     def _close_chromium(self) -> None:
         self._driver.run(self._chromium.close(), _LAUNCH_SECONDS)
 
-    async def _context(self) -> BrowserContext:
+    async def _page(self) -> Page:
         context = await self._chromium.new_context(permissions=["microphone"])
         # Since version 142, Chromium needs a permission to connect from a public page to a
         # private address; older versions do not know it.
         with contextlib.suppress(PlaywrightError):
             await context.grant_permissions(["microphone", "local-network-access"])
         await context.route("**/*", self._serve)
-        return context
+        return await context.new_page()
 
     def _arguments(self, tone: Path) -> list[str]:
         rules = [f"MAP {name} {address}" for name, address in self._resolve.items()]
@@ -174,7 +166,7 @@ class Browser:
         if route.request.url.endswith("/phone.js"):
             await route.fulfill(body=self._script, content_type="text/javascript")
         else:
-            await route.fulfill(body=_PAGE, content_type="text/html")
+            await route.fulfill(body=PAGE, content_type="text/html")
 
     def _complete(self, number: str, account: Account) -> dict[str, Any]:
         domain = account.get("domain") or next(iter(self._resolve))
@@ -188,6 +180,14 @@ class Browser:
             "password": "",
         }
         return {**defaults, **account}
+
+
+def trust(database: Path, roots: Iterable[str]) -> None:
+    """Add authorities (PEM) to a certificate database (NSS), which both browsers use."""
+    run("certutil", "-N", "--empty-password", "-d", f"sql:{database}")
+    for number, root in enumerate(roots):
+        name = ("-n", f"root{number}", "-t", "C,,", "-a")
+        run("certutil", "-A", "-d", f"sql:{database}", *name, input_text=root)
 
 
 def spki_pin(certificate_pem: str | bytes) -> str:

@@ -1,4 +1,4 @@
-"""The page of a phone in Chromium: loads it, calls its methods, keeps its trace and log.
+"""The page of a phone in a browser: loads it, calls its methods, keeps its trace and log.
 
 `Phone` and `Call` give the methods their meaning.
 """
@@ -12,7 +12,7 @@ from playwright.async_api import Error as PlaywrightError
 from lab.phones.trace import Trace, trace_of
 
 if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext, Page
+    from playwright.async_api import Page
 
     from lab.phones.driver import Driver
 
@@ -25,17 +25,16 @@ class NotSeen(AssertionError):  # noqa: N818 - the name says what happened
 
 
 class PhonePage:
-    """A page with one user agent, in its own browser context."""
+    """A page with one user agent; it is the only one of its browser context."""
 
-    def __init__(
-        self, driver: Driver, context: BrowserContext, *, account: dict[str, Any]
-    ) -> None:
+    def __init__(self, driver: Driver, page: Page, *, account: dict[str, Any]) -> None:
         self.account = account
         self._driver = driver
         self._earlier: list[dict[str, Any]] = []  # messages from before a reload
         self._earlier_log: list[dict[str, Any]] = []
         self._console: list[str] = []
-        self._page = driver.run(self._new(context), _ACT_SECONDS)
+        self._page = page
+        driver.run(self._listen(), _ACT_SECONDS)
 
     def open(self, address: str) -> None:
         """Load the page and start the user agent."""
@@ -94,12 +93,10 @@ class PhonePage:
         except (PlaywrightError, NotSeen) as gone:
             return f"{title}: {gone}"
 
-    async def _new(self, context: BrowserContext) -> Page:
-        # entirely in the loop, because adding a listener also sends a message to the browser
-        page = await context.new_page()
-        page.on("console", lambda line: self._console.append(f"console: {line.text}"))
-        page.on("pageerror", lambda error: self._console.append(f"error: {error}"))
-        return page
+    async def _listen(self) -> None:
+        # in the loop, because adding a listener also sends a message to the browser
+        self._page.on("console", lambda line: self._console.append(f"console: {line.text}"))
+        self._page.on("pageerror", lambda error: self._console.append(f"error: {error}"))
 
     def _keep(self) -> None:
         self._earlier += self.do("trace", 0)

@@ -1,6 +1,6 @@
 """The browser phones detect failed calls.
 
-Real Chromium and real SIP libraries, with a small relay instead of a server.
+Real browsers and real SIP libraries, with a small relay instead of a server.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
+from lab import firefox
 from lab.browser import CHROMIUM, Browser, NotSeen
 from lab.phones.sound import Peak, Spectrum, is_speech, tone_seconds
 from lab.phones.trace import SipMessage, Trace
@@ -21,7 +22,7 @@ BYE = (
     "BYE sip:1001@sip.example.test SIP/2.0\r\nv: SIP/2.0/WSS x.invalid\r\ni: one\r\n"
     "CSeq: 7 BYE\r\nReason: SIP ;cause=200\r\n\r\n"
 )
-needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium")
+BROWSERS = {"chromium": Browser, "firefox": firefox.Firefox}
 
 
 def spectrum(*peaks: tuple[float, float], floor: float = -110.0) -> Spectrum:
@@ -127,9 +128,14 @@ def relay():
         yield relay
 
 
-@pytest.fixture(scope="module")
-def browsers():
-    with Browser(tone_hz=440) as first, Browser(tone_hz=620) as second:
+@pytest.fixture(scope="module", params=BROWSERS)
+def browsers(request):
+    if request.param == "chromium" and not Path(CHROMIUM).exists():
+        pytest.skip("needs Chromium: python -m lab install")
+    if request.param == "firefox" and (reason := firefox.why_not()):
+        pytest.skip(reason)
+    browser = BROWSERS[request.param]
+    with browser(tone_hz=440) as first, browser(tone_hz=620) as second:
         yield first, second
 
 
@@ -145,7 +151,6 @@ def phones(request, relay, browsers):
         phone.close()
 
 
-@needs_chromium
 def test_each_side_hears_the_other_and_not_itself(phones):
     first, second = phones
     call = first.call("1002")
@@ -172,7 +177,6 @@ def test_each_side_hears_the_other_and_not_itself(phones):
     assert not call.heard_speech()
 
 
-@needs_chromium
 def test_a_call_that_is_refused_or_cancelled_tells_its_status(phones):
     first, second = phones
     refused = first.call("1002")
@@ -186,7 +190,6 @@ def test_a_call_that_is_refused_or_cancelled_tells_its_status(phones):
         cancelled.wait("answered", timeout_seconds=0.2)
 
 
-@needs_chromium
 def test_messages_arrive_and_can_be_forged(phones):
     first, second = phones
     assert first.message("1002", "as I am") == 200
@@ -196,7 +199,6 @@ def test_messages_arrive_and_can_be_forged(phones):
     assert "sip:1003@" in second.messages[-1].header("From")
 
 
-@needs_chromium
 def test_a_lost_connection_is_noticed_and_registered_anew(phones, relay):
     first, second = phones
     relay.cut()
@@ -206,7 +208,6 @@ def test_a_lost_connection_is_noticed_and_registered_anew(phones, relay):
     assert len(first.trace.received().responses("REGISTER", 200)) == 2
 
 
-@needs_chromium
 def test_a_reload_keeps_the_trace_and_forgets_the_calls(phones):
     first, _ = phones
     first.call("1002").wait("ringing").cancel()
@@ -216,7 +217,6 @@ def test_a_reload_keeps_the_trace_and_forgets_the_calls(phones):
     assert len(first.trace.sent().requests("INVITE")) == 1
 
 
-@needs_chromium
 def test_a_wait_that_sees_nothing_says_what_happened(phones):
     first, _ = phones
     with pytest.raises(NotSeen, match=r"1001: not seen: a call in 0.1 s(.|\n)*REGISTER"):
