@@ -1,1 +1,1 @@
-"""The duration of an apply, compared with other tools; `make bench`."""
+"""What sipdeploy takes: applies beside other tools (`make bench`), sizes, and deployed servers."""
