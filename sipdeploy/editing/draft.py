@@ -119,7 +119,7 @@ def begin(path: Path) -> Draft:
     errors = [each for each in lint.lint_inventory(before) if each.severity == "error"]
     if errors:
         raise InvalidFiles(errors, sources=before.sources)
-    vault = open_vault(before.site, before.directory)
+    vault = open_vault(before)
     return Draft(
         path=path, file=file, before=before, after=before, vault=vault, vault_text=vault.text
     )
@@ -345,4 +345,4 @@ def _reopened(before: Inventory, text: str, users: Mapping[str, User]) -> Invent
     meant = before.site.model_copy(update={"users": dict(users)})
     if after.site != meant or list(after.site.users) != list(users):
         raise edit.NotEditable(span)
-    return after
+    return replace(after, outputs=before.outputs)

@@ -105,7 +105,7 @@ def _secrets(loaded: Inventory) -> list[str]:
     shared = [number for number, user in users.items() if user.password is None]
     if not isinstance(place, str) or not shared:
         return []
-    known = vault.open_vault(loaded.site, loaded.directory)
+    known = vault.open_vault(loaded)
     missing = {n: vault.new_password() for n in shared if n not in known.passwords}
     if not missing or known.file is None:
         return []

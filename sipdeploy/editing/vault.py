@@ -16,13 +16,14 @@ from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing import edit
 from sipdeploy.editing.problems import not_editable
 from sipdeploy.inventory import commands, document
+from sipdeploy.inventory.commands import Outputs
 from sipdeploy.inventory.files import TextFile, expanded
 from sipdeploy.inventory.secret import SecretsCommand, hider
 from sipdeploy.inventory.secrets_file import parse_secrets, read_secrets
 
 if TYPE_CHECKING:
+    from sipdeploy.inventory import Inventory
     from sipdeploy.inventory.secret import Secret
-    from sipdeploy.inventory.site import Site
 
 # Without characters that look alike: 56 remain, so 24 characters have 139 bits.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -51,6 +52,7 @@ class Vault:
     directory: Path
     file: TextFile | None = None
     command: SecretsCommand | None = None
+    outputs: Outputs = field(default_factory=Outputs)
 
     def changed(
         self, added: Mapping[str, str], removed: Collection[str] = (), *, text: str | None = None
@@ -100,7 +102,7 @@ class Vault:
             return
         try:
             commands.run(self.command.store, self.directory, stdin=text)
-            stored = commands.run(self.command.command, self.directory)
+            stored = self.outputs.again(self.command.command, self.directory)
         except commands.NoPasswordError as failure:
             message = f"the `secrets` store failed: {_masked(str(failure), text)}"
             advice = f"run `secrets.store` and `secrets.command` by hand in `{self.directory}`"
@@ -120,9 +122,10 @@ def _passwords(text: str) -> Mapping[str, Secret]:
     return parse_secrets(text, "").passwords
 
 
-def open_vault(site: Site, directory: Path) -> Vault:
+def open_vault(inventory: Inventory) -> Vault:
     """Read the passwords of a site. InvalidFiles if they exist and cannot be used."""
-    content = read_secrets(site.secrets, directory)
+    site, directory, outputs = inventory.site, inventory.directory, inventory.outputs
+    content = read_secrets(site.secrets, directory, outputs=outputs)
     text = content.text or ""
     is_empty = content.text is not None and not text.strip()
     if has_errors(content.diagnostics) and not is_empty:
@@ -139,4 +142,5 @@ def open_vault(site: Site, directory: Path) -> Vault:
         directory=directory,
         file=file,
         command=command,
+        outputs=outputs,
     )

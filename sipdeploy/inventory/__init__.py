@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, has_errors, listed
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.inventory import passwords, reading, secret, site
+from sipdeploy.inventory.commands import Outputs
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Sources
@@ -31,6 +32,7 @@ class Inventory:
     site: Site
     document: Document
     is_trusted: bool = True  # sipdeploy may run its commands and read its files anywhere
+    outputs: Outputs = field(default_factory=Outputs, compare=False)  # of its commands
 
     @property
     def directory(self) -> Path:
@@ -80,6 +82,7 @@ def _resolved(inventory: Inventory) -> tuple[dict[str, Secret], list[Diagnostic]
         inventory.site,
         inventory.directory,
         inventory=inventory.document,
+        outputs=inventory.outputs,
         is_trusted=inventory.is_trusted,
     )
     if has_errors(problems):

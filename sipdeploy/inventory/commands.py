@@ -1,10 +1,12 @@
 """Runs the password commands of an inventory, without a shell and with a time limit.
 
-No other module runs them; the caller makes sure that the inventory is trusted.
+No other module runs them; the caller makes sure that the inventory is trusted. One command of
+sipdeploy runs each of them once, because a vault can ask its owner each time.
 """
 
 import shlex
 import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
 
 COMMAND_SECONDS = 10.0
@@ -12,6 +14,28 @@ COMMAND_SECONDS = 10.0
 
 class NoPasswordError(Exception):
     """A source has no password; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The outputs of password commands, each of which runs at its first use only.
+
+    Not for the same command in two threads at once.
+    """
+
+    _texts: dict[tuple[str, Path], str] = field(default_factory=dict, repr=False)
+
+    def of(self, command: str, directory: Path) -> str:
+        """Return the output of a command in a directory; NoPasswordError as `run`."""
+        key = (command, directory)
+        if key not in self._texts:
+            self._texts[key] = run(command, directory)
+        return self._texts[key]
+
+    def again(self, command: str, directory: Path) -> str:
+        """Run a command whose output may have changed, and return the new output."""
+        self._texts.pop((command, directory), None)
+        return self.of(command, directory)
 
 
 def run(

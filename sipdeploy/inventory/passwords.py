@@ -7,14 +7,14 @@ files below its directory. Never generates a password, and never shows one.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, listed, named
 from sipdeploy.inventory import reading
-from sipdeploy.inventory.commands import NoPasswordError, program, run
+from sipdeploy.inventory.commands import NoPasswordError, Outputs, program
 from sipdeploy.inventory.fields import CONTROL
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import PasswordSource, Secret, SecretsCommand
@@ -32,14 +32,17 @@ def resolve_passwords(
     directory: Path,
     *,
     inventory: Document | None = None,
+    outputs: Outputs | None = None,
     is_trusted: bool = True,
 ) -> tuple[dict[str, Secret], list[Diagnostic]]:
     """Fetch the password of every user of the site.
 
-    Files are relative to `directory`, that of the inventory; commands run there, without a shell.
-    The diagnostics get their spans from `inventory`. Reports every problem: SD230 (no password),
-    SD231 (a source fails), SD232 and SD304 (the secrets file), SD233 (not trusted).
+    Files are relative to `directory`, that of the inventory; commands run there, without a shell,
+    and `outputs` keeps what they print. The diagnostics get their spans from `inventory`. Reports
+    every problem: SD230 (no password), SD231 (a source fails), SD232 and SD304 (the secrets file),
+    SD233 (not trusted).
     """
+    outputs = outputs or Outputs()
     own: dict[str, Secret] = {}
     sources: dict[str, PasswordSource] = {}
     absent: list[str] = []
@@ -52,11 +55,17 @@ def resolve_passwords(
             absent.append(number)
     withheld = [] if is_trusted else [n for n, s in sources.items() if s.file is None]
     sources = {number: source for number, source in sources.items() if number not in withheld}
-    fetched, problems = _fetch_all(sources, directory, inventory, is_trusted=is_trusted)
+    answers = _fetch_all(set(sources.values()), directory, outputs, is_trusted=is_trusted)
+    fetched = {n: a for n, s in sources.items() if isinstance(a := answers[s], Secret)}
+    problems = [
+        _unfetched(number, source, str(answers[source]), directory, inventory)
+        for number, source in sources.items()
+        if number not in fetched
+    ]
     problems += [withheld_passwords(withheld, inventory)] if withheld else []
     shared = SecretsFile(passwords={})
     if absent:
-        shared = read_secrets(site.secrets, directory, is_trusted=is_trusted)
+        shared = read_secrets(site.secrets, directory, outputs=outputs, is_trusted=is_trusted)
     own |= fetched | {n: shared.passwords[n] for n in absent if n in shared.passwords}
     problems += shared.diagnostics
     missing = [number for number in absent if number not in shared.passwords]
@@ -101,30 +110,23 @@ def withheld_passwords(numbers: list[str], inventory: Document | None) -> Diagno
 
 
 def _fetch_all(
-    sources: Mapping[str, PasswordSource],
-    directory: Path,
-    inventory: Document | None,
-    *,
-    is_trusted: bool,
-) -> tuple[dict[str, Secret], list[Diagnostic]]:
-    fetched: dict[str, Secret] = {}
-    problems: list[Diagnostic] = []
+    sources: Collection[PasswordSource], directory: Path, outputs: Outputs, *, is_trusted: bool
+) -> dict[PasswordSource, Secret | str]:
+    """Fetch from each source once; a text is the reason of a failure."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = pool.map(lambda each: _attempt(each, directory, is_trusted), sources.values())
-        for number, answer in zip(sources, answers, strict=True):
-            if isinstance(answer, Secret):
-                fetched[number] = answer
-            else:
-                path = ("users", number, "password")
-                problems.append(
-                    Diagnostic(
-                        "SD231",
-                        f"cannot fetch the password of user `{number}`: {answer}",
-                        span=inventory.value_span(path) if inventory else None,
-                        help=_source_help(sources[number], directory),
-                    )
-                )
-    return fetched, problems
+        answers = pool.map(lambda each: _attempt(each, directory, outputs, is_trusted), sources)
+        return dict(zip(sources, answers, strict=True))
+
+
+def _unfetched(
+    number: str, source: PasswordSource, reason: str, directory: Path, inventory: Document | None
+) -> Diagnostic:
+    return Diagnostic(
+        "SD231",
+        f"cannot fetch the password of user `{number}`: {reason}",
+        span=inventory.value_span(("users", number, "password")) if inventory else None,
+        help=_source_help(source, directory),
+    )
 
 
 def _source_help(source: PasswordSource, directory: Path) -> str:
@@ -135,15 +137,25 @@ def _source_help(source: PasswordSource, directory: Path) -> str:
     return f"run the command in `{directory}`: it must print the password within 10 seconds"
 
 
-def _attempt(source: PasswordSource, directory: Path, is_trusted: bool) -> Secret | str:  # noqa: FBT001
+def _attempt(
+    source: PasswordSource,
+    directory: Path,
+    outputs: Outputs,
+    is_trusted: bool,  # noqa: FBT001
+) -> Secret | str:
     """Fetch one password; a text is the reason of the failure."""
     try:
-        return Secret(_fetch(source, directory, is_trusted))
+        return Secret(_fetch(source, directory, outputs, is_trusted))
     except NoPasswordError as failure:
         return str(failure)
 
 
-def _fetch(source: PasswordSource, directory: Path, is_trusted: bool) -> str:  # noqa: FBT001
+def _fetch(
+    source: PasswordSource,
+    directory: Path,
+    outputs: Outputs,
+    is_trusted: bool,  # noqa: FBT001
+) -> str:
     if source.env is not None:
         text, where = os.environ.get(source.env), f"the variable `{source.env}`"
         if text is None:
@@ -152,7 +164,7 @@ def _fetch(source: PasswordSource, directory: Path, is_trusted: bool) -> str:  #
         text, where = _file(directory, source.file, is_trusted), f"`{source.file}`"
     else:
         command = str(source.command)
-        text, where = run(command, directory), f"`{program(command)}`"
+        text, where = outputs.of(command, directory), f"`{program(command)}`"
     line = text.split("\n", 1)[0].rstrip("\r")
     if not line:
         raise NoPasswordError(f"the first line of {where} is empty")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sipdeploy.diagnostics import Diagnostic, Span
 from sipdeploy.inventory import document, reading
-from sipdeploy.inventory.commands import NoPasswordError, program, run
+from sipdeploy.inventory.commands import NoPasswordError, Outputs, program
 from sipdeploy.inventory.fields import CONTROL
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secret import Secret, SecretsCommand
@@ -46,15 +46,22 @@ class SecretsFile:
 
 
 def read_secrets(
-    secrets: str | SecretsCommand, directory: Path, *, is_trusted: bool = True
+    secrets: str | SecretsCommand,
+    directory: Path,
+    *,
+    outputs: Outputs | None = None,
+    is_trusted: bool = True,
 ) -> SecretsFile:
-    """Read the secrets file, or the output of the command that replaces it."""
+    """Read the secrets file, or the output of the command that replaces it.
+
+    `outputs` keeps the output of the command, which then runs only once.
+    """
     if isinstance(secrets, str):
         return _read_file(secrets, directory, is_trusted=is_trusted)
     if not is_trusted:
         return _withheld("the `secrets` command does not run without `--trusted`")
     try:
-        text = run(secrets.command, directory)
+        text = (outputs or Outputs()).of(secrets.command, directory)
     except NoPasswordError as failure:
         problem = Diagnostic(
             "SD231",

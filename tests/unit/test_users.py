@@ -11,12 +11,12 @@ import pytest
 import yaml
 from fakes import FakeHost
 
-from sipdeploy import inventory
+from sipdeploy import inventory, transaction
 from sipdeploy.__main__ import main
 from sipdeploy.diagnostics import HIDDEN
 from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles
 from sipdeploy.editing import draft, settings, tables
-from sipdeploy.host import Result, host_failed
+from sipdeploy.host import Result, connection, host_failed
 from sipdeploy.inventory import files
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import User, load_site
@@ -25,6 +25,7 @@ from sipdeploy.plan.text import _diff
 from sipdeploy.proof.register import Register, spread
 from sipdeploy.services import kamailio
 from sipdeploy.services.service import Port
+from sipdeploy.transaction import Report
 
 HEAD = """\
 # our site
@@ -668,6 +669,54 @@ def test_a_store_takes_the_passwords(run):
     assert run("set-password", "1003")[0] == 0
     assert run("remove-user", "1003")[0] == 0
     assert "3001" not in Path("store").read_text()
+
+
+@pytest.fixture
+def applied(monkeypatch):
+    """Hosts that take every apply."""
+    report = Report(host="sip1", state="applied")
+    monkeypatch.setattr(transaction, "apply", lambda *_, **__: (report,))
+    monkeypatch.setattr(connection, "connect", lambda *_: FakeHost())
+
+
+COUNTED = "sh -c 'echo >> {0}.asked; cat {0}'"
+
+
+def asked(name):
+    path = Path(f"{name}.asked")
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.usefixtures("applied")
+@pytest.mark.parametrize(
+    ("words", "times"),
+    [
+        (["render", "--trusted"], 1),
+        (["add-user", "1003", "--dry-run"], 1),
+        # once to read, and once to verify what the store has
+        (["add-user", "1003"], 2),
+        (["add-user", "1003", "--apply", "sip1"], 2),
+        (["remove-user", "1002", "--apply", "sip1"], 2),
+        (["set-password", "1001", "--apply", "sip1"], 2),
+        (["users", "export", "--passwords", "all.csv"], 1),
+    ],
+)
+def test_a_vault_is_asked_once(run, words, times):
+    """Each time, a vault can ask its owner for a token or a touch."""
+    commands = {"command": COUNTED.format("secrets.yaml"), "store": "tee secrets.yaml"}
+    Path("inventory.yaml").write_text(f"{HEAD}{USERS}secrets: {json.dumps(commands)}\n")
+    assert run(*words)[0] == 0
+    assert asked("secrets.yaml") == times
+
+
+@pytest.mark.usefixtures("applied")
+def test_the_command_of_a_password_runs_once_for_all_its_users(run):
+    Path("door").write_text("open-Zq8Kd2\n")
+    source = json.dumps({"command": COUNTED.format("door")})
+    users = f"users:\n  2001: {{password: {source}}}\n  2002: {{password: {source}}}\n"
+    Path("inventory.yaml").write_text(HEAD + users)
+    assert run("add-user", "1003", "--apply", "sip1")[0] == 0
+    assert asked("door") == 1
 
 
 def test_a_store_that_loses_passwords_is_noticed(run):
