@@ -57,10 +57,15 @@ def _crash_log(failure: BaseException) -> str:
         f"sipdeploy {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"arguments: {sys.argv[1:]}\n\n{''.join(traceback.format_exception(failure))}"
     )
-    from sipdeploy.inventory.secret import Secret, hider  # noqa: PLC0415 - heavy, and a crash is rare
+    from sipdeploy.inventory.secret import (  # noqa: PLC0415 - heavy, and a crash is rare
+        Secret,
+        hide_shapes,
+        hider,
+    )
 
     # by its type: a dead proxy has no class
     report = hider(each.reveal() for each in gc.get_objects() if type(each) is Secret)(report)
+    report = hide_shapes(report)  # an HA1 or a key is no Secret
     handle, path = tempfile.mkstemp(prefix="sipdeploy-", suffix=".log")
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(report)

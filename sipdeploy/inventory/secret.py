@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -108,6 +109,32 @@ def ha1(number: str, domain: str, password: str) -> str:
 def credentials(domain: str, passwords: Mapping[str, Secret]) -> dict[str, str]:
     """HA1 by number, the only form of the passwords that rendering sees."""
     return {number: ha1(number, domain, secret.reveal()) for number, secret in passwords.items()}
+
+
+_SHAPES = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)"
+    r"|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"  # the password of a URL
+    r"|[A-Za-z0-9+/_-]{20,}={0,2}",
+    re.DOTALL,
+)
+_HEX = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")  # an HA1, the dialog key
+_MOST_OF_A_WORD = 40  # longer words with all kinds of characters are base64
+_FRAME = re.compile(r'(?m)^( *File ".*", line \d+.*\n)')
+
+
+def hide_shapes(text: str) -> str:
+    """Hide everything that looks like a secret, except in the paths of a traceback."""
+    parts = _FRAME.split(text)
+    return "".join(part if i % 2 else _SHAPES.sub(_hidden, part) for i, part in enumerate(parts))
+
+
+def _hidden(match: re.Match[str]) -> str:
+    word = match[0].rstrip("=")
+    if word.startswith("-----BEGIN") or ":" in word:
+        return HIDDEN
+    is_mixed = all(re.search(kind, word) for kind in ("[0-9]", "[A-Z]", "[a-z]"))
+    is_key = is_mixed and (word.isalnum() or len(word) >= _MOST_OF_A_WORD)
+    return HIDDEN if is_key or _HEX.fullmatch(word) else match[0]
 
 
 def hider(secrets: Iterable[str]) -> Callable[[str], str]:
