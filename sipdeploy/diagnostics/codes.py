@@ -150,8 +150,10 @@ _MANUALS: Mapping[str, str] = {
         `apply` never generates passwords: if the secrets file were lost, it would lock out every
         phone.
         Example: `users: {1003: {name: Carol}}` was added by hand.
-        Fix: `sipdeploy init` generates the missing passwords. With `secrets.command`, add the
-        number to the output of the command.""",
+        Fix: `sipdeploy init` generates the missing passwords; a `secrets.command` must print them.
+        A clone of the repository has no secrets file, because git ignores it: copy the file from
+        whoever made the site. `sipdeploy init --new-passwords` replaces all passwords, which locks
+        out every phone until somebody enters the new one there.""",
     "SD231": """A source of passwords failed.
         A variable is not set, a file cannot be read, a command fails or takes longer than 10
         seconds, or `secrets.store` lost what it was given.

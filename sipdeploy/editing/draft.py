@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,14 @@ from sipdeploy.editing import edit, problems
 from sipdeploy.editing.vault import MODE, Vault, new_password, open_vault
 from sipdeploy.inventory import files, open_inventory, reading, site
 from sipdeploy.inventory.files import expanded
-from sipdeploy.inventory.passwords import resolve_passwords
+from sipdeploy.inventory.passwords import (
+    init_command,
+    lost_passwords,
+    missing_passwords,
+    resolve_passwords,
+)
 from sipdeploy.inventory.secret import PasswordSource, Secret
+from sipdeploy.inventory.secrets_file import SecretsFile
 from sipdeploy.inventory.site import User
 
 if TYPE_CHECKING:
@@ -131,10 +137,11 @@ def add(draft: Draft, users: Mapping[str, User], passwords: Mapping[str, Secret]
     if wrong:
         raise InvalidFiles(wrong, sources=draft.before.sources)
     _require_store(draft, users)
+    _require_passwords(draft)
     entries = {number: _entry(user) for number, user in users.items()}
     wanted = {**draft.after.site.users, **users}
     advice = [f"add `{edit.flow(number, entry)}`" for number, entry in entries.items()]
-    advice.append("then `sipdeploy init` generates the passwords")
+    advice.append(f"then `{init_command(draft.before.document)}` generates the passwords")
     return _with_inventory(
         replace(
             draft,
@@ -201,6 +208,8 @@ def set_passwords(draft: Draft, passwords: Mapping[str, Secret]) -> Draft:
     if wrong:
         raise InvalidFiles(wrong, sources=draft.before.sources)
     _require_store(draft, shared)
+    if shared:
+        _require_passwords(draft, shared)
     wanted = {
         number: user.model_copy(update={"password": inline[number]}) if number in inline else user
         for number, user in users.items()
@@ -317,6 +326,20 @@ def _require_store(draft: Draft, numbers: Iterable[str]) -> None:
         ' `store: "age -e -r age1... -o secrets.age"`',
     )
     raise InvalidFiles([problem], sources=draft.before.sources)
+
+
+def _require_passwords(draft: Draft, given: Collection[str] = ()) -> None:
+    """InvalidFiles (SD230) if the vault has lost its passwords, and not all get a new one.
+
+    It would become a vault with few passwords, which looks like one that only lacks some.
+    """
+    site, vault = draft.before.site, draft.vault
+    if not set(lost_passwords(site, vault.passwords)) - set(given):
+        return
+    exists = vault.file is None or vault.file.raw is not None
+    shared = SecretsFile(passwords=vault.passwords, exists=exists)
+    problem = missing_passwords(site, shared, draft.before.document)
+    raise InvalidFiles([problem] if problem else [], sources=draft.before.sources)
 
 
 def _with_inventory(

@@ -126,9 +126,7 @@ def open_vault(inventory: Inventory) -> Vault:
     """Read the passwords of a site. InvalidFiles if they exist and cannot be used."""
     site, directory, outputs = inventory.site, inventory.directory, inventory.outputs
     content = read_secrets(site.secrets, directory, outputs=outputs)
-    text = content.text or ""
-    is_empty = content.text is not None and not text.strip()
-    if has_errors(content.diagnostics) and not is_empty:
+    if has_errors(content.diagnostics):
         raise InvalidFiles(content.diagnostics)
     command = site.secrets if isinstance(site.secrets, SecretsCommand) else None
     file = None
@@ -137,7 +135,7 @@ def open_vault(inventory: Inventory) -> Vault:
         file = TextFile(path=path, raw=content.raw, mode=MODE)
     return Vault(
         name="the output of `secrets.command`" if command else str(site.secrets),
-        text=text if text.strip() else HEAD,
+        text=content.text if content.text and content.text.strip() else HEAD,
         passwords=content.passwords,
         directory=directory,
         file=file,

@@ -7,7 +7,8 @@ files below its directory. Never generates a password, and never shows one.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from sipdeploy.inventory import reading
 from sipdeploy.inventory.commands import NoPasswordError, Outputs, program
 from sipdeploy.inventory.fields import CONTROL
 from sipdeploy.inventory.files import expanded
-from sipdeploy.inventory.secret import PasswordSource, Secret, SecretsCommand
+from sipdeploy.inventory.secret import PasswordSource, Secret
 from sipdeploy.inventory.secrets_file import TRUST_HELP, SecretsFile, read_secrets
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sipdeploy.inventory.site import Site
 
 _AT_ONCE = 8
+_DEFAULT = "inventory.yaml"
 
 
 def resolve_passwords(
@@ -68,34 +70,66 @@ def resolve_passwords(
         shared = read_secrets(site.secrets, directory, outputs=outputs, is_trusted=is_trusted)
     own |= fetched | {n: shared.passwords[n] for n in absent if n in shared.passwords}
     problems += shared.diagnostics
-    missing = [number for number in absent if number not in shared.passwords]
+    missing = missing_passwords(site, shared, inventory)
     if missing and not shared.diagnostics:
-        problems.append(missing_passwords(missing, site.secrets, inventory))
+        problems.append(missing)
     return {number: own[number] for number in site.users if number in own}, problems
 
 
+def lost_passwords(site: Site, shared: Mapping[str, Secret]) -> list[str]:
+    """The users of the secrets file, if it has a password for none of them; otherwise empty.
+
+    They had passwords before, unless the site is new: the file is in no clone of a repository.
+    """
+    numbers = [number for number, user in site.users.items() if user.password is None]
+    return [] if any(number in shared for number in numbers) else numbers
+
+
 def missing_passwords(
-    numbers: list[str], secrets: str | SecretsCommand, inventory: Document | None
-) -> Diagnostic:
-    """Report the users without a password in one diagnostic (SD230)."""
+    site: Site, shared: SecretsFile, inventory: Document | None
+) -> Diagnostic | None:
+    """Report the users without a password in one diagnostic (SD230); None if all have one."""
+    absent = [number for number, user in site.users.items() if user.password is None]
+    numbers = [number for number in absent if number not in shared.passwords]
+    if not numbers:
+        return None
+    secrets, many = site.secrets, len(numbers) > 1
     where = f"`{secrets}`" if isinstance(secrets, str) else "the output of the `secrets` command"
-    many = len(numbers) > 1
+    init = init_command(inventory)
+    span = inventory.key_span(("users", numbers[0])) if inventory else None
+    named = (f"without a password: {listed(numbers)}",) if many else ()
+    whose = f"{len(numbers)} users have" if many else f"user `{numbers[0]}` has"
+    if not isinstance(secrets, str):
+        advice = 'add lines such as `"1001": "password"` to the output of the command'
+    elif lost_passwords(site, shared.passwords):
+        return Diagnostic(
+            "SD230",
+            f"{_loss(shared, where)}, so {whose} no password",
+            span=span,
+            notes=(*named, "git never has this file: it is not in a clone of the repository"),
+            help=f"copy {where} from whoever made this site. Only for a new site: `{init} "
+            f"--new-passwords` generates passwords; a phone that has another one is locked out",
+        )
+    else:
+        advice = f"`{init}` generates the missing passwords in {where}"
+    label = f"neither here nor in {where}"
     return Diagnostic(
-        "SD230",
-        (
-            f"{len(numbers)} users have no password"
-            if many
-            else f"user `{numbers[0]}` has no password"
-        ),
-        span=inventory.key_span(("users", numbers[0])) if inventory else None,
-        label=f"neither here nor in {where}",
-        notes=(f"without a password: {listed(numbers)}",) if many else (),
-        help=(
-            f"`sipdeploy init` generates the missing passwords in `{secrets}`"
-            if isinstance(secrets, str)
-            else 'add lines such as `"1001": "password"` to the output of the command'
-        ),
+        "SD230", f"{whose} no password", span=span, label=label, notes=named, help=advice
     )
+
+
+def _loss(shared: SecretsFile, where: str) -> str:
+    if not shared.exists:
+        return f"the secrets file {where} is missing"
+    if not shared.passwords:
+        return f"the secrets file {where} is empty"
+    return f"the secrets file {where} has passwords, but only of numbers that are not users here"
+
+
+def init_command(inventory: Document | None) -> str:
+    """The command that completes a site."""
+    path = inventory.path if inventory else _DEFAULT
+    return "sipdeploy init" if path == _DEFAULT else f"sipdeploy -i {shlex.quote(path)} init"
 
 
 def withheld_passwords(numbers: list[str], inventory: Document | None) -> Diagnostic:

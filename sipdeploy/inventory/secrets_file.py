@@ -120,6 +120,8 @@ def parse_secrets(text: str, path: str) -> SecretsFile:
     if content := _as_written(text, path):
         return content
     parsed, problems = document.parse(text, path)
+    if [problem.code for problem in problems] == ["SD108"]:  # empty, or only comments
+        return SecretsFile(passwords={}, text=text, path=path)
     if problems:
         diagnostics = tuple(map(_without_content, problems))
         return SecretsFile(passwords={}, text=text, diagnostics=diagnostics)

@@ -80,11 +80,10 @@ def _placed(problem: Diagnostic, subject: Subject) -> Diagnostic:
 
 def _missing_passwords(subject: Subject) -> Iterator[Diagnostic]:
     """Warn about users without a password, if the secrets file exists and is valid."""
-    users, shared = subject.site.users.items(), subject.shared
-    missing = [n for n, user in users if user.password is None and n not in shared.passwords]
+    shared = subject.shared
+    missing = passwords.missing_passwords(subject.site, shared, subject.document)
     if missing and shared.exists and not shared.diagnostics:
-        diagnostic = passwords.missing_passwords(missing, subject.site.secrets, subject.document)
-        yield replace(diagnostic, severity="warning")
+        yield replace(missing, severity="warning")
 
 
 _RULE_MODULES = (network, secrets)  # their import registers their rules in RULES

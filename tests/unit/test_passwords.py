@@ -64,7 +64,7 @@ def test_every_problem_is_told_with_its_place(tmp_path):
 
 def test_missing_ones_are_one_problem(tmp_path):
     _, (problem,) = resolve(", ".join(f"{1000 + i}: {{}}" for i in range(30)), tmp_path)
-    assert problem.message == "30 users have no password"
+    assert problem.message.endswith("so 30 users have no password")
     assert "and 20 more" in problem.notes[0]
 
 

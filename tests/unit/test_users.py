@@ -657,6 +657,28 @@ def test_without_a_secrets_file_one_is_made(run):
     assert passwords().keys() == {"1003"}
 
 
+@pytest.mark.parametrize(
+    "words", [["add-user", "1003"], ["set-password", "1001"], ["users", "import", "more.csv"]]
+)
+def test_a_clone_without_the_secrets_gets_no_new_ones_for_a_few(run, words):
+    """A secrets file with one password looks as if the other users were new."""
+    Path("secrets.yaml").unlink()
+    Path("more.csv").write_text("number\n1003\n")
+    before = Path("inventory.yaml").read_bytes()
+    code, _, err = run(*words)
+    assert code == 1
+    assert "the secrets file `secrets.yaml` is missing, so 2 users have no password" in err
+    assert "`sipdeploy init --new-passwords`" in err
+    assert not Path("secrets.yaml").exists()
+    assert Path("inventory.yaml").read_bytes() == before
+
+
+def test_a_clone_without_the_secrets_can_give_all_users_new_ones(run):
+    Path("secrets.yaml").unlink()
+    assert run("secrets", "rotate")[0] == 0
+    assert passwords().keys() == {"1001", "1002"}
+
+
 def test_a_store_takes_the_passwords(run):
     """As with sops or age: one command prints the file, another stores it."""
     Path("secrets.yaml").rename("store")
