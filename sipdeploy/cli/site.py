@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from sipdeploy import inventory, lint
@@ -15,8 +17,11 @@ from sipdeploy.diagnostics import Diagnostic, Format, Source, Sources, count, ha
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import init as beginning
 from sipdeploy.services import tree
+from sipdeploy.services.render import template_directory
 
-_FIRST = beginning.Answers()
+_DEFAULT = "inventory.yaml"
+_JOB = ".github/workflows/sipdeploy.yml"
+_REQUIREMENTS = ".github/workflows/sipdeploy-requirements.txt"
 _FORMATS = click.Choice(list(get_args(Format)))
 _TRUSTED = click.option(
     "--trusted",
@@ -28,38 +33,80 @@ _TRUSTED = click.option(
 
 
 @click.command("init", short_help="Create a site: inventory, passwords, .gitignore, a CI job.")
-@click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--domain", default=_FIRST.domain, show_default=True, help="SIP domain of the site.")
+@click.argument("directory", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--domain", help="SIP domain of the site.  [default: sip.example.com]")
+@click.option("--email", help="Contact of the ACME account.  [default: ops@DOMAIN]")
+@click.option("--host", help="Name of the first host.  [default: sip1]")
 @click.option(
-    "--email", default=_FIRST.email, show_default=True, help="Contact of the ACME account."
+    "--address", help="Address of the first host for SSH, or `local`.  [default: 203.0.113.10]"
 )
-@click.option("--host", default=_FIRST.host, show_default=True, help="Name of the first host.")
 @click.option(
-    "--address", default=_FIRST.address, show_default=True, help="Address of the first host."
+    "--public-address", help="Numeric address at which browsers reach it.  [default: --address]"
 )
-@click.pass_obj
+@click.option(
+    "--new-passwords",
+    "makes_new_passwords",
+    is_flag=True,
+    help="Where no user has a password: generate new ones. They lock out phones that have others.",
+)
+@click.pass_context
 def init_command(
-    session: Session, /, directory: Path, *, domain: str, email: str, host: str, address: str
+    ctx: click.Context,
+    /,
+    directory: Path | None,
+    *,
+    makes_new_passwords: bool,
+    **answers: str | None,
 ) -> None:
     """Create a site in DIRECTORY: inventory, passwords, .gitignore, a CI job.
 
-    Overwrites nothing. If DIRECTORY has an inventory, it adds the missing parts, such as the
-    passwords of new users.
+    Overwrites nothing. If there is an inventory, it adds the missing parts, such as the passwords
+    of new users. The certificate comes from Let's Encrypt if domain and address are public, and
+    is self-signed otherwise.
 
     \b
     Examples:
       sipdeploy init
       sipdeploy init pbx --domain sip.example.com --address 203.0.113.10
+      sipdeploy -i pbx/other.yaml init
     """
-    answers = beginning.Answers(domain=domain, email=email, host=host, address=address)
-    changes = beginning.init(directory, answers)
-    session.output.result("\n".join(changes))
-    cd = "" if directory == Path() else f"cd {directory} && "
-    session.output.progress(
-        f"next: edit {directory / 'inventory.yaml'}, then `{cd}sipdeploy lint`"
-        if changes
-        else "nothing is missing"
+    session: Session = ctx.obj
+    path = _new_inventory(ctx, session.inventory, directory)
+    changes = beginning.init(
+        path,
+        beginning.Answers(**answers),
+        _texts(path.name),
+        makes_new_passwords=makes_new_passwords,
     )
+    session.output.result("\n".join(changes))
+    cd = "" if path.parent == Path() else f"cd {shlex.quote(str(path.parent))} && "
+    name = "" if path.name == _DEFAULT else f" -i {shlex.quote(path.name)}"
+    session.output.progress(
+        f"next: edit {path}, then `{cd}sipdeploy{name} lint`" if changes else "nothing is missing"
+    )
+
+
+def _new_inventory(ctx: click.Context, inventory: Path, directory: Path | None) -> Path:
+    """The inventory that init creates or completes; WrongUsage if it is named twice."""
+    if directory is None:
+        return inventory
+    source = ctx.parent.get_parameter_source("path") if ctx.parent else None
+    if source is ParameterSource.COMMANDLINE:
+        message = f"`-i {inventory}` and `{directory}` both say where to create the site"
+        advice = f"`sipdeploy -i {shlex.quote(str(directory / inventory.name))} init`"
+        raise WrongUsage([Diagnostic("SD002", message, help=advice)])
+    return directory / _DEFAULT
+
+
+def _texts(name: str) -> beginning.Texts:
+    folder = template_directory() / "init"
+    inventory, job, requirements = (
+        (folder / each).read_text("utf-8")
+        for each in (_DEFAULT, Path(_JOB).name, Path(_REQUIREMENTS).name)
+    )
+    # the CI job lints the inventory that this variable names
+    job = job.replace(f"_INVENTORY: {_DEFAULT}", f"_INVENTORY: {json.dumps(name)}")
+    return beginning.Texts(inventory=inventory, others={_JOB: job, _REQUIREMENTS: requirements})
 
 
 @click.command("lint", short_help="Show all problems of the inventory and its configuration.")

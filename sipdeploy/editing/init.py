@@ -1,19 +1,21 @@
 """Creates a site: inventory, passwords, and the files for git, CI and editors.
 
-Never overwrites a file; in a directory with an inventory it adds only the missing parts.
+Never overwrites a file that a person writes; beside an inventory it adds only the missing parts.
+Checks everything before it writes the first file. The texts come from the caller.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sipdeploy import inventory
 from sipdeploy.diagnostics import Diagnostic
@@ -21,71 +23,168 @@ from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import vault
 from sipdeploy.inventory import fields
 from sipdeploy.inventory.files import expanded, replace_file
-from sipdeploy.services.render import template_directory
+from sipdeploy.inventory.passwords import lost_passwords, missing_passwords
+from sipdeploy.inventory.secrets_file import read_secrets
 
 if TYPE_CHECKING:
     from sipdeploy.inventory import Inventory
+    from sipdeploy.inventory.document import Path as YamlPath
 
-_CI = ".github/workflows"
-_JOB = ("sipdeploy.yml", "sipdeploy-requirements.txt")
+_FIELDS: Mapping[str, Callable[[Any], str]] = {
+    "domain": fields.domain,
+    "email": fields.email,
+    "host": fields.host_name,
+    "address": fields.address,
+    "public_address": fields.media_address,
+}
 _SCHEMA = "inventory.schema.json"
 _PLAIN = re.compile(r"(?!null$)[A-Za-z][A-Za-z0-9._@-]*")
+# Names for which no ACME server issues a certificate (RFC 2606, RFC 6761, RFC 6762, RFC 8375).
+_RESERVED = re.compile(
+    r"(?:.*[.@])?(?:example\.(?:com|net|org)"
+    r"|example|test|invalid|localhost|local|internal|lan|home\.arpa)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """The values of a new inventory."""
+    """The given values of a new inventory; None stands for the default."""
 
-    domain: str = "sip.example.com"
-    email: str = "ops@example.com"
-    host: str = "sip1"
-    address: str = "203.0.113.10"
+    domain: str | None = None
+    email: str | None = None
+    host: str | None = None
+    address: str | None = None
+    public_address: str | None = None
 
 
-def init(directory: Path, answers: Answers) -> list[str]:
-    """Write the missing files in `directory`; return one line for each change.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """The template of an inventory, and other new files: path in the directory -> text."""
 
-    Raises InvalidFiles if an existing file has errors, or a file cannot be written; WrongUsage for
-    an answer that is not valid in an inventory.
+    inventory: str
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Write:
+    """A file to write, and the line that reports it."""
+
+    path: Path
+    text: str = field(repr=False)  # can contain passwords
+    mode: int = 0o644
+    report: str = "created"
+
+
+def init(
+    path: Path, answers: Answers, texts: Texts, *, makes_new_passwords: bool = False
+) -> list[str]:
+    """Write the missing files of the site of the inventory `path`; return a line for each change.
+
+    Raises InvalidFiles if an existing file has errors, if all users have lost their passwords
+    (SD230) and the caller does not want new ones, or if a file cannot be written; WrongUsage for
+    an answer that is not valid, or that an existing inventory contradicts.
     """
-    _check(answers)
-    path = directory / "inventory.yaml"
+    directory = path.parent
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        changes = [] if path.exists() else [_create(path, _first_inventory(answers), 0o644)]
-        loaded = inventory.open_inventory(path)
-        changes += _secrets(loaded)
-        changes += _gitignore(loaded)
-        changes += _others(directory)
+        if path.exists():
+            loaded = inventory.open_inventory(path)
+            _contradict_nothing(answers, loaded)
+            if not makes_new_passwords:
+                _require_passwords(loaded)
+            writes = []
+        else:
+            writes = [_first_inventory(path, answers, texts)]
+            directory.mkdir(parents=True, exist_ok=True)
+            loaded = inventory.open_inventory(path, raw=writes[0].text.encode())
+        writes += [*_secrets(loaded), *_gitignore(loaded), *_others(directory, texts)]
+        for each in writes:
+            each.path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(each.path, each.text.encode(), each.mode)
     except OSError as failure:
         reason = (failure.strerror or str(failure)).lower()
         message = f"cannot write `{failure.filename}`: {reason}"
         advice = f"`ls -ld {shlex.quote(str(directory))}` shows owner and mode of the directory"
         problem = Diagnostic("SD110", message, help=advice)
         raise InvalidFiles([problem]) from failure
-    return changes
+    return [f"{each.path}: {each.report}" for each in writes]
 
 
-def _check(answers: Answers) -> None:
-    checks = (
-        (fields.domain, answers.domain),
-        (fields.email, answers.email),
-        (fields.host_name, answers.host),
-        (fields.address, answers.address),
+def _first_inventory(path: Path, answers: Answers, texts: Texts) -> _Write:
+    domain, address = answers.domain or "sip.example.com", answers.address or "203.0.113.10"
+    values = {
+        "domain": domain,
+        "email": answers.email or f"ops@{domain}",
+        "host": answers.host or "sip1",
+        "address": address,
+    }
+    public = answers.public_address
+    _check(values, public)
+    reason = _untrusted(domain, values["email"], public or address)
+    text = Template(texts.inventory).substitute(
+        {key: _quoted(value) for key, value in values.items()},
+        public_address=f"\n    public_address: {_quoted(public)}" if public else "",
+        provider="self-signed" if reason else "letsencrypt",
     )
-    problems = [fault.at() for fault in fields.faults(checks)]
+    certificate = f"a self-signed certificate, because {reason}" if reason else "Let's Encrypt"
+    return _Write(path=path, text=text, report=f"created with {certificate}")
+
+
+def _check(values: Mapping[str, str], public: str | None) -> None:
+    problems = [*_faults(values), *_faults({"public_address": public} if public else {})]
+    if not problems and not public:
+        for fault in fields.faults([(fields.media_address, values["address"])]):
+            message = f"browsers cannot send media to `--address {values['address']}`"
+            advice = "add `--public-address` with the numeric address at which browsers reach it"
+            problems.append(Diagnostic("SD212", message, notes=(fault.message,), help=advice))
     if problems:
         raise WrongUsage(problems)
 
 
-def _first_inventory(answers: Answers) -> str:
-    template = Template((template_directory() / "init" / "inventory.yaml").read_text("utf-8"))
-    return template.substitute(
-        domain=_quoted(answers.domain),
-        email=_quoted(answers.email),
-        host=_quoted(answers.host),
-        address=_quoted(answers.address),
-    )
+def _faults(values: Mapping[str, str]) -> list[Diagnostic]:
+    checks = ((_FIELDS[key], value) for key, value in values.items())
+    return [fault.at() for fault in fields.faults(checks)]
+
+
+def _untrusted(domain: str, email: str, public: str) -> str:
+    """Why no public ACME server issues a certificate; empty if one can."""
+    for name in (domain, email):
+        if _RESERVED.fullmatch(name.lower()):
+            return f"`{name}` is not a public name"
+    return "" if ipaddress.ip_address(public).is_global else f"`{public}` is not a public address"
+
+
+def _contradict_nothing(answers: Answers, loaded: Inventory) -> None:
+    """WrongUsage for each answer that differs from the inventory, which init does not change."""
+    given = {key: value for key, value in asdict(answers).items() if value is not None}
+    problems = _faults(given)
+    if not problems:
+        present = _present(loaded, answers.host)
+        problems = [
+            Diagnostic(
+                "SD002",
+                f"`{loaded.path}` exists, so `--{key.replace('_', '-')} {value}` has no effect",
+                span=loaded.document.key_span(present[key][1]),
+                help="change the value here, or leave the option out",
+            )
+            for key, value in given.items()
+            if _FIELDS[key](value) != present[key][0]
+        ]
+    if problems:
+        raise WrongUsage(problems, sources=loaded.sources)
+
+
+def _present(loaded: Inventory, host: str | None) -> dict[str, tuple[str | None, YamlPath]]:
+    """The values in the inventory that options can name, with their places."""
+    site = loaded.site
+    name = host if host in site.hosts else next(iter(site.hosts))
+    entry, place = site.hosts[name], ("hosts", name)
+    return {
+        "domain": (site.domain, ("domain",)),
+        "email": (site.email, ("email",)),
+        "host": (name, place),
+        "address": (entry.address, (*place, "address")),
+        "public_address": (entry.public_address, (*place, "public_address")),
+    }
 
 
 def _quoted(text: str) -> str:
@@ -93,34 +192,40 @@ def _quoted(text: str) -> str:
     return text if _PLAIN.fullmatch(text) or re.fullmatch(r"[0-9.]+", text) else json.dumps(text)
 
 
-def _create(path: Path, text: str, mode: int) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, text.encode(), mode)
-    return f"{path}: created"
+def _require_passwords(loaded: Inventory) -> None:
+    """InvalidFiles if no user of the secrets file has a password: new ones lock all phones out."""
+    if not isinstance(loaded.site.secrets, str):
+        return
+    shared = read_secrets(loaded.site.secrets, loaded.directory)
+    if lost_passwords(loaded.site, shared.passwords) and not shared.diagnostics:
+        problem = missing_passwords(loaded.site, shared, loaded.document)
+        raise InvalidFiles([problem] if problem else [], sources=loaded.sources)
 
 
-def _secrets(loaded: Inventory) -> list[str]:
+def _secrets(loaded: Inventory) -> Iterator[_Write]:
     """Generate the missing passwords; existing passwords and comments stay."""
     place, users = loaded.site.secrets, loaded.site.users
     shared = [number for number, user in users.items() if user.password is None]
     if not isinstance(place, str) or not shared:
-        return []
+        return
     known = vault.open_vault(loaded)
     missing = {n: vault.new_password() for n in shared if n not in known.passwords}
     if not missing or known.file is None:
-        return []
-    known.file.place.parent.mkdir(parents=True, exist_ok=True)
-    is_new = known.file.raw is None
-    replace_file(known.file.place, known.changed(missing).encode(), vault.MODE)
+        return
     added = (
         f"{len(missing)} passwords"
         if len(missing) > 1
         else f"a password for {next(iter(missing))}"
     )
-    return [f"{known.file.path}: {'created with' if is_new else 'added'} {added}"]
+    yield _Write(
+        path=known.file.place,
+        text=known.changed(missing),
+        mode=vault.MODE,
+        report=f"{'created with' if known.file.raw is None else 'added'} {added}",
+    )
 
 
-def _gitignore(loaded: Inventory) -> list[str]:
+def _gitignore(loaded: Inventory) -> Iterator[_Write]:
     """Add the secrets file, the DNS credentials and the rendered trees to .gitignore."""
     places = (loaded.site.secrets, loaded.site.tls.dns_credentials)
     path = loaded.directory / ".gitignore"
@@ -133,11 +238,11 @@ def _gitignore(loaded: Inventory) -> list[str]:
     present = {line.strip().lstrip("/").rstrip("/") for line in old.splitlines()}
     missing = [name for name in (*wanted, "rendered") if name not in present]
     if not missing:
-        return []
+        return
     gap = "\n" if old and not old.endswith("\n") else ""
     lines = "".join(f"/{name}{'/' if name == 'rendered' else ''}\n" for name in missing)
-    replace_file(path, (old + gap + lines).encode(), 0o644)
-    return [f"{path}: {'added' if old else 'created with'} {', '.join(missing)}"]
+    report = f"{'added' if old else 'created with'} {', '.join(missing)}"
+    yield _Write(path=path, text=old + gap + lines, report=report)
 
 
 def _inside(place: str) -> list[str]:
@@ -147,16 +252,14 @@ def _inside(place: str) -> list[str]:
     return [] if is_elsewhere else [name]
 
 
-def _others(directory: Path) -> Iterator[str]:
-    """Write the CI job if it is missing, and the schema of this version of sipdeploy."""
-    for name in _JOB:
-        place = directory / _CI / name
-        if not place.exists():
-            yield _create(place, (template_directory() / "init" / name).read_text("utf-8"), 0o644)
+def _others(directory: Path, texts: Texts) -> Iterator[_Write]:
+    """Write the other files if they are missing, and the schema of this version of sipdeploy."""
+    for name, text in texts.others.items():
+        if not (directory / name).exists():
+            yield _Write(path=directory / name, text=text)
     schema = directory / _SCHEMA
     text = inventory.schema() + "\n"
     if not schema.exists():
-        yield _create(schema, text, 0o644)
+        yield _Write(path=schema, text=text)
     elif schema.read_text("utf-8") != text:
-        replace_file(schema, text.encode(), 0o644)
-        yield f"{schema}: updated"
+        yield _Write(path=schema, text=text, report="updated")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from sipdeploy.__main__ import main
 from sipdeploy.cli import cli
@@ -40,6 +41,34 @@ def test_from_nothing_to_rendered_files(run):
     code, out, _ = run("render")
     assert code == 0
     assert "rendered/sip1/etc/kamailio/kamailio.cfg" in out.splitlines()
+
+
+def test_init_completes_the_inventory_that_is_named(run):
+    code, _, err = run("-i", "a site/other.yaml", "init", "--domain", "b.example.net")
+    assert code == 0
+    assert (
+        err == "next: edit a site/other.yaml, then `cd 'a site' && sipdeploy -i other.yaml lint`\n"
+    )
+    assert not Path("inventory.yaml").exists()
+    assert "domain: b.example.net" in Path("a site/other.yaml").read_text()
+    job = yaml.safe_load(Path("a site/.github/workflows/sipdeploy.yml").read_text())
+    assert job["env"]["SIPDEPLOY_INVENTORY"] == "other.yaml"
+    assert run("-i", "a site/other.yaml", "init")[2] == "nothing is missing\n"
+
+
+def test_init_takes_the_inventory_of_the_environment_unless_it_gets_a_directory(run, monkeypatch):
+    monkeypatch.setenv("SIPDEPLOY_INVENTORY", "from-env.yaml")
+    assert run("init")[0] == 0
+    assert Path("from-env.yaml").exists()
+    assert run("init", "pbx")[0] == 0
+    assert Path("pbx/inventory.yaml").exists()
+
+
+def test_init_does_not_guess_between_two_places(run):
+    code, _, err = run("-i", "other.yaml", "init", "pbx")
+    assert code == 2
+    assert "`sipdeploy -i pbx/other.yaml init`" in err
+    assert list(Path().iterdir()) == []
 
 
 def test_render_twice_gives_the_same_bytes(run):
@@ -118,7 +147,7 @@ def test_lint_without_problems_says_so(run):
         Path("inventory.yaml").read_text().replace("origins: []", "origins: [https://a.example]")
     )
     Path("inventory.yaml").write_text(
-        text.replace("self-signed", "self-signed # sipdeploy: ignore[SD308]")
+        text.replace("provider: self-signed", "provider: self-signed # sipdeploy: ignore[SD308]")
     )
     assert run("lint") == (0, "", "no problems\n")
     assert run("-q", "lint") == (0, "", "")

@@ -12,14 +12,20 @@ import pytest
 import yaml
 
 from sipdeploy import inventory
+from sipdeploy.cli.site import _texts
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.editing.init import Answers, _gitignore, init
+from sipdeploy.editing import init as beginning
+from sipdeploy.editing.init import Answers, _gitignore
 from sipdeploy.editing.vault import new_password
 from sipdeploy.inventory.secrets_file import read_secrets
 from sipdeploy.lint import lint_inventory
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATES = ROOT / "templates/init"
+
+
+def init(directory, answers=None, name="inventory.yaml", **options):
+    return beginning.init(directory / name, answers or Answers(), _texts(name), **options)
 
 
 def everything(directory):
@@ -44,8 +50,117 @@ def test_a_new_site_is_complete_and_without_errors(tmp_path):
 def test_again_it_does_nothing(tmp_path):
     init(tmp_path, Answers())
     before = everything(tmp_path)
-    assert init(tmp_path, Answers(domain="other.example.com")) == []
+    assert init(tmp_path) == []
+    same = Answers(domain="SIP.example.com", host="sip1", address="203.0.113.10")
+    assert init(tmp_path, same) == []
     assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("answers", "option"),
+    [
+        (Answers(domain="other.example.com"), "--domain other.example.com"),
+        (Answers(email="a@b.example"), "--email a@b.example"),
+        (Answers(host="sip2"), "--host sip2"),
+        (Answers(address="203.0.113.11"), "--address 203.0.113.11"),
+        (Answers(host="sip1", address="local"), "--address local"),
+        (Answers(public_address="203.0.113.12"), "--public-address 203.0.113.12"),
+    ],
+)
+def test_an_option_that_a_site_contradicts_is_not_dropped(tmp_path, answers, option):
+    init(tmp_path)
+    before = everything(tmp_path)
+    with pytest.raises(WrongUsage) as failure:
+        init(tmp_path, answers)
+    (problem,) = failure.value.diagnostics
+    assert f"exists, so `{option}` has no effect" in problem.message
+    assert problem.span
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("address", ["local", "pbx.example.net", "127.0.0.1"])
+def test_a_host_without_an_address_for_media_gets_no_half_site(tmp_path, address):
+    with pytest.raises(WrongUsage, match="SD212") as failure:
+        init(tmp_path / "pbx", Answers(address=address))
+    assert "--public-address" in failure.value.diagnostics[0].help
+    assert not (tmp_path / "pbx").exists()
+    init(tmp_path / "pbx", Answers(address=address, public_address="203.0.113.12"))
+    host = inventory.open_inventory(tmp_path / "pbx/inventory.yaml").site.hosts["sip1"]
+    assert (host.address, host.media_address) == (address, "203.0.113.12")
+
+
+PUBLIC = {"domain": "sip.sipdeploy.org", "address": "8.8.8.8"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "provider"),
+    [
+        ({}, "letsencrypt"),
+        ({"address": "local", "public_address": "2a00:1450:4001:800::200e"}, "letsencrypt"),
+        ({"domain": "sip.sipdeploy.test"}, "self-signed"),
+        ({"domain": "pbx.lan"}, "self-signed"),
+        ({"email": "ops@example.com"}, "self-signed"),  # no authority accepts this contact
+        ({"address": "10.0.0.5"}, "self-signed"),
+        ({"address": "203.0.113.10"}, "self-signed"),  # for documentation
+        ({"public_address": "192.168.1.5"}, "self-signed"),
+    ],
+)
+def test_the_certificate_is_one_that_the_site_can_get(tmp_path, changes, provider):
+    (line, *_) = init(tmp_path, Answers(**{**PUBLIC, **changes}))
+    loaded = inventory.open_inventory(tmp_path / "inventory.yaml")
+    assert loaded.site.tls.provider == provider
+    assert ("Let's Encrypt" in line) == (provider == "letsencrypt")
+    assert ("self-signed certificate, because" in line) == (provider == "self-signed")
+    assert {p.severity for p in lint_inventory(loaded)} <= {"note"}
+
+
+def test_a_file_that_cannot_be_read_leaves_nothing_half_made(tmp_path):
+    (tmp_path / "secrets.yaml").mkdir()
+    with pytest.raises(InvalidFiles):
+        init(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["secrets.yaml"]
+
+
+OTHERS = 'users:\n  "2001": Zq8Kd2-first\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "the secrets file `secrets.yaml` is missing, so 2 users have no password"),
+        ("", "the secrets file `secrets.yaml` is empty, so"),
+        ("# nothing\n", "the secrets file `secrets.yaml` is empty, so"),
+        ("users: {}\n", "the secrets file `secrets.yaml` is empty, so"),
+        (OTHERS, "has passwords, but only of numbers that are not users here, so"),
+    ],
+    ids=["missing", "no-text", "comment", "no-users", "another-site"],
+)
+def test_a_site_that_has_lost_all_passwords_gets_none_by_itself(tmp_path, text, said):
+    """A clone of the repository: new passwords would lock out every phone."""
+    init(tmp_path)
+    (tmp_path / ".gitignore").unlink()
+    path = tmp_path / "secrets.yaml"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+        path.chmod(0o600)
+    before = everything(tmp_path)
+    with pytest.raises(InvalidFiles, match="SD230") as failure:
+        init(tmp_path)
+    (problem,) = failure.value.diagnostics
+    assert said in problem.message
+    assert "2001" not in str(problem)
+    assert "copy `secrets.yaml` from whoever made this site" in problem.help
+    assert f"`sipdeploy -i {tmp_path}/inventory.yaml init --new-passwords`" in problem.help
+    with pytest.raises(InvalidFiles) as refused:
+        inventory.credentials(inventory.open_inventory(tmp_path / "inventory.yaml"))
+    assert refused.value.diagnostics == (problem,)
+    assert everything(tmp_path) == before
+    init(tmp_path, makes_new_passwords=True)
+    found = read_secrets("secrets.yaml", tmp_path)
+    assert not found.diagnostics
+    assert found.passwords.keys() == {"1001", "1002", *(["2001"] if text == OTHERS else [])}
+    assert init(tmp_path, makes_new_passwords=True) == []
 
 
 def test_a_new_user_gets_a_password_and_the_others_keep_theirs(tmp_path):
@@ -99,8 +214,8 @@ def test_git_ignores_the_secrets_however_they_are_written(tmp_path, place, line)
     path = tmp_path / "inventory.yaml"
     loaded = inventory.open_inventory(path)
     moved = loaded.site.model_copy(update={"secrets": place})
-    _gitignore(dataclasses.replace(loaded, site=moved))
-    lines = (tmp_path / ".gitignore").read_text().splitlines()
+    (write,) = _gitignore(dataclasses.replace(loaded, site=moved))
+    lines = write.text.splitlines()
     assert lines == ([line] if line else []) + ["/rendered/"]
 
 
@@ -109,8 +224,8 @@ def test_the_credentials_of_the_dns_are_ignored_too(tmp_path):
     loaded = inventory.open_inventory(tmp_path / "inventory.yaml")
     tls = loaded.site.tls.model_copy(update={"dns_credentials": "dns.ini"})
     site = loaded.site.model_copy(update={"tls": tls})
-    _gitignore(dataclasses.replace(loaded, site=site))
-    assert "/dns.ini" in (tmp_path / ".gitignore").read_text().splitlines()
+    (write,) = _gitignore(dataclasses.replace(loaded, site=site))
+    assert "/dns.ini" in write.text.splitlines()
 
 
 def test_a_gitignore_that_is_there_is_added_to(tmp_path):

@@ -619,6 +619,7 @@ READERS = {
     "host/ssh_settings.py",
     "editing/init.py",
     "cli/hosts.py",
+    "cli/site.py",
     "sip/phone.py",  # opens a connection
 }
 
