@@ -29,11 +29,15 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """The files that change, path -> content: the current one, and the last apply's."""
+    """The files that change, path -> content: the current one, and the last apply's.
+
+    `registered` has the numbers with a registration; None if they are not known.
+    """
 
     current: Mapping[str, bytes] = field(default_factory=dict)
     written: Mapping[str, bytes] = field(default_factory=dict)
     load: Load = Load()
+    registered: frozenset[str] | None = None
 
 
 def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
@@ -69,6 +73,7 @@ def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
         current=_numbered(paths, contents, 0),
         written=_numbered(paths, contents, 1),
         load=_load(answer),
+        registered=_registered(answer),
     )
 
 
@@ -80,6 +85,12 @@ def _is_key(path: str) -> bool:
 def _numbered(paths: list[str], contents: Mapping[str, bytes], offset: int) -> Mapping[str, bytes]:
     numbers = ((path, str(2 * i + offset)) for i, path in enumerate(paths))
     return {path: contents[number] for path, number in numbers if number in contents}
+
+
+def _registered(answer: Mapping[str, str]) -> frozenset[str] | None:
+    """Numbers of addresses of record, one on each line; None if Kamailio did not list all."""
+    text = answer.get("registered")
+    return None if text is None else frozenset(re.findall(r"(?m)^([0-9*]{1,15})(?:@|$)", text))
 
 
 def _load(answer: Mapping[str, str]) -> Load:

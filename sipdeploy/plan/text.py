@@ -5,14 +5,13 @@ Never shows a secret: differences hide the values of passwords, and omit keys.
 
 import difflib
 import re
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sipdeploy.diagnostics import HIDDEN, count
-from sipdeploy.diagnostics.escapes import shown_line
-from sipdeploy.host.incoming import MEBIBYTE, MOST_COLUMNS, decoded
-from sipdeploy.plan import Change, Plan
+from sipdeploy.host.incoming import MOST_COLUMNS, decoded
+from sipdeploy.plan import Change, Plan, tables
+from sipdeploy.plan.effects import new_port, user_effects, wider_effects
 from sipdeploy.plan.preview import Present
 from sipdeploy.services.service import local_place
 
@@ -20,8 +19,6 @@ MOST_LINES = 60
 MOST_COMPARED = 4000
 SECRET = re.compile(r"^([-+ ]?\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")  # of a diff
 HASH = re.compile(r"\b(?:[0-9a-f]{16}){1,2}\b")  # HA1, and checksums of it
-SECRET_TABLES = ("credentials",)
-UNSHOWN = ("version", "loaded")  # tables that are derived from the others
 
 
 def as_text(
@@ -73,6 +70,7 @@ def as_data(name: str, plan: Plan, present: Present) -> dict[str, Any]:
         "units": [
             {"unit": u.unit, "action": u.action, "enable": not u.is_settled} for u in plan.units
         ],
+        "users": user_effects(plan, present).as_data(),
         "costs": list(costs(plan, present)),
         "notes": list(plan.desired.notes),
     }
@@ -91,18 +89,23 @@ def _total(plan: Plan) -> str:
 
 
 def costs(plan: Plan, present: Present) -> Iterator[str]:
-    """The effect of each restart or reload on registrations and calls now, one line for each."""
+    """The effects on users, registrations and calls now, one line for each."""
+    users = user_effects(plan, present)
+    yield from users.lines()
+    yield from wider_effects(plan, present)
     load = present.load
     for unit in plan.units:
         name = unit.unit.removesuffix(".service")
         if not unit.was_active or unit.action == "none":
             continue
         if unit.action == "reload" or name == "sipdeploy-firewall":
-            yield f"{unit.action} {name} (no interruption)"
+            is_quiet = name != "kamailio" or not users.disconnected
+            quiet = "no interruption" if is_quiet else "no interruption for other users"
+            yield f"{unit.action} {name} ({quiet})"
         elif name == "kamailio":
             yield (
                 f"{unit.action} kamailio: {_some(load.registrations, 'registration')} "
-                f"{_plural(load.registrations, 'reconnects', 'reconnect')}, "
+                f"{_return(plan, present, users.disconnected)}, "
                 f"{_some(load.calls, 'call')} {_plural(load.calls, 'continues', 'continue')}, "
                 f"{_some(load.ringing, 'call')} being set up "
                 f"{_plural(load.ringing, 'is', 'are')} lost"
@@ -112,6 +115,15 @@ def costs(plan: Plan, present: Present) -> Iterator[str]:
                 f"{unit.action} asterisk: {_some(load.channels, 'call')} with services "
                 f"{_plural(load.channels, 'is', 'are')} cut; calls between phones continue"
             )
+
+
+def _return(plan: Plan, present: Present, disconnected: Collection[str]) -> str:
+    """What becomes of the registrations when Kamailio restarts."""
+    number = present.load.registrations
+    if port := new_port(plan, present):
+        return f"{_plural(number, 'ends', 'end')} until the phones are set to port {port}"
+    but = ", except those of users whom this disconnects" if disconnected else ""
+    return f"{_plural(number, 'reconnects', 'reconnect')}{but}"
 
 
 def _some(number: int | None, noun: str) -> str:
@@ -175,34 +187,11 @@ def _lines_of_one(old: list[str], new: list[str]) -> list[str]:
 
 def _readable(content: bytes) -> list[str]:
     """Lines of a text, or rows of a database; empty for a private key."""
-    if content.startswith(b"SQLite format 3\0"):
-        return _rows(content)
+    if tables.is_database(content):
+        return tables.rows(content)
     if b"PRIVATE KEY" in content:
         return []
     return [line.expandtabs(4) for line in decoded(content).splitlines()]
-
-
-def _rows(content: bytes) -> list[str]:
-    connection = sqlite3.connect(":memory:")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MEBIBYTE)  # the host is not trusted
-    try:
-        connection.deserialize(content)
-        query = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
-        names = [name for (name,) in connection.execute(query) if re.fullmatch(r"\w+", name)]
-        return [row for name in names if name not in UNSHOWN for row in _cells(connection, name)]
-    except sqlite3.DatabaseError:
-        return ["(a damaged database)"]
-    finally:
-        connection.close()
-
-
-def _cells(connection: sqlite3.Connection, table: str) -> Iterator[str]:
-    """The rows of a table; of a htable's table only key and value."""
-    named = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-    columns = [name for name in named if re.fullmatch(r"\w+", name)] or ["NULL"]
-    chosen = "key_name, key_value" if "key_name" in columns else ", ".join(columns)
-    for row in connection.execute(f"SELECT {chosen} FROM {table} ORDER BY 1"):  # noqa: S608 - \w+
-        yield shown_line(" ".join((table, *(str(cell) for cell in row))))
 
 
 def _hide(row: str) -> str:

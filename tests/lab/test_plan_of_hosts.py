@@ -198,6 +198,46 @@ async def planned_in_a_call(person):
     return told[1]
 
 
+def test_who_is_disconnected_is_told_and_what_is_told_is_true(person):
+    path, secrets = person.folder / "inventory.yaml", person.folder / "secrets.yaml"
+    before = path.read_text(), secrets.read_text()
+    edit(person, "  1004: {name: Bob", "  # 1004: {name: Bob")
+    edit(person, "max_contacts: 2", "max_contacts: 1")
+    secrets.write_text(secrets.read_text().replace(password("1001"), "another-Zq8Kd2"))
+    told, codes = asyncio.run(asyncio.wait_for(planned_with_phones(person), 60))
+    path.write_text(before[0])
+    secrets.write_text(before[1])
+    for line in (
+        "= disconnects 1 user (1001): their phones need the new passwords; 1 registered now",
+        "= removes 1 user (1004), and disconnects them; 0 registered now",
+        "= lowers max_contacts of 1 user (1005): phones above it stay until they register again,"
+        " which then gets 503",
+        "= reload kamailio (no interruption for other users)",
+    ):
+        assert line in told, told
+    assert codes == [503, 503]
+    assert person.run("apply", "--yes").returncode == 0
+
+
+async def planned_with_phones(person):
+    """The plan, and the replies to two phones of 1005 after its apply."""
+    address = (person.host.address, 8443)
+    async with (
+        Phone("1001", password("1001"), domain=DOMAIN, address=address) as changed,
+        Phone("1005", password("1005"), domain=DOMAIN, address=address) as first,
+        Phone("1005", password("1005"), domain=DOMAIN, address=address) as second,
+    ):
+        for phone in (changed, first, second):
+            await phone.connect()
+            assert (await phone.register()).status == 200
+        told = await asyncio.to_thread(plan, person, "--no-diff")
+        done = await asyncio.to_thread(person.run, "apply", "--yes")
+        assert done.returncode == 0, done.stderr
+        listed = person.host.run("kamcmd ul.dump brief | grep AoR").stdout
+        assert ("1005" in listed, "1001" in listed) == (True, False)
+        return told[1], [(await phone.register()).status for phone in (first, second)]
+
+
 def test_a_release_comes_back(person):
     assert person.run("apply", "--yes").returncode == 0
     before = live(person.host)

@@ -1,0 +1,155 @@
+"""What a plan says about users and phones, from the files of two sites."""
+
+import dataclasses
+import hashlib
+
+import pytest
+from hosts_facts import recorded
+
+from sipdeploy.facts import Managed, PathFact
+from sipdeploy.inventory.secret import Secret, credentials
+from sipdeploy.inventory.site import load_site
+from sipdeploy.plan import make_plan, text
+from sipdeploy.plan.desired import desired
+from sipdeploy.plan.effects import user_effects
+from sipdeploy.plan.preview import Load, Present
+from sipdeploy.services import certificates
+from sipdeploy.services.certificates import Material
+
+USERS = "1001: {name: Alice, voicemail: true}, 1002: {name: Bob}, 1003: {max_contacts: 9}"
+PASSWORDS = {"1001": "one", "1002": "two", "1003": "three"}
+
+
+def site(users=USERS, domain="sip.example.test", more=""):
+    found, problems, _ = load_site(
+        f"domain: {domain}\nemail: a@b.example\nhosts: {{sip1: {{address: 10.0.0.1}}}}\n"
+        f"users: {{{users}}}\ntls: {{provider: self-signed}}\n{more}",
+        "inventory.yaml",
+    )
+    assert found, problems
+    return found
+
+
+def wanted(of=None, passwords=PASSWORDS):
+    of = of or site()
+    chosen = {n: Secret(passwords[n]) for n in of.users}
+    return desired(of, "sip1", recorded("sid-applied"), credentials(of.domain, chosen), Material())
+
+
+def planned(after, before=None, *, registered=("1002",), **load):
+    """Plan and present files of a host that has `before` and gets `after`."""
+    base, before = recorded("sid-applied"), before or wanted()
+    digests = {f.path: hashlib.sha256(f.content).hexdigest() for f in before.files}
+    present = {
+        f.path: PathFact(mode=f.mode, owner=f.owner, digest=digests[f.path]) for f in before.files
+    }
+    made = {file.path: base.files[file.path] for file in before.generated}
+    facts = dataclasses.replace(
+        base,
+        files={**made, **present},
+        managed={f.path: Managed(service=f.service, digest=digests[f.path]) for f in before.files},
+    )
+    plan = make_plan(after, facts, base.certificate.not_before.timestamp() + 1)
+    changed = {change.path for change in plan.changes}
+    return plan, Present(
+        current={f.path: f.content for f in before.files if f.path in changed},
+        load=Load(**{"registrations": 4, "calls": 1, "ringing": 0, "channels": 0, **load}),
+        registered=None if registered is None else frozenset(registered),
+    )
+
+
+def lines(after, before=None, **options):
+    return list(text.costs(*planned(after, before, **options)))
+
+
+def test_a_new_user_interrupts_nobody():
+    after = wanted(site(USERS + ", 1004: {}"), {**PASSWORDS, "1004": "four"})
+    assert lines(after) == [
+        "adds 1 user (1004)",
+        "reload asterisk (no interruption)",
+        "reload kamailio (no interruption)",
+    ]
+
+
+def test_who_gets_another_password_is_named_and_disconnected():
+    after = wanted(passwords={**PASSWORDS, "1001": "other", "1002": "other"})
+    assert lines(after) == [
+        "disconnects 2 users (1001, 1002): their phones need the new passwords; 1 registered now",
+        "reload kamailio (no interruption for other users)",
+    ]
+    plan, present = planned(after)
+    assert text.as_data("sip1", plan, present)["users"] == {
+        "added": [], "removed": [], "changed": ["1001", "1002"], "disconnected_now": ["1002"],
+    }  # fmt: skip
+
+
+def test_new_passwords_for_everybody_say_so():
+    said = lines(wanted(passwords=dict.fromkeys(PASSWORDS, "other")), registered=("1001", "1003"))
+    assert said[0] == (
+        "disconnects all 3 users (1001, 1002, 1003): their phones need the new passwords; "
+        "2 registered now"
+    )
+
+
+def test_who_is_removed_is_named_and_disconnected():
+    said = lines(wanted(site("1002: {name: Bob}")), registered=None)
+    assert said[0] == (
+        "removes 2 users (1001, 1003), and disconnects them; how many are registered now is unknown"
+    )
+    assert "reload kamailio (no interruption for other users)" in said
+
+
+def test_another_domain_ends_all_registrations():
+    said = lines(wanted(site(domain="other.example.test")))
+    assert said[0] == (
+        "disconnects all 3 users (1001, 1002, 1003): their phones need the new domain; "
+        "1 registered now"
+    )
+    (restart,) = [line for line in said if line.startswith("restart kamailio")]
+    assert "4 registrations reconnect, except those of users whom this disconnects, " in restart
+
+
+def test_phones_do_not_find_another_port_by_themselves():
+    said = lines(wanted(site(more="ports: {wss: 9443}")))
+    (restart,) = [line for line in said if line.startswith("restart kamailio")]
+    assert "4 registrations end until the phones are set to port 9443, 1 call" in restart
+
+
+def test_a_restart_alone_disconnects_nobody():
+    said = lines(wanted(site(more="ports: {registrar: 5064}")))
+    assert not [line for line in said if "disconnect" in line]
+    assert "4 registrations reconnect, 1 call continues" in said[-1]
+
+
+def test_what_becomes_less_is_said():
+    users = "1001: {name: Alice}, 1002: {name: Bob}, 1003: {max_contacts: 1}"
+    before = wanted(site(more="services: {6000: {kind: ivr-test}, 6002: {kind: echo}}"))
+    said = lines(wanted(site(users, more="services: {6002: {kind: echo}}")), before)
+    lowers = "lowers max_contacts of 1 user (1003): phones above it stay until they register again"
+    assert said[:3] == [
+        f"{lowers}, which then gets 503",
+        "callers cannot leave messages for 1 user (1001) any more; existing messages stay",
+        "6000: no service answers there any more",
+    ]
+    assert said[-1] == "reload kamailio (no interruption)"
+    assert not [line for line in lines(before, wanted()) if "any more" in line]
+
+
+def test_browsers_have_to_accept_a_new_self_signed_certificate():
+    plan, present = planned(wanted())
+    assert plan.is_empty
+    late = make_plan(
+        wanted(),
+        recorded("sid-applied"),
+        recorded("sid-applied").certificate.not_after.timestamp(),
+    )
+    assert certificates.PATH in late.to_generate
+    assert any(line.startswith("a new self-signed") for line in text.costs(late, present))
+
+
+@pytest.mark.parametrize("sums", [b"", b"\xff\n1001@x 0\n\x1b[2J@a 0123456789abcdef\n", None])
+def test_a_host_can_make_nothing_up(sums):
+    plan, present = planned(wanted(passwords={**PASSWORDS, "1001": "other"}))
+    current = dict.fromkeys(present.current, sums or b"")
+    effects = user_effects(plan, dataclasses.replace(present, current=current))
+    assert effects.disconnected == frozenset()
