@@ -93,11 +93,19 @@ def carry_out(
         with opened_ahead(begun.before, names) as ahead:
             from sipdeploy.cli import live
 
-            inventory.credentials(begun.before)  # fail before anything is written
+            before, _ = inventory.credentials(begun.before)  # fail before anything is written
             done = work(begun)
             done.commit()
             _report(session, done, purpose)
-            code = live.bring(session, done, names, ahead, purpose=purpose, is_agreed=is_agreed)
+            code = live.bring(
+                session,
+                done,
+                names,
+                ahead,
+                purpose=purpose,
+                is_agreed=is_agreed,
+                before=before,
+            )
             return done, code
 
 

@@ -232,7 +232,7 @@ def apply_command(
             breaks_lock=breaks_lock,
             confirm_seconds=confirm_seconds,
         )
-        return run.apply(session, loaded, names, options, form=form)
+        return run.apply(session, loaded, names, options, form=form)[0]
 
 
 @click.command("rollback", short_help="Restore a release that HOST keeps.")
@@ -287,7 +287,7 @@ def rollback_command(
             session,
             lambda say: transaction.rollback(loaded.site, name, release, say=say, options=options),
             form=form,
-        )
+        )[0]
 
 
 @click.command("history", short_help="Show the releases that HOST keeps.")

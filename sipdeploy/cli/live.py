@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sipdeploy.cli import run
@@ -15,6 +17,8 @@ from sipdeploy.host import host_failed, run_script, sections
 from sipdeploy.host.connection import connect
 from sipdeploy.host.incoming import number, whole
 from sipdeploy.inventory import secret
+from sipdeploy.plan import effects
+from sipdeploy.services import kamailio
 from sipdeploy.transaction import Options
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from sipdeploy.inventory.site import Site
     from sipdeploy.plan import Plan
     from sipdeploy.plan.preview import Present
+    from sipdeploy.transaction import Report
 
 LOCK_WAIT_SECONDS = 120
 ASK_SECONDS = 180
@@ -38,55 +43,82 @@ def bring(
     *,
     purpose: str,
     is_agreed: bool,
+    before: Mapping[str, str],
 ) -> int:
     """Apply a written change to the named hosts; the exit code.
 
-    If it could not be applied, prints how to continue.
+    `before` has the HA1 of the users before the change. If it could not be applied, prints how to
+    continue.
     """
-    agreement = _Agreement(session)
+    agreement = Agreement(session, done)
     new = secret.credentials(done.after.site.domain, done.passwords)
     options = Options(
         folder=done.after.directory,
         connect=ahead.take,
         purpose=purpose,
         agree=None if is_agreed else agreement,
-        expects=is_only_data,
+        expects=partial(is_expected, kamailio.credential_sums(done.before.site.domain, before)),
         prove=new,
         lock_wait_seconds=LOCK_WAIT_SECONDS,
     )
-    code = run.apply(session, done.after, names, options, form="")
+    code, reports = run.apply(session, done.after, names, options, form="")
+    left = [each for each in reports if each.state != "applied" and (each.changes or each.errors)]
     if code or agreement.is_refused:
-        session.output.problems([*agreement.missing, problems.unfinished(done.path, names)])
+        shown = [*agreement.missing, *_unfinished(done, left, is_yes=not sys.stdin.isatty())]
+        session.output.problems(shown)
         return code or (HostFailed.exit_code if agreement.missing else 0)
     return 0
 
 
-def is_only_data(plan: Plan) -> bool:
-    """Whether a plan changes only users and restarts nothing."""
-    data = {file.path for file in plan.desired.files if file.is_data}
-    return (
-        not plan.packages
-        and not plan.needs_daemon_reload
-        and all(change.path in data for change in plan.changes)
-        and all(unit.action in ("none", "reload") and unit.is_settled for unit in plan.units)
-    )
+def is_expected(before: bytes, plan: Plan) -> bool:
+    """Whether a plan changes only users, and the host has exactly the users of before."""
+    digest = hashlib.sha256(before).hexdigest()
+    sums = [change.before for change in plan.changes if change.path == kamailio.SUMS]
+    return plan.is_only_data and all(each == digest for each in sums)
 
 
-class _Agreement:
-    """Asks about a plan that changes more than users; without a terminal, refuses it."""
+def _unfinished(done: Draft, reports: Sequence[Report], *, is_yes: bool) -> Iterator[Diagnostic]:
+    """How to complete the change on hosts that do not have it, by what stopped it there."""
+    edited = {r.host for r in reports if any(p.code == "SD526" for p in r.errors)}
+    for names, option in (
+        ([r.host for r in reports if r.host not in edited], ""),
+        (sorted(edited), " --overwrite"),
+    ):
+        if names:
+            options = f"{option}{' --yes' if is_yes else ''}"
+            yield problems.unfinished(done.path, names, options)
 
-    def __init__(self, session: Session) -> None:
+
+class Agreement:
+    """Asks about a plan that does more than the command says; without a terminal, refuses it."""
+
+    def __init__(self, session: Session, done: Draft) -> None:
         self._session = session
+        before, after = done.before.site.users, done.after.site.users
+        self._own = {*done.passwords, *(number for number in before if number not in after)}
         self.is_refused = False
         self.missing: list[Diagnostic] = []
 
     def __call__(self, plans: Mapping[str, tuple[Plan, Present]]) -> bool:
+        """Whether to carry the plans out."""
+        reasons = {name: self._reason(*each) for name, each in plans.items()}
+        if not any(reasons.values()):
+            return True
         if is_terminal(sys.stdin):
             self.is_refused = not self._session.output.agree(plans)
         else:
             self.is_refused = True
-            self.missing = [problems.more_than_users(name) for name in plans]
+            self.missing = [
+                problems.unexpected(name, reason) for name, reason in reasons.items() if reason
+            ]
         return not self.is_refused
+
+    def _reason(self, plan: Plan, present: Present) -> str:
+        """What the plan does beyond the command; empty if nothing."""
+        if not plan.is_only_data:
+            return "would change more than users"
+        others = sorted(effects.user_effects(plan, present).disconnected - self._own)
+        return f"would also disconnect {effects.named(others)}" if others else ""
 
 
 def delete_boxes(site: Site, names: Sequence[str], numbers: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 def apply(
     session: Session, loaded: Inventory, names: Sequence[str], options: Options, *, form: str
-) -> int:
+) -> tuple[int, tuple[Report, ...]]:
     """Apply to the named hosts, as `transact` says."""
     credentials = session.credentials(loaded)
     return transact(
@@ -48,8 +48,8 @@ def transact(
     *,
     form: str,
     secrets: Iterable[str] = (),
-) -> int:
-    """Carry out a transaction, show its progress and log it; the exit code.
+) -> tuple[int, tuple[Report, ...]]:
+    """Carry out a transaction, show its progress and log it; the exit code and the reports.
 
     `form` is `text` or `json`. If it is empty, the reports go to stderr, because the command has
     another result.
@@ -79,7 +79,7 @@ def transact(
             session.output.progress(f"log of this run: {log.path}")
         else:
             session.output.detail(f"log: {log.path}")
-    return code
+    return code, done
 
 
 @contextlib.contextmanager

@@ -291,7 +291,8 @@ _MANUALS: Mapping[str, str] = {
         Fix: `sipdeploy plan sip1` shows the state and `sipdeploy apply sip1` repairs it; on the
         host, `journalctl -b -u kamailio -u asterisk` shows why a service does not start.""",
     "SD526": """A managed file was edited on the host since the last apply.
-        The apply stops, so that the edit is not lost.
+        The apply stops, so that the edit is not lost. A change of only users leaves an edit in
+        another file alone, with a warning.
         Situation: somebody changed /etc/kamailio/kamailio.cfg on the host.
         Fix: `sipdeploy plan sip1` shows the edit. Move it to the local file that the message
         names, or discard it with `sipdeploy apply sip1 --overwrite`.""",
@@ -424,11 +425,14 @@ _MANUALS: Mapping[str, str] = {
         Fix: on the host, `journalctl -b -u kamailio -u asterisk`; then `sipdeploy apply sip1`.""",
     "SD710": """The inventory contains the change, and a host does not have it yet.
         Situation: `sipdeploy add-user 1003 --apply sip1` and sip1 is switched off.
-        Fix: `sipdeploy apply sip1` when the host is available.""",
-    "SD711": """The apply would change more than users, and nobody has confirmed that.
-        It could restart a service or install packages.
-        Situation: `sipdeploy add-user 1003 --apply sip1` after another edit of the inventory.
-        Fix: `sipdeploy plan sip1` shows the changes; add `--yes` to confirm them.""",
+        Fix: `sipdeploy apply sip1` when the host is available; with `--overwrite` if the change
+        has to replace an edit on the host.""",
+    "SD711": """The apply would do more than the command says, and nobody has confirmed that.
+        It could restart a service, install packages, or disconnect other users.
+        Situation: `sipdeploy add-user 1003 --apply sip1` after another edit of the inventory, or
+        with another secrets file than the one that the host was configured with.
+        Fix: `sipdeploy plan sip1` shows the changes, and `sipdeploy apply sip1 --yes` makes them;
+        the inventory has the change already.""",
     "SD712": """The user is removed, and some of its voicemail is still on the host.
         Situation: the host's disk failed during `remove-user 1001 --delete-voicemail`.
         Fix: on the host, `rm -r /var/spool/asterisk/voicemail/default/1001`.""",

@@ -94,18 +94,21 @@ def busy(folder: str) -> InvalidFiles:
     return InvalidFiles([Diagnostic("SD705", message, help=advice)])
 
 
-def unfinished(path: Path, hosts: Sequence[str]) -> Diagnostic:
-    """Some hosts do not have the change of the inventory."""
+def unfinished(path: Path, hosts: Sequence[str], options: str = "") -> Diagnostic:
+    """Some hosts do not have the change of the inventory; `options` are those that apply needs."""
     verb = "does" if len(hosts) == 1 else "do"
     message = f"`{path}` contains the change, and {listed(hosts)} {verb} not have it yet"
-    advice = f"`sipdeploy apply {' '.join(hosts)}` completes the change"
+    given = "" if str(path) == "inventory.yaml" else f"-i {shlex.quote(str(path))} "
+    advice = f"`sipdeploy {given}apply {' '.join(hosts)}{options}` completes the change"
+    if "--overwrite" in options:
+        advice += ", and replaces the edits on the host"
     return Diagnostic("SD710", message, severity="warning", help=advice)
 
 
-def more_than_users(host: str) -> Diagnostic:
-    """The other changes need a confirmation."""
-    message = f"cannot ask for confirmation: the apply to `{host}` would change more than users"
-    advice = f"`sipdeploy plan {host}` shows the changes; add `--yes` to confirm them"
+def unexpected(host: str, reason: str) -> Diagnostic:
+    """The other changes need a confirmation; the change of the inventory is already written."""
+    message = f"cannot ask for confirmation: the apply to `{host}` {reason}"
+    advice = f"`sipdeploy plan {host}` shows the changes"
     return Diagnostic("SD711", message, help=advice)
 
 

@@ -6,7 +6,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from sipdeploy.facts import Facts, PathFact, Unit
@@ -101,6 +101,7 @@ class Plan:
     order: Order | None = None  # carried out first; None if certbot has a suitable certificate
     build: Build | None = None  # likewise; None if the host has built it
     repository: Repository | None = None  # likewise; None if apt has it
+    left: tuple[Change, ...] = ()  # edits on the host that a change of only users leaves alone
 
     @property
     def is_empty(self) -> bool:
@@ -108,6 +109,18 @@ class Plan:
         touched = any(unit.action != "none" or not unit.is_settled for unit in self.units)
         before = self.packages or self.order or self.build or self.repository
         return not (before or self.changes or self.needs_daemon_reload or touched)
+
+    @property
+    def is_only_data(self) -> bool:
+        """Whether it changes only users and services, and restarts nothing."""
+        data = {file.path for file in self.desired.files if file.is_data}
+        before = self.packages or self.order or self.build or self.repository
+        return (
+            not before
+            and not self.needs_daemon_reload
+            and all(change.path in data for change in self.changes)
+            and all(unit.action in ("none", "reload") and unit.is_settled for unit in self.units)
+        )
 
     def lines(self) -> tuple[str, ...]:
         """The plan as text, one line for each item."""
@@ -132,11 +145,41 @@ class Plan:
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
-def make_plan(desired: Desired, facts: Facts, now: float) -> Plan:
-    """Desired state minus facts; `now` (seconds since 1970) decides which certificates expire."""
+def make_plan(desired: Desired, facts: Facts, now: float, *, overwrites: bool = False) -> Plan:
+    """Desired state minus facts; `now` (seconds since 1970) decides which certificates expire.
+
+    A user must be removable at any time. So if the plan would change only users, apart from edits
+    on the host, it leaves these edits alone, unless it `overwrites` them.
+    """
     order = prerequisites.order(desired, facts, now)
     to_generate = prerequisites.to_generate(desired, facts, order, now)
     changes = tuple(_changes(desired, facts, to_generate, now))
+    plan = _plan(desired, facts, changes, order, to_generate)
+    edits = () if overwrites else tuple(c for c in plan.drift if _is_unrelated(c, facts))
+    if not edits:
+        return plan
+    rest = tuple(change for change in changes if change not in edits)
+    smaller = replace(_plan(desired, facts, rest, order, to_generate), left=edits)
+    if any(edit.path.startswith(UNIT_FILES) for edit in edits):  # systemd wants to read the edit
+        smaller = replace(smaller, needs_daemon_reload=False)
+    runs = {word for command in smaller.reloads for word in command}
+    is_safe = smaller.is_only_data and not runs & {edit.path for edit in edits}
+    return smaller if rest and is_safe else plan
+
+
+def _is_unrelated(change: Change, facts: Facts) -> bool:
+    """Whether a change only undoes an edit: the last apply wrote what this one would write."""
+    written = facts.managed.get(change.path)
+    return change.kind == "update" and written is not None and change.after == written.digest
+
+
+def _plan(
+    desired: Desired,
+    facts: Facts,
+    changes: tuple[Change, ...],
+    order: Order | None,
+    to_generate: frozenset[str],
+) -> Plan:
     actions = {
         service: _action(service, facts.units.get(unit, NO_UNIT), changes)
         for service, unit in desired.units.items()

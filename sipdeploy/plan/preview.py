@@ -46,7 +46,9 @@ def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
     Raises HostFailed if the connection is lost (SD506) or the answer is incomplete (SD509).
     """
     paths = [
-        c.path for c in plan.changes if c.kind in ("update", "delete") and not _is_key(c.path)
+        c.path
+        for c in (*plan.changes, *plan.left)
+        if c.kind in ("update", "delete") and not _is_key(c.path)
     ]
     services = [
         name

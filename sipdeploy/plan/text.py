@@ -38,6 +38,9 @@ def as_text(
         if change and diffs:
             rows = difference(change, plan, present, most=0 if is_whole else MOST_LINES)
             lines += (f"      {row}" for row in rows)
+    for edit in plan.left:
+        lines.append(f"  ? {edit.path} (edited on the host, left alone)")
+        lines += (f"      {row}" for row in difference(edit, plan, present) if diffs)
     lines += (f"  = {note}" for note in (*plan.desired.notes, *costs(plan, present)))
     lines.append(f"  {_total(plan)}")
     return "\n".join(lines)
@@ -66,6 +69,9 @@ def as_data(name: str, plan: Plan, present: Present) -> dict[str, Any]:
                 "diff": difference(change, plan, present),
             }
             for change in plan.changes
+        ],
+        "left": [
+            {"path": edit.path, "diff": difference(edit, plan, present)} for edit in plan.left
         ],
         "units": [
             {"unit": u.unit, "action": u.action, "enable": not u.is_settled} for u in plan.units
@@ -161,6 +167,8 @@ def difference(
         rows = ["edited on the host since the last apply:", *_diff(written, current)]
         place = local_place(change.path)
         rows += [f"(to keep the edit, move it to {place})"] if place else []
+        if change in plan.left:
+            return _cut(rows, most)
         rows.append("apply would change it to:")
     return _cut([*rows, *_diff(current, after)], most)
 

@@ -195,7 +195,9 @@ class HostRun:
             self._warn(notices.self_rollback(self.name, facts.outcome))
         self._facts = facts
         self._preflight(facts)
-        self.plan = make_plan(self.run.desired(host, self.name, facts), facts, time.time())
+        wanted, options = self.run.desired(host, self.name, facts), self.run.options
+        self.plan = make_plan(wanted, facts, time.time(), overwrites=options.overwrites)
+        self._warnings += notices.left_alone(self.name, self.plan)
         self._warnings += notices.other_firewall(self.name, self.plan, facts, self.run.site.ports)
 
     def _check_plan(self) -> None:

@@ -30,6 +30,11 @@ class Report:
     exit_code: int = 0
 
     @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """The diagnostics that are errors."""
+        return tuple(each for each in self.diagnostics if each.severity == "error")
+
+    @property
     def has_failed(self) -> bool:
         """Whether the host differs from the site, because of an error."""
         return has_errors(self.diagnostics)
@@ -93,6 +98,26 @@ def drift(name: str, path: str) -> Diagnostic:
         f"{path} on `{name}` was edited since the last apply",
         notes=("nothing was changed",),
         help=f"`sipdeploy plan {name}` shows the edit; add `--overwrite` to replace it{keep}",
+    )
+
+
+def left_alone(name: str, plan: Plan) -> tuple[Diagnostic, ...]:
+    """The warnings for edits that a change of only users leaves alone."""
+    return tuple(
+        Diagnostic(
+            "SD526",
+            f"{edit.path} on `{name}` was edited since the last apply; this apply changes only "
+            "users and leaves the edit alone",
+            severity="warning",
+            notes=(
+                (f"its reload of {edit.service} brings the edit into use, if it is not yet",)
+                if edit.reload in plan.reloads
+                else ()
+            ),
+            help=f"`sipdeploy plan {name}` shows the edit; `sipdeploy apply {name} --overwrite` "
+            "replaces it",
+        )
+        for edit in plan.left
     )
 
 

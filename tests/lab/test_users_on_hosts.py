@@ -272,6 +272,7 @@ def test_what_a_host_tells_and_what_it_refuses(lab, tmp_path):
     imported(host, deployer)
     unproven(host, deployer)
     unexpected(host, deployer)
+    edited(host, deployer)
     away(host, deployer)
 
 
@@ -412,6 +413,21 @@ def unexpected(host, deployer):
     done = deployer.run("add-user", "4501", "--apply", host.name, "--yes")
     assert done.returncode == 0, done.stderr
     assert units(host) != started
+
+
+def edited(host, deployer):
+    """A user can be removed while somebody's edit waits on the host; the edit stays."""
+    host.run("echo '# by hand' >> /etc/kamailio/kamailio.cfg", check=True)
+    started = units(host)
+    done = deployer.run("remove-user", "4002", "--apply", host.name)
+    assert done.returncode == 0, done.stderr
+    assert "warning[SD526]: /etc/kamailio/kamailio.cfg" in done.stderr
+    assert not knows(host, "4002")
+    assert units(host) == started
+    assert b"# by hand" in host.read("/etc/kamailio/kamailio.cfg")
+    done = deployer.run("apply", host.name, "--yes")
+    assert (done.returncode, "error[SD526]" in done.stderr) == (4, True)
+    assert deployer.run("apply", host.name, "--yes", "--overwrite").returncode == 0
 
 
 def away(host, deployer):

@@ -2,10 +2,13 @@
 
 import dataclasses
 import hashlib
+import io
+from types import SimpleNamespace
 
 import pytest
 from hosts_facts import recorded
 
+from sipdeploy.cli import live
 from sipdeploy.facts import Managed, PathFact
 from sipdeploy.inventory.secret import Secret, credentials
 from sipdeploy.inventory.site import load_site
@@ -13,8 +16,9 @@ from sipdeploy.plan import make_plan, text
 from sipdeploy.plan.desired import desired
 from sipdeploy.plan.effects import user_effects
 from sipdeploy.plan.preview import Load, Present
-from sipdeploy.services import certificates
+from sipdeploy.services import certificates, kamailio
 from sipdeploy.services.certificates import Material
+from sipdeploy.transaction.reports import left_alone
 
 USERS = "1001: {name: Alice, voicemail: true}, 1002: {name: Bob}, 1003: {max_contacts: 9}"
 PASSWORDS = {"1001": "one", "1002": "two", "1003": "three"}
@@ -36,20 +40,22 @@ def wanted(of=None, passwords=PASSWORDS):
     return desired(of, "sip1", recorded("sid-applied"), credentials(of.domain, chosen), Material())
 
 
-def planned(after, before=None, *, registered=("1002",), **load):
-    """Plan and present files of a host that has `before` and gets `after`."""
+def planned(after, before=None, *, registered=("1002",), edited=(), overwrites=False, **load):
+    """Plan and present files of a host that has `before`, `edited` by hand, and gets `after`."""
     base, before = recorded("sid-applied"), before or wanted()
     digests = {f.path: hashlib.sha256(f.content).hexdigest() for f in before.files}
     present = {
         f.path: PathFact(mode=f.mode, owner=f.owner, digest=digests[f.path]) for f in before.files
     }
+    edits = {path: dataclasses.replace(present[path], digest="e" * 64) for path in edited}
     made = {file.path: base.files[file.path] for file in before.generated}
     facts = dataclasses.replace(
         base,
-        files={**made, **present},
+        files={**made, **present, **edits},
         managed={f.path: Managed(service=f.service, digest=digests[f.path]) for f in before.files},
     )
-    plan = make_plan(after, facts, base.certificate.not_before.timestamp() + 1)
+    at = base.certificate.not_before.timestamp() + 1
+    plan = make_plan(after, facts, at, overwrites=overwrites)
     changed = {change.path for change in plan.changes}
     return plan, Present(
         current={f.path: f.content for f in before.files if f.path in changed},
@@ -93,9 +99,8 @@ def test_new_passwords_for_everybody_say_so():
 
 def test_who_is_removed_is_named_and_disconnected():
     said = lines(wanted(site("1002: {name: Bob}")), registered=None)
-    assert said[0] == (
-        "removes 2 users (1001, 1003), and disconnects them; how many are registered now is unknown"
-    )
+    unknown = "how many are registered now is unknown"
+    assert said[0] == f"removes 2 users (1001, 1003), and disconnects them; {unknown}"
     assert "reload kamailio (no interruption for other users)" in said
 
 
@@ -153,3 +158,93 @@ def test_a_host_can_make_nothing_up(sums):
     current = dict.fromkeys(present.current, sums or b"")
     effects = user_effects(plan, dataclasses.replace(present, current=current))
     assert effects.disconnected == frozenset()
+
+
+# --- edits on the host, beside a change of users -------------------------------------------------
+
+CFG, PJSIP, TABLES = (
+    "/etc/kamailio/kamailio.cfg", "/etc/asterisk/pjsip.conf", "/etc/kamailio/tables.sh",
+)  # fmt: skip
+DROP_IN = "/etc/systemd/system/kamailio.service.d/sipdeploy.conf"
+DATABASE = "/etc/kamailio/sipdeploy.db"
+FEWER = site("1001: {name: Alice, voicemail: true}, 1003: {max_contacts: 9}")
+
+
+@pytest.mark.parametrize("edited", [CFG, PJSIP, DROP_IN, "/etc/asterisk/voicemail_users.conf"])
+def test_a_user_goes_whatever_somebody_edited_on_the_host(edited):
+    plan, present = planned(wanted(FEWER), edited=[edited])
+    assert [edit.path for edit in plan.left] == [edited]
+    assert not plan.drift
+    assert plan.is_only_data
+    assert edited not in {change.path for change in plan.changes}
+    assert {DATABASE, "/etc/kamailio/credentials.sum"} < {change.path for change in plan.changes}
+    assert [unit.action for unit in plan.units if unit.action != "none"] == ["reload", "reload"]
+    said = text.as_text("sip1", plan, present, diffs=False)
+    assert f"? {edited} (edited on the host, left alone)" in said
+    (warning,) = left_alone("sip1", plan)
+    assert warning.severity == "warning"
+    assert f"{edited} on `sip1` was edited" in warning.message
+    assert bool(warning.notes) == edited.startswith(
+        "/etc/asterisk/p"
+    )  # the reload reads pjsip.conf
+
+
+def test_an_edit_that_a_change_of_users_writes_or_runs_stops_it():
+    for edited in (DATABASE, TABLES):
+        plan, _ = planned(wanted(FEWER), edited=[edited, CFG])
+        assert edited in [change.path for change in plan.drift]
+
+
+def test_an_edit_is_not_left_alone_beside_other_changes_or_when_that_is_all():
+    for after in (
+        wanted(),
+        wanted(site(more="ports: {registrar: 5064}")),
+        wanted(site(more="ports: {wss: 9443}")),
+    ):
+        plan, _ = planned(after, edited=[CFG])
+        assert [change.path for change in plan.drift] == [CFG]
+        assert not plan.left
+    plan, _ = planned(wanted(FEWER), edited=[CFG], overwrites=True)
+    assert [change.path for change in plan.drift] == [CFG]
+    assert not plan.left
+
+
+# --- commands that change users ------------------------------------------------------------------
+
+
+def sums(of, passwords=PASSWORDS):
+    chosen = {n: Secret(passwords[n]) for n in of.users}
+    return kamailio.credential_sums(of.domain, credentials(of.domain, chosen))
+
+
+def agreement(before, after, new=()):
+    draft = SimpleNamespace(
+        before=SimpleNamespace(site=before), after=SimpleNamespace(site=after), passwords=new
+    )
+    return live.Agreement(None, draft)
+
+
+def test_a_command_asks_nothing_if_the_host_has_the_users_of_before():
+    plan, _ = planned(wanted(FEWER))
+    assert live.is_expected(sums(site()), plan)
+    assert not live.is_expected(sums(site(), {**PASSWORDS, "1001": "older"}), plan)
+    restart, _ = planned(wanted(site(more="ports: {wss: 9443}")))
+    assert not live.is_expected(sums(site()), restart)
+
+
+def test_a_command_does_not_disconnect_others_unasked(monkeypatch):
+    """Such as from a folder with another secrets file than the host was configured with."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    more = site(USERS + ", 1004: {}")
+    known = {**PASSWORDS, "1004": "four"}
+    asked = agreement(site(), more, {"1004": "four"})
+    assert asked({"sip1": planned(wanted(more, known))})
+    assert asked({"sip1": planned(wanted(more, {**known, "1004": "five"}))})
+    assert not asked({"sip1": planned(wanted(more, {**known, "1001": "x", "1003": "x"}))})
+    (problem,) = asked.missing
+    assert problem.code == "SD711"
+    assert "to `sip1` would also disconnect 2 users (1001, 1003)" in problem.message
+    own = agreement(site(), FEWER)
+    assert own({"sip1": planned(wanted(FEWER))})
+    assert not own({"sip1": planned(wanted(site(more="ports: {wss: 9443}")))})
+    assert "would change more than users" in own.missing[0].message

@@ -46,7 +46,7 @@ def test_a_termination_lets_the_undo_come_first(session, capsys):
         return ()
 
     before = signal.getsignal(signal.SIGTERM)
-    assert transact(session, run, form="text") == INTERRUPTED
+    assert transact(session, run, form="text")[0] == INTERRUPTED
     assert undone == ["sip1"]
     assert "rolled back" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGTERM) is before

@@ -13,7 +13,7 @@ from fakes import FakeHost
 
 from sipdeploy import inventory, transaction
 from sipdeploy.__main__ import main
-from sipdeploy.diagnostics import HIDDEN
+from sipdeploy.diagnostics import HIDDEN, Diagnostic
 from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles
 from sipdeploy.editing import draft, settings, tables
 from sipdeploy.host import Result, connection, host_failed
@@ -845,9 +845,34 @@ def test_a_host_that_is_away_is_told_and_the_files_have_the_change(run, monkeypa
     code, out, err = run("add-user", "1003", "--apply", "sip1")
     assert code == 4, err
     assert "`inventory.yaml` contains the change, and `sip1` does not have it yet" in err
-    assert "`sipdeploy apply sip1` completes the change" in err
+    assert "`sipdeploy apply sip1 --yes` completes the change" in err
     assert "1003" in passwords()
     assert "password" in out
+
+
+EDITED = Diagnostic("SD526", "/etc/kamailio/sipdeploy.db on `sip2` was edited")
+LOST = Diagnostic("SD506", "the connection was lost")
+
+
+def test_what_completes_a_change_is_said_for_each_host(run, monkeypatch):
+    more = "".join(f", sip{n}: {{address: 203.0.113.1{n}}}" for n in (2, 3))
+    text = HEAD.replace("113.10}}", f"113.10}}{more}}}") + USERS
+    Path("inventory.yaml").unlink()
+    Path("it.yaml").write_text(text)
+    reports = (
+        Report(host="sip1", state="applied", changes=("~ x",)),
+        Report(host="sip2", state="unchanged", diagnostics=(EDITED,), exit_code=4),
+        Report(host="sip3", state="unchanged", diagnostics=(LOST,), exit_code=4),
+    )
+    monkeypatch.setattr(transaction, "apply", lambda *_, **__: reports)
+    monkeypatch.setattr(connection, "connect", lambda *_: FakeHost())
+    words = [word for name in ("sip1", "sip2", "sip3") for word in ("--apply", name)]
+    code, _, err = run("-i", "it.yaml", "remove-user", "1002", *words)
+    assert code == 4
+    assert "`it.yaml` contains the change, and `sip3` does not have it yet" in err
+    assert "`sipdeploy -i it.yaml apply sip3 --yes` completes the change\n" in err
+    assert "and `sip2` does not have it yet" in err
+    assert "`sipdeploy -i it.yaml apply sip2 --overwrite --yes` completes the change, and" in err
 
 
 # --- output and proof ----------------------------------------------------------------------------
