@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,7 +213,7 @@ def apply_command(
     agreed = _saved_plans(hosts)
     agree = None if is_agreed or agreed is not None else session.output.agree
     if agree:
-        session.output.require_terminal()
+        session.output.require_terminal("apply")
     loaded = open_inventory(session.inventory)
     names = chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
     with opened_ahead(loaded, names) as ahead:
@@ -238,6 +239,11 @@ def apply_command(
 @click.command("rollback", short_help="Restore a release that HOST keeps.")
 @click.argument("host", shell_complete=host_names)
 @click.argument("release", required=False, type=click.IntRange(min=1))
+@click.option(
+    "--with-users",
+    is_flag=True,
+    help="Also restore its users and passwords: removed users and old passwords are valid again.",
+)
 @_YES
 @_transaction
 @FORMAT
@@ -249,6 +255,7 @@ def rollback_command(
     release: int | None,
     form: str,
     *,
+    with_users: bool,
     is_agreed: bool,
     overwrites: bool,
     lock_wait_seconds: int,
@@ -258,17 +265,22 @@ def rollback_command(
     """Restore RELEASE on HOST, or the release before the current one.
 
     rollback is a transaction like apply: it stages, validates, verifies and confirms, and makes a
-    new release. It does not change the inventory: correct that, or the next apply returns to it.
+    new release. Users and passwords stay as they are on HOST, unless you add --with-users. It does
+    not change the inventory: correct that, or the next apply returns to it.
 
     \b
     Examples:
       sipdeploy rollback sip1
       sipdeploy history sip1 && sipdeploy rollback sip1 3
+      sipdeploy rollback sip1 3 --with-users      names who comes back, and asks
     """
+    agree = partial(session.output.agree, question="roll {} back to this?", is_agreed=is_agreed)
     if not is_agreed:
-        session.output.require_terminal()
+        session.output.require_terminal("roll back")
     loaded = open_inventory(session.inventory)
     (name,) = chosen_hosts(loaded, [host])
+    words = ["rollback", name, *([str(release)] if release else [])]
+    words += ["--with-users"] if with_users else []
     with opened_ahead(loaded, [name]) as ahead:
         from sipdeploy import transaction
         from sipdeploy.cli import run
@@ -276,18 +288,25 @@ def rollback_command(
         options = transaction.Options(
             folder=loaded.directory,
             connect=ahead.take,
-            purpose=f"rollback {name} {release or ''}".strip(),
-            agree=None if is_agreed else session.output.agree,
+            purpose=" ".join(words),
+            agree=None if is_agreed and not with_users else agree,
             overwrites=overwrites,
             lock_wait_seconds=lock_wait_seconds,
             breaks_lock=breaks_lock,
             confirm_seconds=confirm_seconds,
         )
-        return run.transact(
+        code, reports = run.transact(
             session,
-            lambda say: transaction.rollback(loaded.site, name, release, say=say, options=options),
+            lambda say: transaction.rollback(
+                loaded.site, name, release, with_users=with_users, say=say, options=options
+            ),
             form=form,
-        )[0]
+        )
+    is_same = not code and not any(report.changes for report in reports)
+    if is_same and not with_users:
+        advice = f"`sipdeploy {' '.join(words)} --with-users` restores its users and passwords"
+        session.output.progress(f"that release does not differ, apart from users; {advice}")
+    return code
 
 
 @click.command("history", short_help="Show the releases that HOST keeps.")

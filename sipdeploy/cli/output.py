@@ -77,19 +77,25 @@ class Output:
             text = full(diagnostics, sources, colour=has_colour(sys.stderr))
             _tell(text, has_colours=True)
 
-    def agree(self, plans: Mapping[str, tuple[Plan, Present]]) -> bool:
-        """Show the plans of all hosts, and ask once for all of them."""
+    def agree(
+        self,
+        plans: Mapping[str, tuple[Plan, Present]],
+        *,
+        question: str = "apply this to {}?",
+        is_agreed: bool = False,
+    ) -> bool:
+        """Show the plans of all hosts, and ask once for all of them unless it `is_agreed`."""
         from sipdeploy.plan.text import as_text
 
         for host, (plan, present) in plans.items():
             _tell(as_text(host, plan, present, diffs=self.verbose))
-        return click.confirm(f"apply this to {', '.join(plans)}?", err=True)
+        return is_agreed or click.confirm(question.format(", ".join(plans)), err=True)
 
-    def require_terminal(self) -> None:
+    def require_terminal(self, verb: str) -> None:
         """Raise WrongUsage (SD002) if standard input is not a terminal."""
         if not is_terminal(sys.stdin):
             message = "cannot ask for confirmation: standard input is not a terminal"
-            advice = "add `--yes` to apply without confirmation"
+            advice = f"add `--yes` to {verb} without confirmation"
             problem = Diagnostic("SD002", message, help=advice)
             raise WrongUsage([problem])
 

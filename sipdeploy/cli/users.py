@@ -123,7 +123,8 @@ def remove_user_command(
 
     HOST ends their registrations and closes their connections at once. Their messages stay on the
     host unless you add --delete-voicemail. Their calls with services continue unless you add
-    --end-calls; calls between two phones continue until one of them hangs up.
+    --end-calls; calls between two phones continue until one of them hangs up. HOST keeps the HA1
+    of a removed user in its releases, until four more applies have changed it.
 
     \b
     Examples:

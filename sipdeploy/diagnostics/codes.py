@@ -314,6 +314,11 @@ _MANUALS: Mapping[str, str] = {
         undone.
         Situation: a program on the host is broken, or somebody has taken over the host.
         Fix: log in with `ssh` and run the command of the message by hand.""",
+    "SD532": """The release cannot get the users and passwords that the host has now.
+        A rollback keeps them, so that no removed user and no old password is valid again. It
+        cannot if the release is for another domain, or stores users in another form.
+        Situation: `sipdeploy rollback sip1 3`, and release 3 is for the previous domain
+        Fix: `sipdeploy rollback sip1 3 --with-users`, which names who comes back and asks.""",
     "SD540": """The host cannot build Asterisk. The configuration in use is unchanged.
         Situation: the tarball has another SHA-256 than the inventory, or a download fails.
         Fix: correct `install.asterisk.url` or `sha256` (`sha256sum FILE`), then

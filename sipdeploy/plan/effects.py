@@ -60,8 +60,8 @@ class UserEffects:
     @property
     def _reason(self) -> str:
         if self.is_of_domain:
-            return "their phones need the new domain"
-        return "their phones need the new passwords"
+            return "the domain changes"
+        return "their passwords change"
 
     def _now(self, numbers: Collection[str]) -> str:
         if self.registered is None:

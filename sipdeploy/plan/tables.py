@@ -1,4 +1,4 @@
-"""Reads the SQLite databases of a host, which is not trusted, as lines of text. Pure."""
+"""Reads the SQLite databases of a host, which is not trusted. Pure."""
 
 import re
 import sqlite3
@@ -17,8 +17,7 @@ def is_database(content: bytes) -> bool:
 
 def rows(content: bytes) -> list[str]:
     """All rows, each as its table and its cells; of a htable's table only key and value."""
-    connection = sqlite3.connect(":memory:")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MEBIBYTE)  # the host is not trusted
+    connection = _opened()
     try:
         connection.deserialize(content)
         query = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
@@ -28,6 +27,25 @@ def rows(content: bytes) -> list[str]:
         return ["(a damaged database)"]
     finally:
         connection.close()
+
+
+def pairs(content: bytes, table: str, key: str, value: str) -> dict[str, str]:
+    """Two columns of a table as text; ValueError if the database does not have them."""
+    connection = _opened()
+    try:
+        connection.deserialize(content)
+        found = connection.execute(f"SELECT {key}, {value} FROM {table}").fetchall()  # noqa: S608 - our names
+    except sqlite3.DatabaseError as wrong:
+        raise ValueError(f"its table `{table}` cannot be read") from wrong
+    finally:
+        connection.close()
+    return {str(name): str(cell) for name, cell in found}
+
+
+def _opened() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MEBIBYTE)
+    return connection
 
 
 def _cells(connection: sqlite3.Connection, table: str) -> Iterator[str]:

@@ -98,6 +98,8 @@ DATA = ("pjsip_users.conf", "voicemail_users.conf", "users.db")
 # 3,000 endpoints reload in 0.5 s, 10,000 in 3 s. Above this limit it reads users from a database.
 MOST_USERS_IN_FILES = 3000
 DATABASE = "/etc/asterisk/users.db"
+USERS_FILE = "/etc/asterisk/pjsip_users.conf"
+ENDPOINTS_FILE = "/etc/asterisk/pjsip.conf"
 # Asterisk opens a copy of the database; a reload updates it under SQLite's locks.
 LIVE_FOLDER = "/run/sipdeploy-asterisk"
 OVERRIDE = "/etc/systemd/system/asterisk.service.d/sipdeploy.conf"

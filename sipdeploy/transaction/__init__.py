@@ -8,12 +8,16 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.facts import Facts
 from sipdeploy.host import Host, host_failed
 from sipdeploy.host.connection import connect
 from sipdeploy.inventory.site import Site
 from sipdeploy.plan.desired import Desired, desired
+from sipdeploy.plan.kept_users import keep_users
 from sipdeploy.services import certificates
 from sipdeploy.services.render import compile_templates
 from sipdeploy.transaction import release
@@ -58,19 +62,41 @@ def apply(
 
 
 def rollback(
-    site: Site, name: str, number: int | None, *, say: Say, options: Options = _DEFAULT
+    site: Site,
+    name: str,
+    number: int | None,
+    *,
+    with_users: bool = False,
+    say: Say,
+    options: Options = _DEFAULT,
 ) -> tuple[Report, ...]:
     """Restore a release that a host keeps; None is the one before the current release.
 
     This is a transaction like apply, and makes a new release. Files that the host generated
-    itself, such as a self-signed certificate, stay.
+    itself, such as a self-signed certificate, stay. Users and passwords stay as they are, unless
+    the rollback is `with_users`.
     """
 
-    def kept(host: Host, name: str, facts: Facts) -> Desired:
-        del facts
-        return fetch_release(host, number if number is not None else _previous(host, name))
+    def released(host: Host, name: str, facts: Facts) -> Desired:
+        chosen = number if number is not None else _previous(host, name)
+        wanted = fetch_release(host, chosen)
+        if with_users:
+            return replace(
+                wanted, notes=(f"users and passwords become those of release {chosen}",)
+            )
+        try:
+            kept = keep_users(wanted, fetch_release(host, facts.release), site, name, facts)
+        except (ValueError, HostFailed) as reason:
+            raise host_failed(
+                "SD532",
+                f"release {chosen} of `{name}` cannot get the users of today",
+                notes=(shown_line(str(reason)),),
+                help_=f"`sipdeploy rollback {name} {chosen} --with-users` also restores its users "
+                "and passwords",
+            ) from reason
+        return replace(kept, notes=("users and passwords stay as they are",))
 
-    return _carry_out(_run(site, [name], kept, say=say, options=options), [name])
+    return _carry_out(_run(site, [name], released, say=say, options=options), [name])
 
 
 def _previous(host: Host, name: str) -> int:

@@ -199,6 +199,7 @@ async def planned_in_a_call(person):
 
 
 def test_who_is_disconnected_is_told_and_what_is_told_is_true(person):
+    assert person.run("apply", "--yes").returncode == 0
     path, secrets = person.folder / "inventory.yaml", person.folder / "secrets.yaml"
     before = path.read_text(), secrets.read_text()
     edit(person, "  1004: {}\n", "")
@@ -209,7 +210,7 @@ def test_who_is_disconnected_is_told_and_what_is_told_is_true(person):
     secrets.write_text(before[1])
     lowers = "lowers max_contacts of 1 user (1005): phones above it stay until they register again"
     for line in (
-        "= disconnects 1 user (1001): their phones need the new passwords; 1 registered now",
+        "= disconnects 1 user (1001): their passwords change; 1 registered now",
         "= removes 1 user (1004), and disconnects them; 0 registered now",
         f"= {lowers}, which then gets 503",
         "= reload kamailio (no interruption for other users)",
@@ -242,16 +243,44 @@ def test_a_release_comes_back(person):
     assert person.run("apply", "--yes").returncode == 0
     before = live(person.host)
     edit(person, "{name: Sue}", "{name: Other}")
+    edit(person, "  6002: {kind: echo}\n", "")
+    secrets = person.folder / "secrets.yaml"
+    old, new = password("1001"), "another-Zq8Kd2"
+    secrets.write_text(secrets.read_text().replace(old, new))
     assert person.run("apply", "--yes").returncode == 0
-    assert live(person.host) != before
+    assert (registers(person, new), registers(person, old)) == (200, 401)
     done = person.run("rollback", "sip1", "--yes")
     assert done.returncode == 0, done.stderr
+    assert "6002" in person.host.run("kamcmd htable.dump services").stdout
+    assert (registers(person, new), registers(person, old)) == (200, 401)
+    assert live(person.host) != before
+    done = person.run("rollback", "sip1", "--yes")  # to the release without the service
+    assert done.returncode == 0, done.stderr
+    number = json.loads(person.run("history", "sip1", "--format", "json").stdout)["releases"][-3]
+    words = ("rollback", "sip1", str(number["number"] - 1), "--with-users", "--yes")
+    done = person.run(*words)
+    assert done.returncode == 0, done.stderr
+    assert "= users and passwords become those of release" in done.stderr
+    assert "= disconnects 1 user (1001): their passwords change; " in done.stderr
+    assert registers(person, old) == 200
     assert live(person.host) == before
     rows = json.loads(person.run("history", "sip1", "--format", "json").stdout)["releases"]
     assert len(rows) == 5
-    assert (rows[-1]["is_current"], rows[-1]["purpose"]) == (True, "rollback sip1")
+    assert (rows[-1]["is_current"], rows[-1]["purpose"]) == (True, " ".join(words[:-1]))
     done = person.run("rollback", "sip1", "99", "--yes")
     assert (done.returncode, "error[SD530]" in done.stderr) == (4, True)
+
+
+def registers(person, secret):
+    """The reply to a registration of 1001 with a password."""
+
+    async def act():
+        address = (person.host.address, 8443)
+        async with Phone("1001", secret, domain=DOMAIN, address=address) as phone:
+            await phone.connect()
+            return (await phone.register()).status
+
+    return asyncio.run(asyncio.wait_for(act(), 30))
 
 
 def lock(person):

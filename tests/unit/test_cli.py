@@ -298,12 +298,14 @@ def test_wrong_usage_is_answered_with_the_right_one(run, words, said):
     assert said in err
 
 
-@pytest.mark.parametrize("words", [("apply",), ("rollback", "sip1")], ids=" ".join)
-def test_without_a_terminal_there_is_no_confirmation(run, words):
+@pytest.mark.parametrize(
+    ("words", "verb"), [(("apply",), "apply"), (("rollback", "sip1"), "roll back")]
+)
+def test_without_a_terminal_there_is_no_confirmation(run, words, verb):
     code, _, err = run(*words)
     assert code == 2
     assert "cannot ask for confirmation: standard input is not a terminal" in err
-    assert "--yes" in err
+    assert f"add `--yes` to {verb} without confirmation" in err
 
 
 def every_command(group=cli, path=()):
