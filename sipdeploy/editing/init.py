@@ -99,7 +99,8 @@ def init(
         writes += [*_secrets(loaded), *_gitignore(loaded), *_others(directory, texts)]
         for each in writes:
             each.path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(each.path, each.text.encode(), each.mode)
+            # a link to the secrets stays a link
+            replace_file(Path(os.path.realpath(each.path)), each.text.encode(), each.mode)
     except OSError as failure:
         reason = (failure.strerror or str(failure)).lower()
         message = f"cannot write `{failure.filename}`: {reason}"
@@ -125,8 +126,10 @@ def _first_inventory(path: Path, answers: Answers, texts: Texts) -> _Write:
         public_address=f"\n    public_address: {_quoted(public)}" if public else "",
         provider="self-signed" if reason else "letsencrypt",
     )
-    certificate = f"a self-signed certificate, because {reason}" if reason else "Let's Encrypt"
-    return _Write(path=path, text=text, report=f"created with {certificate}")
+    kind = (
+        f"self-signed certificate, because {reason}" if reason else "certificate of Let's Encrypt"
+    )
+    return _Write(path=path, text=text, report=f"created with a {kind}")
 
 
 def _check(values: Mapping[str, str], public: str | None) -> None:
@@ -218,7 +221,7 @@ def _secrets(loaded: Inventory) -> Iterator[_Write]:
         else f"a password for {next(iter(missing))}"
     )
     yield _Write(
-        path=known.file.place,
+        path=known.file.path,
         text=known.changed(missing),
         mode=vault.MODE,
         report=f"{'created with' if known.file.raw is None else 'added'} {added}",

@@ -6,16 +6,18 @@ import io
 from types import SimpleNamespace
 
 import pytest
+from fakes import FakeHost
 from hosts_facts import recorded
 
 from sipdeploy.cli import live
 from sipdeploy.facts import Managed, PathFact
+from sipdeploy.host import Result
 from sipdeploy.inventory.secret import Secret, credentials
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import make_plan, text
 from sipdeploy.plan.desired import desired
 from sipdeploy.plan.effects import user_effects
-from sipdeploy.plan.preview import Load, Present
+from sipdeploy.plan.preview import Load, Present, preview
 from sipdeploy.services import certificates, kamailio
 from sipdeploy.services.certificates import Material
 from sipdeploy.transaction.reports import left_alone
@@ -156,6 +158,22 @@ def test_a_host_can_make_nothing_up(sums):
     current = dict.fromkeys(present.current, sums or b"")
     effects = user_effects(plan, dataclasses.replace(present, current=current))
     assert effects.disconnected == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("answer", "registered"),
+    [
+        (b"\x1eregistered\n1002@sip.example.test\n1003\n\x1b[2J1001\n\x1eend\n", {"1002", "1003"}),
+        (b"\x1eregistered\n\x1eend\n", set()),
+        (b"\x1eend\n", None),  # Kamailio did not list all
+    ],
+)
+def test_who_is_registered_comes_with_the_files(answer, registered):
+    plan, _ = planned(wanted(passwords={**PASSWORDS, "1001": "other"}))
+    host = FakeHost("sip1", {"preview": Result(status=0, stdout=answer)})
+    assert preview(host, plan).registered == registered
+    assert [words[0] for words in host.asked] == ["preview"]
+    assert b"/etc/kamailio/credentials.sum\n" in host.inputs[0]
 
 
 # --- edits on the host, beside a change of users -------------------------------------------------

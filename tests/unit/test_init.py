@@ -262,7 +262,7 @@ def test_a_link_to_the_secrets_stays_a_link(tmp_path):
     (tmp_path / "vault/s").write_text("users:\n")
     (tmp_path / "vault/s").chmod(0o600)
     (tmp_path / "secrets.yaml").symlink_to("vault/s")
-    init(tmp_path, Answers())
+    assert f"{tmp_path}/secrets.yaml: added 2 passwords" in init(tmp_path)
     assert (tmp_path / "secrets.yaml").is_symlink()
     assert '"1001"' in (tmp_path / "vault/s").read_text()
 
