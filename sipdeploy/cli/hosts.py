@@ -270,7 +270,6 @@ def rollback_command(
 
     \b
     Examples:
-      sipdeploy rollback sip1
       sipdeploy history sip1 && sipdeploy rollback sip1 3
       sipdeploy rollback sip1 3 --with-users      names who comes back, and asks
     """
@@ -279,8 +278,7 @@ def rollback_command(
         session.output.require_terminal("roll back")
     loaded = open_inventory(session.inventory)
     (name,) = chosen_hosts(loaded, [host])
-    words = ["rollback", name, *([str(release)] if release else [])]
-    words += ["--with-users"] if with_users else []
+    purpose = f"rollback {name} {release or ''}".strip()
     with opened_ahead(loaded, [name]) as ahead:
         from sipdeploy import transaction
         from sipdeploy.cli import run
@@ -288,23 +286,19 @@ def rollback_command(
         options = transaction.Options(
             folder=loaded.directory,
             connect=ahead.take,
-            purpose=" ".join(words),
+            purpose=f"{purpose} --with-users" if with_users else purpose,
             agree=None if is_agreed and not with_users else agree,
             overwrites=overwrites,
             lock_wait_seconds=lock_wait_seconds,
             breaks_lock=breaks_lock,
             confirm_seconds=confirm_seconds,
         )
+        restore = partial(transaction.rollback, loaded.site, name, release, options=options)
         code, reports = run.transact(
-            session,
-            lambda say: transaction.rollback(
-                loaded.site, name, release, with_users=with_users, say=say, options=options
-            ),
-            form=form,
+            session, lambda say: restore(with_users=with_users, say=say), form=form
         )
-    is_same = not code and not any(report.changes for report in reports)
-    if is_same and not with_users:
-        advice = f"`sipdeploy {' '.join(words)} --with-users` restores its users and passwords"
+    if not (code or with_users or any(report.changes for report in reports)):
+        advice = f"`sipdeploy {purpose} --with-users` restores its users and passwords"
         session.output.progress(f"that release does not differ, apart from users; {advice}")
     return code
 

@@ -325,8 +325,8 @@ def test_contents_that_are_no_base64_are_told():
     change = Change(
         kind="update", path="/etc/x", mode=0o644, owner="root:root", service="s", effect="none"
     )
-    plan = dataclasses.make_dataclass("Fake", ["changes", "desired", "units"])(
-        [change], dataclasses.make_dataclass("Fake", ["units"])({}), ()
+    plan = dataclasses.make_dataclass("Fake", ["changes", "left", "desired", "units"])(
+        [change], (), dataclasses.make_dataclass("Fake", ["units"])({}), ()
     )
     with pytest.raises(HostFailed, match="in an unknown format"):
         preview(hostile("preview", b"\x1efile 0\nabc\n\x1eend\n"), plan)
