@@ -200,8 +200,8 @@ _MANUALS: Mapping[str, str] = {
         Fix: find out which. If the host was reinstalled, `ssh-keygen -R NAME -f FILE` with the
         values of the message removes the old key.""",
     "SD504": """The host accepts none of the SSH keys.
-        sipdeploy tries `identity_file`, the keys in ~/.ssh/config, the keys of the SSH agent and
-        the default keys. It never asks for a password.
+        sipdeploy tries `identity_file`, the keys and certificates of ~/.ssh/config, and those of
+        the SSH agent. It never asks for a password.
         Situation: a new host accepts only the password of root.
         Fix: `ssh-copy-id root@203.0.113.10`, or set `hosts.NAME.identity_file`.""",
     "SD505": """The login is not root and cannot use sudo without a password.
@@ -219,8 +219,9 @@ _MANUALS: Mapping[str, str] = {
         Fix: `sipdeploy apply sip1 --lock-wait 300`. If the other run is dead, use `--break-lock`
         instead.""",
     "SD508": """~/.ssh/config contains something for this host that sipdeploy cannot use.
-        Example: `ProxyJump sip1` in the section `Host sip1` (a loop)
-        Fix: `ssh -G sip1` prints the effective settings; correct ~/.ssh/config.""",
+        Example: `ProxyJump sip1` in the section `Host sip1` (a loop), or `KnownHostsCommand`
+        Fix: change the line that the message names; `ssh -G sip1` prints the effective
+        settings.""",
     "SD509": """The host did not answer a read-only question as expected.
         Situation: the login shell of root prints text of its own, or is not a POSIX shell.
         Fix: on the host, `getent passwd root` shows the shell; `chsh -s /bin/bash root` sets it.

@@ -1,6 +1,6 @@
 """Checks a host key against known_hosts files (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT); writes none.
 
-Pure, except for `read`.
+Pure, except for `read` and `is_revoked`.
 """
 
 import base64
@@ -8,6 +8,8 @@ import binascii
 import fnmatch
 import hashlib
 import hmac
+import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +17,7 @@ from typing import Literal
 from sipdeploy.inventory.files import expanded
 
 SSH_PORT = 22
+KRL = b"SSHKRL\n\0"  # the first bytes of a key revocation list
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The state of a host key, and the entry that decides it."""
+    """The state of a host key, and the entry that decides it.
+
+    The entry of an unknown key is a certificate authority (`@cert-authority`), if there is one.
+    """
 
     state: Literal["known", "unknown", "changed", "revoked"]
     entry: Entry | None = None
@@ -75,6 +81,27 @@ def _entry(text: str, file: str, line: int) -> Entry | None:
     return Entry(names=fields[0], key_type=fields[1], key=key, marker=marker, file=file, line=line)
 
 
+def is_revoked(file: str, key_type: str, key: bytes) -> bool:
+    """Whether RevokedHostKeys (a list of keys, or a KRL of ssh-keygen(1)) has a key.
+
+    Every key counts as revoked if the file cannot be read, as with OpenSSH.
+    """
+    path = expanded(file)
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return True
+    if not content.startswith(KRL):
+        lines = "".join(f"x {line}\n" for line in content.decode(errors="replace").splitlines())
+        return any(entry.key == key for entry in parse(lines, file))
+    with tempfile.NamedTemporaryFile("w", prefix="sipdeploy-key-") as public:
+        public.write(f"{key_type} {base64.b64encode(key).decode()}\n")
+        public.flush()
+        argv = ["ssh-keygen", "-Q", "-f", str(path), public.name]
+        done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=False)  # noqa: S603 - no shell
+    return done.returncode != 0
+
+
 def entry_name(host: str, port: int) -> str:
     """The name of a host in the file: `[host]:port`, or `host` for port 22."""
     name = host.lower()
@@ -82,9 +109,8 @@ def entry_name(host: str, port: int) -> str:
 
 
 def entries_for(entries: Iterable[Entry], name: str) -> tuple[Entry, ...]:
-    """The plain and revoked entries whose names match, without certificate authorities."""
-    wanted = ("", "@revoked")
-    return tuple(e for e in entries if e.marker in wanted and _matches(e.names, name))
+    """The entries whose names match, with revoked keys and certificate authorities."""
+    return tuple(entry for entry in entries if _matches(entry.names, name))
 
 
 def judge(entries: Sequence[Entry], key_type: str, key: bytes) -> Verdict:
@@ -93,15 +119,17 @@ def judge(entries: Sequence[Entry], key_type: str, key: bytes) -> Verdict:
     A key of another type than the known ones counts as changed, because sipdeploy asked the host
     for the known types first.
     """
-    same = [entry for entry in entries if entry.key == key]
+    plain = [entry for entry in entries if entry.marker in ("", "@revoked")]
+    same = [entry for entry in plain if entry.key == key]
     for entry in same:
         if entry.marker == "@revoked":
             return Verdict(state="revoked", entry=entry)
     if same:
         return Verdict(state="known", entry=same[0])
-    trusted = [entry for entry in entries if not entry.marker]
+    trusted = [entry for entry in plain if not entry.marker]
     if not trusted:
-        return Verdict(state="unknown")
+        authorities = [entry for entry in entries if entry.marker == "@cert-authority"]
+        return Verdict(state="unknown", entry=next(iter(authorities), None))
     of_type = [entry for entry in trusted if entry.key_type == key_type]
     return Verdict(state="changed", entry=(of_type or trusted)[0])
 

@@ -9,6 +9,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sipdeploy.host import lazily
 
@@ -27,7 +28,7 @@ from sipdeploy.host import (  # noqa: E402
     title_of,
 )
 from sipdeploy.host.incoming import MOST_BYTES, Intake, OnLine  # noqa: E402
-from sipdeploy.host.ssh_settings import SshSettings, Target, resolve  # noqa: E402
+from sipdeploy.host.ssh_settings import SshSettings, Target, UnusableError, resolve  # noqa: E402
 from sipdeploy.host.transport import open_transport  # noqa: E402
 
 # A diagnostic reports every failure; without a handler, Paramiko would log a traceback to stderr.
@@ -45,13 +46,16 @@ def target_of(name: str, settings: SshSettings) -> Target:
             help_="install it: `apt-get install openssh-client`, or your system's package",
         ) from None
     except RecursionError:
-        problem = "its ProxyJump is a loop"
+        problem = UnusableError("its ProxyJump is a loop")
+    except UnusableError as refused:
+        problem = refused
     except ValueError as wrong:
-        problem = str(wrong)
+        problem = UnusableError(str(wrong))
     raise host_failed(
         "SD508",
         f"the SSH configuration for `{name}` is not usable: {problem}",
-        help_=f"`ssh -G {settings.alias}` shows how SSH reads ~/.ssh/config",
+        notes=problem.notes,
+        help_=f"{problem.fix}`ssh -G {settings.alias}` shows how SSH reads ~/.ssh/config",
     )
 
 
@@ -111,7 +115,7 @@ class SSHHost:
         try:
             for target in (*self.target.jumps, self.target):
                 via = self._transports[-1] if self._transports else None
-                self._transports.append(open_transport(self.name, target, via))
+                self._transports.append(_opened(self.name, target, via))
         except BaseException:
             self.close()
             raise
@@ -128,6 +132,18 @@ class SSHHost:
             notes=(why,) if why else (),
             help_=f"check with `{self.target.ssh_command}` that the host is up, then apply again",
         )
+
+
+def _opened(name: str, target: Target, via: paramiko.Transport | None) -> paramiko.Transport:
+    """As open_transport; a failure also names the words of ssh_config that are not known."""
+    try:
+        return open_transport(name, target, via)
+    except HostFailed as failure:
+        if not target.hints.unknown:
+            raise
+        (problem,) = failure.diagnostics
+        notes = (*problem.notes, *target.hints.unknown)
+        raise HostFailed([replace(problem, notes=notes)]) from failure
 
 
 def _exchange(channel: paramiko.Channel, data: bytes, intake: Intake, deadline: float) -> Result:

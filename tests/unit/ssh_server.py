@@ -10,9 +10,10 @@ import paramiko
 
 
 class Door(paramiko.ServerInterface):
-    """Accepts every login, and records it."""
+    """Accepts every login, or the one with the key `only`, and records it."""
 
-    def __init__(self):
+    def __init__(self, only=None):
+        self.only = only
         self.logins = []
         self.commands = []
 
@@ -21,7 +22,8 @@ class Door(paramiko.ServerInterface):
         return "publickey"
 
     def check_auth_publickey(self, username, key):
-        del key
+        if self.only is not None and key.asbytes() != self.only:
+            return paramiko.AUTH_FAILED
         self.logins.append(username)
         return paramiko.AUTH_SUCCESSFUL
 
@@ -57,6 +59,12 @@ class Server:
     @property
     def known_line(self):
         return f"[127.0.0.1]:{self.port} {self.key.get_name()} {self.key.get_base64()}\n"
+
+    @property
+    def agreed(self):
+        """Cipher and MAC of the last connection, from the host's side."""
+        transport = self._transports[-1]
+        return transport.local_cipher, transport.local_mac
 
     def is_left(self, seconds=10):
         """Wait some seconds for the end of all connections; return whether they ended."""

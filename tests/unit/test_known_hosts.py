@@ -48,7 +48,8 @@ def test_names_match_as_openssh_matches_them(names, name, is_named):
         (f"h ssh-rsa {OTHER}", "changed", 1),
         (f"h ssh-ed25519 {OTHER}\nh ssh-ed25519 {KEY}", "known", 2),
         (f"@revoked h ssh-ed25519 {KEY}\nh ssh-ed25519 {KEY}", "revoked", 1),
-        (f"@cert-authority h ssh-ed25519 {OTHER}", "unknown", None),
+        (f"@cert-authority h ssh-ed25519 {OTHER}", "unknown", 1),
+        (f"@cert-authority h ssh-ed25519 {KEY}", "unknown", 1),
         ("h ssh-ed25519 no*base64\nh ssh-ed25519", "unknown", None),
     ],
 )

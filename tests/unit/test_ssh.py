@@ -1,4 +1,5 @@
 import errno
+import re
 import socket
 import subprocess
 import sys
@@ -7,9 +8,9 @@ import paramiko
 import pytest
 
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.host import keys, ssh, ssh_problems
-from sipdeploy.host.known_hosts import Verdict, parse
-from sipdeploy.host.ssh_settings import SshSettings, parse_jump, resolve
+from sipdeploy.host import keys, ssh, ssh_problems, ssh_words
+from sipdeploy.host.known_hosts import Verdict, judge, parse
+from sipdeploy.host.ssh_settings import Dialling, Hints, SshSettings, parse_jump, resolve
 
 
 @pytest.fixture
@@ -55,6 +56,173 @@ def test_includes_are_followed(resolved, tmp_path):
     (tmp_path / "a.conf").write_text("Host sip1\n User inner\nHost other\n User elsewhere\n")
     target = resolved(f"Include {tmp_path}/*.conf\nPort 2222\nHost *\n User outer\n")
     assert (target.user, target.port) == ("inner", 2222)
+
+
+def test_an_include_leaks_no_block_into_the_lines_after_it(resolved, tmp_path):
+    """The last Host block of an included file once held every word after the Include."""
+    (tmp_path / "a.conf").write_text("Host elsewhere\n Port 22\n")
+    target = resolved(
+        f"Include {tmp_path}/a.conf\nUser admin\nProxyJump none\nPort 2222\n"
+        "UserKnownHostsFile /kh\nIdentityFile /key\n"
+    )
+    assert (target.user, target.port, target.jumps) == ("admin", 2222, ())
+    assert target.known_hosts[0] == "/kh"
+    assert target.identity_files == ("/key",)
+
+
+def test_a_match_sees_what_the_inventory_sets(resolved):
+    text = "Match user ops\n Port 2222\n"
+    assert resolved(text, user="ops").port == 2222
+    assert resolved(text).port == 22
+
+
+def test_how_a_connection_is_dialled_is_followed(resolved):
+    target = resolved("AddressFamily inet6\nBindAddress ::1\nConnectTimeout 3\n")
+    dialling = target.dialling
+    assert dialling == Dialling(family=socket.AF_INET6, bind_address="::1", seconds=3)
+    assert resolved("").dialling == Dialling()
+
+
+def test_algorithms_are_followed(resolved):
+    target = resolved("Ciphers aes256-ctr\nPubkeyAcceptedAlgorithms rsa-sha2-512\n")
+    assert target.algorithms.ciphers == ("aes256-ctr",)
+    assert target.algorithms.keys == ("rsa-sha2-512",)
+
+
+@pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        ("BindInterface lo", "BindAddress"),
+        ("KnownHostsCommand /usr/bin/keys %H", "UserKnownHostsFile"),
+        ("ProxyUseFdpass yes", "ProxyJump"),
+        ("PubkeyAuthentication no", "logs in only with a key"),
+    ],
+)
+def test_a_word_that_cannot_be_followed_is_named_with_its_line(resolved, tmp_path, line, fix):
+    resolved("")
+    (tmp_path / "a.conf").write_text(f"Host sip1\n  {line}\n")
+    (tmp_path / ".ssh/config").write_text(f"# mine\nInclude {tmp_path}/a.conf\n")
+    with pytest.raises(HostFailed) as failed:
+        ssh.target_of("sip1", SshSettings(alias="sip1"))
+    (problem,) = failed.value.diagnostics
+    assert problem.code == "SD508"
+    assert f"`{line.lower().split()[0]} " in problem.message
+    assert problem.notes == (f"{tmp_path}/a.conf:2: {line}",)
+    assert fix in problem.help
+
+
+def test_every_word_that_ssh_prints_is_followed_or_named(resolved):
+    """Those of this machine's OpenSSH; a newer one may print more, which are named if set."""
+    assert resolved("").hints == Hints()
+    defaults = {"host": ["sip1"], "quantumsafe": ["no"]}
+    values = {"host": ["sip1"], "quantumsafe": ["yes"]}
+    assert ssh_words.unknown(values, lambda: values) == ()
+    (note,) = ssh_words.unknown(values, lambda: defaults)
+    assert "`quantumsafe yes`" in note
+
+
+def test_words_that_only_ssh_follows_are_named_where_they_may_explain_a_failure(resolved):
+    target = resolved(
+        "PKCS11Provider /card.so\nControlPath ~/cm\nHostbasedAuthentication yes\n"
+        "StrictHostKeyChecking accept-new\nVerifyHostKeyDNS yes\n"
+    )
+    notes = ssh_problems.refused("sip1", target, []).diagnostics[0].notes
+    assert any("`ssh-add -s /card.so`" in note for note in notes)
+    assert sum(note.startswith("ssh_config has") for note in notes) == 3
+    verdict = Verdict(state="unknown")
+    problem = ssh_problems.bad_key("sip1", target, verdict, ("ssh-rsa", b"k")).diagnostics[0]
+    assert sum("ssh_config has" in note for note in problem.notes) == 2
+    assert problem.help.endswith("`ssh-keyscan sip1 >> ~/.ssh/known_hosts`")
+    assert "once" not in problem.help, "ssh would not ask, and record nothing"
+
+
+def test_files_have_their_tokens_filled_in(resolved, tmp_path, monkeypatch):
+    monkeypatch.setenv("KEYS", "/keys")
+    target = resolved(
+        "HostName 10.0.0.1\nIdentityFile %d/%n-%h-%r\nIdentityFile ${KEYS}/a%%b\n"
+        "CertificateFile ~/c-cert.pub\nUserKnownHostsFile /a /with space\n",
+    )
+    assert target.identity_files == (f"{tmp_path}/sip1-10.0.0.1-root", "/keys/a%b")
+    assert target.certificate_files == ("~/c-cert.pub",)
+    assert target.known_hosts[:2] == ("/a", "/with space")
+
+
+@pytest.mark.parametrize("line", ["IdentityFile /%C", "IdentityFile /${NO_SUCH_VARIABLE}"])
+def test_a_token_that_is_not_known_is_told(resolved, line):
+    with pytest.raises(ValueError, match=re.escape(line)):
+        resolved(f"{line}\n")
+
+
+def test_the_agent_is_the_one_of_ssh(resolved, monkeypatch):
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/usual")
+    monkeypatch.setenv("OTHER", "/other")
+    assert resolved("").agent == "/usual"
+    assert resolved("IdentityAgent SSH_AUTH_SOCK\n").agent == "/usual"
+    assert resolved("IdentityAgent $OTHER\n").agent == "/other"
+    assert resolved("IdentityAgent /named\n").agent == "/named"
+    assert resolved("IdentityAgent none\n").agent is None
+
+
+def test_an_agent_that_does_not_answer_is_named(resolved, tmp_path):
+    tried = []
+    target = resolved(f"IdentityAgent {tmp_path}/none\nIdentityFile /no\n")
+    assert list(keys.offers("sip1", target, tried)) == []
+    assert tried == [
+        f"the agent at {tmp_path}/none (does not answer: [Errno 2] No such file or directory)"
+    ]
+
+
+def test_the_command_that_is_printed_has_what_the_inventory_sets(resolved, tmp_path):
+    text = "Host sip1\n Port 2222\n"
+    assert resolved(text, port=22).ssh_command == "ssh -p 22 root@sip1"
+    target = resolved("", identity_file="~/keys/one", user="ops")
+    assert target.ssh_command == "ssh -i ~/keys/one ops@sip1"
+    spaced = resolved("", identity_file="~/my key").ssh_command
+    assert spaced == f"ssh -i '{tmp_path}/my key' root@sip1"
+
+
+@pytest.mark.parametrize(
+    ("text", "scan"),
+    [
+        ("HostName h\nPort 2222\n", "ssh-keyscan -p 2222 h >> ~/.ssh/known_hosts"),
+        (
+            "UserKnownHostsFile /dev/null\nGlobalKnownHostsFile /dev/null\n",
+            "ssh-keyscan sip1 >> ~/.ssh/known_hosts",
+        ),
+        ("HostKeyAlias web\n", "ssh-keyscan sip1 | sed 's/^[^ ]*/web/' >> ~/.ssh/known_hosts"),
+        (
+            "Host sip1\n HostName h\n ProxyJump ops@edge:2222\n",
+            "ssh -p 2222 ops@edge ssh-keyscan h >> ~/.ssh/known_hosts",
+        ),
+    ],
+)
+def test_the_command_that_records_a_key_works(resolved, text, scan):
+    verdict = Verdict(state="unknown")
+    target = resolved(text)
+    problem = ssh_problems.bad_key("sip1", target, verdict, ("ssh-rsa", b"k")).diagnostics[0]
+    assert f"`{scan}`" in problem.help
+
+
+def test_a_pattern_in_known_hosts_is_removed_by_its_line(resolved):
+    entry = parse("*.example ssh-ed25519 AAAA", "/kh")[0]
+    verdict = Verdict(state="changed", entry=entry)
+    problem = ssh_problems.bad_key("sip1", resolved(""), verdict, ("ssh-rsa", b"k"))
+    assert problem.diagnostics[0].help.endswith("`sed -i 1d /kh`")
+
+
+def test_a_certificate_authority_is_named(resolved):
+    entry = parse("@cert-authority * ssh-ed25519 AAAA", "/kh")[0]
+    verdict = judge([entry], "ssh-rsa", b"k")
+    problem = ssh_problems.bad_key("sip1", resolved(""), verdict, ("ssh-rsa", b"k"))
+    assert "the certificate authority at /kh:1" in problem.diagnostics[0].notes[-1]
+    assert "once" not in problem.diagnostics[0].help
+
+
+def test_no_common_algorithm_is_not_said_to_fail_with_ssh(resolved):
+    failure = paramiko.ssh_exception.IncompatiblePeer("no acceptable ciphers")
+    problem = ssh_problems.no_ssh("sip1", resolved(""), failure, []).diagnostics[0]
+    assert "no common algorithm" in problem.message
+    assert "shows the error too" not in problem.help
 
 
 def test_what_is_not_of_the_format_is_told(resolved):

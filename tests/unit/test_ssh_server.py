@@ -1,7 +1,11 @@
 """The transport against an impostor and against a hostile server."""
 
+import base64
 import contextlib
+import os
 import resource
+import socket
+import subprocess
 import time
 
 import paramiko
@@ -9,6 +13,7 @@ import pytest
 from ssh_server import Door, Server, announce
 
 from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host import keys
 from sipdeploy.host.ssh import SSHHost, target_of
 from sipdeploy.host.ssh_settings import SshSettings
 
@@ -78,6 +83,146 @@ def test_another_host_key_ends_it_before_any_login(home, serve):
         connect(server)
     assert failed.value.diagnostics[0].code == "SD503"
     assert server.door.logins == []
+
+
+@pytest.fixture
+def agent(tmp_path):
+    """An agent of OpenSSH at a socket of its own, with one key and its certificate."""
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    for argv in (
+        ["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", "ca"],
+        ["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", "key"],
+        ["ssh-keygen", "-qs", "ca", "-I", "me", "-n", "root", "key.pub"],
+    ):
+        subprocess.run(argv, cwd=folder, check=True)
+    process = subprocess.Popen(
+        ["ssh-agent", "-D", "-a", "socket"], cwd=folder, stdout=subprocess.DEVNULL
+    )
+    try:
+        while not (folder / "socket").exists():
+            time.sleep(0.01)
+        environment = {**os.environ, "SSH_AUTH_SOCK": "socket"}
+        subprocess.run(["ssh-add", "-q", "key"], cwd=folder, check=True, env=environment)
+        (folder / "key").unlink()
+        yield folder
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def public(folder):
+    return base64.b64decode((folder / "key.pub").read_text().split()[1])
+
+
+def offered(home, text):
+    (home / ".ssh/config").write_text(text)
+    tried = []
+    target = target_of("sip1", SshSettings(alias="sip1"))
+    return [label for label, _ in keys.offers("sip1", target, tried)], tried
+
+
+@pytest.mark.parametrize("file", ["key", "key.pub"])
+def test_an_agent_of_ssh_config_signs_for_a_file_that_is_only_public(home, serve, agent, file):
+    server = serve(Door(only=public(agent)))
+    known(home, server.known_line)
+    (home / ".ssh/config").write_text(
+        f"IdentityAgent {agent}/socket\nIdentityFile {agent}/{file}\nIdentitiesOnly yes\n"
+    )
+    connect(server).close()
+    assert server.door.logins == ["root"]
+
+
+def test_a_certificate_is_offered_before_its_key(home, agent):
+    (agent / "key-cert.pub").rename(home / "c.pub")
+    lines = f"IdentityAgent {agent}/socket\nIdentityFile {agent}/key.pub\n"
+    name = f"{agent}/key.pub"
+    labels, tried = offered(home, f"{lines}CertificateFile {home}/c.pub\nIdentitiesOnly yes\n")
+    assert (labels, tried) == ([f"{name} with its certificate", name], [])
+    labels, _ = offered(home, lines)
+    assert labels == [f"{name} with its certificate", name], "the agent has the certificate too"
+    _, tried = offered(home, f"{lines}CertificateFile {home}/none\n")
+    assert tried == [f"{home}/none (CertificateFile, is not a readable certificate)"]
+
+
+def test_a_public_key_without_its_private_one_is_told(home, agent):
+    labels, tried = offered(home, f"IdentityAgent none\nIdentityFile {agent}/key.pub\n")
+    assert labels == []
+    assert tried == [f"{agent}/key.pub (is a public key; the agent has no private key for it)"]
+
+
+def test_a_key_that_ssh_config_does_not_allow_is_not_offered(home, agent):
+    lines = f"IdentityAgent {agent}/socket\nIdentityFile {agent}/key.pub\n"
+    labels, tried = offered(home, f"{lines}PubkeyAcceptedAlgorithms rsa-sha2-512\n")
+    assert labels == []
+    assert "does not allow ssh-ed25519" in tried[0]
+
+
+def test_algorithms_of_ssh_config_limit_the_handshake(home, serve):
+    server = serve(Door())
+    known(home, server.known_line)
+    (home / ".ssh/config").write_text("Ciphers aes256-ctr\nMACs hmac-sha2-512\n")
+    connect(server).close()
+    assert server.agreed == ("aes256-ctr", "hmac-sha2-512")
+    (home / ".ssh/config").write_text("Ciphers chacha20-poly1305@openssh.com\n")
+    with pytest.raises(HostFailed) as failed:
+        connect(server)
+    (problem,) = failed.value.diagnostics
+    assert (problem.code, "`Ciphers`" in problem.message) == ("SD508", True)
+    assert server.door.logins == ["root"]
+
+
+@pytest.mark.parametrize("is_krl", [False, True])
+def test_a_revoked_host_key_ends_it_before_any_login(home, serve, is_krl):
+    server = serve(Door())
+    known(home, server.known_line)
+    key, krl = home / "revoked", home / "krl"
+    key.write_text(server.known_line.partition(" ")[2])
+    if is_krl:
+        subprocess.run(["ssh-keygen", "-qkf", krl, key], check=True)
+        krl.rename(key)
+    (home / ".ssh/config").write_text(f"RevokedHostKeys {home}/revoked\n")
+    with pytest.raises(HostFailed) as failed:
+        connect(server)
+    assert failed.value.diagnostics[0].code == "SD503"
+    assert server.door.logins == []
+    key.unlink()
+    with pytest.raises(HostFailed):  # as with OpenSSH, a file that is not there
+        connect(server)
+    key.write_text("# none\n")
+    connect(server).close()
+
+
+def test_the_key_of_the_address_is_checked_too_where_ssh_does(home, serve):
+    server, other = serve(Door()), serve(Door())
+    lines = server.known_line.replace("127.0.0.1", "localhost")
+    wrong = server.known_line.rpartition(" ")[0] + f" {other.key.get_base64()}\n"
+    known(home, lines + wrong)
+    place = SshSettings(alias="localhost", user="root", port=server.port)
+    config = "AddressFamily inet\n"
+    for checks in ("no", "yes"):
+        (home / ".ssh/config").write_text(f"{config}CheckHostIP {checks}\n")
+        with contextlib.ExitStack() as stack:
+            if checks == "yes":
+                failed = stack.enter_context(pytest.raises(HostFailed))
+            SSHHost("sip1", target_of("sip1", place)).close()
+    assert failed.value.diagnostics[0].code == "SD503"
+
+
+def test_a_host_with_several_addresses_is_reached_at_one_that_answers(home, serve, monkeypatch):
+    server = serve(Door())
+    known(home, server.known_line.replace("127.0.0.1", "sip.example"))
+    lookup = socket.getaddrinfo
+    row = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    both = [(*row, (address, server.port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    def resolve(name, *more):
+        return both if name == "sip.example" else lookup(name, *more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    place = SshSettings(alias="sip.example", user="root", port=server.port)
+    SSHHost("sip1", target_of("sip1", place)).close()
+    assert server.door.logins == ["root"]
 
 
 class Flood(Door):
