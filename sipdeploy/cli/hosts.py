@@ -330,7 +330,10 @@ def history_command(session: Session, host: str, form: str) -> None:
 
 def _release(row: Header, *, is_whole: bool) -> list[str]:
     """A release in two lines of at most 80 columns; with `is_whole`, in full."""
-    head = f"{'*' if row.is_current else ' '} {row.number:>4}  {row.when}  {row.who}"
+    mark = f"{'*' if row.is_current else ' '} {row.number:>4}"
+    if row.problem:
+        return [f"{mark}  {row.problem}"]
+    head = f"{mark}  {row.when}  {row.who}"
     if is_whole:
         return [head, f"        {row.purpose}", *(f"        {each}" for each in row.what)]
     number = len(row.what)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sipdeploy import __version__
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.facts import STATE
 from sipdeploy.host import Host, ask, host_failed, run_script
@@ -27,14 +28,18 @@ UNKNOWN_FIELD = "unexpected_keyword_argument"  # an error type of pydantic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The author, time (ISO 8601, UTC), purpose and changes of a release."""
+    """The author, time (ISO 8601, UTC), purpose and changes of a release.
+
+    `problem` says why they cannot be read, and is empty otherwise.
+    """
 
     number: int
-    who: str
-    when: str
-    purpose: str
-    what: tuple[str, ...]
+    who: str = ""
+    when: str = ""
+    purpose: str = ""
+    what: tuple[str, ...] = ()
     is_current: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,7 @@ def dump(desired: Desired, signature: Signature) -> bytes:
     """`release.json`, without the contents of files; equal input gives equal bytes."""
     data = {
         "format": FORMAT,
+        "version": __version__,
         **asdict(signature),
         "desired": {
             **_plain(asdict(desired), without=("files", "generated")),
@@ -90,17 +96,35 @@ def load(archive: bytes) -> Desired:
                 stream = tar.extractfile(member) if member.isfile() else None
                 if stream is not None:
                     files[member.name.removeprefix("tree")] = stream.read()
-        data = _data(files["release.json"].decode())["desired"]
-        rows = [{**row, "content": files[row["path"]]} for row in data["files"]]
-        generated = data.pop("made")
-        # the notes describe the host at the time of that apply
-        return _desired({**data, "files": rows, "generated": generated, "notes": ()})
-    except (KeyError, TypeError, UnicodeDecodeError, tarfile.TarError) as wrong:
+        data = _data(files["release.json"].decode())
+    except (KeyError, UnicodeDecodeError, tarfile.TarError) as wrong:
         raise ValueError(f"the release is damaged: {shown_line(str(wrong))}") from wrong
+    try:
+        desired = data["desired"]
+        rows = [{**row, "content": files[row["path"]]} for row in desired["files"]]
+        generated = desired.pop("made")
+        # the notes describe the host at the time of that apply
+        return _desired({**desired, "files": rows, "generated": generated, "notes": ()})
+    except (KeyError, TypeError, _UnfitError) as wrong:
+        raise ValueError(f"{_cause(data)}: {shown_line(str(wrong))}") from wrong
+
+
+def _cause(data: Mapping[str, Any]) -> str:
+    """Why a release that is valid JSON does not fit: another version, or damage."""
+    version = data.get("version")
+    if version == __version__:
+        return "the release is damaged"
+    if version is None:
+        return f"the release is damaged, or {OTHER_VERSION.removeprefix('the release ')}"
+    return f"{OTHER_VERSION} ({str(version)[:40]}; this is {__version__})"
+
+
+class _UnfitError(Exception):
+    """The data of a release do not fit Desired; the text is for the user."""
 
 
 def _desired(data: Mapping[str, Any]) -> Desired:
-    """Build the desired state; ValueError for an unknown field or an invalid value.
+    """Build the desired state; ValueError for an unknown field, _UnfitError for a value.
 
     An unknown field is an error: a newer sipdeploy wrote it, and the host may need what it says. A
     rollback without it would restore only a part of the release.
@@ -117,7 +141,7 @@ def _desired(data: Mapping[str, Any]) -> Desired:
     field = ".".join(str(part) for part in error["loc"][1:])
     if error["type"] == UNKNOWN_FIELD:
         raise ValueError(f"{OTHER_VERSION}: its field `{field}` is unknown")
-    raise ValueError(f"the release is damaged: `{field}`: {error['msg'].lower()}")
+    raise _UnfitError(f"`{field}`: {error['msg'].lower()}")
 
 
 def _data(text: str) -> dict[str, Any]:
@@ -142,19 +166,21 @@ def _printable(value: Any) -> Any:
 
 
 def history(host: Host, state: str = STATE) -> tuple[Header, ...]:
-    """The releases that a host keeps, the oldest first; HostFailed (SD530) if one is damaged."""
+    """The releases that a host keeps, the oldest first; a damaged one has a `problem`."""
     sections = ask(host, ("history", state), ("SD530", "the releases cannot be read"))
     current = whole(sections.get("current", ""))
+    return tuple(
+        _header(text, whole(name.removeprefix("release ")), current)
+        for name, text in sections.items()
+        if name.startswith("release ")
+    )
+
+
+def _header(text: str, number: int, current: int) -> Header:
     try:
-        return tuple(
-            header(text, whole(name.removeprefix("release ")), current)
-            for name, text in sections.items()
-            if name.startswith("release ")
-        )
+        return header(text, number, current)
     except ValueError as wrong:
-        raise host_failed(
-            "SD530", f"a release on `{host.name}` cannot be read: {wrong}"
-        ) from wrong
+        return Header(number=number, is_current=number == current, problem=str(wrong))
 
 
 def fetch_release(host: Host, number: int, state: str = STATE) -> Desired:
@@ -173,5 +199,9 @@ def fetch_release(host: Host, number: int, state: str = STATE) -> Desired:
     try:
         return load(result.stdout)
     except ValueError as wrong:
-        message = f"release {number} on `{host.name}` cannot be read: {wrong}"
-        raise host_failed("SD530", message) from wrong
+        raise host_failed(
+            "SD530",
+            f"release {number} on `{host.name}` cannot be read: {wrong}",
+            help_=f"restore another one: `sipdeploy history {host.name}` lists them, "
+            f"`sipdeploy rollback {host.name} NUMBER`",
+        ) from wrong

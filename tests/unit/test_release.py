@@ -6,7 +6,11 @@ import json
 import tarfile
 
 import pytest
+from fakes import FakeHost
 
+from sipdeploy import __version__
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host import Result
 from sipdeploy.plan.desired import Desired, GeneratedFile, Probe
 from sipdeploy.services.acme import Order
 from sipdeploy.services.install import Build, Repository, Tarball
@@ -86,8 +90,8 @@ def archive(text):
     return buffer.getvalue()
 
 
-def changed(change):
-    data = copy.deepcopy(json.loads(FORMAT_1))
+def changed(change, **more):
+    data = copy.deepcopy(json.loads(FORMAT_1)) | more
     change(data["desired"])
     return archive(json.dumps(data))
 
@@ -147,15 +151,56 @@ def test_a_field_of_a_newer_version_is_not_ignored(change, field):
 )
 def test_a_damaged_release_is_told_in_one_line(change, message):
     with pytest.raises(ValueError, match=r"^the release is damaged: ") as failed:
-        release.load(changed(change))
+        release.load(changed(change, version=__version__))
     assert message in str(failed.value)
     assert not [noise for noise in ("\n", "http", "pydantic") if noise in str(failed.value)]
+    cause = r"^the release is damaged, or was written by another version of sipdeploy: "
+    with pytest.raises(ValueError, match=cause):  # as versions wrote it that recorded no version
+        release.load(changed(change))
+    cause = (
+        rf"^the release was written by another version of sipdeploy \(9.9; this is {__version__}"
+    )
+    with pytest.raises(ValueError, match=cause):
+        release.load(changed(change, version="9.9"))
 
 
-@pytest.mark.parametrize("text", ["{", "", '{"format": 1}', '{"format": 1, "desired": []}'])
-def test_a_release_of_another_shape_is_damaged(text):
+@pytest.mark.parametrize("text", ["{", ""])
+def test_a_release_that_is_not_json_is_damaged(text):
     with pytest.raises(ValueError, match=r"^the release is damaged: "):
         release.load(archive(text))
+
+
+@pytest.mark.parametrize("text", ['{"format": 1}', '{"format": 1, "desired": []}'])
+def test_a_release_of_another_shape_is_told(text):
+    with pytest.raises(ValueError, match=r"^the release is damaged, or was written by another"):
+        release.load(archive(text))
+
+
+def kept(*texts, current):
+    """A host that keeps these releases, the first as number 1."""
+    rows = "".join(f"\x1erelease {number}\n{text}\n" for number, text in enumerate(texts, 1))
+    out = f"\x1ecurrent\n{current}\n{rows}\x1eend\n".encode()
+    return FakeHost(answers={"history": Result(status=0, stdout=out)})
+
+
+def test_one_unreadable_release_hides_no_other():
+    newer = FORMAT_1.replace('"format": 1', '"format": 7')
+    host = kept(FORMAT_1, newer, "{", FORMAT_1, current=4)
+    headers = release.history(host)
+    assert [header.number for header in headers] == [1, 2, 3, 4]
+    assert [header.who for header in headers] == ["me", "", "", "me"]
+    assert "another version" in headers[1].problem
+    assert "damaged" in headers[2].problem
+    assert [header.is_current for header in headers] == [False, False, False, True]
+
+
+def test_a_release_that_cannot_be_restored_names_the_way_to_another():
+    tar = Result(status=0, stdout=archive("{"))
+    with pytest.raises(HostFailed) as failed:
+        release.fetch_release(FakeHost(answers={"release": tar}), 3)
+    (problem,) = failed.value.diagnostics
+    assert problem.code == "SD530"
+    assert "`sipdeploy rollback sip1 NUMBER`" in problem.help
 
 
 @pytest.mark.parametrize("number", ["2", '"1"', "null"])
