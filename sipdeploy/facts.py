@@ -360,9 +360,8 @@ def read(host: Host, query: Query) -> Facts:
     if "end" not in answer:
         raise host_failed(
             "SD509",
-            f"`{host.name}` does not run a POSIX shell script as expected",
+            f"the script that reads the state of `{host.name}` did not end",
             notes=tuple(result.output.splitlines()[-3:]),
-            help_="the login needs a POSIX shell: `getent passwd root` shows which it has",
         )
     try:
         return parse(answer, began)

@@ -1,35 +1,22 @@
-"""A machine that runs commands as root: the interface, the local host, and `run_script`.
+"""A machine that runs commands as root: the interface, `run_script`, and sudo.
 
 This package does not know what commands mean. A command that fails raises nothing: its exit status
 is in the Result.
 """
 
-import contextlib
-import os
 import secrets
-import subprocess
-import threading
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
-from typing import IO, Protocol
+from typing import Protocol
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.host.incoming import MEBIBYTE, MOST_BYTES, MOST_DATA_BYTES, Intake, OnLine, decoded
+from sipdeploy.host.incoming import MEBIBYTE, MOST_BYTES, MOST_DATA_BYTES, After, OnLine, decoded
 
 CHUNK_BYTES = 65536
-# Messages of sudo 1.8 and 1.9 when it refuses to run the command.
-SUDO_REFUSALS = (
-    "a password is required",
-    "a terminal is required",
-    "must have a tty",
-    "is not in the sudoers file",
-    "is not allowed to execute",
-    "may not run sudo",
-    "effective uid is not 0",
-)
 # Scripts that consist of several files; all others are `common` and their own file.
 PARTS = {
     "facts": ("common", "dns", "facts"),
@@ -46,7 +33,7 @@ PARTS = {
 # Scripts whose output grows with the number of users.
 DATA_SCRIPTS = ("preview", "registrations", "release")
 MARK = "\x1e"  # ASCII record separator: begins a section of a script's output
-SUDO_MISSING = ("sudo: not found", "sudo: command not found", "command not found: sudo")
+NO_SUCH_PROGRAM = 127  # the status of a shell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +66,10 @@ class Result:
 
 
 class Host(Protocol):
-    """A machine; `run` is the only access to it."""
+    """A machine; `run` is the only access to it. `login` is the account that it logs in as."""
 
     name: str
+    login: str
 
     def run(
         self,
@@ -100,7 +88,10 @@ class Host(Protocol):
         ...
 
     def close(self) -> None:
-        """End the connection; safe to call twice."""
+        """End the connection and the running command, also from another thread.
+
+        The next `run` connects again.
+        """
         ...
 
 
@@ -125,21 +116,39 @@ def run_script(
     The script is sent on standard input, so the remote argv, which process lists and sudo's log
     show, stays short. `head -c` reads no byte too many: the script reads the input after it. A
     random token is sent with the script. Only marks with this token divide the output, so neither
-    a file nor a program on the host can forge a section. Raises as Host.run.
+    a file nor a program on the host can forge a section. The first mark says that the script has
+    begun; what the login printed before it is dropped. Raises as Host.run, and HostFailed (SD509)
+    if the host did not run the script.
     """
     name, *arguments = argv
     token = secrets.token_hex(8)
-    script = f"unset token; token={token}\n".encode() + script_text(name)
+    first = f"unset token; token={token}\n" + "printf '\\036%s begin\\n' \"$token\"\n"
+    script = first.encode() + script_text(name)
     reader = 'n=$1; shift; eval "$(head -c "$n")"'
     remote_argv = ["sh", "-c", reader, f"sipdeploy-{name}", str(len(script)), *arguments]
     result = host.run(
         remote_argv,
         input=script + input,
-        on_line=None if on_line is None else partial(_tell_marked, on_line, token),
+        on_line=on_line and After(partial(_tell_marked, on_line, token), f"\\x1e{token} begin"),
         timeout_seconds=timeout_seconds,
         most_bytes=MOST_DATA_BYTES if name in DATA_SCRIPTS else MOST_BYTES,
     )
-    return replace(result, token=token)
+    _, has_begun, output = result.stdout.partition(f"\x1e{token} begin\n".encode())
+    if not has_begun:
+        raise _not_run(host, result)
+    return replace(result, stdout=output, token=token)
+
+
+def _not_run(host: Host, result: Result) -> HostFailed:
+    """SD509: the login answered something else, such as `Please login as the user ...`."""
+    output = tuple(result.output.splitlines()[-3:])
+    return host_failed(
+        "SD509",
+        f"`{host.name}` did not run the script of sipdeploy for the login `{host.login}`",
+        notes=output or (f"it printed nothing, and ended with status {result.status}",),
+        help_=f"if the host names another login, set `hosts.{host.name}.user` to it; otherwise it "
+        f"needs a POSIX shell: on the host, `getent passwd {host.login}` shows which it has",
+    )
 
 
 def ask(
@@ -214,129 +223,58 @@ def script_text(name: str) -> bytes:
     return b"".join((folder / f"{part}.sh").read_bytes() for part in parts)
 
 
-def check_sudo(host_name: str, user: str, result: Result) -> None:
-    """Raise HostFailed (SD505) if sudo, and not the command, failed."""
-    if result.status == 0 or result.stdout:
-        return
-    errors = result.complaint
-    if any(text in errors for text in SUDO_MISSING):
-        raise host_failed(
-            "SD505",
-            f"`{host_name}` has no sudo, and the login `{user}` is not root",
-            help_=f"install sudo on `{host_name}`, or set `user: root` for this host",
-        )
-    if errors.startswith("sudo:") and any(text in errors for text in SUDO_REFUSALS):
-        raise host_failed(
-            "SD505",
-            f"`{user}` cannot use sudo without a password on `{host_name}`",
-            notes=(errors.splitlines()[0],),
-            help_=f"on `{host_name}` as root: "
-            f"`echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/sipdeploy`",
-        )
+class Sudo:
+    """Runs a command as root with sudo, and knows which of the two refused, in any language.
 
+    The login shell prints a mark on standard output before it starts sudo, and root's shell prints
+    one on standard error before it starts the command. The mark that is missing tells who refused.
+    """
 
-class LocalHost:
-    """The machine that sipdeploy runs on: `address: local`."""
+    def __init__(self, host_name: str, login: str) -> None:
+        self._host_name = host_name
+        self._login = login
+        self.mark = secrets.token_hex(8)
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._prefix = () if os.geteuid() == 0 else ("sudo", "-n", "--")
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        """The words of a command that runs `argv` as root."""
+        begin = f'echo {self.mark} >&2; exec "$@"'
+        return ["sudo", "-n", "--", "sh", "-c", begin, "sipdeploy-sudo", *argv]
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        input: bytes = b"",  # noqa: A002
-        on_line: OnLine | None = None,
-        timeout_seconds: float = 60,
-        most_bytes: int = MOST_BYTES,
-    ) -> Result:
-        """As Host.run, in a child process."""
-        try:
-            process = subprocess.Popen(  # noqa: S603 - argv is ours, no shell reads it
-                [*self._prefix, *argv],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,  # a Ctrl-C must not reach apt: undo comes first
+    def line(self, argv: Sequence[str]) -> str:
+        """The command line for a login shell, whichever it is."""
+        return f"echo {self.mark}; {shlex.join(self.argv(argv))}"
+
+    def checked(self, result: Result, *, has_shell: bool) -> Result:
+        """The result of the command itself; HostFailed (SD505) if sudo refused.
+
+        Without the mark of the login shell (`has_shell`), the result stays as it is: neither sudo
+        nor the command ran.
+        """
+        mark = f"{self.mark}\n".encode()
+        if has_shell:
+            _, began, stdout = result.stdout.partition(mark)
+            if not began:
+                return result
+            result = replace(result, stdout=stdout)
+        warnings, has_root, errors = result.stderr.partition(mark)
+        if not has_root:
+            raise self._refused(result)
+        return replace(result, stderr=warnings + errors)
+
+    def _refused(self, result: Result) -> HostFailed:
+        name, login = self._host_name, self._login
+        notes = tuple(result.output.splitlines()[-3:])
+        if result.status == NO_SUCH_PROGRAM:
+            return host_failed(
+                "SD505",
+                f"`{name}` has no sudo, and the login `{login}` is not root",
+                notes=notes,
+                help_=f"install sudo on `{name}`, or set `user: root` for this host",
             )
-        except FileNotFoundError as missing:
-            return self._not_found(argv, missing)
-        late = threading.Event()
-        intake = Intake(on_line, most_bytes, lambda: _stop(process, late))
-        result = _exchange(process, input, intake, (late, timeout_seconds))
-        if intake.is_over:
-            raise sent_too_much(self.name, argv, most_bytes)
-        if result is None:
-            raise host_failed(
-                "SD506", f"`{argv[0]}` did not end on `{self.name}` within {timeout_seconds:g} s"
-            )
-        if self._prefix:
-            check_sudo(self.name, _login(), result)
-        return result
-
-    def close(self) -> None:
-        """Nothing to end here."""
-
-    def _not_found(self, argv: Sequence[str], missing: FileNotFoundError) -> Result:
-        name = self._prefix[0] if self._prefix else argv[0]
-        result = Result(status=127, stderr=f"{name}: command not found: {missing}".encode())
-        if self._prefix:
-            check_sudo(self.name, _login(), Result(status=127, stderr=b"sudo: not found"))
-        return result
-
-
-def _login() -> str:
-    return os.environ.get("USER", str(os.geteuid()))
-
-
-def _exchange(
-    process: "subprocess.Popen[bytes]",
-    data: bytes,
-    intake: Intake,
-    clock: tuple[threading.Event, float],
-) -> Result | None:
-    """Write and read at the same time, so neither side blocks; None if the time is over."""
-    assert process.stdin is not None  # noqa: S101 - all three are pipes
-    assert process.stdout is not None  # noqa: S101
-    assert process.stderr is not None  # noqa: S101
-    late, seconds = clock
-    helpers = [
-        threading.Thread(target=_write_all, args=(process.stdin, data), daemon=True),
-        threading.Thread(target=_read_all, args=(process.stderr, intake.take_error), daemon=True),
-    ]
-    timer = threading.Timer(seconds, _stop, args=(process, late))
-    for helper in (*helpers, timer):
-        helper.start()
-    try:
-        _read_all(process.stdout, intake.take)
-        status = process.wait()
-    except BaseException:
-        _stop(process, late)
-        raise
-    finally:
-        timer.cancel()
-    for helper in helpers:
-        helper.join()
-    if late.is_set():
-        return None
-    stdout, stderr = intake.end()
-    return Result(status=status, stdout=stdout, stderr=stderr)
-
-
-def _write_all(stream: IO[bytes], data: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError), stream:  # a command need not read its input
-        stream.write(data)
-
-
-def _read_all(stream: IO[bytes], take: Callable[[bytes], bool]) -> None:
-    with stream:
-        while chunk := os.read(stream.fileno(), CHUNK_BYTES):
-            if not take(chunk):
-                return
-
-
-def _stop(process: "subprocess.Popen[bytes]", late: threading.Event) -> None:
-    late.set()
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, 9)
+        rule = f"echo '{login} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/sipdeploy"
+        return host_failed(
+            "SD505",
+            f"sudo on `{name}` does not let `{login}` run commands without a password",
+            notes=notes or (f"sudo ended with status {result.status}",),
+            help_=f"on `{name}` as root: `{rule}`; `sudo -n true` must succeed as `{login}`",
+        )

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
-from sipdeploy.host import Host, LocalHost
+from sipdeploy.host.local import LocalHost
 from sipdeploy.host.ssh import SSHHost, target_of
 from sipdeploy.host.ssh_settings import SshSettings
 
 if TYPE_CHECKING:
+    from sipdeploy.host import Host
     from sipdeploy.inventory.site import HostEntry
 
 

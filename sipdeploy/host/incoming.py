@@ -39,6 +39,21 @@ def number(text: str, default: float) -> float:
     return value if 0 <= value <= MOST_SECONDS else default
 
 
+class After:
+    """Passes on the lines that follow a mark, and drops those before it, such as a greeting."""
+
+    def __init__(self, on_line: OnLine, mark: str) -> None:
+        self._on_line = on_line
+        self._mark = mark
+        self._has_begun = False
+
+    def __call__(self, line: str) -> None:
+        """Take the next line; the greeting may lack the end of its last line."""
+        if self._has_begun:
+            self._on_line(line)
+        self._has_begun = self._has_begun or line.endswith(self._mark)
+
+
 class Intake:
     """Collects both outputs of a command up to a limit, and reports the lines of stdout.
 

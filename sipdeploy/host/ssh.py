@@ -22,12 +22,12 @@ from sipdeploy.diagnostics.escapes import shown_line  # noqa: E402
 from sipdeploy.host import (  # noqa: E402
     CHUNK_BYTES,
     Result,
-    check_sudo,
+    Sudo,
     host_failed,
     sent_too_much,
     title_of,
 )
-from sipdeploy.host.incoming import MOST_BYTES, Intake, OnLine  # noqa: E402
+from sipdeploy.host.incoming import MOST_BYTES, After, Intake, OnLine  # noqa: E402
 from sipdeploy.host.ssh_settings import SshSettings, Target, UnusableError, resolve  # noqa: E402
 from sipdeploy.host.transport import open_transport  # noqa: E402
 
@@ -65,8 +65,9 @@ class SSHHost:
     def __init__(self, name: str, target: Target) -> None:
         self.name = name
         self.target = target
+        self.login = target.user
+        self._lock = threading.Lock()  # of the list below, which `close` empties at any time
         self._transports: list[paramiko.Transport] = []
-        self._prefix = () if target.user == "root" else ("sudo", "-n", "--")
         self._connect()
 
     def run(
@@ -84,12 +85,14 @@ class SSHHost:
         connection.
         """
         deadline = time.monotonic() + timeout_seconds
+        sudo = Sudo(self.name, self.login) if self.login != "root" else None
+        if sudo and on_line:
+            on_line = After(on_line, sudo.mark)
         try:
-            if not self._transports or not self._transports[-1].is_active():
-                self._connect()
-            channel = self._transports[-1].open_session(timeout=timeout_seconds)
+            transport = self._live() or self._connect()
+            channel = transport.open_session(timeout=timeout_seconds)
             with channel:
-                channel.exec_command(shlex.join([*self._prefix, *argv]))
+                channel.exec_command(sudo.line(argv) if sudo else shlex.join(argv))
                 intake = Intake(on_line, most_bytes, channel.close)
                 result = _exchange(channel, input, intake, deadline)
         except TimeoutError:
@@ -99,26 +102,37 @@ class SSHHost:
         if intake.is_over:
             self.close()
             raise sent_too_much(self.name, argv, most_bytes)
-        if result.status < 0 and not (self._transports and self._transports[-1].is_active()):
+        if result.status < 0 and not transport.is_active():
             raise self._lost(argv, "the connection was closed")
-        if self._prefix:
-            check_sudo(self.name, self.target.user, result)
-        return result
+        return sudo.checked(result, has_shell=True) if sudo else result
 
     def close(self) -> None:
         """Close the connection and its jump connections, the last first."""
-        while self._transports:
-            self._transports.pop().close()
+        with self._lock:
+            transports, self._transports = self._transports, []
+        for transport in reversed(transports):
+            transport.close()
 
-    def _connect(self) -> None:
+    def _live(self) -> paramiko.Transport | None:
+        """The open connection, if there is one."""
+        with self._lock:
+            transport = self._transports[-1] if self._transports else None
+        return transport if transport and transport.is_active() else None
+
+    def _connect(self) -> paramiko.Transport:
         self.close()
+        transports: list[paramiko.Transport] = []
         try:
             for target in (*self.target.jumps, self.target):
-                via = self._transports[-1] if self._transports else None
-                self._transports.append(_opened(self.name, target, via))
+                via = transports[-1] if transports else None
+                transports.append(_opened(self.name, target, via))
         except BaseException:
-            self.close()
+            for transport in reversed(transports):
+                transport.close()
             raise
+        with self._lock:
+            self._transports = transports
+        return transports[-1]
 
     def _late(self, argv: Sequence[str], seconds: float) -> HostFailed:
         return host_failed(

@@ -3,8 +3,8 @@
 import pytest
 from applying import Events, codes, run_apply, site, site_on, tree, units
 
-from sipdeploy.host import LocalHost
 from sipdeploy.host.connection import connect
+from sipdeploy.host.local import LocalHost
 from sipdeploy.host.ssh import SSHHost
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]

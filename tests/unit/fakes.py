@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sipdeploy.host import Host, Result, host_failed
-from sipdeploy.host.incoming import MOST_BYTES, OnLine
+from sipdeploy.host.incoming import MOST_BYTES, OnLine, decoded
 
 
 class FakeHost:
@@ -13,6 +13,7 @@ class FakeHost:
 
     def __init__(self, name: str = "sip1", answers: dict[str, Result] | None = None) -> None:
         self.name = name
+        self.login = "root"
         self.answers = answers or {}
         self.asked: list[tuple[str, ...]] = []
         self.inputs: list[bytes] = []
@@ -34,10 +35,11 @@ class FakeHost:
         result = self.answers.get(words[0], Result(status=0, stdout=b"\x1edone\n"))
         token = re.match(rb"unset token; token=(\w+)\n", input)
         if token:  # mark the output as the script would
-            marked = result.stdout.replace(b"\x1e", b"\x1e" + token[1] + b" ")
-            result = replace(result, stdout=marked)
+            mark = b"\x1e" + token[1] + b" "
+            marked = result.stdout.replace(b"\x1e", mark)
+            result = replace(result, stdout=mark + b"begin\n" + marked)
         if on_line:
-            for line in result.text.splitlines():
+            for line in decoded(result.stdout).splitlines():
                 on_line(line)
         return result
 
@@ -50,6 +52,7 @@ class BreakingHost:
 
     def __init__(self, host: Host, *, at: int, is_done: bool, stays_away: bool = False) -> None:
         self.name = host.name
+        self.login = host.login
         self.calls = 0
         self._host = host
         self._at = at

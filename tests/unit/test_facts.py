@@ -8,7 +8,8 @@ from hosts_facts import FOLDER, recorded
 from sipdeploy import facts
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import Facts, Query, Socket
-from sipdeploy.host import LocalHost, Result, script_text
+from sipdeploy.host import Result, script_text
+from sipdeploy.host.local import LocalHost
 
 QUERY = Query(
     domain="localhost",

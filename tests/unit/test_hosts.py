@@ -1,11 +1,27 @@
+import contextlib
+import os
+import signal
+import subprocess
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from fakes import FakeHost
 
 from sipdeploy import host as hosts
+from sipdeploy.cli import live, serving
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.host import LocalHost, Result, check_sudo, run_script
+from sipdeploy.host import Result, Sudo, run_script
+from sipdeploy.host.local import LocalHost
+from sipdeploy.inventory.site import load_site
+from sipdeploy.transaction import release
+
+SITE, _, _ = load_site(
+    "{domain: sip.example.test, email: a@example.test, hosts: {sip1: {address: 10.0.0.1}},"
+    " tls: {provider: self-signed}, users: {1001: {name: Alice}}}",
+    "inventory.yaml",
+)
 
 
 @pytest.fixture
@@ -52,6 +68,57 @@ def test_a_command_that_does_not_end_is_ended(host):
     assert time.monotonic() - began < 5
 
 
+def living(mark):
+    """The living processes with this text in their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            state = path.with_name("stat").read_text().rpartition(") ")[2][0]
+            if mark.encode() in path.read_bytes() and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
+
+
+# A command with children: one ignores SIGTERM, one is in a session of its own, as sudo makes it.
+FAMILY = """
+    (trap '' TERM; sleep 61.{mark}; sleep 62.{mark}) &
+    setsid sh -c 'sleep 63.{mark}; sleep 64.{mark}' &
+    sleep 65.{mark}; sleep 66.{mark}; :
+"""
+
+
+@pytest.mark.parametrize("way", ["close", "timeout"])
+def test_a_local_command_ends_with_all_its_children(host, way):
+    mark = f"{os.getpid()}{1 if way == 'close' else 2}"
+    argv = ["sh", "-c", FAMILY.format(mark=mark)]
+    began = time.monotonic()
+    if way == "close":
+        timer = threading.Timer(0.5, host.close)
+        timer.start()
+        assert host.run(argv).status == -signal.SIGTERM
+        timer.join()
+    else:
+        with pytest.raises(HostFailed, match="did not end"):
+            host.run(argv, timeout_seconds=0.5)
+    assert time.monotonic() - began < 8
+    assert living(f".{mark}") == []
+    assert host.run(["echo", "next"]).text == "next\n", "the undo needs it"
+
+
+def test_a_process_that_escaped_does_not_keep_the_step_alive(host):
+    """A daemon holds the output open, and is nobody's child any more."""
+    mark = f"67.{os.getpid()}"
+    script = f"(setsid sleep {mark} &) ; sleep 0.2; exec sleep 60"
+    threading.Timer(0.6, host.close).start()
+    began = time.monotonic()
+    try:
+        host.run(["sh", "-c", script])
+        assert time.monotonic() - began < 8
+    finally:
+        for pid in living(mark):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_a_script_reads_the_input_behind_it(host, monkeypatch):
     script = b'echo "$0 $1 $2"; cat\n'
     monkeypatch.setattr(hosts, "script_text", lambda _: script)
@@ -65,26 +132,124 @@ def test_every_script_is_shell(host):
         assert host.run(["sh", "-n"], input=text).output == ""
 
 
+@pytest.fixture
+def login(tmp_path, monkeypatch):
+    """Runs a command line as the shell of a login does, with a sudo that is this script."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+
+    def run(script, argv, *, greeting=""):
+        (programs / "sh").unlink(missing_ok=True)
+        (programs / "sh").symlink_to("/bin/sh")
+        if script is None:
+            monkeypatch.setenv("PATH", str(programs))
+        else:
+            (programs / "sudo").write_text(f"#!/bin/sh\n{script}\n")
+            (programs / "sudo").chmod(0o755)
+            monkeypatch.setenv("PATH", str(programs), prepend=":")
+        sudo = Sudo("sip1", "deploy")
+        done = subprocess.run(
+            ["sh", "-c", greeting + sudo.line(argv)], capture_output=True, check=False
+        )
+        result = Result(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+        return sudo.checked(result, has_shell=True)
+
+    return run
+
+
+REAL = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"'
+
+
 @pytest.mark.parametrize(
-    ("stderr", "words"),
+    ("script", "words"),
     [
-        (b"sudo: a password is required\n", "NOPASSWD"),
-        (b"sudo: sorry, you must have a tty to run sudo\n", "NOPASSWD"),
-        (b"bash: line 1: sudo: command not found\n", "has no sudo"),
-        (b"sh: 1: sudo: not found\n", "has no sudo"),
+        (
+            "echo 'sudo: Ein Passwort ist notwendig' >&2; exit 1",
+            "sudo: Ein Passwort ist notwendig",
+        ),
+        ("echo 'il faut un mot de passe'; exit 1", "il faut un mot de passe"),
+        ("echo 'sorry, not you'; exit 0", "sorry, not you"),
+        ("exit 7", "sudo ended with status 7"),
     ],
 )
-def test_sudo_that_says_no_is_told(stderr, words):
+def test_sudo_that_refuses_in_any_language_is_told(login, script, words):
     with pytest.raises(HostFailed) as failed:
-        check_sudo("sip1", "ops", Result(status=1, stderr=stderr))
-    problem = failed.value.diagnostics[0]
+        login(script, ["cat"])
+    (problem,) = failed.value.diagnostics
     assert problem.code == "SD505"
-    assert words in problem.message + problem.help
+    assert problem.notes == (words,)
+    assert "echo 'deploy ALL=(ALL) NOPASSWD: ALL'" in problem.help
 
 
-def test_a_command_that_speaks_of_passwords_is_not_sudo():
-    check_sudo("sip1", "ops", Result(status=1, stderr=b"login: a password is required\n"))
-    check_sudo("sip1", "ops", Result(status=0, stderr=b"sudo: unable to resolve host sip1\n"))
+def test_a_host_without_sudo_is_told(login):
+    with pytest.raises(HostFailed) as failed:
+        login(None, ["cat"])
+    (problem,) = failed.value.diagnostics
+    assert (problem.code, "has no sudo" in problem.message) == ("SD505", True)
+
+
+def test_a_command_that_fails_or_speaks_like_sudo_is_not_sudo(login):
+    argv = ["sh", "-c", "echo 'sudo: a password is required' >&2; exit 1"]
+    result = login(f"echo 'sudo: unable to resolve host sip1' >&2; {REAL}", argv)
+    assert (result.status, result.stdout) == (1, b"")
+    assert result.complaint.splitlines() == [
+        "sudo: unable to resolve host sip1",
+        "sudo: a password is required",
+    ]
+    assert login(REAL, ["no-such-program"]).status == 127
+
+
+def test_what_a_login_prints_first_is_no_answer(login):
+    assert login(REAL, ["echo", "it's"], greeting="printf 'Welcome! '; ").stdout == b"it's\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'Please login as the user "ubuntu" rather than the user "root".\n\n',
+        b"This account is currently not available.\n",
+        b"\x1e0123456789abcdef begin\n\x1eend\n",
+        b"",
+    ],
+)
+def test_an_answer_that_is_not_the_script_s_is_judged_by_one_judge(answer):
+    class Other(FakeHost):
+        def run(self, argv, **options):
+            del argv, options
+            return Result(status=0, stdout=answer)
+
+    for ask in (
+        lambda host: run_script(host, ("facts",)),
+        release.history,
+        lambda host: release.fetch_release(host, 1),
+        lambda host: serving.read(host, SITE),
+        lambda host: live._ask(host, SITE),  # noqa: SLF001
+    ):
+        host = Other()
+        host.login = "deploy"
+        with pytest.raises(HostFailed) as failed:
+            ask(host)
+        (problem,) = failed.value.diagnostics
+        assert problem.code == "SD509"
+        assert "for the login `deploy`" in problem.message
+        assert "`hosts.sip1.user`" in problem.help
+        assert "`getent passwd deploy`" in problem.help
+        assert problem.notes
+
+
+def test_what_bashrc_prints_belongs_to_no_answer(host, monkeypatch):
+    """The release is a tar, which a word before it would break."""
+    monkeypatch.setattr(hosts, "script_text", lambda _: b"printf 'one\\ntwo'\n")
+
+    class Greeting(FakeHost):
+        def run(self, argv, **options):
+            on_line = options.get("on_line")
+            argv = ["sh", "-c", 'echo hello; printf "no end: "; exec "$@"', "sh", *argv]
+            return host.run(argv, input=options["input"], on_line=on_line)
+
+    seen = []
+    result = run_script(Greeting(), ("release",), on_line=seen.append)
+    assert (result.stdout, seen) == (b"one\ntwo", ["one", "two"])
 
 
 def test_the_fake_takes_what_a_host_takes():

@@ -20,7 +20,7 @@ from sipdeploy import facts
 from sipdeploy import host as hosts
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.diagnostics.escapes import shown, shown_line
-from sipdeploy.host import LocalHost, Result, run_script, sections
+from sipdeploy.host import Result, run_script, sections
 from sipdeploy.host.incoming import (
     MEBIBYTE,
     MOST_BYTES,
@@ -31,6 +31,7 @@ from sipdeploy.host.incoming import (
     number,
     whole,
 )
+from sipdeploy.host.local import LocalHost
 from sipdeploy.plan import Change, text
 from sipdeploy.plan.preview import Present, preview
 from sipdeploy.transaction import release

@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import subprocess
+import threading
 import time
 
 import paramiko
@@ -223,6 +224,49 @@ def test_a_host_with_several_addresses_is_reached_at_one_that_answers(home, serv
     place = SshSettings(alias="sip.example", user="root", port=server.port)
     SSHHost("sip1", target_of("sip1", place)).close()
     assert server.door.logins == ["root"]
+
+
+def test_a_close_at_any_moment_is_a_lost_connection_and_no_bug(home, serve):
+    """Ctrl-C closes the connection from another thread, also between two words of `run`."""
+    server = serve(Door())
+    known(home, server.known_line)
+    host = connect(server)
+    ends = threading.Event()
+
+    def close():
+        while not ends.is_set():
+            host.close()
+            time.sleep(0.001)
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    try:
+        for _ in range(8):
+            with contextlib.suppress(HostFailed):
+                host.run(["say"])
+    finally:
+        ends.set()
+        closing.join()
+    assert host.run(["say"]).text == "hello\n"
+    host.close()
+
+
+def test_a_close_between_the_look_and_the_use_is_no_bug(home, serve, monkeypatch):
+    server = serve(Door())
+    known(home, server.known_line)
+    host = connect(server)
+    is_active = paramiko.Transport.is_active
+
+    def closing(self):
+        answer = is_active(self)
+        monkeypatch.undo()
+        host.close()
+        return answer
+
+    monkeypatch.setattr(paramiko.Transport, "is_active", closing)
+    with pytest.raises(HostFailed) as failed:
+        host.run(["say"])
+    assert failed.value.diagnostics[0].code == "SD506"
 
 
 class Flood(Door):

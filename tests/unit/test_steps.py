@@ -18,7 +18,8 @@ from hosts_facts import recorded
 from sipdeploy.diagnostics import has_errors
 from sipdeploy.diagnostics.errors import HostFailed, RollbackFailed
 from sipdeploy.facts import Managed
-from sipdeploy.host import LocalHost, Result, run_script
+from sipdeploy.host import Result, run_script
+from sipdeploy.host.local import LocalHost
 from sipdeploy.plan import Change, make_plan
 from sipdeploy.plan.desired import Desired, GeneratedFile
 from sipdeploy.services import SERVICES

@@ -616,6 +616,7 @@ READERS = {
     "inventory/reading.py",
     "host/__init__.py",
     "host/known_hosts.py",
+    "host/local.py",
     "host/ssh_settings.py",
     "editing/init.py",
     "cli/hosts.py",
