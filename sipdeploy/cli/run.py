@@ -17,6 +17,7 @@ from typing import Self
 from sipdeploy import transaction
 from sipdeploy.cli.session import Session
 from sipdeploy.diagnostics import full
+from sipdeploy.diagnostics.errors import RollbackFailed
 from sipdeploy.inventory import Inventory
 from sipdeploy.inventory.files import own_folder
 from sipdeploy.inventory.secret import hider
@@ -74,7 +75,8 @@ def transact(
             session.output.result(shape(done))
         else:  # the command prints another result
             session.output.progress(reports.as_text(done))
-        code = code or max(report.exit_code for report in done)
+        worst = max(report.exit_code for report in done)
+        code = worst if worst == RollbackFailed.exit_code else code or worst
         if code:
             session.output.progress(f"log of this run: {log.path}")
         else:

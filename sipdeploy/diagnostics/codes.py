@@ -204,7 +204,8 @@ _MANUALS: Mapping[str, str] = {
         the SSH agent. It never asks for a password.
         Situation: a new host accepts only the password of root.
         Fix: `ssh-copy-id root@203.0.113.10`, or set `hosts.NAME.identity_file`.""",
-    "SD505": """The login is not root and cannot use sudo without a password.
+    "SD505": """The login is not root, and sudo refuses it.
+        The message shows what sudo said.
         Example: `hosts: {sip1: {address: 203.0.113.10, user: admin}}`
         Fix: on the host as root,
         `echo 'admin ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/sipdeploy`, or set `user: root`.""",
@@ -222,10 +223,11 @@ _MANUALS: Mapping[str, str] = {
         Example: `ProxyJump sip1` in the section `Host sip1` (a loop), or `KnownHostsCommand`
         Fix: change the line that the message names; `ssh -G sip1` prints the effective
         settings.""",
-    "SD509": """The host did not answer a read-only question as expected.
-        Situation: the login shell of root prints text of its own, or is not a POSIX shell.
-        Fix: on the host, `getent passwd root` shows the shell; `chsh -s /bin/bash root` sets it.
-        Remove commands that print from /root/.bashrc.""",
+    "SD509": """The host did not run a script of sipdeploy, or its answer is not complete.
+        Situation: a cloud image answers root with `Please login as the user "ubuntu"`, or the
+        login has no POSIX shell.
+        Fix: set `hosts.NAME.user` to the login that the host names. Otherwise, on the host,
+        `getent passwd LOGIN` shows the shell, and `chsh -s /bin/bash LOGIN` sets it.""",
     "SD510": """The operating system of the host is not supported, or runs without systemd.
         Situation: the host runs Debian 10, or is a container without an init system.
         Fix: use a host with Debian 11, Ubuntu 22.04 or a later release, booted by systemd.""",
@@ -320,6 +322,16 @@ _MANUALS: Mapping[str, str] = {
         cannot if the release is for another domain, or stores users in another form.
         Situation: `sipdeploy rollback sip1 3`, and release 3 is for the previous domain
         Fix: `sipdeploy rollback sip1 3 --with-users`, which names who comes back and asks.""",
+    "SD533": """Ctrl-C or SIGTERM ended a step. The message says what became of the host.
+        A script that was running on a remote host ends by itself; the next apply waits for it.
+        Situation: Ctrl-C while `sipdeploy apply sip1` installs packages.
+        Fix: `sipdeploy apply sip1` continues where it stopped.""",
+    "SD534": """`--all-or-nothing` has ended with different releases on the hosts.
+        All hosts were verified, then all were told to confirm; a host that confirms keeps the new
+        release, even if the confirmation of another host fails.
+        Situation: the connection to sip2 is lost at that moment.
+        Fix: `sipdeploy apply sip2` completes the change, or `sipdeploy rollback sip1` takes it
+        back.""",
     "SD540": """The host cannot build Asterisk. The configuration in use is unchanged.
         Situation: the tarball has another SHA-256 than the inventory, or a download fails.
         Fix: correct `install.asterisk.url` or `sha256` (`sha256sum FILE`), then

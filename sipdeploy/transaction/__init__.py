@@ -133,6 +133,8 @@ def plan(
     with _host_runs(run, names) as host_runs:
         run_phase(host_runs, HostRun.survey)
         run_phase(host_runs, HostRun.ask_preview)
+        if run.stop.is_set():
+            raise KeyboardInterrupt
         return tuple(host_run.planned() for host_run in host_runs)
 
 
@@ -164,24 +166,44 @@ def _prepare() -> None:
 def _carry_out(run: Run, names: Sequence[str]) -> tuple[Report, ...]:
     """Prepare all hosts, stage all of them, and then change them one after the other."""
     with _host_runs(run, names) as host_runs:
-        options = run.options
-        run_phase(host_runs, HostRun.prepare)
-        if not _has_failed(host_runs) and not _is_agreed(host_runs):
-            return tuple(host_run.report() for host_run in host_runs)
-        at_work = [host_run for host_run in host_runs if host_run.has_work]
-        if not _has_failed(host_runs):
-            run_phase(at_work, HostRun.stage, at_once=STAGED_AT_ONCE)
-        if not _has_failed(host_runs):
-            phase = HostRun.swap if options.all_or_nothing else HostRun.change
-            run_phase(at_work, phase, at_once=options.parallel, stops_at_failure=True)
-        if not _has_failed(host_runs) and options.all_or_nothing:
-            run_phase(at_work, HostRun.confirm)
-        if _has_failed(host_runs):
-            run_phase([each for each in host_runs if each.is_unfinished], HostRun.undo)
+        try:
+            is_agreed = _run_phases(run, host_runs)
+        except (
+            BaseException
+        ):  # a bug, or Ctrl-C between two phases: the other hosts need their undo
+            run.stop.set()
+            _undo(host_runs)
+            raise
+        if is_agreed and _has_failed(host_runs):
+            _undo(host_runs)
+        if run.options.all_or_nothing:
+            for host_run in host_runs:
+                host_run.compare(host_runs)
         reports = tuple(host_run.report() for host_run in host_runs)
         if run.stop.is_set():
             raise Interrupted(reports)
         return reports
+
+
+def _run_phases(run: Run, host_runs: Sequence[HostRun]) -> bool:
+    """Run one phase after the other until a host fails; False without consent to the plans."""
+    options = run.options
+    run_phase(host_runs, HostRun.prepare)
+    if not _has_failed(host_runs) and not _is_agreed(host_runs):
+        return False
+    at_work = [host_run for host_run in host_runs if host_run.has_work]
+    if not _has_failed(host_runs):
+        run_phase(at_work, HostRun.stage, at_once=STAGED_AT_ONCE)
+    if not _has_failed(host_runs):
+        phase = HostRun.swap if options.all_or_nothing else HostRun.change
+        run_phase(at_work, phase, at_once=options.parallel, stops_at_failure=True)
+    if not _has_failed(host_runs) and options.all_or_nothing:
+        run_phase(at_work, HostRun.confirm)
+    return True
+
+
+def _undo(host_runs: Sequence[HostRun]) -> None:
+    run_phase([each for each in host_runs if each.is_unfinished], HostRun.undo)
 
 
 def _is_agreed(host_runs: Sequence[HostRun]) -> bool:
@@ -238,6 +260,8 @@ def run_phase(
                 pending = wait(pending, timeout=1.0).not_done
             except KeyboardInterrupt:
                 host_runs[0].run.stop.set()
+            # again and again, because a step may just have opened its connection
+            if host_runs[0].run.stop.is_set():
                 for host_run in host_runs:
                     host_run.interrupt()
     for future in futures:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from sipdeploy.transaction.options import Run
 
 LISTS_STALE_SECONDS = 86_400
+POLL_SECONDS = 0.1
 
 
 class HostRun:
@@ -46,6 +50,8 @@ class HostRun:
         self._state: State = "unchanged"
         self._has_swapped = False
         self._seconds = 0.0
+        self._title = ""  # of the last step
+        self._cut_step = ""  # the step that Ctrl-C ended
 
     @property
     def has_work(self) -> bool:
@@ -105,9 +111,22 @@ class HostRun:
             self._state = "rolled back" if self._has_swapped else "unchanged"
 
     def interrupt(self) -> None:
-        """Close the connection, unless an undo uses it."""
-        if self._undo_stack is not None and not self._undo_stack.is_undoing:
-            self._undo_stack.host.close()
+        """End the running step, unless it is an undo. Safe to repeat, from another thread."""
+        title = self._title
+        is_cut = self._undo_stack is None or self._undo_stack.interrupt()
+        if is_cut and self.failure is None and not self._cut_step:
+            self._cut_step = title
+
+    def compare(self, host_runs: Sequence[HostRun]) -> None:
+        """Report that this host lacks the release that the others have confirmed."""
+        applied = [each.name for each in host_runs if each.is_applied]
+        if applied and self.plan is not None and not self.plan.is_empty and not self.is_applied:
+            self._warn(notices.mixed(self.name, applied))
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether the host has confirmed the new release."""
+        return self._state == "applied"
 
     def close(self) -> None:
         """Close the connection."""
@@ -141,7 +160,8 @@ class HostRun:
 
     @property
     def _diagnostics(self) -> tuple[Diagnostic, ...]:
-        return (*self._warnings, *(self.failure.diagnostics if self.failure else ()))
+        failure = self.failure.diagnostics if self.failure else ()
+        return (*self._warnings, *(notices.with_state(each, self._state) for each in failure))
 
     @property
     def _sources(self) -> Mapping[str, Source]:
@@ -155,6 +175,8 @@ class HostRun:
             phase()
         except SipdeployError as failure:
             self.failure = failure
+            if self._cut_step and not isinstance(failure, RollbackFailed):
+                self.failure = HostFailed([notices.interrupted(self.name, self._cut_step)])
             if isinstance(failure, RollbackFailed):
                 self._state = "unknown"
             elif self._has_swapped:
@@ -219,20 +241,44 @@ class HostRun:
         began = time.monotonic()
         self._say("connect", "start", began)
         try:
-            host = (self.run.options.connect or connect)(self.name, self._entry)
+            host = self._opened()
         except BaseException:
             self._say("connect", "failed", began)
             raise
         self._say("connect", "ok", began)
-        self._undo_stack = UndoStack(host, self.run.say)
+        self._undo_stack = UndoStack(host, self._tell)
         return host
+
+    def _opened(self) -> Host:
+        """Open the host in a thread, which Ctrl-C leaves behind: nothing has changed yet."""
+        opened: queue.SimpleQueue[Host | BaseException] = queue.SimpleQueue()
+        threading.Thread(target=lambda: opened.put(self._open()), daemon=True).start()
+        while not self.run.stop.is_set():
+            with contextlib.suppress(queue.Empty):
+                host = opened.get(timeout=POLL_SECONDS)
+                if isinstance(host, BaseException):
+                    raise host
+                return host
+        raise HostFailed([notices.interrupted(self.name, "connect")])
+
+    def _open(self) -> Host | BaseException:
+        try:
+            return (self.run.options.connect or connect)(self.name, self._entry)
+        except BaseException as failure:  # noqa: BLE001 - `_opened` raises it
+            return failure
 
     def _say(self, title: str, state: Literal["start", "ok", "failed"], began: float) -> None:
         seconds = time.monotonic() - began
-        self.run.say(Event(host=self.name, title=title, state=state, seconds=seconds))
+        self._tell(Event(host=self.name, title=title, state=state, seconds=seconds))
+
+    def _tell(self, event: Event) -> None:
+        """Report an event, and remember the step that runs."""
+        if event.state == "start":
+            self._title = event.title
+        self.run.say(event)
 
     def _do(self, host: Host, title: str, action: Callable[[], None]) -> None:
-        run_step(host, title, lambda _, __: action(), self.run.say)
+        run_step(host, title, lambda _, __: action(), self._tell)
 
     def _read(self, host: Host) -> Facts:
         query: Query = make_query(self.run.site)
@@ -247,7 +293,7 @@ class HostRun:
         is_stale = age is None or age > LISTS_STALE_SECONDS or missing - facts.candidates.keys()
         if not missing or not is_stale or facts.os_id not in preflight.SYSTEMS:
             return facts
-        run_step(host, "update package lists", update_lists, self.run.say)
+        run_step(host, "update package lists", update_lists, self._tell)
         return self._read(host)
 
     def _is_held(self, facts: Facts) -> bool:
@@ -279,6 +325,9 @@ class HostRun:
             raise host_failed("SD522", f"`{self.name}` was not prepared")
         work = Work(plan=self.plan, owner=self._owner, run=self.run)
         for step in steps:
+            if self.run.stop.is_set():
+                self._undo_stack.undo()
+                raise HostFailed([notices.interrupted(self.name, self._title)])
             if step.is_needed(work):
                 self._undo_stack.run(step.make(work))
 

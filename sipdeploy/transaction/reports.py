@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sipdeploy.diagnostics import Diagnostic, Source, count, has_errors
@@ -87,6 +87,38 @@ def as_json(reports: Sequence[Report]) -> str:
         for report in reports
     ]
     return json.dumps({"hosts": hosts}, indent=2)
+
+
+INTERRUPTED = "SD533"
+
+
+def interrupted(name: str, title: str) -> Diagnostic:
+    """The error for a step that Ctrl-C or SIGTERM ended; `with_state` adds what became of it."""
+    return Diagnostic(INTERRUPTED, f"interrupted on `{name}` during `{title}`")
+
+
+def with_state(problem: Diagnostic, state: State) -> Diagnostic:
+    """The error for an interrupted step, with the final state of the host."""
+    if problem.code != INTERRUPTED:
+        return problem
+    became = {
+        "unchanged": "the host is unchanged",
+        "rolled back": "sipdeploy restored the previous release",
+        "applied": "the host has the new release",
+        "unknown": "the state of the host is unknown",
+    }
+    return replace(problem, message=f"{problem.message}; {became[state]}")
+
+
+def mixed(name: str, applied: Sequence[str]) -> Diagnostic:
+    """The error after `--all-or-nothing` if a confirmation failed after another had succeeded."""
+    return Diagnostic(
+        "SD534",
+        f"the hosts differ: {', '.join(applied)} confirmed the new release, `{name}` did not",
+        notes=("a confirmed release is not undone automatically",),
+        help=f"`sipdeploy apply {name}` completes the change; to take it back: "
+        + ", ".join(f"`sipdeploy rollback {each}`" for each in applied),
+    )
 
 
 def drift(name: str, path: str) -> Diagnostic:

@@ -1,5 +1,6 @@
 """The Step protocol, and the runner that undoes all begun steps if one fails."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +55,15 @@ class UndoStack:
         self.host = host
         self._say = say
         self._begun: list[Step] = []
-        self.is_undoing = False  # an undo must not be interrupted
+        self._lock = threading.Lock()
+        self._is_undoing = False  # an undo must not be interrupted
+
+    def interrupt(self) -> bool:
+        """End the running step, unless it is an undo; whether it did."""
+        with self._lock:
+            if not self._is_undoing:
+                self.host.close()
+            return not self._is_undoing
 
     def run(self, *steps: Step) -> None:
         """Run the steps in order; on any failure undo all begun steps.
@@ -81,7 +90,8 @@ class UndoStack:
     def _undone(self) -> list[Diagnostic]:
         """Undo in reverse order, also after failures; the diagnostics of failed undos."""
         problems: list[Diagnostic] = []
-        self.is_undoing = True
+        with self._lock:
+            self._is_undoing = True
         while self._begun:
             step = self._begun.pop()
 

@@ -333,8 +333,144 @@ def test_an_interrupt_is_undone_and_told(hosts, monkeypatch):
     with pytest.raises(Interrupted) as ended:
         run()
     assert states(ended.value.reports) == ["rolled back", "unchanged"]
+    (problem,) = ended.value.reports[0].diagnostics
+    assert problem.code == "SD533"
+    assert problem.message.startswith("interrupted on `sip1` during `")
+    assert problem.message.endswith("; sipdeploy restored the previous release")
     assert [x for x in scripts(hosts["sip1"]) if x != "close"][-2:] == ["restore", "unlock"]
     assert "swap" not in scripts(hosts["sip2"])
+
+
+class Cut(FakeHost):
+    """Loses its connection in the script `at`, as SSHHost does if somebody closes it."""
+
+    def __init__(self, *arguments, at):
+        super().__init__(*arguments)
+        self.at = at
+        self.is_begun = threading.Event()
+        self._is_closed = threading.Event()
+
+    def run(self, argv, **options):
+        result = super().run(argv, **options)
+        if f"sipdeploy-{self.at}" in argv:
+            self.at = ""
+            self.is_begun.set()
+            assert self._is_closed.wait(10)
+            raise host_failed("SD506", "the connection to `sip1` was lost")
+        return result
+
+    def close(self):
+        super().close()
+        self._is_closed.set()
+
+
+@pytest.mark.parametrize(
+    ("at", "became", "undone"),
+    [
+        ("facts", "the host is unchanged", []),
+        ("stage", "the host is unchanged", ["unlock"]),
+        ("swap", "sipdeploy restored the previous release", ["restore", "unlock"]),
+    ],
+)
+def test_ctrl_c_is_no_lost_connection(hosts, monkeypatch, at, became, undone):
+    cut = hosts["sip1"] = Cut("sip1", hosts["sip1"].answers, at=at)
+    wait = apply_module.wait
+
+    def interrupted(pending, **_):
+        if cut.is_begun.is_set() and not cut._is_closed.is_set():  # noqa: SLF001
+            raise KeyboardInterrupt
+        return wait(pending, timeout=0.05)
+
+    monkeypatch.setattr(apply_module, "wait", interrupted)
+    with pytest.raises(Interrupted) as ended:
+        run()
+    first, second = ended.value.reports
+    state = "rolled back" if at == "swap" else "unchanged"
+    assert (first.state, second.state) == (state, "unchanged")
+    (problem,) = first.diagnostics
+    assert (problem.code, problem.message.partition("; ")[2]) == ("SD533", became)
+    assert [x for x in scripts(cut) if x in ("restore", "unlock")] == undone
+
+
+def test_ctrl_c_while_a_host_does_not_answer_ends_at_once(hosts, monkeypatch):
+    """The connection would take 60 seconds; nothing has changed, so nobody waits for it."""
+    asked, ends = threading.Event(), threading.Event()
+    wait = apply_module.wait
+
+    def silent(name, _):
+        asked.set()
+        ends.wait(60)
+        return hosts[name]
+
+    def interrupted(pending, **_):
+        if asked.is_set() and not ends.is_set() and not told:
+            told.append(True)
+            raise KeyboardInterrupt
+        return wait(pending, timeout=0.05)
+
+    told = []
+    monkeypatch.setattr(host_run, "connect", silent)
+    monkeypatch.setattr(apply_module, "wait", interrupted)
+    began = time.monotonic()
+    with pytest.raises(Interrupted) as ended:
+        run(names=["sip1"])
+    ends.set()
+    assert time.monotonic() - began < 10
+    assert "during `connect`" in ended.value.reports[0].diagnostics[0].message
+
+
+def test_an_interrupted_plan_is_no_empty_plan(hosts, monkeypatch):
+    cut = hosts["sip1"] = Cut("sip1", hosts["sip1"].answers, at="facts")
+    wait = apply_module.wait
+
+    def interrupted(pending, **_):
+        if cut.is_begun.is_set() and not cut._is_closed.is_set():  # noqa: SLF001
+            raise KeyboardInterrupt
+        return wait(pending, timeout=0.05)
+
+    monkeypatch.setattr(apply_module, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        plan(site(), ["sip1"], credentials={}, say=[].append)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("a bug"), KeyboardInterrupt()])
+def test_a_bug_on_one_host_skips_the_undo_of_no_other(hosts, monkeypatch, failure):
+    """Both hosts are swapped when the confirmation of the second meets a bug."""
+    confirm = host_run.HostRun.confirm
+
+    def broken(self):
+        if self.name == "sip1":
+            raise failure
+        confirm(self)
+
+    monkeypatch.setattr(host_run.HostRun, "confirm", broken)
+    hosts["sip2"].answers["confirm"] = Result(status=1)
+    with pytest.raises(type(failure)):
+        run(all_or_nothing=True)
+    assert "restore" in scripts(hosts["sip1"])
+    assert "restore" in scripts(hosts["sip2"])
+
+
+def test_hosts_that_differ_after_all_or_nothing_are_reported(hosts):
+    hosts["sip2"].answers["confirm"] = Result(status=1)
+    (first, second), _ = run(all_or_nothing=True)
+    assert (first.state, second.state) == ("applied", "rolled back")
+    assert first.diagnostics == ()
+    problem = next(each for each in second.diagnostics if each.code == "SD534")
+    assert "sip1 confirmed the new release, `sip2` did not" in problem.message
+    assert "`sipdeploy apply sip2`" in problem.help
+    assert "`sipdeploy rollback sip1`" in problem.help
+
+
+def test_a_rollback_needs_only_its_own_release(hosts):
+    """The releases 1 and 3 are damaged; 2 is the one before the current one."""
+    out = "".join(f"\x1erelease {number}\n{{\n" for number in (1, 2, 3))
+    answer = f"\x1ecurrent\n3\n{out}\x1eend\n".encode()
+    hosts["sip1"].answers["history"] = Result(status=0, stdout=answer)
+    hosts["sip1"].answers["release"] = Result(status=0, stdout=b"")
+    (report,) = rollback(site(), "sip1", None, say=[].append)
+    assert ("release", "/var/lib/sipdeploy", "2") in hosts["sip1"].asked
+    assert "release 2 on `sip1`" in report.diagnostics[-1].message
 
 
 @pytest.mark.usefixtures("hosts")

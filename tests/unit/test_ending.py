@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -50,3 +51,13 @@ def test_a_termination_lets_the_undo_come_first(session, capsys):
     assert undone == ["sip1"]
     assert "rolled back" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_undo_that_failed_is_not_called_an_interrupt(session):
+    """130 promises that sipdeploy undid its changes."""
+
+    def run(say):
+        del say
+        raise Interrupted((replace(report(), state="unknown", exit_code=5),))
+
+    assert transact(session, run, form="text") == 5
