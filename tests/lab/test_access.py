@@ -1,13 +1,19 @@
 """Logins on a real sshd: certificates, agents, and hosts that do not run our scripts."""
 
+import io
 import os
 import subprocess
+import tarfile
 import time
 
 import pytest
 from applying import site
+from test_local import program
 
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host import run_script
 from sipdeploy.host.connection import connect
+from sipdeploy.transaction import release
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
@@ -73,3 +79,120 @@ def test_a_certificate_logs_in(host, authority, keys, kind, place):
         assert ops.target.user == "ops"
     finally:
         ops.close()
+
+
+GERMAN = """#!/bin/sh
+echo 'sudo: Ein Passwort ist notwendig' >&2
+exit 1
+"""
+OTHER_LOGIN = """\
+echo 'Please login as the user "ubuntu" rather than the user "root".'; echo; sleep 1; exit 142
+""".strip()
+
+
+def problem(call):
+    with pytest.raises(HostFailed) as failed:
+        call()
+    (diagnostic,) = failed.value.diagnostics
+    return diagnostic
+
+
+def test_sudo_is_told_from_what_it_runs(host):
+    """The real one refuses, one speaks German, and one lets the command fail by itself."""
+    host.add_user("plain")
+    plain = opened(host.address, user="plain")
+    try:
+        refused = problem(lambda: plain.run(["true"]))
+        assert (refused.code, refused.notes) == ("SD505", ("sudo: a password is required",))
+        host.write("/usr/local/bin/sudo", GERMAN.encode(), mode=0o755)
+        refused = problem(lambda: plain.run(["true"]))
+        assert refused.notes == ("sudo: Ein Passwort ist notwendig",)
+        assert "echo 'plain ALL=(ALL) NOPASSWD: ALL'" in refused.help
+        host.run("rm /usr/local/bin/sudo", check=True)
+        host.run(refused.help.split("`")[3], check=True)  # the command of the help
+        result = plain.run(["sh", "-c", "id -un; echo 'sudo: a password is required' >&2; exit 1"])
+        assert (result.status, result.text) == (1, "root\n")
+        assert "a password is required" in result.complaint
+    finally:
+        plain.close()
+
+
+@pytest.mark.parametrize("login_name", ["root", "greeted"])
+def test_a_greeting_is_no_part_of_an_answer(host, login_name):
+    if login_name != "root":
+        host.add_user(login_name, sudo="nopasswd")
+    home = "/root" if login_name == "root" else f"/home/{login_name}"
+    host.write(f"{home}/.bashrc", b"echo hello; printf 'no end of the line: '\n")
+    host.write("/var/lib/sipdeploy/releases/1/release.json", b"{}")
+    host.write("/var/lib/sipdeploy/releases/1/tree/x", b"x")
+    machine = opened(host.address, user=login_name)
+    try:
+        tar = run_script(machine, ("release", "/var/lib/sipdeploy", "1")).stdout
+        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as kept:
+            assert kept.getnames() == ["release.json", "tree", "tree/x"]
+        assert [row.number for row in release.history(machine)] == [1]
+    finally:
+        machine.close()
+
+
+@pytest.mark.parametrize("sudo", ["none", "nopasswd"])
+def test_a_login_that_a_cloud_image_refuses_is_told_in_its_words(host, sudo):
+    name = f"cloud-{sudo}"
+    host.add_user(name, sudo=sudo)
+    keys = f"/home/{name}/.ssh/authorized_keys"
+    command = OTHER_LOGIN.replace('"', '\\"')
+    host.write(keys, b'command="%s" ' % command.encode() + host.read(keys), mode=0o600)
+    host.run(["chown", f"{name}:", keys], check=True)
+    machine = opened(host.address, user=name)
+    try:
+        told = problem(lambda: release.history(machine))
+        assert (told.code, f"for the login `{name}`" in told.message) == ("SD509", True)
+        assert 'Please login as the user "ubuntu"' in told.notes[0]
+        assert "`hosts.sip1.user`" in told.help
+    finally:
+        machine.close()
+
+
+LOCAL = """
+import json, os, pwd, sys, threading, time
+from pathlib import Path
+os.environ["USER"] = "ops2"
+from sipdeploy.host.local import LocalHost
+from sipdeploy.diagnostics.errors import HostFailed
+host = LocalHost("here")
+script = "(trap '' TERM; sleep 71.5; sleep 72.5) & sleep 73.5; sleep 74.5"
+def living():
+    texts = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    return sum(text.startswith(b"sleep") for text in texts)
+threading.Timer(1, host.close).start()
+began = time.monotonic()
+try:
+    host.run(["sh", "-c", script])
+except HostFailed as failure:
+    print(failure)
+print("closed", time.monotonic() - began < 8, living())
+began = time.monotonic()
+try:
+    host.run(["sh", "-c", script], timeout_seconds=1)
+except HostFailed as failure:
+    print("late" if "did not end" in str(failure) else failure)
+print("ended", time.monotonic() - began < 8, living())
+print(host.run(["id", "-un"]).text)
+"""
+
+
+@pytest.mark.parametrize("pty", ["!use_pty", "use_pty"])
+def test_root_s_children_of_a_local_step_end_too(host, pty):
+    """Ctrl-C and a time limit, with a login that is not root."""
+    if host.run("getent passwd ops2").returncode:
+        host.add_user("ops2", sudo="nopasswd")
+        host.run(
+            "apt-get update -q && apt-get install -qy --no-install-recommends python3-click "
+            "python3-jinja2 python3-paramiko python3-pydantic python3-yaml",
+            check=True,
+        )
+        host.run(["tar", "-x", "-C", "/opt"], input_bytes=program(), check=True)
+    host.write("/etc/sudoers.d/pty", f"Defaults {pty}\n".encode(), mode=0o440)
+    host.write("/opt/local.py", LOCAL.encode())
+    done = host.run("su ops2 -c 'PYTHONPATH=/opt exec setsid python3 /opt/local.py 2>&1'")
+    assert done.stdout.split() == ["closed", "True", "0", "late", "ended", "True", "0", "root"]
