@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sipdeploy.cli.session import FORMAT, Session, host_names, opened_ahead
+from sipdeploy.cli.session import FORMAT, Session, described, host_names, opened_ahead
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import WrongUsage
 from sipdeploy.inventory import chosen_hosts, open_inventory
@@ -58,7 +58,8 @@ def cert_command(
     with opened_ahead(loaded, [name]) as ahead:
         from sipdeploy.cli import serving
 
-        connected = ahead.take(name, loaded.site.hosts[name])
+        with session.output.waiting(described(loaded.site, [name])):
+            connected = ahead.take(name, loaded.site.hosts[name])
         try:
             if is_renewal or is_test:
                 _renew(session, connected, loaded.site, is_test=is_test)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sipdeploy.cli.session import FORMAT, Session, host_names, opened_ahead
+from sipdeploy.cli.session import FORMAT, Session, described, host_names, opened_ahead
 from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.inventory import chosen_hosts, files, open_inventory
@@ -320,7 +320,8 @@ def history_command(session: Session, host: str, form: str) -> None:
     (name,) = chosen_hosts(loaded, [host])
     from sipdeploy import transaction
 
-    kept = transaction.history(loaded.site, name)
+    with session.output.waiting(described(loaded.site, [name])):
+        kept = transaction.history(loaded.site, name)
     if form == "json":
         session.output.result(json.dumps({"releases": [asdict(row) for row in kept]}, indent=2))
         return

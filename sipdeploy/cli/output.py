@@ -13,8 +13,8 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from sipdeploy.plan import Plan
     from sipdeploy.plan.preview import Present
     from sipdeploy.transaction.runner import Event
+
+
+WIDTH = 52
+TICK_SECONDS = 0.2
+SILENT_SECONDS = 5.0  # then a plain output says that a step runs; each further time takes longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +110,17 @@ class Output:
         stream = None if self.quiet else sys.stderr
         return Progress(stream, is_live=is_live, verbose=self.verbose)
 
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Say what sipdeploy waits for, if the work takes some seconds."""
+        timer = threading.Timer(SILENT_SECONDS, self.progress, [f"waiting for {what}"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def findings(
         self, diagnostics: Sequence[Diagnostic], sources: Sources, form: Format | None
     ) -> None:
@@ -152,8 +168,6 @@ def _discard(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-WIDTH = 52
-TICK_SECONDS = 0.2
 SPINNER = "|/-\\"
 COLOURS = {"ok": "green", "failed": "red"}
 
@@ -161,7 +175,8 @@ COLOURS = {"ok": "green", "failed": "red"}
 class Progress:
     """Shows events. As a context manager it always removes the live rows at the end.
 
-    On a terminal, one row for each active host is below the finished steps.
+    On a terminal, one row for each active host is below the finished steps. Elsewhere a step that
+    takes long gets a line now and then.
     """
 
     def __init__(self, stream: TextIO | None, *, is_live: bool, verbose: bool = False) -> None:
@@ -176,8 +191,7 @@ class Progress:
         self._ticker = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Self:
-        if self._is_live:
-            self._ticker.start()
+        self._ticker.start()
         return self
 
     def __exit__(
@@ -187,8 +201,8 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         self._stop.set()
+        self._ticker.join()
         if self._is_live:
-            self._ticker.join()
             self._write(self._cleared())
 
     def __call__(self, event: Event) -> None:
@@ -221,7 +235,17 @@ class Progress:
         while not self._stop.wait(TICK_SECONDS):
             with self._lock:
                 self._ticks += 1
-                self._draw("")
+                self._draw("" if self._is_live else self._silent())
+
+    def _silent(self) -> str:
+        """A line for each step that has been silent for long."""
+        lines = ""
+        for present in self._present.values():
+            seconds = time.monotonic() - present.began
+            if seconds > present.silent_until:
+                present.silent_until *= 4
+                lines += f"{_dotted(present.event)} {seconds:.0f}s  {present.text}\n"
+        return lines
 
     def _draw(self, finished: str) -> None:
         """Print a finished step, and redraw the rows of the active hosts below it."""
@@ -267,6 +291,7 @@ class _Present:
     event: Event
     began: float
     text: str = ""
+    silent_until: float = field(default_factory=lambda: SILENT_SECONDS)
 
 
 def _dotted(event: Event) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sipdeploy.cli.output import Output
     from sipdeploy.host.connection import Ahead
     from sipdeploy.inventory import Inventory
+    from sipdeploy.inventory.site import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,11 @@ class Session:
         if problems:
             self.output.problems(problems, loaded.sources)
         return credentials
+
+
+def described(site: Site, names: Sequence[str]) -> str:
+    """The hosts with their addresses, for what a command waits for."""
+    return ", ".join(f"{name} ({site.hosts[name].address})" for name in names)
 
 
 def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -13,7 +13,7 @@ import click
 from sipdeploy import inventory
 from sipdeploy.cli.changing import carry_out, changing
 from sipdeploy.cli.output import is_terminal
-from sipdeploy.cli.session import FORMAT, Session, host_names
+from sipdeploy.cli.session import FORMAT, Session, described, host_names
 from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles, WrongUsage
 from sipdeploy.editing import draft, problems, settings, tables
@@ -149,10 +149,11 @@ def remove_user_command(
         from sipdeploy.cli import live
 
         site, names = done.after.site, inventory.chosen_hosts(done.after, hosts)
-        if end_calls:
-            live.end_calls(site, names, gone)
-        if delete_voicemail:
-            live.delete_boxes(site, names, gone)
+        with session.output.waiting(described(site, names)):
+            if end_calls:
+                live.end_calls(site, names, gone)
+            if delete_voicemail:
+                live.delete_boxes(site, names, gone)
     return code
 
 
@@ -288,7 +289,8 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> i
     names = inventory.chosen_hosts(loaded, hosts)
     from sipdeploy.cli import live
 
-    present, silent = live.presences(loaded.site, names)
+    with session.output.waiting(described(loaded.site, names)):
+        present, silent = live.presences(loaded.site, names)
     if present:
         session.output.result(show(loaded.site, present))
     session.output.problems(silent)

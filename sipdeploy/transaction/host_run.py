@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
@@ -253,12 +252,19 @@ class HostRun:
         """Open the host in a thread, which Ctrl-C leaves behind: nothing has changed yet."""
         opened: queue.SimpleQueue[Host | BaseException] = queue.SimpleQueue()
         threading.Thread(target=lambda: opened.put(self._open()), daemon=True).start()
+        is_told = False
         while not self.run.stop.is_set():
-            with contextlib.suppress(queue.Empty):
+            try:
                 host = opened.get(timeout=POLL_SECONDS)
-                if isinstance(host, BaseException):
-                    raise host
-                return host
+            except queue.Empty:
+                if not is_told:
+                    is_told = True
+                    text = f"waiting for {self._entry.address}"
+                    self._tell(Event(host=self.name, title="connect", state="line", text=text))
+                continue
+            if isinstance(host, BaseException):
+                raise host
+            return host
         raise HostFailed([notices.interrupted(self.name, "connect")])
 
     def _open(self) -> Host | BaseException:

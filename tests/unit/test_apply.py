@@ -474,6 +474,18 @@ def test_a_rollback_needs_only_its_own_release(hosts):
 
 
 @pytest.mark.usefixtures("hosts")
+def test_what_a_slow_connection_waits_for_is_said(monkeypatch):
+    def slow(name, _):
+        time.sleep(0.4)
+        raise host_failed("SD501", f"{name} is away")
+
+    monkeypatch.setattr(host_run, "connect", slow)
+    _, events = run(names=["sip1"])
+    texts = [(event.title, event.text) for event in events if event.state == "line"]
+    assert texts == [("connect", "waiting for 10.0.0.1")]
+
+
+@pytest.mark.usefixtures("hosts")
 def test_a_host_that_cannot_be_reached_is_reported(monkeypatch):
     def unreachable(name, _):
         raise host_failed("SD501", f"{name} is away")

@@ -2,10 +2,11 @@ import errno
 import io
 import os
 import sys
+import time
 
 import pytest
 
-from sipdeploy.cli.output import Output, escape_unprintable, has_colour
+from sipdeploy.cli.output import Output, Progress, escape_unprintable, has_colour
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.transaction.runner import Event
@@ -133,3 +134,29 @@ def test_a_terminal_without_the_characters_gets_no_drawing(monkeypatch):
     for encoding, is_shown in (("latin-1", False), ("utf-8", True)):
         monkeypatch.setattr(sys, "stdout", Old(io.BytesIO(), encoding))
         assert Output().shows_drawings is is_shown
+
+
+def test_a_long_step_without_a_terminal_says_what_it_waits_for(monkeypatch):
+    monkeypatch.setattr("sipdeploy.cli.output.TICK_SECONDS", 0.01)
+    monkeypatch.setattr("sipdeploy.cli.output.SILENT_SECONDS", 0.1)
+    stream = io.StringIO()
+    with Progress(stream, is_live=False) as say:
+        say(Event(host="sip1", title="connect", state="start"))
+        say(Event(host="sip1", title="connect", state="line", text="waiting for 10.0.0.1"))
+        time.sleep(0.3)
+        say(Event(host="sip1", title="connect", state="failed", seconds=0.8))
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("sip1  connect ...")
+    assert lines[0].endswith(" 0s  waiting for 10.0.0.1")
+    assert "failed" in lines[-1]
+    assert len(lines) < 6, "each further line takes four times as long"
+
+
+def test_a_command_says_what_it_waits_for(monkeypatch, capsys):
+    monkeypatch.setattr("sipdeploy.cli.output.SILENT_SECONDS", 0.05)
+    with Output().waiting("sip1 (10.0.0.1)"):
+        time.sleep(0.3)
+    with Output().waiting("sip2 (10.0.0.2)"):
+        pass
+    time.sleep(0.1)
+    assert capsys.readouterr().err == "waiting for sip1 (10.0.0.1)\n"

@@ -704,7 +704,7 @@ def applied(monkeypatch):
 COUNTED = "sh -c 'echo >> {0}.asked; cat {0}'"
 
 
-def asked(name):
+def times_asked(name):
     path = Path(f"{name}.asked")
     return len(path.read_text().splitlines()) if path.exists() else 0
 
@@ -728,7 +728,7 @@ def test_a_vault_is_asked_once(run, words, times):
     commands = {"command": COUNTED.format("secrets.yaml"), "store": "tee secrets.yaml"}
     Path("inventory.yaml").write_text(f"{HEAD}{USERS}secrets: {json.dumps(commands)}\n")
     assert run(*words)[0] == 0
-    assert asked("secrets.yaml") == times
+    assert times_asked("secrets.yaml") == times
 
 
 @pytest.mark.usefixtures("applied")
@@ -738,7 +738,7 @@ def test_the_command_of_a_password_runs_once_for_all_its_users(run):
     users = f"users:\n  2001: {{password: {source}}}\n  2002: {{password: {source}}}\n"
     Path("inventory.yaml").write_text(HEAD + users)
     assert run("add-user", "1003", "--apply", "sip1")[0] == 0
-    assert asked("door") == 1
+    assert times_asked("door") == 1
 
 
 def test_a_store_that_loses_passwords_is_noticed(run):
