@@ -151,6 +151,8 @@ def test_ctrl_c_undoes_and_tells(installed, lab, tmp_path):
         told = process.stdout.read()
     assert process.returncode == 130, seen
     assert "rolled back" in told
+    assert "SD533" in "".join(seen)
+    assert "was lost" not in "".join(seen)
     assert live(host) == before
 
 

@@ -1,7 +1,9 @@
 """`address: local`: sipdeploy on the host itself, without SSH, with Debian's own packages."""
 
+import concurrent.futures
 import io
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ def test_a_host_applies_to_itself(lab):
     host.write("/root/pbx/inventory.yaml", inventory.encode())
     host.write("/root/pbx/secrets.yaml", passwords().encode(), mode=0o600)
     sipdeploy = "cd /root/pbx && PYTHONPATH=/opt python3 -m sipdeploy apply --yes 2>&1"
+    interrupt(host, sipdeploy)
     first = host.run(sipdeploy)
     assert first.returncode == 0, first.stdout
     assert "sip1  applied" in first.stdout
@@ -32,6 +35,26 @@ def test_a_host_applies_to_itself(lab):
     assert "sip1  unchanged, 0 changes" in second.stdout
     listening = host.run("ss -Hltn sport = 8443").stdout
     assert ":8443" in listening
+
+
+def interrupt(host, command):
+    """Ctrl-C while apt installs: the step ends at once with its children, and is undone."""
+    host.write("/root/command", f"trap - INT; ({command}); echo status $?".encode())
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = pool.submit(host.run, ["bash", "/root/command"])
+        while host.run("pgrep -x apt-get && pgrep -f '[k]amailio'").returncode:
+            assert not running.done(), running.result().stdout
+            time.sleep(0.1)
+        began = time.monotonic()
+        host.run("kill -INT $(pgrep -f '[m] sipdeploy apply')", check=True)
+        output = running.result().stdout
+    assert time.monotonic() - began < 20
+    assert "SD533" in output
+    assert "interrupted on `sip1` during `install " in output
+    assert "the host is unchanged" in output
+    assert "status 130" in output
+    assert host.run("pgrep -x apt-get || pgrep -x dpkg").stdout == ""
+    assert host.run("ls -A /var/lib/sipdeploy").stdout == "", "the lock is gone"
 
 
 def program() -> bytes:
