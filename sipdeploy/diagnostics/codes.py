@@ -350,6 +350,7 @@ _MANUALS: Mapping[str, str] = {
         Fix: name the matching key. `openssl x509 -in new.crt -noout -pubkey` and
         `openssl pkey -in new.key -pubout` print the same text for a pair.""",
     "SD604": """The certificate does not cover the domain, so browsers would refuse it.
+        Only the subjectAltName counts: browsers ignore the Common Name (CN).
         Example: `domain: sip.example.com` and a certificate for www.example.com
         Fix: order a certificate for the domain, or correct `domain`.""",
     "SD605": """The certificate has expired, or is not valid yet.
@@ -357,10 +358,27 @@ _MANUALS: Mapping[str, str] = {
         Fix: renew the files, then `sipdeploy apply`. With `provider: letsencrypt` the host renews
         by itself. If the certificate is new, check the clock: `timedatectl`.""",
     "SD606": """The certificate chain is in the wrong order (RFC 5246, section 7.4.2).
-        The server's certificate comes first, followed by the one that signed it, and so on. Some
-        browsers repair another order, others do not.
+        The server's certificate comes first, followed by the one that signed it, and so on. It is
+        a warning if the server's is first and only the others are in another order.
         Example: `cat chain.pem server.pem > fullchain.pem`
         Fix: `cat server.pem chain.pem > fullchain.pem`.""",
+    "SD607": """The file of the certificate, or of the root, contains a private key.
+        Everyone on the host may read that file, so its key would be known.
+        Example: `cat server.key server.crt > server.pem` and `certificate: server.pem`
+        Fix: `openssl storeutl -certs server.pem > server.crt` keeps only the certificates; name
+        the key with `private_key`.""",
+    "SD608": """The chain of the certificate is incomplete, so browsers refuse it.
+        They do not fetch the certificate of the authority that signed it (the intermediate).
+        Situation: `certificate: cert.pem`, where the authority delivered `fullchain.pem` too.
+        Fix: `cat cert.pem chain.pem > fullchain.pem` and `certificate: fullchain.pem`. If an
+        authority of your own signed it, append its root: the chain is then complete (SD617). Or
+        add the root to the roots of this machine with `update-ca-certificates`.""",
+    "SD609": """Browsers refuse this kind of certificate, although OpenSSL accepts it.
+        They need an ECDSA key on P-256 or P-384 or an RSA key of 2048 bits, signatures with
+        SHA-256 or better, and the usages digitalSignature and serverAuth if it lists usages.
+        Situation: a key made with `openssl genpkey -algorithm ed25519`
+        Fix: `openssl ecparam -name prime256v1 -genkey -noout -out server.key`, and get a
+        certificate for that key.""",
     "SD610": """The ACME server or certbot refused to issue the certificate.
         The previous certificate stays in use. sipdeploy does not replace it by a self-signed one.
         Situation: the firewall of the provider blocks port 80.
@@ -386,6 +404,17 @@ _MANUALS: Mapping[str, str] = {
     "SD615": """CAA records of the domain do not permit Let's Encrypt to issue (RFC 8659).
         Situation: `example.com. CAA 0 issue "ca.example.net"` in the DNS
         Fix: add `example.com. CAA 0 issue "letsencrypt.org"` to the DNS zone.""",
+    "SD616": """The certificate demands OCSP stapling (must-staple), which Kamailio does not do.
+        Firefox refuses such a certificate. Let's Encrypt no longer issues any.
+        Situation: `must-staple = True` in /etc/letsencrypt/cli.ini on the host
+        Fix: on the host, `sed -i '/^ *must-staple/d' /etc/letsencrypt/cli.ini`, then
+        `sipdeploy apply sip1`. With `provider: files`, order a certificate without it.""",
+    "SD617": """The certificate ends at a root that browsers do not have by themselves.
+        Phones connect only from devices on which the root, or the self-signed certificate, is
+        installed as trusted.
+        Situation: an authority of your own signs the certificates of your company.
+        Fix: install the root on every device, and write `# sipdeploy: ignore[SD617]` at the end
+        of the line; or use a public authority: `tls: {provider: letsencrypt}`.""",
     "SD620": """The certificate on the disk of the host is missing or unusable.
         Situation: somebody deleted or replaced /etc/kamailio/tls/server.crt on the host.
         Fix: `sipdeploy apply sip1`.""",

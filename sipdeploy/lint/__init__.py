@@ -20,6 +20,7 @@ from sipdeploy.inventory.secrets_file import read_secrets
 from sipdeploy.lint import git, network, secrets
 from sipdeploy.lint import rendered as lint_rendered
 from sipdeploy.lint.rules import RULES, Subject
+from sipdeploy.services import certificates
 
 if TYPE_CHECKING:
     from sipdeploy.inventory import Inventory
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
 
 def lint_inventory(inventory: Inventory) -> list[Diagnostic]:
-    """Check an inventory: every problem of SD3xx.
+    """Check an inventory: every problem of SD3xx, and those of its certificate (SD6xx).
 
-    Reads the secrets file below the directory of the inventory, and its state in git. Reads a
-    secrets file elsewhere only if the inventory is trusted.
+    Reads the secrets file and the certificate below the directory of the inventory, and the state
+    of the first in git. Reads files elsewhere only if the inventory is trusted.
     """
     return judge(_survey(inventory))
 
@@ -38,8 +39,9 @@ def lint_inventory(inventory: Inventory) -> list[Diagnostic]:
 def _survey(inventory: Inventory) -> Subject:
     """Collect the input of the rules: the secrets file and its state in git. Runs only git."""
     site, document, directory = inventory.site, inventory.document, inventory.directory
+    certificate = tuple(certificates.lint(site, directory, is_trusted=inventory.is_trusted))
     if not isinstance(site.secrets, str):
-        return Subject(site=site, document=document)
+        return Subject(site=site, document=document, certificate=certificate)
     name, is_trusted = expanded(site.secrets), inventory.is_trusted
     folder = (directory / name).parent if is_trusted else directory
     state = git.state_of(folder, Path(name.name) if is_trusted else name)
@@ -49,6 +51,7 @@ def _survey(inventory: Inventory) -> Subject:
         shared=read_secrets(site.secrets, directory, is_trusted=is_trusted),
         tracked=state.is_tracked,
         unignored=state.is_unignored,
+        certificate=certificate,
     )
 
 
@@ -68,6 +71,7 @@ def judge(subject: Subject) -> list[Diagnostic]:
     ]
     diagnostics += (_placed(problem, subject) for problem in subject.shared.diagnostics)
     diagnostics += _missing_passwords(subject)
+    diagnostics += (_at_tls(problem, subject) for problem in subject.certificate)
     return suppressed(diagnostics, subject.document)
 
 
@@ -76,6 +80,13 @@ def _placed(problem: Diagnostic, subject: Subject) -> Diagnostic:
     if problem.code != "SD233":
         return problem
     return replace(problem, severity="note", span=subject.value(("secrets",)))
+
+
+def _at_tls(problem: Diagnostic, subject: Subject) -> Diagnostic:
+    """Report a problem of a certificate or key at the key of `tls` that names the file."""
+    is_key = problem.message.startswith(f"`{subject.site.tls.private_key}`")
+    key = "private_key" if is_key else "certificate"
+    return replace(problem, span=subject.value(("tls", key)))
 
 
 def _missing_passwords(subject: Subject) -> Iterator[Diagnostic]:

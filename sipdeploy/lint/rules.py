@@ -13,7 +13,7 @@ from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.secrets_file import SecretsFile
 
 if TYPE_CHECKING:
-    from sipdeploy.diagnostics import Severity, Span
+    from sipdeploy.diagnostics import Diagnostic, Severity, Span
     from sipdeploy.inventory.document import Document, Path
     from sipdeploy.inventory.site import Site
 
@@ -27,6 +27,7 @@ class Subject:
     shared: SecretsFile = field(default_factory=lambda: SecretsFile(passwords={}, exists=False))
     tracked: bool = False  # git tracks the secrets file
     unignored: bool = False  # `git add` would add it
+    certificate: tuple[Diagnostic, ...] = ()  # problems of the files of `tls`
 
     def passwords(self) -> Iterator[tuple[str, Secret]]:
         """Number and password of each user whose password is known without running a command."""

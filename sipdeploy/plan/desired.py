@@ -163,7 +163,11 @@ def desired(
         order=acme.order(site),
         build=asterisk.build(site),
         repository=extra,
-        notes=(*kamailio.notes(site, profile), *asterisk.notes(site, profile)),
+        notes=(
+            *kamailio.notes(site, profile),
+            *asterisk.notes(site, profile),
+            *material.notes,
+        ),
     )
 
 
