@@ -1,6 +1,7 @@
 """What browsers refuse in a certificate is found by lint, and before an apply."""
 
 import datetime as dt
+import subprocess
 from dataclasses import dataclass
 
 import pytest
@@ -12,6 +13,7 @@ from test_certificates import SITE, TEXT, key_pem, pair
 
 from sipdeploy.__main__ import main
 from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.host import script_text
 from sipdeploy.inventory.site import load_site
 from sipdeploy.services import certificates
 
@@ -247,3 +249,32 @@ def test_lint_shows_the_place_and_reads_nothing_outside(told, capsys, monkeypatc
     inventory.write_text(TEXT.replace("c.pem", "../outside.pem"))
     assert "SD608" not in lint()[1]
     assert "SD608" in lint("--trusted")[1]
+
+
+@pytest.mark.parametrize("change", ["crlf", "text before", "other order"])
+def test_verify_compares_certificates_and_not_their_text(tmp_path, change):
+    one = leaf()
+    file = {
+        "crlf": (one.pem + INTER.pem).replace(b"\n", b"\r\n"),
+        "text before": b"Certificate:\n    Data:\n" + one.pem,
+        "other order": one.pem + ROOT.pem + INTER.pem,
+    }[change]
+    assert verified(tmp_path, file, one.pem) == ""
+    assert "another certificate" in verified(tmp_path, file, leaf().pem)
+    assert verified(tmp_path, file, b"") == "does not speak TLS"
+
+
+def verified(folder, file, served):
+    """What `answers` says about a port that serves `served`, in a shell without a server."""
+    (folder / "file.crt").write_bytes(file)
+    (folder / "answer.in").write_bytes(b"CONNECTED\n" + served + b"HTTP/1.1 101 \r\n\0SIP/2.0 401")
+    script = script_text("swap").decode().split("\nis_up()")[0]
+    run = f"""{script}
+    candidate={folder}
+    talk() {{ :; }}
+    timeout() {{ cat "$candidate/answer.in"; }}
+    answers 127.0.0.1 8443 {DOMAIN} "$candidate/file.crt" "" 1001
+    printf %s "$reason"
+    """
+    done = subprocess.run(["sh", "-c", run], capture_output=True, text=True, check=True)
+    return done.stdout
