@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sipdeploy.cli.session import FORMAT, Session, described, host_names, opened_ahead
+from sipdeploy.cli.session import (
+    FORMAT,
+    Session,
+    as_json,
+    ask_each,
+    described,
+    host_names,
+    opened_ahead,
+)
 from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.inventory import chosen_hosts, files, open_inventory
@@ -303,30 +311,41 @@ def rollback_command(
     return code
 
 
-@click.command("history", short_help="Show the releases that HOST keeps.")
-@click.argument("host", shell_complete=host_names)
+@click.command("history", short_help="Show the releases that each HOST keeps.")
+@click.argument("hosts", metavar="HOST...", nargs=-1, required=True, shell_complete=host_names)
 @FORMAT
 @click.pass_obj
-def history_command(session: Session, host: str, form: str) -> None:
-    """Show the releases that HOST keeps: number, time, author and changes.
+def history_command(session: Session, hosts: tuple[str, ...], form: str) -> int:
+    """Show the releases that each HOST keeps: number, time, author and changes.
 
     `-v` shows all changes of each release.
 
     \b
-    Example:
+    Examples:
       sipdeploy history sip1
+      sipdeploy history sip1 sip2
     """
     loaded = open_inventory(session.inventory)
-    (name,) = chosen_hosts(loaded, [host])
+    names = chosen_hosts(loaded, hosts)
     from sipdeploy import transaction
 
-    with session.output.waiting(described(loaded.site, [name])):
-        kept = transaction.history(loaded.site, name)
+    def ask(name: str) -> Sequence[Header]:
+        with session.output.waiting(described(loaded.site, [name])):
+            return transaction.history(loaded.site, name)
+
+    answers, code = ask_each(session, names, ask)
     if form == "json":
-        session.output.result(json.dumps({"releases": [asdict(row) for row in kept]}, indent=2))
-        return
-    rows = [line for row in kept for line in _release(row, is_whole=session.output.verbose)]
-    session.output.result("\n".join(rows) or "no releases yet")
+        releases = {
+            name: {"host": name, "releases": [asdict(row) for row in kept]}
+            for name, kept in answers.items()
+        }
+        session.output.result(as_json(releases, names))
+        return code
+    for name, kept in answers.items():
+        rows = [line for row in kept for line in _release(row, is_whole=session.output.verbose)]
+        heading = [name] if len(names) > 1 else []
+        session.output.result("\n".join([*heading, *(rows or ["no releases yet"])]))
+    return code
 
 
 def _release(row: Header, *, is_whole: bool) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sipdeploy.diagnostics import Diagnostic, count
+from sipdeploy.diagnostics import Diagnostic, count, listed
 from sipdeploy.facts import STATE
 from sipdeploy.host import Host, ask
 from sipdeploy.host.incoming import number
@@ -44,12 +44,19 @@ class Serving:
     next_try: dt.datetime | None = None
     outcome: RenewalResult | None = None
     is_unit_failed: bool = False
+    failures: tuple[str, ...] = ()  # the lineages that certbot's last run did not renew
+    kamailio: str = "active"  # the state of its unit
 
     @property
-    def days_left(self) -> int:
-        """Whole days until the first served certificate expires; 0 if no port serves one."""
-        ends = [served.not_after for served in self.served.values() if served]
-        return int((min(ends) - self.now).total_seconds() // DAY_SECONDS) if ends else 0
+    def days_left(self) -> int | None:
+        """Whole days until the first served certificate expires.
+
+        If no port serves one, that of the file counts; None if there is neither.
+        """
+        known = [served for served in self.served.values() if served]
+        known = known or [each for each in (self.on_disk,) if each]
+        ends = [certificate.not_after for certificate in known]
+        return int((min(ends) - self.now).total_seconds() // DAY_SECONDS) if ends else None
 
 
 def read(host: Host, site: Site) -> Serving:
@@ -94,6 +101,8 @@ def parse(name: str, site: Site, sections: Mapping[str, str]) -> Serving:
         if is_result
         else None,
         is_unit_failed=sections.get("unit", "").strip() == "failed",
+        failures=tuple(dict.fromkeys(sections.get("failures", "").split())),
+        kamailio=sections.get("kamailio", "").strip(),
     )
 
 
@@ -140,23 +149,35 @@ def _disk(serving: Serving) -> Iterator[Diagnostic]:
 
 def _ports_astray(serving: Serving) -> Iterator[Diagnostic]:
     desired = serving.on_disk.fingerprint if serving.on_disk else ""
-    for port, served in serving.served.items():
+    for address, served in serving.served.items():
+        port = f"port {_number(address)} on `{serving.host}`"
         if served is None:
             yield Diagnostic(
                 "SD621",
-                f"{port} on `{serving.host}` serves no certificate",
+                f"{port} {_silence(serving)}, so the certificate that phones get is not known",
                 help=f"on `{serving.host}`: `journalctl -b -u kamailio` shows why",
             )
         elif served.fingerprint != desired:
             yield Diagnostic(
                 "SD621",
-                f"{port} on `{serving.host}` serves a certificate other than {certificates.PATH}",
+                f"{port} serves a certificate other than {certificates.PATH}",
                 help=f"on `{serving.host}`: run `kamcmd tls.reload`",
             )
 
 
+def _number(address: str) -> str:
+    return address.rpartition(":")[2]
+
+
+def _silence(serving: Serving) -> str:
+    """Why a port serves nothing."""
+    if serving.kamailio == "active":
+        return "serves no certificate"
+    return f"does not answer, because Kamailio does not run (systemd: {serving.kamailio})"
+
+
 def _age(serving: Serving, least_days: int) -> Iterator[Diagnostic]:
-    if any(serving.served.values()) and serving.days_left < least_days:
+    if serving.days_left is not None and serving.days_left < least_days:
         apply = f"replace the file if it is yours, then run `sipdeploy apply {serving.host}`"
         fix = f"run `sipdeploy cert {serving.host} --renew`" if serving.is_renewed else apply
         left = f"{count(serving.days_left, 'day')} left, {least_days} required"
@@ -182,10 +203,7 @@ def _renewal(serving: Serving) -> Iterator[Diagnostic]:
         fix = f"on `{serving.host}`: run `systemctl start certbot`"
         yield Diagnostic("SD623", message, help=fix)
     elif serving.is_unit_failed:
-        message = f"the last run of certbot on `{serving.host}` failed"
-        yield Diagnostic(
-            "SD624", message, help=f"on `{serving.host}`: `journalctl -u certbot` shows why"
-        )
+        yield _failed_run(serving)
     if serving.next_try is None:
         message = (
             f"nothing renews the certificate of `{serving.host}`: certbot.timer is not active"
@@ -193,22 +211,56 @@ def _renewal(serving: Serving) -> Iterator[Diagnostic]:
         yield Diagnostic("SD624", message, help=f"run `sipdeploy apply {serving.host}`")
 
 
+def _failed_run(serving: Serving) -> Diagnostic:
+    """SD624: an error for sipdeploy's lineage, a warning for those of others.
+
+    Without names in the journal it may be sipdeploy's.
+    """
+    message = f"the last run of certbot on `{serving.host}` failed"
+    others = [name for name in serving.failures if name != acme.lineage(serving.domain)]
+    fix = f"on `{serving.host}`: `journalctl -u certbot` shows why"
+    if not others or len(others) < len(serving.failures):
+        notes = (f"it failed for {listed(others)} too",) if others else ()
+        return Diagnostic("SD624", message, notes=notes, help=fix)
+    return Diagnostic(
+        "SD624",
+        f"{message} for {listed(others)}, which sipdeploy does not manage",
+        severity="warning",
+        help=f"{fix}; `certbot delete --cert-name {others[0]}` removes what nobody needs",
+    )
+
+
 def as_text(serving: Serving) -> str:
-    """The served certificates, their issuer and expiry, and the next renewal, as text."""
-    lines = [f"{serving.host}  {serving.domain}"]
-    for port, served in serving.served.items():
-        lines.append(f"  served      {port}  {served.fingerprint if served else 'nothing'}")
+    """The certificate, the ports that serve it, issuer and expiry, the next renewal, as text."""
     shown = serving.on_disk
+    lines = [f"{serving.host}  {serving.domain}"]
+    lines.append(f"  file        {certificates.PATH}{'' if shown else ': no certificate'}")
+    if shown:
+        lines.append(f"  SHA-256     {shown.pairs}  (as in Firefox)")
+        lines.append(f"              {shown.fingerprint}  (as in Chromium)")
+    for address, served in serving.served.items():
+        lines.append(f"  port {_number(address):<6} {_served(serving, served)}")
+        lines[-1] += f" (wss, for phones; asked on the host at {address})"
     if shown:
         lines.append(f"  issued by   {shown.issuer}")
-        left = count(serving.days_left, "day")
-        lines.append(f"  expires     {shown.not_after:%Y-%m-%d %H:%M} UTC, {left} left")
+        left = f"{count(serving.days_left or 0, 'day')} left"
+        if not any(serving.served.values()):
+            left += " for the file; no port could be asked"
+        lines.append(f"  expires     {shown.not_after:%Y-%m-%d %H:%M} UTC, {left}")
     if serving.next_try:
         lines.append(f"  next check  {serving.next_try:%Y-%m-%d %H:%M} UTC, by certbot.timer")
     if serving.outcome:
         how = f"failed: {serving.outcome.why}" if serving.outcome.has_failed else "served"
         lines.append(f"  last hook   {serving.outcome.when:%Y-%m-%d %H:%M} UTC, {how}")
     return "\n".join(lines)
+
+
+def _served(serving: Serving, served: Certificate | None) -> str:
+    if served is None:
+        return _silence(serving)
+    if serving.on_disk and served.fingerprint == serving.on_disk.fingerprint:
+        return "serves it"
+    return f"serves another: {served.pairs}, until {served.not_after:%Y-%m-%d %H:%M} UTC"
 
 
 def as_data(serving: Serving, problems: list[Diagnostic]) -> dict[str, Any]:
@@ -230,5 +282,7 @@ def as_data(serving: Serving, problems: list[Diagnostic]) -> dict[str, Any]:
         }
         if outcome
         else None,
-        "problems": [problem.message for problem in problems],
+        "kamailio": serving.kamailio,
+        "problems": [each.message for each in problems if each.severity == "error"],
+        "warnings": [each.message for each in problems if each.severity != "error"],
     }

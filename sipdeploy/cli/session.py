@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles
 
 if TYPE_CHECKING:
     from sipdeploy.cli.output import Output
     from sipdeploy.host.connection import Ahead
     from sipdeploy.inventory import Inventory
     from sipdeploy.inventory.site import Site
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,30 @@ def opened_ahead(loaded: Inventory, names: Sequence[str]) -> Ahead:
     from sipdeploy.host.connection import Ahead
 
     return Ahead((name, loaded.site.hosts[name]) for name in names)
+
+
+def ask_each(
+    session: Session, names: Sequence[str], ask: Callable[[str], T]
+) -> tuple[dict[str, T], int]:
+    """Ask each host; the answers, and the exit code if a host did not answer.
+
+    Prints the problems of such a host, and goes on with the next.
+    """
+    answers: dict[str, T] = {}
+    code = 0
+    for name in names:
+        try:
+            answers[name] = ask(name)
+        except HostFailed as failure:
+            session.output.problems(failure.diagnostics, failure.sources)
+            code = failure.exit_code
+    return answers, code
+
+
+def as_json(answers: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The data of hosts: an object for one host, `{"hosts": [...]}` for several."""
+    rows = list(answers.values())
+    return json.dumps({"hosts": rows} if len(names) > 1 else rows[0], indent=2) if rows else ""
 
 
 FORMAT = click.option(

@@ -61,6 +61,11 @@ class Certificate:
     is_self_signed: bool = False
     fingerprint: str = ""
 
+    @property
+    def pairs(self) -> str:
+        """The fingerprint as Firefox and openssl show it; Chromium shows it as it is stored."""
+        return ":".join(re.findall("..", self.fingerprint)).upper()
+
     def covers(self, domain: str) -> bool:
         """Whether a browser accepts it for the domain (RFC 6125: a `*` matches one label)."""
         wild = "*." + domain.partition(".")[2]

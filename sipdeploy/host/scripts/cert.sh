@@ -3,6 +3,7 @@
 state=$1 domain=$2 certificate=$3 key=$4 ports=$5 lineage=$6
 exec </dev/null 2>/dev/null
 section clock; date +%s
+section kamailio; systemctl is-active kamailio
 for port in $ports; do
     section "served $port"; timeout 8 openssl s_client -connect "$port" -servername "$domain" | openssl x509
 done
@@ -15,5 +16,10 @@ if [ -n "$lineage" ]; then
     if [ -n "$when" ]; then date -d "$when" +%s; fi
     section result; cat "$state/certificate.result"
     section unit; systemctl is-failed certbot.service
+    # certbot renews all lineages in one run, and ends it with a list of paths that failed
+    section failures
+    run=$(systemctl show certbot.service -p InvocationID --value)
+    [ -z "$run" ] || journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$run" | sed -n \
+        -e 's|.*/live/\([^/]*\)/fullchain\.pem (failure).*|\1|p' -e 's|.*/renewal/\([^/]*\)\.conf (parsefail).*|\1|p'
 fi
 section end
