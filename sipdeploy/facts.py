@@ -280,7 +280,7 @@ def parse_room(text: str) -> int:
 # Sections that the script prints only if there is something to read.
 OPTIONAL = (
     *("candidates", "domain", "digests", "modes"),
-    *("lineage", "lineage-key", "renewal", "dns"),
+    *("lineage", "lineage-key", "renewal", "dns", "cli-ini"),
 )
 T = TypeVar("T")
 
@@ -334,6 +334,10 @@ class Facts:
     certificate: Certificate | None = fact(parse_certificate, "certificate", "key")
     lineage: Lineage | None = fact(acme.parse_lineage, "lineage", "lineage-key", "renewal")
     renewals: tuple[str, ...] = fact(parse_words, "renewals")  # certbot's, of our lineages
+    # lines of certbot's cli.ini, each as code, option, file, and number of the line
+    certbot_defaults: tuple[tuple[str, str, str, str], ...] = fact(
+        lambda text: tuple(acme.bad_defaults(text)), "cli-ini"
+    )
     builds: tuple[str, ...] = fact(parse_words, "builds")  # of Asterisk, for this system
     records: Mapping[str, tuple[str, ...]] = fact(acme.records, "dns")  # by `TYPE NAME`
     room: int = fact(parse_room, "room")  # users that Kamailio's sizes provide for

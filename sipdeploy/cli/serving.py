@@ -120,7 +120,7 @@ def renew(host: Host, order: Order, *, is_test: bool) -> None:
         timeout_seconds=RENEW_SECONDS,
     )
     if "done" not in sections:
-        raise refused(host.name, order, sections.get("refused", ""))
+        raise refused(host.name, order, sections)
 
 
 def problems(serving: Serving, least_days: int) -> list[Diagnostic]:
@@ -145,6 +145,9 @@ def _disk(serving: Serving) -> Iterator[Diagnostic]:
     elif not serving.on_disk.covers(serving.domain):
         message = f"the certificate on `{serving.host}` is not for `{serving.domain}`"
         yield Diagnostic("SD620", message, help=fix)
+    for reason in serving.on_disk.faults if serving.on_disk else ():
+        message = f"browsers refuse the certificate on `{serving.host}`: {reason}"
+        yield Diagnostic("SD609", message, help=f"{fix}, which says what to change")
 
 
 def _ports_astray(serving: Serving) -> Iterator[Diagnostic]:

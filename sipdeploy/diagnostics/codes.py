@@ -382,8 +382,8 @@ _MANUALS: Mapping[str, str] = {
     "SD610": """The ACME server or certbot refused to issue the certificate.
         The previous certificate stays in use. sipdeploy does not replace it by a self-signed one.
         Situation: the firewall of the provider blocks port 80.
-        Fix: correct what the message names; /var/log/letsencrypt/letsencrypt.log on the host has
-        the details. Then `sipdeploy cert sip1 --test` rehearses a renewal.""",
+        Fix: correct what the message names; /var/log/letsencrypt/sipdeploy/letsencrypt.log on the
+        host has the details. Then `sipdeploy cert sip1 --test` rehearses a renewal.""",
     "SD611": """certbot cannot be started, or has no certificate to renew.
         Example: `sipdeploy cert sip1 --renew` before the first apply
         Fix: `sipdeploy apply sip1` requests the first certificate.""",

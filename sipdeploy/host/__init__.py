@@ -21,7 +21,8 @@ CHUNK_BYTES = 65536
 PARTS = {
     "facts": ("common", "dns", "facts"),
     "lock": ("common", "take_lock", "lock"),
-    "issue": ("common", "issue_keep", "issue"),
+    "issue": ("common", "issue_keep", "run_certbot", "issue"),
+    "renew": ("common", "run_certbot", "renew"),
     "unissue": ("common", "issue_keep", "unissue"),
     "stage": ("common", "take_lock", "validate", "stage"),
     "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),

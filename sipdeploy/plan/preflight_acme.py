@@ -15,15 +15,35 @@ from sipdeploy.services.acme import Order
 
 
 def problems(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """Every reason why a request would fail; empty while no certificate needs to be requested."""
+    """Every reason why a request would fail.
+
+    While no certificate needs to be requested, only what would spoil a renewal.
+    """
     order = acme.order(site)
-    if order is None or (facts.lineage is not None and not facts.records):
+    if order is None:
+        return
+    is_near = facts.lineage is None or bool(facts.records)
+    yield from _defaults(name, facts, is_near=is_near)
+    if not is_near:
         return
     yield from _caa(order, facts.records)
     if order.challenge == "http-01":
         yield from _addresses(order, name, site.hosts[name], facts)
         yield from _port(order, name, facts)
         yield from _others(site, name, facts)
+
+
+def _defaults(name: str, facts: Facts, *, is_near: bool) -> Iterator[Diagnostic]:
+    """SD616 and SD609 for options in cli.ini, which arguments cannot overrule in a renewal."""
+    for code, option, path, line in facts.certbot_defaults:
+        is_error = is_near and code == "SD616"
+        yield Diagnostic(
+            code,
+            f"`{option}` in line {line} of {path} on `{name}` makes certbot get certificates that "
+            "browsers refuse",
+            severity="error" if is_error else "warning",
+            help=f"on `{name}`: `sed -i '/^[ -]*{option.split()[0]}/d' {path}`",
+        )
 
 
 def _addresses(order: Order, name: str, host: HostEntry, facts: Facts) -> Iterator[Diagnostic]:

@@ -6,10 +6,11 @@ sipdeploy's lineage is named after the domain, so a change of the domain keeps t
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sipdeploy.inventory.site import Site
+from sipdeploy.services import certificates
 from sipdeploy.services.certificates import Certificate, parse
 
 LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
@@ -19,6 +20,7 @@ SCRIPT = "/etc/sipdeploy/certificate.sh"
 ROOT = "/etc/sipdeploy/acme-root.pem"
 CREDENTIALS = "/etc/sipdeploy/dns.ini"
 LINEAGES = "/etc/letsencrypt/live"
+ACCOUNTS = "/etc/letsencrypt/accounts"
 RENEWALS = "/etc/letsencrypt/renewal"  # certbot renews each lineage that has a NAME.conf here
 # certbot renews when a third of the lifetime is left. At a quarter, renewal has failed for weeks.
 OVERDUE = 0.25
@@ -60,15 +62,23 @@ class Order:
             return f"dns-{self.dns_plugin}"
         return "webroot" if self.webroot else "standalone"
 
+    @property
+    def accounts(self) -> str:
+        """The directory in which certbot keeps its accounts on the server."""
+        return f"{ACCOUNTS}/{self.server.partition('://')[2]}"
+
     def arguments(self) -> tuple[str, ...]:
         """The arguments of `certbot`: unattended, and without directory hooks.
 
-        The transaction puts this certificate into use; hooks do so after each renewal.
+        The transaction puts this certificate into use; hooks do so after each renewal. Arguments
+        overrule what the administrator wrote into certbot's cli.ini.
         """
         argv = (
             *("certonly", "--non-interactive", "--agree-tos", "--no-eff-email"),
             *("--email", self.email, "--server", self.server, "--key-type", "ecdsa"),
             *("--cert-name", lineage(self.domain), "--domain", self.domain),
+            *("--elliptic-curve", certificates.CURVES[0]),
+            *("--preferred-challenges", self.challenge.removesuffix("-01")),
             *("--force-renewal", "--no-directory-hooks"),
             *("--authenticator", self.authenticator),
         )
@@ -124,7 +134,8 @@ class Lineage:
             and self.settings.get("webroot_path", "").rstrip(",") == wanted.webroot
         )
         in_time = end - now > OVERDUE * (end - begin)
-        return same and in_time and certificate.key_matches and certificate.covers(wanted.domain)
+        is_good = certificate.key_matches and not certificate.faults
+        return same and in_time and is_good and certificate.covers(wanted.domain)
 
 
 def parse_lineage(chain: str, public_key: str, renewal: str) -> Lineage | None:
@@ -141,6 +152,28 @@ def parse_lineage(chain: str, public_key: str, renewal: str) -> Lineage | None:
     )
 
 
+# Options of certbot's cli.ini; they hold for every run, also for renewals by the timer.
+_OPTION = re.compile(r"\s*(?:--)?([\w-]+)(?:\s*[:=\s]\s*(\S+))?\s*\Z")
+_YES = ("true", "yes", "on", "1", "t", "y")
+
+
+def bad_defaults(text: str) -> Iterator[tuple[str, str, str, str]]:
+    """Lines `FILE:LINE:TEXT` of cli.ini with which browsers refuse the certificate.
+
+    Yields code, option, file and line.
+    """
+    for row in text.splitlines():
+        path, number, line = (*row.split(":", 2), "", "")[:3]
+        match = _OPTION.match(line.partition("#")[0])
+        if not match:
+            continue
+        option, value = match[1], (match[2] or "true").strip("\"'").lower()
+        if option == "must-staple" and value in _YES:
+            yield "SD616", option, path, number
+        elif option == "elliptic-curve" and value not in certificates.CURVES:
+            yield "SD609", f"{option} = {value}", path, number
+
+
 def records(text: str) -> dict[str, tuple[str, ...]]:
     """Read DNS records: `TYPE NAME` -> data, empty if the name has no such record."""
     records: dict[str, tuple[str, ...]] = {}
@@ -151,77 +184,92 @@ def records(text: str) -> dict[str, tuple[str, ...]]:
     return records
 
 
-# Pattern in the output of certbot, meaning, fix. The error types are those of RFC 8555, section
-# 6.7; the other patterns are messages of certbot.
-_MEANINGS: Sequence[tuple[str, str, str]] = (
-    (
-        r"error:rateLimited|too many (certificates|failed|registrations|new orders)",
+# The kind of an error, its meaning, and the fix. A kind is a type of RFC 8555, section 6.7, or the
+# name of an exception in certbot. If an output has several, the first one here counts.
+_MEANINGS: Mapping[str, tuple[str, str]] = {
+    "rateLimited": (
         "the ACME server's rate limit for this domain is reached",
         "wait until the time that it names, then apply again; letsencrypt.org/docs/rate-limits",
     ),
-    (
-        r"error:caa|CAA record",
+    "accountDoesNotExist": (
+        "the ACME server does not know certbot's account any more",
+        "on the host: `mv {account} /root/`, then apply again: certbot makes a new account",
+    ),
+    "caa": (
         "a CAA record in the DNS forbids this ACME server",
         "add its name to the CAA records of the domain, or remove them",
     ),
-    (
-        r"error:rejectedIdentifier|not issue for|policy forbids",
+    "rejectedIdentifier": (
         "the policy of the ACME server does not allow a certificate for this domain",
         "correct `domain`, or set `tls.server` to another ACME server",
     ),
-    (
-        r"error:dns|NXDOMAIN|no valid A records|No valid IP",
+    "dns": (
         "the ACME server does not find the domain in the DNS",
         "create an A (or AAAA) record for the domain that points at this host",
     ),
-    (
-        r"Could not bind TCP port 80|Problem binding to port 80",
+    "StandaloneBindError": (
         "another program listens on port 80 of the host",
         "stop it (`ss -ltnp sport = :80` shows it), or set `tls.webroot` to its directory",
     ),
-    (
-        r"error:connection|Timeout during connect|connection refused|likely firewall",
+    "connection": (
         "the ACME server cannot reach port 80 of the host",
         "open TCP port 80 in every firewall on the way, or use `challenge: dns-01`",
     ),
-    (
-        r"error:(unauthorized|incorrectResponse)",
+    "unauthorized": (
         "the ACME server got a wrong answer to the challenge",
         "point the domain at this host alone (A and AAAA), and check what answers on port 80",
     ),
-    (
-        r"error:badNonce",
-        "the ACME server refused several requests in a row as out of date (bad nonces)",
-        "apply again; if the error persists, the ACME server itself is at fault",
+    "incorrectResponse": (
+        "the ACME server got a wrong answer to the challenge",
+        "point the domain at this host alone (A and AAAA), and check what answers on port 80",
     ),
-    (
-        r"error:(invalidEmail|invalidContact|unsupportedContact)",
-        "the ACME server does not accept the account's e-mail address",
+    "invalidEmail": ("the ACME server does not accept the e-mail address", "correct `email`"),
+    "invalidContact": ("the ACME server does not accept the e-mail address", "correct `email`"),
+    "unsupportedContact": (
+        "the ACME server does not accept the e-mail address",
         "correct `email`",
     ),
-    (
-        r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
+    "externalAccountRequired": (
+        "the ACME server wants an account that it has given you (external account binding)",
+        "on the host: `certbot register --server {server} --eab-kid KID --eab-hmac-key KEY`",
+    ),
+    "AccountNotFound": (
+        "the account with which certbot renews the certificate is not on the host any more",
+        "on the host: `sed -i '/^account = /d' {renewal}`, then try again",
+    ),
+    "SSLError": (
         "the host does not trust the certificate of the ACME server itself",
         "set `tls.ca_bundle` to its root certificate, or correct `tls.server`",
     ),
-    (
-        r"(ConnectionError|Max retries exceeded|Failed to establish|NameResolutionError)",
+    "ConnectionError": (
         "the host cannot reach the ACME server",
         "allow HTTPS from the host to it, or correct `tls.server`",
     ),
-    (
-        r"dns-\S+ plugin|does not appear to be installed|errors\.PluginError",
-        "the DNS plugin of certbot failed",
+    "PluginError": (
+        "the plugin of certbot for the challenge failed",
         "correct `tls.dns_plugin` and the file of `tls.dns_credentials`; see the plugin's manual",
     ),
-)
+    "badNonce": (
+        "the ACME server refused several requests in a row as out of date (bad nonces)",
+        "apply again; if the error persists, the ACME server itself is at fault",
+    ),
+}
+_KIND = re.compile(r"\burn:ietf:params:acme:error:(\w+)|(?<![\w/.])[a-z]\w*(?:\.\w+)*\.([A-Z]\w+)")
+_CHALLENGED = {"AuthorizationError", "FailedChallenges"}
 
 
-def meaning(output: str) -> tuple[str, str]:
-    """The meaning of certbot's output and the fix; two empty texts if it is unknown."""
-    for pattern, reason, fix in _MEANINGS:
-        if re.search(pattern, output, re.IGNORECASE):
-            return reason, fix
+def meaning(output: str, order: Order, account: str = "") -> tuple[str, str]:
+    """The meaning of the errors of a run of certbot, and the fix; empty if they are unknown.
+
+    `output` has their kinds; `account` is the directory of the account that certbot used.
+    """
+    kinds = {match[1] or match[2] for match in _KIND.finditer(output)}
+    if "unauthorized" in kinds and not kinds & _CHALLENGED:
+        kinds.add("accountDoesNotExist")  # deactivated, for example: no challenge was made
+    for kind, (reason, fix) in _MEANINGS.items():
+        if kind in kinds:
+            where = {"account": account or f"{order.accounts}/ACCOUNT", "server": order.server}
+            return reason, fix.format(renewal=renewal(order.domain), **where)
     return "", ""
 
 

@@ -45,6 +45,7 @@ STORES = (
 CURVES = ("secp256r1", "secp384r1")
 HASHES = ("sha256", "sha384", "sha512")
 RSA_BITS = 2048
+MUST_STAPLE = "it demands a stapled OCSP response, which Kamailio does not send"
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 
@@ -60,6 +61,7 @@ class Certificate:
     issuer: str = ""
     is_self_signed: bool = False
     fingerprint: str = ""
+    faults: tuple[str, ...] = ()  # why browsers refuse it, whatever its names and dates
 
     @property
     def pairs(self) -> str:
@@ -84,6 +86,7 @@ def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
             issuer=shown_line(leaf.issuer.rfc4514_string()),
             is_self_signed=leaf.issuer == leaf.subject,
             fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
+            faults=(*_kind_faults(leaf), *((MUST_STAPLE,) if _has_must_staple(leaf) else ())),
         )
     except (ValueError, IndexError, UnsupportedAlgorithm):
         return None
@@ -268,22 +271,16 @@ def refusals(name: str, pem: bytes, domain: str, now: dt.datetime) -> Iterator[D
     if parsed is None:
         yield Diagnostic("SD602", f"{name} is not a PEM certificate")
         return
-    leaf = _chain(pem)[0]
     if not parsed.covers(domain):
         covered = ", ".join(parsed.names) or "no name: browsers ignore its Common Name"
         fix = f"get a certificate with the subjectAltName `DNS:{domain}`, or correct `domain`"
         yield Diagnostic("SD604", f"{name} is for {covered}, not for `{domain}`", help=fix)
-    yield from _dates(name, leaf, now)
-    if _has_must_staple(leaf):
-        fix = "get it without this extension, which is called must-staple when it is ordered"
-        yield Diagnostic(
-            "SD616",
-            f"{name} demands a stapled OCSP response, which Kamailio does not send",
-            help=fix,
-        )
-    for reason in _kind_faults(leaf):
-        fix = f"get a certificate for a key on `{CURVES[0]}`, or an RSA key of {RSA_BITS} bits"
-        yield Diagnostic("SD609", f"browsers refuse {name}: {reason}", help=fix)
+    yield from _dates(name, _chain(pem)[0], now)
+    for reason in parsed.faults:
+        code, fix = "SD609", f"get one for a key on `{CURVES[0]}`, or for 2048 bits of RSA"
+        if reason == MUST_STAPLE:
+            code, fix = "SD616", "get it without this extension (must-staple)"
+        yield Diagnostic(code, f"browsers refuse {name}: {reason}", help=fix)
 
 
 def _dates(name: str, certificate: "x509.Certificate", now: dt.datetime) -> Iterator[Diagnostic]:

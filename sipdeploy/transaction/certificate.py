@@ -1,5 +1,7 @@
 """A certificate from an ACME server; certbot on the host requests it and keeps the key there."""
 
+import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +12,7 @@ from sipdeploy.host.incoming import OnLine
 from sipdeploy.plan import Plan
 from sipdeploy.services import acme
 from sipdeploy.services.acme import Order
+from sipdeploy.services.certificates import refusals
 from sipdeploy.transaction import candidate
 from sipdeploy.transaction.lock import Owner
 
@@ -44,14 +47,26 @@ class Issue:
         root = "root" if self.order.has_root else ""
         sections = ask(
             host,
-            ("issue", self.state, self.owner.name, lineage, root, *self.order.arguments()),
+            (
+                *("issue", self.state, self.owner.name, lineage, root),
+                *(self.order.accounts, self.order.email, *self.order.arguments()),
+            ),
             ("SD611", "the certificate cannot be requested"),
             data=candidate.tree(files),
             on_line=on_line,
             timeout_seconds=ISSUE_SECONDS,
         )
         if "issued" not in sections:
-            raise refused(host.name, self.order, sections.get("refused", ""))
+            raise refused(host.name, self.order, sections)
+        self._judge(host.name, sections["issued"])
+
+    def _judge(self, name: str, chain: str) -> None:
+        """Raise HostFailed if browsers refuse what the server has issued."""
+        now = dt.datetime.now(dt.UTC)
+        what = f"the certificate that certbot got on `{name}`"
+        problems = list(refusals(what, chain.encode(), self.order.domain, now)) if chain else []
+        if problems:
+            raise HostFailed(problems)
 
     def undo(self, host: Host) -> None:
         """Restore the certificate that `run` replaced."""
@@ -60,16 +75,22 @@ class Issue:
         )
 
 
-def refused(name: str, order: Order, output: str) -> HostFailed:
+def refused(name: str, order: Order, sections: Mapping[str, str]) -> HostFailed:
     """The error (SD610) for a certificate that certbot did not get on the host `name`.
 
-    The meaning of `output`, which is certbot's, becomes the message; its last lines become notes.
+    `sections` are those of the script: the kinds of the errors become the message, the last lines
+    of certbot's output become notes.
     """
-    meaning, fix = acme.meaning(output)
+    output, account = sections.get("refused", ""), sections.get("account", "").strip()
+    if "\n" in account:
+        account = ""  # it is not known which of them certbot has used
+    elif account and "/" not in account:
+        account = f"{order.accounts}/{account}"  # of a renewal
+    meaning, fix = acme.meaning(f"{output}\n{sections.get('kinds', '')}", order, account)
     message = f"no certificate for `{order.domain}` from {order.server} on `{name}`"
     return host_failed(
         "SD610",
         f"{message}: {meaning}" if meaning else message,
         notes=(*acme.last_lines(output), "nothing was changed; a certificate in use stays in use"),
-        help_=fix or f"on `{name}`: `tail -n 50 /var/log/letsencrypt/letsencrypt.log`",
+        help_=fix or f"on `{name}`: `tail -n 50 /var/log/letsencrypt/sipdeploy/letsencrypt.log`",
     )

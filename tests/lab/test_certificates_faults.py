@@ -96,6 +96,10 @@ def test_a_dead_kamailio(site):
     with before_our_hook(site, "systemctl stop kamailio"):
         old = site.served()
         fails(site, "kamcmd tls.reload", is_up=False)
+    shown = site.deployer.run("cert", "sip1").stdout
+    assert "Kamailio does not run (systemd: inactive)" in shown
+    assert "days left for the file; no port could be asked" in shown
+    assert " 0 days left" not in shown
     site.host.run("systemctl start kamailio", check=True)
     assert site.served() == old
     heals(site)
@@ -160,13 +164,95 @@ def test_a_server_of_bad_nonces_and_a_slow_one(site):
 
 
 def test_a_server_that_rejects_the_domain(site):
+    """The reason is that of this run, by the packaged certbot, whatever else the host has."""
+    stale = "acme.messages.Error: urn:ietf:params:acme:error:rateLimited"
+    site.host.run(f"echo '{stale}' >> /var/log/letsencrypt/letsencrypt.log", check=True)
+    decoy = b"#!/bin/sh\necho this is another certbot\nexit 1\n"
+    site.host.write("/usr/local/bin/certbot", decoy, mode=0o755)
     served = site.served()
     renewal = site.host.read(f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf")
     site.write(directory=site.authority.serve(blocked=(DOMAIN,)))
     told = site.apply(status=4)
     assert "SD610" in told
     assert "the policy of the ACME server" in told
+    assert "another certbot" not in told
+    done = site.deployer.run("cert", "sip1", "--test")
+    assert "the policy of the ACME server" in done.stdout + done.stderr
+    site.host.run("rm /usr/local/bin/certbot", check=True)
     assert site.served() == site.on_disk() == served
     assert site.host.read(f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf") == renewal
     assert site.is_shut()
     assert site.renew() == "success", "it is renewed by the former server"
+
+
+CERTBOT = "REQUESTS_CA_BUNDLE=/root/acme-root.pem certbot"
+
+
+def register(site, directory):
+    """Make an account of certbot on a server, as an administrator does; its directory."""
+    site.host.write("/root/acme-root.pem", site.authority.server_root.encode())
+    accounts = f"/etc/letsencrypt/accounts/{directory.url.removeprefix('https://')}"
+    words = f"register -n --agree-tos -m me@example.com --server {directory.url}"
+    site.host.run(f"{CERTBOT} {words}", check=True)
+    return accounts, site.host.run(f"ls {accounts}").stdout.strip()
+
+
+def test_a_server_on_which_the_host_has_two_accounts(site):
+    directory = site.authority.serve()
+    accounts, first = register(site, directory)
+    site.host.run(f"mv {accounts}/{first} /root/", check=True)
+    _, second = register(site, directory)
+    site.host.run(f"mv /root/{first} {accounts}/ && touch {accounts}/{second}", check=True)
+    site.write(directory=directory)
+    told = site.apply()
+    assert f"certbot has several accounts on this server: use {second}" in told
+    assert site.served() == site.on_disk(f"{HELD}/fullchain.pem")
+    renewal = site.host.read(f"/etc/letsencrypt/renewal/sipdeploy-{DOMAIN}.conf").decode()
+    assert f"account = {second}" in renewal
+    assert "logs_dir" not in renewal
+    assert site.renew() == "success"
+    site.sleep_out()
+
+
+def test_a_server_that_has_forgotten_the_account(site):
+    directory = site.authority.serve()
+    accounts, account = register(site, directory)
+    port = directory.url.split(":")[2].split("/")[0]
+    site.authority.host.run(f"systemctl restart pebble{port}", check=True)
+    site.authority.root(directory)
+    site.write(directory=directory)
+    told = site.apply(status=4)
+    assert "does not know certbot's account" in told
+    remedy = f"mv {accounts}/{account} /root/"
+    assert f"`{remedy}`" in told
+    site.host.run(remedy, check=True)
+    site.apply()
+    assert site.served() == site.on_disk(f"{HELD}/fullchain.pem")
+
+
+def test_must_staple_in_the_administrators_cli_ini(site):
+    ini = "/etc/letsencrypt/cli.ini"
+    site.host.run(f"echo 'must-staple = true' >> {ini}", check=True)
+    site.write(directory=site.authority.serve())
+    shown = site.deployer.run("plan", "sip1")
+    assert "SD616" in shown.stderr
+    served = site.served()
+    assert site.renew() == "exit-code"
+    assert site.served() == served
+    assert "OCSP stapling" in site.cert(status=1)["problems"][0]
+    site.host.run(f"sed -i '/^[ -]*must-staple/d' {ini}", check=True)
+    site.apply()
+    assert site.served() == site.on_disk(f"{HELD}/fullchain.pem") != served
+    assert "SD616" not in site.deployer.run("plan", "sip1").stderr
+    assert site.renew() == "success"
+    site.sleep_out()
+
+
+def test_a_renewal_of_somebody_else_that_fails_is_only_named(site):
+    site.host.write("/etc/letsencrypt/renewal/mine.conf", b"nonsense")
+    site.host.run("systemctl start certbot.service")
+    assert site.host.run("systemctl is-failed certbot").stdout.strip() == "failed"
+    found = site.cert()
+    assert found["problems"] == []
+    assert "failed for `mine`, which sipdeploy does not manage" in found["warnings"][0]
+    site.host.run("rm /etc/letsencrypt/renewal/mine.conf && systemctl reset-failed", check=True)

@@ -233,7 +233,23 @@ def test_what_is_wrong_with_files_of_ones_own(site):
     )
     site.write("certificate: chain.crt, private_key: own.key", provider="files")
     assert "SD606" in site.apply(status=1)
+    (folder / "both.crt").write_bytes(
+        (folder / "own.key").read_bytes() + (folder / "own.crt").read_bytes()
+    )
+    site.write("certificate: both.crt, private_key: own.key", provider="files")
+    assert "SD607" in site.apply(status=1)
     assert site.served() == served
+
+
+def test_a_file_with_other_line_ends_and_text_before_the_certificate(site):
+    """What OpenSSL reads as the same certificate passes the verification."""
+    own_pair(site, "windows")
+    file = site.deployer.folder / "windows.crt"
+    file.write_bytes(b"Bag Attributes\r\n" + file.read_bytes().replace(b"\n", b"\r\n"))
+    site.write("certificate: windows.crt, private_key: windows.key", provider="files")
+    site.apply()
+    assert site.served() == site.on_disk()
+    assert "unchanged" in site.apply()
 
 
 def test_a_web_server_gives_the_answer(site):

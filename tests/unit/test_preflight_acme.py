@@ -62,6 +62,19 @@ def test_a_foreign_table_that_drops_is_a_warning():
     assert (problem.code, problem.severity) == ("SD614", "warning")
 
 
+def test_defaults_of_certbot_are_named_with_the_edit():
+    bad = (
+        ("SD616", "must-staple", "/etc/letsencrypt/cli.ini", "2"),
+        ("SD609", "elliptic-curve = secp521r1", "/etc/letsencrypt/cli.ini", "7"),
+    )
+    staple, curve = problems(certbot_defaults=bad)
+    assert (staple.code, staple.severity) == ("SD616", "error")
+    assert staple.help == "on `sip1`: `sed -i '/^[ -]*must-staple/d' /etc/letsencrypt/cli.ini`"
+    assert (curve.code, curve.severity) == ("SD609", "warning")
+    later = problems(certbot_defaults=bad, records={}, lineage=object())
+    assert [problem.severity for problem in later] == ["warning", "warning"]
+
+
 @pytest.mark.parametrize(
     ("caa", "is_allowed"),
     [

@@ -59,6 +59,7 @@ FAILED = RenewalResult(when=NOW, has_failed=True, why="the disk is full")
         ({"on_disk": None, "served": {}, "at_certbot": None}, ["SD620"]),
         ({"on_disk": certificate(key_matches=False)}, ["SD620"]),
         ({"on_disk": certificate(names=("other.example.com",))}, ["SD620"]),
+        ({"on_disk": certificate(faults=("it demands",))}, ["SD609"]),
         ({"served": {"127.0.0.1:8443": None}}, ["SD621"]),
         ({"served": {"127.0.0.1:8443": certificate(fingerprint="bb")}}, ["SD621"]),
         ({"served": {"127.0.0.1:8443": certificate(days=9)}}, ["SD622"]),

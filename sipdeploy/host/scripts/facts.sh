@@ -94,3 +94,4 @@ if [ -n "$order" ] || [ -e "$renewal" ] || [ -e "$renewal.parked" ]; then
     [ -z "$order" ] || openssl x509 -in "$live/fullchain.pem" -noout -checkend 864000 >/dev/null || { section dns; ask_dns "$domain"; }
 fi
 section end
+    section cli-ini; grep -HnE '^[[:space:]]*(--)?(must-staple|elliptic-curve)' /etc/letsencrypt/cli.ini /root/.config/letsencrypt/cli.ini

@@ -1,8 +1,8 @@
-# Gets a certificate with certbot; changes nothing live. STATE HOLDER LINEAGE ROOT ARGUMENT...
-# ROOT is not empty if the ACME server has its own root certificate. The files that certbot needs come as
-# a tar on stdin; tree/... is the host's /.
-state=$1 holder=$2 lineage=$3 root=$4
-shift 4
+# Gets a certificate with certbot; changes nothing live. STATE HOLDER LINEAGE ROOT ACCOUNTS EMAIL ARGUMENT...
+# ROOT is not empty if the ACME server has its own root certificate. ACCOUNTS is the directory of certbot's
+# accounts on that server. The files that certbot needs come as a tar on stdin; tree/... is the host's /.
+state=$1 holder=$2 lineage=$3 root=$4 accounts=$5 email=$6
+shift 6
 renewal=/etc/letsencrypt/renewal/$lineage.conf
 issue=$state/issue
 take_turn "$state"
@@ -22,6 +22,21 @@ done 3<"$issue/files"
 # certbot creates no lineage whose files exist without a renewal configuration: restore the parked one.
 if [ ! -e "$renewal" ] && [ -e "$renewal.parked" ] && [ -e "/etc/letsencrypt/live/$lineage" ]; then cp -p "$renewal.parked" "$renewal"; fi
 
+# certbot asks which of several accounts to use, and cannot ask here. Use the one that has renewed this certificate, or has
+# the e-mail address, or is the newest.
+account() {
+    [ "$(ls "$accounts" 2>/dev/null | wc -l)" -gt 1 ] || return 0
+    mine=$(grep -lF "\"mailto:$email\"" "$accounts"/*/regr.json | head -n 1)
+    mine=${mine%/regr.json}
+    for id in $(sed -n 's/^account = //p' "$renewal") "${mine##*/}" $(ls -t "$accounts"); do
+        if [ -n "$id" ] && [ -e "$accounts/$id/private_key.json" ]; then echo "$id"; return; fi
+    done
+}
+chosen=$(account 2>/dev/null)
+if [ -n "$chosen" ]; then
+    step "certbot has several accounts on this server: use $chosen"
+    set -- "$@" --account "$chosen"
+fi
 script=/etc/sipdeploy/certificate.sh
 if [ -n "$root" ]; then
     sh "$script" roots || fail "cannot write the root certificates"
@@ -32,15 +47,18 @@ fi
 trap 'sh "$script" close' EXIT
 trap 'exit 130' HUP INT TERM PIPE
 sh "$script" open
-# Only certbot's log has the type of the error (RFC 8555, section 6.7); each run starts a new log.
-kind() { grep -ohE 'urn:ietf:params:acme:error:[A-Za-z]+' /var/log/letsencrypt/letsencrypt.log | tail -n 1; }
 # After badNonce the client should retry (RFC 8555, section 6.5); certbot retries only once.
 for try in 1 2 3; do
-    { certbot "$@" 2>&1 9>&-; echo $? >"$issue/status"; } | tee "$issue/output"
-    if [ "$(cat "$issue/status")" = 0 ]; then section issued; exit 0; fi
-    case $(kind) in *:badNonce) ;; *) break ;; esac
+    { run_certbot "$@" 2>&1 9>&-; echo $? >"$issue/status"; } | tee "$issue/output"
+    if [ "$(cat "$issue/status")" = 0 ]; then
+        section issued; cat "/etc/letsencrypt/live/$lineage/fullchain.pem"
+        exit 0
+    fi
+    [ "$(kinds | grep '^urn:')" = urn:ietf:params:acme:error:badNonce ] || break
 done
 output=$(cat "$issue/output")
 take_back all
 section refused; printf '%s\n' "$output"
-kind
+section kinds; kinds
+section account; if [ -n "$chosen" ]; then echo "$accounts/$chosen"; else ls -d "$accounts"/*; fi 2>/dev/null
+exit 0

@@ -15,8 +15,9 @@ case $how in
 renew) set -- --force-renewal ;;
 test) set -- --dry-run ${server:+--server "$server"} ;;
 esac
-output=$(certbot renew --cert-name "$lineage" --no-random-sleep-on-renew "$@" 2>&1)
+output=$(run_certbot renew --cert-name "$lineage" --no-random-sleep-on-renew "$@" 2>&1)
 if [ $? = 0 ]; then section "done"; exit 0; fi
 section refused; printf '%s\n' "$output"
-grep -ohE 'urn:ietf:params:acme:error:[A-Za-z]+' /var/log/letsencrypt/letsencrypt.log | tail -n 1
+section kinds; kinds
+section account; sed -n 's/^account = //p' "/etc/letsencrypt/renewal/$lineage.conf"
 exit 0

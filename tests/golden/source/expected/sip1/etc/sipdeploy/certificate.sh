@@ -64,6 +64,14 @@ judge() {
 	belongs "$1" "$2" || fail "the key in $lineage does not belong to the certificate"
 	openssl x509 -in "$1" -noout -checkhost "$domain" | grep -q 'does match' || fail "the certificate in $lineage is for another domain"
 	openssl x509 -in "$1" -noout -checkend 0 >/dev/null || fail "the certificate in $lineage has expired"
+	# Options in certbot's cli.ini hold for renewals too: browsers refuse what they may lead to.
+	text=$(openssl x509 -in "$1" -noout -text)
+	case $text in *"TLS Feature"* | *1.3.6.1.5.5.7.1.24*)
+		fail "the certificate in $lineage demands OCSP stapling, which browsers refuse here: delete must-staple in certbot's cli.ini" ;;
+	esac
+	case $text in *"ASN1 OID: prime256v1"* | *"ASN1 OID: secp384r1"* | *"Public Key Algorithm: rsaEncryption"*) ;;
+	*) fail "browsers refuse the kind of key in $lineage: see key-type and elliptic-curve in certbot's cli.ini" ;;
+	esac
 }
 swap() {
 	install -o root -g kamailio -m 0644 "$1" "$live.crt.sipdeploy-new" &&
