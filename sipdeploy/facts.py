@@ -213,19 +213,15 @@ def parse_outcome(text: str) -> SelfRollback | None:
     return SelfRollback(when=number(fields[0], 0.0), how=fields[1], owner=fields[2])
 
 
-def parse_closing_chains(text: str) -> tuple[str, ...]:
-    """Read `nft list chains`: chains of the input hook with the policy `drop`."""
-    chains: list[str] = []
-    table = chain = ""
-    for line in text.splitlines():
-        fields = line.split()
-        if fields[:1] == ["table"]:
-            table = " ".join(fields[1:3])
-        elif fields[:1] == ["chain"]:
-            chain = " ".join(fields[1:2])
-        elif "hook input" in line and "policy drop" in line:
-            chains.append(f"{table} {chain}")
-    return tuple(chains)
+def parse_interfaces(text: str) -> dict[str, str]:
+    """Read `ip -o addr show`: address -> interface."""
+    matches = re.findall(r"^\d+: (\S+)\s+inet6? ([0-9a-f.:]+)", text, re.MULTILINE)
+    return {address: name for name, address in matches}
+
+
+def parse_iptables(*texts: str) -> dict[str, str]:
+    """The outputs of iptables-save and its kin, by the command that changes these rules."""
+    return {tool: text for tool, text in zip(IPTABLES, texts, strict=True) if text.strip()}
 
 
 def parse_ssh_ports(listening: str, connection: str) -> tuple[int, ...]:
@@ -277,10 +273,12 @@ def parse_room(text: str) -> int:
     return whole(match[1]) if match else 0
 
 
+IPTABLES = ("iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy")
 # Sections that the script prints only if there is something to read.
 OPTIONAL = (
     *("candidates", "domain", "digests", "modes"),
     *("lineage", "lineage-key", "renewal", "dns", "cli-ini"),
+    *("nft", *IPTABLES),
 )
 T = TypeVar("T")
 
@@ -309,6 +307,7 @@ class Facts:
     skew_seconds: float = fact(lambda clock, now: float(clock) - float(now), "clock", "now")
     sockets: tuple[Socket, ...] = fact(parse_sockets, "sockets")
     addresses: tuple[str, ...] = fact(parse_addresses, "addresses")
+    interfaces: Mapping[str, str] = fact(parse_interfaces, "addresses")
     installed: Mapping[str, str] = fact(parse_installed, "packages")
     candidates: Mapping[str, str] = fact(parse_candidates, "candidates")
     lists_age_seconds: float | None = fact(parse_lists_age, "lists", "clock")
@@ -328,8 +327,8 @@ class Facts:
     has_timer: bool = fact(parse_flag, "timer")
     is_ufw_active: bool = fact(parse_flag, "ufw")
     has_firewall_table: bool = fact(lambda text: FIREWALL_TABLE in text, "chains")
-    # `FAMILY TABLE CHAIN` on input with policy drop
-    closing_chains: tuple[str, ...] = fact(parse_closing_chains, "chains")
+    nftables: str = fact(str, "nft")  # all rules, in JSON
+    iptables: Mapping[str, str] = fact(parse_iptables, *IPTABLES)
     ssh_ports: tuple[int, ...] = fact(parse_ssh_ports, "sockets", "connection")
     certificate: Certificate | None = fact(parse_certificate, "certificate", "key")
     lineage: Lineage | None = fact(acme.parse_lineage, "lineage", "lineage-key", "renewal")

@@ -260,10 +260,13 @@ _MANUALS: Mapping[str, str] = {
         Situation: the DNS record of sip.example.com still contains the previous server.
         Fix: set its A record to the host's public address. `dig +short sip.example.com` prints
         the current one.""",
-    "SD518": """Another firewall on the host drops unknown packets and has no rule for phones.
-        Its own table cannot be overruled by the accept rules of sipdeploy's table.
-        Situation: an nftables chain with `policy drop` from another tool.
-        Fix: add the rule of the message to that chain, such as `tcp dport 8443 accept`.""",
+    "SD518": """A rule of another firewall on the host keeps phones, or their media, out.
+        The accept rules of sipdeploy's table cannot overrule it. sipdeploy reads the rules of
+        iptables, nftables, ufw and firewalld. It does not see the firewall of a provider.
+        Situation: the rules of an image end with `iptables -A INPUT -j REJECT`.
+        Fix: run the command of the message, such as
+        `iptables -I INPUT 5 -p tcp --dport 8443 -j ACCEPT`. As a note: the message names a rule
+        that sipdeploy does not understand; check it yourself.""",
     "SD519": """This version of Kamailio can crash with OpenSSL 3 (kamailio#3791).
         Its processes share memory that OpenSSL 3 reserves for threads; 5.7.5 corrected that.
         Situation: Kamailio 5.6 from the archive of Debian 12.
@@ -397,9 +400,10 @@ _MANUALS: Mapping[str, str] = {
         server must serve that directory on port 80.
         Situation: nginx listens on port 80 and `tls.webroot` is not set.
         Fix: `tls: {webroot: /var/www/html}` (the directory that nginx serves), or stop nginx.""",
-    "SD614": """Another firewall on the host blocks the ACME server from port 80.
-        Situation: an nftables chain with `policy drop` from another tool.
-        Fix: add `tcp dport 80 accept` to the chain of the message, or write
+    "SD614": """Another firewall on the host keeps the ACME server out of port 80.
+        It is an error while a certificate is to be requested, because failed attempts are limited.
+        Situation: the rules of an image end with `iptables -A INPUT -j REJECT`.
+        Fix: run the command of the message, or write
         `tls: {challenge: dns-01, dns_plugin: rfc2136}`.""",
     "SD615": """CAA records of the domain do not permit Let's Encrypt to issue (RFC 8659).
         Situation: `example.com. CAA 0 issue "ca.example.net"` in the DNS

@@ -11,7 +11,7 @@ from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.inventory.fields import ASTERISK_VERSIONS, KAMAILIO_VERSIONS
 from sipdeploy.inventory.site import HostEntry, Site
-from sipdeploy.plan import desired, preflight_acme
+from sipdeploy.plan import desired, preflight_acme, preflight_firewall
 from sipdeploy.services import asterisk
 from sipdeploy.services.kamailio import MIB_PER_CONNECTION, Sizes
 from sipdeploy.services.service import Port
@@ -49,6 +49,7 @@ def problems(
         *addresses(name, host, facts),
         *(() if facts.records else resolution(name, host, facts, site.domain)),
         *preflight_acme.problems(site, name, facts),
+        *preflight_firewall.problems(site, name, facts),
     ]
 
 

@@ -30,7 +30,6 @@ def problems(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
     if order.challenge == "http-01":
         yield from _addresses(order, name, site.hosts[name], facts)
         yield from _port(order, name, facts)
-        yield from _others(site, name, facts)
 
 
 def _defaults(name: str, facts: Facts, *, is_near: bool) -> Iterator[Diagnostic]:
@@ -88,19 +87,6 @@ def _port(order: Order, name: str, facts: Facts) -> Iterator[Diagnostic]:
             "SD613",
             f"nothing on `{name}` listens on port 80 to serve `{order.webroot}`",
             help="start the web server, or delete `tls.webroot`: then certbot answers itself",
-        )
-
-
-def _others(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
-    """SD614: another table's chain may drop packets that sipdeploy's table accepts."""
-    if site.firewall != "none" and not facts.is_ufw_active and facts.closing_chains:
-        yield Diagnostic(
-            "SD614",
-            f"the firewall of `{name}` drops packets by default in "
-            f"{listed(facts.closing_chains)}, which may block TCP port 80",
-            severity="warning",
-            help="accept TCP port 80 there (sipdeploy's own table opens it for a challenge only), "
-            "or use `challenge: dns-01`",
         )
 
 

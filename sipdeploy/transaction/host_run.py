@@ -219,7 +219,6 @@ class HostRun:
         wanted, options = self.run.desired(host, self.name, facts), self.run.options
         self.plan = make_plan(wanted, facts, time.time(), overwrites=options.overwrites)
         self._warnings += notices.left_alone(self.name, self.plan)
-        self._warnings += notices.other_firewall(self.name, self.plan, facts, self.run.site.ports)
 
     def _check_plan(self) -> None:
         """InvalidFiles if the plan differs from the saved one, HostFailed if it loses an edit."""

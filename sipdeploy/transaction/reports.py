@@ -8,10 +8,8 @@ from typing import Literal
 
 from sipdeploy.diagnostics import Diagnostic, Source, count, has_errors
 from sipdeploy.facts import Facts, SelfRollback
-from sipdeploy.inventory.site import Ports
 from sipdeploy.plan import Plan
 from sipdeploy.plan.preview import Present
-from sipdeploy.services import firewall
 from sipdeploy.services.service import local_place
 
 State = Literal["unchanged", "applied", "rolled back", "unknown"]
@@ -194,23 +192,3 @@ def unfinished(name: str, facts: Facts) -> Diagnostic:
         severity="warning",
         notes=(f"owner of that apply: {facts.run_owner}",) if facts.run_owner else (),
     )
-
-
-def other_firewall(name: str, plan: Plan, facts: Facts, ports: Ports) -> tuple[Diagnostic, ...]:
-    """The warning about another firewall that drops phones: our accept does not overrule it.
-
-    Only a plan with changes has it, so a second apply prints nothing.
-    """
-    is_ours = any(file.path == firewall.UFW for file in plan.desired.files)
-    chains = () if is_ours else facts.closing_chains
-    if plan.is_empty or not chains:
-        return ()
-    where = " and ".join(f"`{chain}`" for chain in chains)
-    rule = f"tcp dport {ports.wss} accept; udp dport {ports.rtp.start}-{ports.rtp.end} accept"
-    problem = Diagnostic(
-        "SD518",
-        f"another firewall on `{name}` drops phones unless a rule accepts them (chain {where})",
-        severity="warning",
-        help=f"accept them there too: `{rule}`",
-    )
-    return (problem,)

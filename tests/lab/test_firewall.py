@@ -113,19 +113,23 @@ class Watch:
                 self.open_again_at = self.open_again_at or time.monotonic()
 
 
-def test_somebody_elses_firewall_is_told_of_while_there_is_something_to_do(host):
-    hook = "type filter hook input priority 10; policy drop; accept;"
+def test_somebody_elses_firewall_is_told_of_until_it_is_open(host):
+    hook = "type filter hook input priority 10; policy drop; tcp dport 22 accept;"
     rules = f"table inet strict {{ chain in {{ {hook} }}; }}"
     host.run(["nft", rules], check=True)
     try:
         first = run_apply(site_on(host, users="{1001: {}, 1005: {}}"), overwrites=True)
         second = run_apply(site_on(host, users="{1001: {}, 1005: {}}"))
+        assert not is_open(host, 8443)
+        for told in (first, second):
+            (problem,) = (each for each in told.diagnostics if each.code == "SD518")
+            assert "`inet strict in`" in problem.message
+        assert "tcp dport 8443 accept; udp dport 10000-20000 accept" in problem.help
+        host.run(problem.help.split("`")[3], check=True)
+        assert is_open(host, 8443)
+        assert run_apply(site_on(host, users="{1001: {}, 1005: {}}")).diagnostics == ()
     finally:
         host.run("nft delete table inet strict", check=True)
-    (told,) = (each for each in first.diagnostics if each.code == "SD518")
-    assert "`inet strict in`" in told.message
-    assert "tcp dport 8443 accept; udp dport 10000-20000 accept" in told.help
-    assert (second.state, second.diagnostics) == ("unchanged", ())
     run_apply(site_on(host))
 
 

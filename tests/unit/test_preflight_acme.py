@@ -57,11 +57,6 @@ def test_port_80_is_taken_or_nobody_is_there():
     assert codes(", webroot: /srv/www") == ["SD613"]
 
 
-def test_a_foreign_table_that_drops_is_a_warning():
-    (problem,) = problems(closing_chains=("inet filter input",))
-    assert (problem.code, problem.severity) == ("SD614", "warning")
-
-
 def test_defaults_of_certbot_are_named_with_the_edit():
     bad = (
         ("SD616", "must-staple", "/etc/letsencrypt/cli.ini", "2"),

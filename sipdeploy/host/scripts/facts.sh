@@ -81,6 +81,17 @@ section timer; if [ -e /run/systemd/transient/sipdeploy-rollback.timer ]; then e
 section connection; echo "${SSH_CONNECTION:-}"
 section ufw; if [ -e /etc/ufw/ufw.conf ]; then grep -x ENABLED=yes /etc/ufw/ufw.conf; fi
 section chains; nft list chains
+# A packet filter decides about phones whoever wrote its rules. iptables on nftables writes expressions that only
+# itself can show; the older iptables has rules only if the kernel lists its tables.
+rules=$(nft -j list ruleset | head -c 4000000)
+section nft; printf '%s\n' "$rules"
+case $rules in "" | *'"xt"'* | *'"name": "INPUT"'*)
+    section iptables; iptables-nft-save
+    section ip6tables; ip6tables-nft-save
+    ;;
+esac
+if grep -q . /proc/net/ip_tables_names; then section iptables-legacy; iptables-legacy-save; fi
+if grep -q . /proc/net/ip6_tables_names; then section ip6tables-legacy; ip6tables-legacy-save; fi
 section certificate; cat "$certificate"
 section key; openssl pkey -in "$key" -pubout
 section renewals
@@ -90,8 +101,8 @@ if [ -n "$order" ] || [ -e "$renewal" ] || [ -e "$renewal.parked" ]; then
     section lineage; cat "$live/fullchain.pem"
     section lineage-key; openssl pkey -in "$live/privkey.pem" -pubout
     section renewal; cat "$renewal" || cat "$renewal.parked"
+    section cli-ini; grep -HnE '^[[:space:]]*(--)?(must-staple|elliptic-curve)' /etc/letsencrypt/cli.ini /root/.config/letsencrypt/cli.ini
     # a request to the ACME server is near (no certificate, or less than ten days left): check the DNS
     [ -z "$order" ] || openssl x509 -in "$live/fullchain.pem" -noout -checkend 864000 >/dev/null || { section dns; ask_dns "$domain"; }
 fi
 section end
-    section cli-ini; grep -HnE '^[[:space:]]*(--)?(must-staple|elliptic-curve)' /etc/letsencrypt/cli.ini /root/.config/letsencrypt/cli.ini
