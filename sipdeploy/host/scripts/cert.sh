@@ -16,10 +16,11 @@ if [ -n "$lineage" ]; then
     if [ -n "$when" ]; then date -d "$when" +%s; fi
     section result; cat "$state/certificate.result"
     section unit; systemctl is-failed certbot.service
-    # certbot renews all lineages in one run, and ends it with a list of paths that failed
+    # certbot renews all lineages in one run. It lists the certificates that failed, and names a configuration that it
+    # cannot read.
     section failures
     run=$(systemctl show certbot.service -p InvocationID --value)
-    [ -z "$run" ] || journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$run" | sed -n \
-        -e 's|.*/live/\([^/]*\)/fullchain\.pem (failure).*|\1|p' -e 's|.*/renewal/\([^/]*\)\.conf (parsefail).*|\1|p'
+    [ -z "$run" ] || journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$run" | sed -n -e '/^Processing /d' \
+        -e 's|.*/live/\([^/]*\)/fullchain\.pem (failure).*|\1|p' -e 's|.*/etc/letsencrypt/renewal/\([^/ ]*\)\.conf.*|\1|p'
 fi
 section end
