@@ -238,6 +238,26 @@ def test_the_power_goes_in_mid_swap(host, figure, point):
     assert which == "old"
 
 
+def test_a_timer_that_does_not_get_the_lock_tries_again(host, figure):
+    """Another command of sipdeploy holds the lock for longer than the rollback waits for it."""
+    settle(host)
+    process = multiprocessing.get_context("spawn").Process(
+        target=die_at, args=(site_on(host, users=NEW), "verify", True)
+    )
+    process.start()
+    process.join(60)
+    host.run("sed -i 's/flock -w 120/flock -w 1/' /var/lib/sipdeploy/restore", check=True)
+    hold = f"flock /var/lib/sipdeploy sleep {SECONDS + 6}"
+    host.run(f"systemd-run --quiet --collect --unit=holder {hold}", check=True)
+    deadline = time.monotonic() + BOUND
+    while "NRestarts=0" in host.run("systemctl show -p NRestarts sipdeploy-rollback").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert host.run("test -e /var/lib/sipdeploy/undo/index").returncode == 0
+    assert go_on(host, figure) == "old"
+    assert host.run("systemctl is-active sipdeploy-rollback").stdout.strip() == "inactive"
+
+
 def test_a_confirmation_that_comes_too_late_is_a_rollback(host):
     settle(host)
 

@@ -15,6 +15,7 @@ import pytest
 from fakes import BreakingHost, FakeHost
 from hosts_facts import recorded
 
+from sipdeploy import host as hosts
 from sipdeploy.diagnostics import has_errors
 from sipdeploy.diagnostics.errors import HostFailed, RollbackFailed
 from sipdeploy.facts import Managed
@@ -437,6 +438,48 @@ def test_the_hosts_own_timer_undoes_tells_and_unlocks(world, host, say):
     assert (when.isdigit(), how, owner) == (True, "timer", "me")
     assert not (Path(world.state) / "lock").exists()
     assert "rolled back (timer): me" in (world.folder / "audit.log").read_text()
+
+
+def test_a_rollback_of_the_timer_that_failed_is_tried_again_without_another_restart(
+    world, host, say
+):
+    """A file cannot be restored at first. The services are restarted once, and told once."""
+    begin(world, host, say)
+    undo = Path(world.state) / "undo"
+    starts = world.folder / "starts"
+    (undo / "services").touch()
+    (undo / "reloads").write_text(f"sh\t-c\techo x >>{starts}\n")
+    saved = undo / "tree" / str(world.live / "old").lstrip("/")
+    saved.rename(world.folder / "away")
+    script = ("restore", world.state, "timer", "me", str(world.folder / "audit.log"))
+    for _ in range(3):
+        assert run_script(host, script).status == 1
+        assert (undo / "index").exists()
+    (world.folder / "away").rename(saved)
+    assert run_script(host, script).status == 0
+    assert world.tree() == world.before
+    assert not undo.exists()
+    assert starts.read_text().count("x") == 2  # the first attempt, and the one that succeeded
+    assert (world.folder / "audit.log").read_text().count("rolled back") == 2
+
+
+def test_the_timer_stays_armed_until_an_undo_has_succeeded(world, host, say, monkeypatch):
+    """Otherwise nobody tries again after a full disk, if the deploying machine does not return."""
+    swap, _ = begin(world, host, say)
+    text = hosts.script_text
+    monkeypatch.setattr(
+        hosts, "script_text", lambda name: text(name).replace(b"disarm; fi", b"echo >disarmed; fi")
+    )
+    monkeypatch.chdir(world.folder)
+    saved = Path(world.state) / "undo/tree" / str(world.live / "old").lstrip("/")
+    saved.rename(world.folder / "away")
+    with pytest.raises(HostFailed):
+        swap.undo(host)
+    assert not (world.folder / "disarmed").exists()
+    (world.folder / "away").rename(saved)
+    swap.undo(host)
+    assert (world.folder / "disarmed").exists()
+    assert world.tree() == world.before
 
 
 def test_files_from_before_sipdeploy_are_kept_for_good(world, host, say):

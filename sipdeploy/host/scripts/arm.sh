@@ -37,6 +37,7 @@ arm() {
     wants=/etc/systemd/system/multi-user.target.wants
     mkdir -p "$wants" && ln -sf "$recover" "$wants/" || fail "cannot write $wants"
     disarm
+    # Until it has succeeded: another command may hold the lock for minutes, or the disk be full.
     systemd-run --quiet --on-active="$1" --timer-property=AccuracySec=500ms --unit=$rollback \
-        -- /bin/sh "$state/restore" "$state" timer "$holder" "$log" 9>&- || fail "cannot start $rollback.timer"
+        -p Restart=on-failure -p RestartSec=10 -p StartLimitIntervalSec=0 -- /bin/sh "$state/restore" "$state" timer "$holder" "$log" 9>&- || fail "cannot start $rollback.timer"
 }

@@ -35,9 +35,12 @@ drop_lock() {
     [ "$(cat "$gone/holder")" = "$1" ] || mv -T "$gone" "$state/lock"
     rm -rf "$state"/.unlocked.*
 }
-# Stops the host's rollback timer, if there is one.
+# Stops the host's rollback timer, and a rollback that waits for the lock or for its next attempt. Call it
+# with the lock, so that it stops no rollback at work.
 disarm() {
-    if [ -e /run/systemd/transient/sipdeploy-rollback.timer ]; then systemctl stop sipdeploy-rollback.timer; fi
+    for unit in sipdeploy-rollback.timer sipdeploy-rollback.service; do
+        if [ -e "/run/systemd/transient/$unit" ]; then systemctl stop "$unit"; fi
+    done
     systemctl reset-failed sipdeploy-rollback.service 2>/dev/null || :
 }
 # Prints the numbers of the releases in $state, oldest first.

@@ -77,7 +77,7 @@ section release; line_of "$state/release"
 section abandoned; if [ -e "$state/undo/index" ]; then echo yes; fi
 section runner; line_of "$state/undo/holder"
 section outcome; line_of "$state/outcome"
-section timer; if [ -e /run/systemd/transient/sipdeploy-rollback.timer ]; then echo yes; fi
+section timer; for unit in timer service; do if [ -e "/run/systemd/transient/sipdeploy-rollback.$unit" ]; then echo yes; fi; done
 section connection; echo "${SSH_CONNECTION:-}"
 section ufw; if [ -e /etc/ufw/ufw.conf ]; then grep -x ENABLED=yes /etc/ufw/ufw.conf; fi
 section chains; nft list chains

@@ -12,9 +12,9 @@ holder=$(cat "$undo/holder" 2>/dev/null)
 # A run that stopped before its journal was complete has changed nothing.
 if [ ! -e "$undo/index" ]; then rm -rf "$undo"; if [ "$how" = apply ]; then disarm; fi; section restored; exit 0; fi
 if [ -n "$only" ] && [ "$holder" != "$only" ]; then section restored; exit 0; fi
-if [ "$how" = apply ]; then disarm; fi
 # A confirmation that stopped after its point of no return is completed, not undone.
 if [ "$(cat "$state/confirmed" 2>/dev/null)" = "$holder" ]; then
+    if [ "$how" = apply ]; then disarm; fi
     rm -f "$undo/index" && rm -rf "$undo" "$state/candidate"
     drop_lock "$holder"
     section confirmed; exit 0
@@ -78,6 +78,8 @@ while IFS=$tab read -r kind path mode owner <&3; do
     put_back "$kind" "$path" "$mode" "$owner" || complain "cannot restore $path"
 done 3<"$undo/reversed"
 files_bad=$bad
+# A file that still cannot be restored: the timer tries again, but the services were restarted already.
+if [ "$files_bad" = 1 ] && [ "$how" = timer ] && [ -e "$undo/tried" ]; then exit 1; fi
 if [ -e "$undo/services" ]; then
     if [ -e "$undo/daemon-reload" ]; then systemctl daemon-reload; fi
     each_unit put_back_unit
@@ -97,7 +99,13 @@ fi
 printf '%s rolled back (%s): %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$how" "$holder" >>"$log"
 # Once every file is restored the undo is complete, even if the old configuration does not start: an
 # undo that cannot succeed must not block the next apply, which may fix it.
-if [ "$files_bad" = 0 ]; then rm -f "$undo/index" && sync -f "$state" && rm -rf "$undo"; fi
+# Until then the host's own timer stays armed, and tries again.
+if [ "$files_bad" = 0 ]; then
+    if [ "$how" = apply ]; then disarm; fi
+    rm -f "$undo/index" && sync -f "$state" && rm -rf "$undo"
+else
+    : >"$undo/tried"
+fi
 date +%s.%N >"$state/serial"
 [ "$bad" = 0 ] || exit 1
 section restored
