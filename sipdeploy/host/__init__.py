@@ -21,6 +21,8 @@ CHUNK_BYTES = 65536
 PARTS = {
     "facts": ("common", "dns", "facts"),
     "lock": ("common", "take_lock", "lock"),
+    "packages": ("common", "apt", "packages"),
+    "repository": ("common", "apt", "repository"),
     "issue": ("common", "issue_keep", "run_certbot", "issue"),
     "renew": ("common", "run_certbot", "renew"),
     "unissue": ("common", "issue_keep", "unissue"),

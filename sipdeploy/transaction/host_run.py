@@ -20,7 +20,7 @@ from sipdeploy.services import kamailio
 from sipdeploy.services.service import HostProfile
 from sipdeploy.transaction import reports as notices
 from sipdeploy.transaction.lock import Owner, locked, recover, stale_owner
-from sipdeploy.transaction.packages import update_lists
+from sipdeploy.transaction.packages import update_lists, warnings_of
 from sipdeploy.transaction.reports import Planned, Report, State
 from sipdeploy.transaction.runner import Event, UndoStack, run_step
 from sipdeploy.transaction.steps import CONFIRM, STAGE, SWAP, StepOf, Work
@@ -298,7 +298,15 @@ class HostRun:
         is_stale = age is None or age > LISTS_STALE_SECONDS or missing - facts.candidates.keys()
         if not missing or not is_stale or facts.os_id not in preflight.SYSTEMS:
             return facts
-        run_step(host, "update package lists", update_lists, self._tell)
+        try:
+            run_step(host, "update package lists", update_lists, self._tell)
+        except HostFailed as failure:
+            facts = self._read(host)
+            known = facts.installed.keys() | facts.candidates.keys()
+            if set(packages(self.run.site, facts)) <= known:
+                self._warnings += warnings_of(failure)
+                return facts
+            raise
         return self._read(host)
 
     def _is_held(self, facts: Facts) -> bool:

@@ -1,16 +1,20 @@
 """Packages, package lists and repositories of a host, and a build of Asterisk."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from sipdeploy.diagnostics import count
-from sipdeploy.host import Host, Result, ask, host_failed, run_script, script_text
+from sipdeploy.diagnostics import Diagnostic, count
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host import Host, Result, ask, host_failed, run_script, script_text, sections
 from sipdeploy.host.incoming import OnLine
 from sipdeploy.services import install as repository
 from sipdeploy.services.install import Build, Repository
 
-INSTALL_SECONDS = 1800
-UPDATE_SECONDS = 300
+WAIT_SECONDS = 300  # the scripts wait this long for another program that uses apt
+INSTALL_SECONDS = WAIT_SECONDS + 1800
+UPDATE_SECONDS = WAIT_SECONDS + 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class Packages:
         """Install, and show the output of apt; HostFailed (SD520) with its errors."""
         argv = ("packages", "install", " ".join(self.disabled_units), *self.names)
         result = run_script(host, argv, on_line=on_line, timeout_seconds=INSTALL_SECONDS)
+        raise_if_held(host.name, sections(result.text))
         if result.status != 0:
             raise host_failed(
                 "SD520",
@@ -64,7 +69,6 @@ class AddRepository:
 
     def run(self, host: Host, on_line: OnLine) -> None:
         """Verify the repository aside, then add it; HostFailed (SD541) with the errors of apt."""
-        del on_line
         added = self.repository
         argv = ("repository", repository.SOURCE, repository.KEYRING, added.key, "kamailio")
         fix = (
@@ -72,7 +76,15 @@ class AddRepository:
             "and set `install.kamailio.fingerprint` to its fingerprint"
         )
         problem = ("SD541", f"the repository {added.url} cannot be used", fix)
-        ask(host, argv, problem, data=self.source, timeout_seconds=UPDATE_SECONDS)
+        answer = ask(
+            host,
+            argv,
+            problem,
+            data=self.source,
+            on_line=on_line,
+            timeout_seconds=UPDATE_SECONDS,
+        )
+        raise_if_held(host.name, answer)
 
     def undo(self, host: Host) -> None:
         """Do nothing; the class says why."""
@@ -82,14 +94,39 @@ def update_lists(host: Host, on_line: OnLine) -> None:
     """Update the package lists (`apt-get update`); HostFailed (SD520) with the errors of apt."""
     argv = ("packages", "update")
     result = run_script(host, argv, on_line=on_line, timeout_seconds=UPDATE_SECONDS)
+    raise_if_held(host.name, sections(result.text))
     if result.status != 0:
         raise host_failed(
             "SD520",
             f"the package lists cannot be updated on `{host.name}`",
             notes=complaints(result),
-            help_=f"on `{host.name}`: fix /etc/apt/sources.list or the network until "
-            "`apt-get update` succeeds",
+            help_=f"on `{host.name}`: correct or remove these sources in /etc/apt, or repair the "
+            "network, until `apt-get update` succeeds",
         )
+
+
+def warnings_of(failure: HostFailed) -> tuple[Diagnostic, ...]:
+    """A failed update as warnings, for a host whose lists have all packages that it needs.
+
+    The source of somebody else may be broken. Raises the failure if it is not apt's (SD520).
+    """
+    if any(problem.code != "SD520" for problem in failure.diagnostics):
+        raise failure
+    return tuple(replace(problem, severity="warning") for problem in failure.diagnostics)
+
+
+def raise_if_held(name: str, answer: Mapping[str, str]) -> None:
+    """HostFailed (SD520) if another program has used apt for longer than the scripts wait."""
+    if "held" not in answer:
+        return
+    holders = answer["held"].strip()
+    numbers = ",".join(re.findall(r"pid (\d+)", holders))
+    raise host_failed(
+        "SD520",
+        f"another program uses apt on `{name}`: {holders}",
+        notes=(f"sipdeploy waited {WAIT_SECONDS} s for it",),
+        help_=f"apply again when it has ended; on `{name}`, `ps -fp {numbers}` shows it",
+    )
 
 
 def complaints(result: Result) -> tuple[str, ...]:

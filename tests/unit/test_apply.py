@@ -520,6 +520,48 @@ def test_old_package_lists_are_fetched_and_packages_installed(hosts):
     assert "update package lists" in [event.title for event in events]
 
 
+class Refreshing(FakeHost):
+    """A host whose facts change with the update of its package lists, which fails."""
+
+    def __init__(self, before, after):
+        super().__init__("sip1", {**GOOD, "facts": before})
+        self._after = after
+        failed = b"E: The repository 'https://other.example sid' is not signed.\n"
+        self.answers["packages"] = Result(status=100, stdout=failed)
+
+    def run(self, argv, **options):
+        result = super().run(argv, **options)
+        if self.asked[-1][:2] == ("packages", "update"):
+            self.answers["facts"] = self._after
+            self.answers["packages"] = Result(status=0)
+        return result
+
+
+def test_a_broken_source_of_somebody_else_is_a_warning(monkeypatch):
+    offered = r"\1:\n  Installed: (none)\n  Candidate: \2"
+    candidates = re.sub(r"(\S+)\t(\S+)\tinstalled", offered, PACKAGES)
+    old = facts("sid-applied", packages="", lists="0\n0", candidates="")
+    new = facts("sid-applied", packages="", lists="9\n0", candidates=candidates)
+    host = Refreshing(old, new)
+    monkeypatch.setattr(host_run, "connect", lambda *_: host)
+    (report,), _ = run(names=["sip1"])
+    assert (report.state, report.exit_code) == ("applied", 0)
+    (problem,) = report.diagnostics
+    assert (problem.severity, problem.code) == ("warning", "SD520")
+    assert "https://other.example" in problem.notes[0]
+
+
+def test_a_source_without_which_packages_are_missing_is_an_error(monkeypatch):
+    old = facts("sid-applied", packages="", lists="0\n0", candidates="")
+    host = Refreshing(old, old)
+    monkeypatch.setattr(host_run, "connect", lambda *_: host)
+    (report,), _ = run(names=["sip1"])
+    assert (report.state, report.exit_code) == ("unchanged", 4)
+    (problem,) = report.diagnostics
+    assert (problem.severity, problem.code) == ("error", "SD520")
+    assert "/etc/apt" in problem.help
+
+
 def test_an_unfinished_apply_is_undone_first(hosts):
     hosts["sip1"].answers["facts"] = facts("sid-applied", abandoned="yes")
     run(names=["sip1"])

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from test_steps import World, begin, host, lock_of, say, world  # noqa: F401 - f
 
 from sipdeploy import host as hosts
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.host import run_script
+from sipdeploy.host import run_script, sections
 from sipdeploy.transaction import files
 from sipdeploy.transaction.files import Stage
 from sipdeploy.transaction.lock import Confirm, Owner, unlock
+from sipdeploy.transaction.packages import Packages, update_lists
 
 
 def with_shell(monkeypatch, text):
@@ -240,3 +242,96 @@ def test_a_box_is_a_number(host, number):
     result = run_script(host, ("boxes", "1001", number))
     assert result.status == 1
     assert result.stderr.decode() == f"{number} is not a number\n"
+
+
+# apt.
+
+
+class Apt:
+    """Programs `apt-get` and `dpkg`, and lock files, in a directory; the scripts use these."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder = folder
+        self.locks = [folder / name for name in ("lists", "archives", "frontend")]
+        for path in self.locks:
+            path.touch()
+        own = f'PATH={folder}:$PATH\napt_locks="{" ".join(map(str, self.locks))}"\n'
+        own += f"apt_seconds=4 policy={folder}/policy-rc.d\n"
+        original = hosts.script_text
+
+        def text(name):
+            parts = original(name).partition(b"\nwhat=$1; shift\n")
+            return b"".join((parts[0], b"\n", own.encode(), parts[1], parts[2]))
+
+        monkeypatch.setattr(hosts, "script_text", text)
+        self.program("apt-get", "echo done")
+        self.program("dpkg", "true")
+
+    def program(self, name, text):
+        (self.folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (self.folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def apt(tmp_path, monkeypatch):
+    return Apt(tmp_path, monkeypatch)
+
+
+def holder_of(path):
+    """A program that has a lock: its file is open, as in apt and dpkg."""
+    with path.open() as file:
+        return subprocess.Popen(["sleep", "30"], stdin=file)
+
+
+@pytest.mark.parametrize("number", range(3), ids=["lists", "archives", "frontend"])
+def test_every_lock_of_apt_is_waited_for_and_its_holder_named(apt, host, number):
+    holder = holder_of(apt.locks[number])
+    apt.program("apt-get", f"kill -0 {holder.pid} 2>/dev/null || echo alone")
+    lines = []
+
+    def take(line):
+        lines.append(line)
+        if "wait for" in line:
+            holder.kill()
+            holder.wait()
+
+    done = run_script(host, ("packages", "update"), on_line=take)
+    assert (done.status, "held" in sections(done.text)) == (0, False)
+    assert lines == [
+        f"\x1estep wait for sleep (pid {holder.pid}) to release apt",
+        "\x1estep update package lists",
+        "alone",
+    ]
+
+
+@pytest.mark.parametrize("what", [("update",), ("install", "", "bash")])
+def test_who_never_releases_apt_is_named_with_what_to_do(apt, host, what):
+    apt.program("apt-get", "echo 'E: Could not get lock'; exit 100")
+    step = Packages(names=("bash",)) if what[0] == "install" else None
+    holder = holder_of(apt.locks[0])
+    try:
+        with pytest.raises(HostFailed) as failed:
+            (step.run if step else update_lists)(host, lambda _: None)
+    finally:
+        holder.kill()
+        holder.wait()
+    (problem,) = failed.value.diagnostics
+    assert problem.code == "SD520"
+    assert problem.message == f"another program uses apt on `sip1`: sleep (pid {holder.pid})"
+    assert f"`ps -fp {holder.pid}`" in problem.help
+    assert "sources" not in problem.help
+    assert not (apt.folder / "policy-rc.d").exists()
+
+
+def test_a_lock_that_is_taken_at_the_last_moment_is_waited_for_too(apt, host):
+    """Nobody has a lock before; while apt-get fails, another program has it for a second."""
+    first = apt.folder / "first"
+    taken = f"sleep 1 <{apt.locks[0]} >/dev/null 2>&1 &"
+    apt.program("apt-get", f"[ -e {first} ] && exit 0; : >{first}; {taken} exit 100")
+    assert run_script(host, ("packages", "update")).status == 0
+
+
+def test_a_failure_of_apt_itself_is_not_tried_again(apt, host):
+    apt.program("apt-get", f"echo x >>{apt.folder}/tried; exit 100")
+    assert run_script(host, ("packages", "update")).status == 100
+    assert (apt.folder / "tried").read_text() == "x\n"

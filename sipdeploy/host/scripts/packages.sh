@@ -14,14 +14,9 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' HUP INT TERM PIPE
 keep='--force-confdef --force-confold'
-apt() {
-    apt-get -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 -o Acquire::Retries=2 \
-        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
-}
-
 what=$1; shift
 if [ "$what" = update ]; then
-    apt update
+    apt "update package lists" update
     exit $?
 fi
 units=$1; shift
@@ -30,23 +25,14 @@ if [ ! -e "$policy" ] || grep -qF "$no_daemons" "$policy"; then
         chmod 755 "$policy.sipdeploy-new" && mv -f "$policy.sipdeploy-new" "$policy" ||
         { echo "E: cannot write $policy"; exit 1; }
 fi
-# dpkg must first finish what an interrupted run began. The apt of that run may still hold the lock,
-# and dpkg itself does not wait for it.
+# dpkg must first finish what an interrupted run began. The apt of that run may still be at work, and dpkg
+# itself does not wait for it.
 interrupted() { [ -n "$(ls /var/lib/dpkg/updates)" ] || [ -n "$(dpkg --audit)" ]; }
-settle() {
-    tries=0
-    until output=$(dpkg --configure -a $keep 2>&1); do
-        case $output in *"frontend lock"*) ;; *) break ;; esac
-        tries=$((tries + 1))
-        [ "$tries" -le 60 ] || break
-        [ "$tries" -gt 1 ] || echo "waiting for another installation to end"
-        sleep 2
-    done
-    printf '%s\n' "$output"
-}
+title="install $# package$([ $# = 1 ] || echo s)"
 if interrupted; then
     echo "finishing an interrupted installation"
-    settle
-    apt --fix-broken install || exit
+    await_apt "$title"
+    dpkg --configure -a $keep
+    apt "$title" --fix-broken install || exit
 fi
-apt --no-install-recommends install "$@"
+apt "$title" --no-install-recommends install "$@"

@@ -19,6 +19,7 @@ output=$(apt-get $aside -o Acquire::Retries=2 update 2>&1) || fail "$(printf '%s
 apt-cache $aside show "$package" >/dev/null 2>&1 || fail "$(printf '%s\n' "$output" | grep '^[EW]:'; echo "the repository has no $package for this system")"
 install -d "${keyring%/*}" "${source%/*}" && cp "$work/key.gpg" "$keyring.new" && mv -f "$keyring.new" "$keyring" &&
     cp "$work/source" "$source.new" && mv -f "$source.new" "$source" || fail "cannot write $source"
-apt-get -o Dir::Etc::SourceList="$source" -o Dir::Etc::SourceParts=/dev/null -o APT::Get::List-Cleanup=0 update >/dev/null 2>&1 ||
+apt "read the lists of the repository" -o Dir::Etc::SourceList="$source" -o Dir::Etc::SourceParts=/dev/null \
+    -o APT::Get::List-Cleanup=0 update 2>&1 || [ -n "$users" ] ||
     fail "apt-get update failed, although the test of the repository succeeded"
 section added
