@@ -22,9 +22,10 @@ from sipdeploy.cli.session import (
 )
 from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.inventory import chosen_hosts, files, open_inventory
+from sipdeploy.inventory import chosen_hosts, files, open_for_host, open_inventory
 
 if TYPE_CHECKING:
+    from sipdeploy.inventory import Inventory
     from sipdeploy.plan import Plan
     from sipdeploy.transaction import Planned
     from sipdeploy.transaction.release import Header
@@ -244,6 +245,17 @@ def apply_command(
         return run.apply(session, loaded, names, options, form=form)[0]
 
 
+def _opened_for(session: Session, host: str) -> Inventory:
+    """The inventory for a command that needs only how one host is reached."""
+    loaded, errors = open_for_host(session.inventory, host)
+    if errors:
+        number = f"{len(errors)} error{'' if len(errors) == 1 else 's'}"
+        session.output.progress(
+            f"{session.inventory} has {number} (see `sipdeploy lint`); only `hosts.{host}` is used"
+        )
+    return loaded
+
+
 @click.command("rollback", short_help="Restore a release that HOST keeps.")
 @click.argument("host", shell_complete=host_names)
 @click.argument("release", required=False, type=click.IntRange(min=1))
@@ -275,6 +287,7 @@ def rollback_command(
     rollback is a transaction like apply: it stages, validates, verifies and confirms, and makes a
     new release. Users and passwords stay as they are on HOST, unless you add --with-users. It does
     not change the inventory: correct that, or the next apply returns to it.
+    It needs only the entry of HOST, and works while the rest of the inventory has errors.
 
     \b
     Examples:
@@ -284,7 +297,7 @@ def rollback_command(
     agree = partial(session.output.agree, question="roll {} back to this?", is_agreed=is_agreed)
     if not is_agreed:
         session.output.require_terminal("roll back")
-    loaded = open_inventory(session.inventory)
+    loaded = _opened_for(session, host)
     (name,) = chosen_hosts(loaded, [host])
     purpose = f"rollback {name} {release or ''}".strip()
     with opened_ahead(loaded, [name]) as ahead:

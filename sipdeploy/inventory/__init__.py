@@ -63,6 +63,22 @@ def open_inventory(path: Path, *, raw: bytes | None = None, is_trusted: bool = T
     return Inventory(path=path, site=loaded, document=document, is_trusted=is_trusted)
 
 
+def open_for_host(path: Path, name: str) -> tuple[Inventory, list[Diagnostic]]:
+    """Read an inventory of which only the entry of one host is needed, and return its errors.
+
+    Raises InvalidFiles if an error may concern how that host is reached.
+    """
+    text, problems = reading.read(path)
+    if text is None:
+        raise InvalidFiles(problems)
+    loaded, problems, document = site.load_site(text, str(path))
+    errors = [problem for problem in problems if problem.severity == "error"]
+    found = loaded or site.site_of_host(document, name)
+    if found is None:
+        raise InvalidFiles(problems, sources={str(path): site.source(document)})
+    return Inventory(path=path, site=found, document=document), errors
+
+
 def credentials(inventory: Inventory) -> tuple[dict[str, str], list[Diagnostic]]:
     """Return the HA1 of every user by number, and any warnings.
 

@@ -117,6 +117,24 @@ def load_site(text: str, path: str) -> tuple[Site | None, list[Diagnostic], Docu
     return (None if has_errors(problems) else site), problems, document
 
 
+def site_of_host(document: Document, name: str) -> Site | None:
+    """The valid parts of an inventory with errors; None unless the entry of a host is sound.
+
+    A key of the entry that is wrong, misspelt or repeated could lead to another machine.
+    """
+    if document.data is None:
+        return None
+    try:
+        site, paths = Site.model_validate(document.data), []
+    except ValidationError as failure:
+        faults = failure.errors(include_url=False)
+        site, paths = _sound(document.data, faults), [plain_path(f["loc"]) for f in faults]
+    repeated = [path for path in document.marks if any("#" in str(part) for part in path)]
+    paths += [tuple(str(part).partition("#")[0] for part in path) for path in repeated]
+    is_doubtful = any(path[0] == "hosts" and path[1:2] in ((), (name,)) for path in paths)
+    return None if is_doubtful or name not in site.hosts else site
+
+
 # Placeholders for missing parts, so that the checks of the rest still run.
 _STAND_INS: Mapping[str, Any] = {
     "domain": "stand-in.invalid",

@@ -83,16 +83,27 @@ def make_query(site: Site) -> Query:
     other = _packages(site, "", "")
     choices = {f"{os_id}/{name}": _packages(site, os_id, name) for os_id, name in SYSTEMS}
     differing = {key: names for key, names in choices.items() if names != other}
+    has_order = site.tls.provider == "letsencrypt"
+    return _query(site.domain, {**differing, "other": other}, has_order=has_order)
+
+
+def query_of(release: Desired) -> Query:
+    """The query for the facts of a host that returns to a release."""
+    has_order = release.order is not None
+    return _query(release.domain, {"other": release.packages}, has_order=has_order)
+
+
+def _query(domain: str, packages: Mapping[str, tuple[str, ...]], *, has_order: bool) -> Query:
     folders = tuple(folder.path for service in SERVICES.values() for folder in service.directories)
     drop_ins = tuple(folder for folder in folders if folder.endswith(".d"))
     return Query(
-        domain=site.domain,
-        packages={**differing, "other": other},
+        domain=domain,
+        packages=packages,
         units=tuple(service.unit for service in SERVICES.values()),
         trees=(*TREES, *dict.fromkeys(drop_ins)),
         directories=tuple(dict.fromkeys(folders)),
-        lineage=acme.lineage(site.domain),
-        has_order=site.tls.provider == "letsencrypt",
+        lineage=acme.lineage(domain),
+        has_order=has_order,
     )
 
 

@@ -8,24 +8,19 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 
-from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.diagnostics.escapes import shown_line
-from sipdeploy.facts import Facts
-from sipdeploy.host import Host, host_failed
 from sipdeploy.host.connection import connect
 from sipdeploy.inventory.site import Site
-from sipdeploy.plan.desired import Desired, desired
-from sipdeploy.plan.kept_users import keep_users
+from sipdeploy.plan.goal import Goal, SiteGoal
 from sipdeploy.services import certificates
 from sipdeploy.services.render import compile_templates
 from sipdeploy.transaction import release
 from sipdeploy.transaction.host_run import HostRun
 from sipdeploy.transaction.lock import this_owner
 from sipdeploy.transaction.options import Options, Run
-from sipdeploy.transaction.release import Header, fetch_release
+from sipdeploy.transaction.release import Header
 from sipdeploy.transaction.reports import Interrupted, Planned, Report
+from sipdeploy.transaction.rollback import ReleaseGoal
 from sipdeploy.transaction.runner import Say
 
 __all__ = [
@@ -40,7 +35,6 @@ __all__ = [
 ]
 AT_ONCE = 32  # connections, which mostly wait
 STAGED_AT_ONCE = 8  # hosts start daemons, and download from one archive
-MakesDesired = Callable[[Host, str, Facts], Desired]
 _DEFAULT = Options()
 
 
@@ -57,7 +51,7 @@ def apply(
     `credentials` maps numbers to HA1. Returns a report for each host, also after a failure.
     Raises InvalidFiles before it reaches a host, and Interrupted after it has undone its changes.
     """
-    run = _run(site, names, _desired(site, credentials, options), say=say, options=options)
+    run = _run(site, names, _site_goal(site, credentials, options), say=say, options=options)
     return _carry_out(run, names)
 
 
@@ -74,38 +68,10 @@ def rollback(
 
     This is a transaction like apply, and makes a new release. Files that the host generated
     itself, such as a self-signed certificate, stay. Users and passwords stay as they are, unless
-    the rollback is `with_users`.
+    the rollback is `with_users`. Of the site, only the entry of the host counts.
     """
-
-    def released(host: Host, name: str, facts: Facts) -> Desired:
-        chosen = number if number is not None else _previous(host, name)
-        wanted = fetch_release(host, chosen)
-        if with_users:
-            return replace(
-                wanted, notes=(f"users and passwords become those of release {chosen}",)
-            )
-        try:
-            kept = keep_users(wanted, fetch_release(host, facts.release), site, name, facts)
-        except (ValueError, HostFailed) as reason:
-            raise host_failed(
-                "SD532",
-                f"release {chosen} of `{name}` cannot get the users of today",
-                notes=(shown_line(str(reason)),),
-                help_=f"`sipdeploy rollback {name} {chosen} --with-users` also restores its users "
-                "and passwords",
-            ) from reason
-        return replace(kept, notes=("users and passwords stay as they are",))
-
-    return _carry_out(_run(site, [name], released, say=say, options=options), [name])
-
-
-def _previous(host: Host, name: str) -> int:
-    kept = release.history(host)
-    earlier = [header.number for header in kept if not header.is_current]
-    current = [header.number for header in kept if header.is_current]
-    if not earlier or not current or min(earlier) > current[0]:
-        raise host_failed("SD530", f"`{name}` keeps no release before the current one")
-    return max(number for number in earlier if number < current[0])
+    goal = ReleaseGoal(site, number, with_users=with_users)
+    return _carry_out(_run(site, [name], goal, say=say, options=options), [name])
 
 
 def history(site: Site, name: str) -> tuple[Header, ...]:
@@ -129,7 +95,7 @@ def plan(
 
     One exception: it updates old package lists on a host that lacks packages.
     """
-    run = _run(site, names, _desired(site, credentials, options), say=say, options=options)
+    run = _run(site, names, _site_goal(site, credentials, options), say=say, options=options)
     with _host_runs(run, names) as host_runs:
         run_phase(host_runs, HostRun.survey)
         run_phase(host_runs, HostRun.ask_preview)
@@ -138,23 +104,16 @@ def plan(
         return tuple(host_run.planned() for host_run in host_runs)
 
 
-def _run(
-    site: Site, names: Sequence[str], makes: MakesDesired, *, say: Say, options: Options
-) -> Run:
+def _run(site: Site, names: Sequence[str], goal: Goal, *, say: Say, options: Options) -> Run:
     return Run(
-        site=site, say=say, owner=this_owner(), options=options, desired=makes, hosts=len(names)
+        site=site, say=say, owner=this_owner(), options=options, goal=goal, hosts=len(names)
     )
 
 
-def _desired(site: Site, credentials: Mapping[str, str], options: Options) -> MakesDesired:
+def _site_goal(site: Site, credentials: Mapping[str, str], options: Options) -> Goal:
     material = certificates.read_material(site, options.folder)
     threading.Thread(target=_prepare, daemon=True).start()
-
-    def of_site(host: Host, name: str, facts: Facts) -> Desired:
-        del host
-        return desired(site, name, facts, credentials, material)
-
-    return of_site
+    return SiteGoal(site=site, credentials=credentials, material=material)
 
 
 def _prepare() -> None:

@@ -14,10 +14,7 @@ from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles, RollbackFaile
 from sipdeploy.host import Host, host_failed
 from sipdeploy.host.connection import connect
 from sipdeploy.plan import Plan, make_plan, preflight, saved
-from sipdeploy.plan.desired import make_query, packages, ports
 from sipdeploy.plan.preview import Present, preview
-from sipdeploy.services import kamailio
-from sipdeploy.services.service import HostProfile
 from sipdeploy.transaction import reports as notices
 from sipdeploy.transaction.lock import Owner, locked, recover, stale_owner
 from sipdeploy.transaction.packages import update_lists, warnings_of
@@ -26,7 +23,7 @@ from sipdeploy.transaction.runner import Event, UndoStack, run_step
 from sipdeploy.transaction.steps import CONFIRM, STAGE, SWAP, StepOf, Work
 
 if TYPE_CHECKING:
-    from sipdeploy.facts import Facts, Query
+    from sipdeploy.facts import Facts
     from sipdeploy.transaction.options import Run
 
 LISTS_STALE_SECONDS = 86_400
@@ -216,7 +213,7 @@ class HostRun:
             self._warn(notices.self_rollback(self.name, facts.outcome))
         self._facts = facts
         self._preflight(facts)
-        wanted, options = self.run.desired(host, self.name, facts), self.run.options
+        wanted, options = self.run.goal.desired(self.name, facts), self.run.options
         self.plan = make_plan(wanted, facts, time.time(), overwrites=options.overwrites)
         self._warnings += notices.left_alone(self.name, self.plan)
 
@@ -286,14 +283,18 @@ class HostRun:
         run_step(host, title, lambda _, __: action(), self._tell)
 
     def _read(self, host: Host) -> Facts:
-        query: Query = make_query(self.run.site)
         read: list[Facts] = []
-        self._do(host, "read facts", lambda: read.append(host_facts.read(host, query)))
+        goal = self.run.goal
+
+        def action() -> None:
+            read.append(host_facts.read(host, goal.query(host)))
+
+        self._do(host, "read facts", action)
         return read[0]
 
     def _with_lists(self, host: Host, facts: Facts) -> Facts:
         """The facts, read again after an update of the package lists if packages are missing."""
-        missing = set(packages(self.run.site, facts)) - facts.installed.keys()
+        missing = set(self.run.goal.packages(facts)) - facts.installed.keys()
         age = facts.lists_age_seconds
         is_stale = age is None or age > LISTS_STALE_SECONDS or missing - facts.candidates.keys()
         if not missing or not is_stale or facts.os_id not in preflight.SYSTEMS:
@@ -303,7 +304,7 @@ class HostRun:
         except HostFailed as failure:
             facts = self._read(host)
             known = facts.installed.keys() | facts.candidates.keys()
-            if set(packages(self.run.site, facts)) <= known:
+            if set(self.run.goal.packages(facts)) <= known:
                 self._warnings += warnings_of(failure)
                 return facts
             raise
@@ -316,11 +317,7 @@ class HostRun:
 
     def _preflight(self, facts: Facts) -> None:
         """Check the host before rendering; HostFailed with the errors, warnings are kept."""
-        site = self.run.site
-        given = kamailio.sizes(site, HostProfile(room=facts.room))
-        problems = preflight.problems(
-            site, self.name, facts, ports(site, self._entry), given=given
-        )
+        problems = self.run.goal.problems(self.name, facts)
         self._warnings += tuple(p for p in problems if p.severity != "error")
         if has_errors(problems):
             raise HostFailed([p for p in problems if p.severity == "error"])

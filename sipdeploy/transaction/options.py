@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sipdeploy.facts import Facts
 from sipdeploy.host import Host
 from sipdeploy.inventory.site import HostEntry, Site
 from sipdeploy.plan import Plan
-from sipdeploy.plan.desired import Desired
+from sipdeploy.plan.goal import Goal
 from sipdeploy.plan.preview import Present
 from sipdeploy.transaction.runner import Say
 
@@ -44,12 +43,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """The state that all hosts of a run share; `desired` turns facts into a desired state."""
+    """The state that all hosts of a run share."""
 
     site: Site
     say: Say
     owner: str
     options: Options
-    desired: Callable[[Host, str, Facts], Desired]
+    goal: Goal
     hosts: int = 1
     stop: threading.Event = field(default_factory=threading.Event)

@@ -258,12 +258,21 @@ def test_a_release_comes_back(person):
     assert done.returncode == 0, done.stderr
     number = json.loads(person.run("history", "sip1", "--format", "json").stdout)["releases"][-3]
     words = ("rollback", "sip1", str(number["number"] - 1), "--with-users", "--yes")
+    inventory = person.folder / "inventory.yaml"
+    text = inventory.read_text()
+    inventory.write_text(text.replace("users:", "userz:").replace("email: ", "email: x@@"))
+    secrets.rename(person.folder / "away.yaml")
+    assert person.run("apply", "--yes").returncode == 1
+    assert person.run("history", "sip1").returncode == 0
     done = person.run(*words)
     assert done.returncode == 0, done.stderr
+    assert "inventory.yaml has 3 errors (see `sipdeploy lint`)" in done.stderr
     assert "= users and passwords become those of release" in done.stderr
     assert "= disconnects 1 user (1001): their passwords change; " in done.stderr
     assert registers(person, old) == 200
     assert live(person.host) == before
+    (person.folder / "away.yaml").rename(secrets)
+    inventory.write_text(text)
     rows = json.loads(person.run("history", "sip1", "--format", "json").stdout)["releases"]
     assert len(rows) == 5
     assert (rows[-1]["is_current"], rows[-1]["purpose"]) == (True, " ".join(words[:-1]))

@@ -1,14 +1,16 @@
 """The phases of an apply over several fake hosts with recorded facts."""
 
+import io
 import os
 import re
 import socket
+import tarfile
 import threading
 import time
 
 import pytest
 from fakes import FakeHost
-from hosts_facts import FOLDER
+from hosts_facts import FOLDER, recorded
 
 from sipdeploy import transaction as apply_module
 from sipdeploy.diagnostics import Diagnostic
@@ -16,7 +18,8 @@ from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.host import Result, host_failed
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import preflight, saved
-from sipdeploy.plan.desired import _packages
+from sipdeploy.plan.desired import _packages, desired
+from sipdeploy.services.certificates import Material
 from sipdeploy.transaction import (
     Interrupted,
     Options,
@@ -25,6 +28,7 @@ from sipdeploy.transaction import (
     host_run,
     lock,
     plan,
+    release,
     rollback,
 )
 from sipdeploy.transaction.lock import stale_owner, this_owner
@@ -260,6 +264,36 @@ def test_a_rollback_needs_an_earlier_release(hosts):
     (report,) = rollback(site(), "sip1", None, say=[].append)
     assert report.diagnostics[0].code == "SD530"
     assert "stage" not in scripts(hosts["sip1"])
+
+
+def test_a_rollback_is_not_judged_by_the_inventory_of_the_moment(hosts):
+    """Today's site has another domain, and a port and an address that the host lacks."""
+    kept = desired(site(), "sip1", recorded("sid-applied"), {}, Material(pair=None))
+    signature = release.Signature(who="me", when="now", purpose="apply", what=())
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        parts = {"release.json": release.dump(kept, signature)}
+        parts |= {f"tree{file.path}": file.content for file in kept.files}
+        for name, content in parts.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    host = hosts["sip1"]
+    host.answers["release"] = Result(status=0, stdout=buffer.getvalue())
+    taken = 'tcp LISTEN 0 5 0.0.0.0:9443 0.0.0.0:* users:(("nginx",pid=7,fd=3))'
+    host.answers["facts"] = facts(
+        "sid-applied", sockets=taken, addresses="2: eth0 inet 10.9.9.9/24"
+    )
+    wrong = site(TEXT.replace("sip.example.test", "other.example.test") + "ports: {wss: 9443}\n")
+    (report,) = apply(wrong, ["sip1"], credentials={}, say=[].append)
+    assert {"SD514", "SD516"} <= {problem.code for problem in report.diagnostics}
+    host.asked.clear()
+    (report,) = rollback(wrong, "sip1", 3, say=[].append)
+    assert (report.state, report.diagnostics) == ("applied", ())
+    assert scripts(host) == ["release", "facts", "stage", "swap", "confirm", "close"]
+    asked = next(words for words in host.asked if words[0] == "facts")
+    assert "sip.example.test" in asked
+    assert "other.example.test" not in " ".join(asked)
 
 
 def test_what_the_host_did_by_itself_is_told(hosts):

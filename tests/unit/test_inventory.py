@@ -61,3 +61,61 @@ def test_hosts_are_chosen_by_name(path):
 
 def test_the_schema_is_json():
     assert "users" in json.loads(inventory.schema())["properties"]
+
+
+# --- a command that needs only one host ----------------------------------------------------------
+
+GOOD_HOST = (
+    "hosts: {sip1: {address: 10.0.0.1, user: deploy, port: 2222}, sip2: {address: 10.0.0.2}}"
+)
+
+
+def opened(tmp_path, text):
+    path = tmp_path / "inventory.yaml"
+    path.write_text(text)
+    return inventory.open_for_host(path, "sip1")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "domain: sip.example.com\nemail: a@b.example\nusers: {alice: {}}",
+        "domain: nonsense\nemail: a@b.example\nusers: {1001: {nmae: Alice}}",
+        "email: 7\nusers: []\nports: {wss: 99999}\nservices: {6000: {kind: dance}}\nnew: 1",
+        "domain: sip.example.com\nemail: a@b.example\nusers: {1001: {}, 1001: {}}",
+        "domain: sip.example.com\nemail: a@b.example\nusers: {}\ntls: {provider: files}",
+        "domain: sip.example.com\nemail: a@b.example\nusers: {}\nports: {wss: 2222}",
+    ],
+    ids=["number", "domain", "everything", "twice", "files", "ports"],
+)
+def test_errors_elsewhere_leave_a_host_reachable(tmp_path, rest):
+    found, errors = opened(tmp_path, f"{GOOD_HOST}\n{rest}\n")
+    assert errors
+    entry = found.site.hosts["sip1"]
+    assert (entry.address, entry.user, entry.port) == ("10.0.0.1", "deploy", 2222)
+    assert {"user", "port"} <= entry.model_fields_set
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "hosts: {sip1: {address: 10.0.0.1, port: ssh}}",
+        "hosts: {sip1: {address: 10.0.0.1, usr: deploy}}",
+        "hosts: {sip1: {user: deploy}}",
+        "hosts: {sip1: {address: 10.0.0.1, address: 10.0.0.9}}",
+        "hosts: {sip1: {address: 10.0.0.1}, sip1: {address: 10.0.0.9}}",
+        "hosts: {sip1: {address: 10.0.0.1}}\nhosts: {sip1: {address: 10.0.0.9}}",
+        "hosts: []",
+        "hosts: {sip1: {address: 10.0.0.1",
+        "",
+    ],
+)
+def test_a_host_that_might_be_another_one_is_not_reached(tmp_path, hosts):
+    with pytest.raises(InvalidFiles):
+        opened(tmp_path, f"domain: sip.example.com\nemail: a@b.example\nusers: {{}}\n{hosts}\n")
+
+
+def test_without_errors_it_is_the_inventory(tmp_path):
+    text = f"domain: sip.example.com\nemail: a@b.example\nusers: {{1001: {{}}}}\n{GOOD_HOST}\n"
+    found, errors = opened(tmp_path, text)
+    assert (list(found.site.users), errors) == (["1001"], [])

@@ -1,0 +1,64 @@
+"""What a run brings a host to: the inventory, or a release that the host keeps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.facts import Facts, Query
+from sipdeploy.host import Host
+from sipdeploy.inventory.site import Site
+from sipdeploy.plan import desired, preflight
+from sipdeploy.plan.desired import Desired
+from sipdeploy.services import kamailio
+from sipdeploy.services.certificates import Material
+from sipdeploy.services.service import HostProfile
+
+
+class Goal(Protocol):
+    """What a run brings a host to."""
+
+    def query(self, host: Host) -> Query:
+        """The query for the facts; HostFailed if the host must be asked for it and fails."""
+        ...
+
+    def packages(self, facts: Facts) -> tuple[str, ...]:
+        """The packages that the host needs."""
+        ...
+
+    def problems(self, name: str, facts: Facts) -> list[Diagnostic]:
+        """Every reason why the host cannot be brought there, and every warning."""
+        ...
+
+    def desired(self, name: str, facts: Facts) -> Desired:
+        """The desired state of the host."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteGoal:
+    """The goal of plan and apply: the inventory. `credentials` maps numbers to HA1."""
+
+    site: Site
+    credentials: Mapping[str, str]
+    material: Material
+
+    def query(self, host: Host) -> Query:
+        """As Goal.query."""
+        del host
+        return desired.make_query(self.site)
+
+    def packages(self, facts: Facts) -> tuple[str, ...]:
+        """As Goal.packages."""
+        return desired.packages(self.site, facts)
+
+    def problems(self, name: str, facts: Facts) -> list[Diagnostic]:
+        """As Goal.problems, before rendering."""
+        site = self.site
+        given = kamailio.sizes(site, HostProfile(room=facts.room))
+        listens = desired.ports(site, site.hosts[name])
+        return preflight.problems(site, name, facts, listens, given=given)
+
+    def desired(self, name: str, facts: Facts) -> Desired:
+        """As Goal.desired."""
+        return desired.desired(self.site, name, facts, self.credentials, self.material)
