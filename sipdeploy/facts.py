@@ -5,7 +5,7 @@ Changes nothing on the host, and needs only a Debian base system there.
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TypeVar
@@ -77,14 +77,19 @@ class SelfRollback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """The arguments of the script `facts`: everything that depends on the site."""
+    """The arguments of the script `facts`: everything that depends on the site.
+
+    `packages` and `with_build` map `ID/CODENAME` of os-release, or `other`, to the packages that a
+    host needs; `with_build` if it runs an Asterisk that it built, and packages depend on that.
+    """
 
     domain: str
-    packages: Mapping[str, tuple[str, ...]]  # `ID/CODENAME` of os-release, or `other`
+    packages: Mapping[str, tuple[str, ...]]
     units: tuple[str, ...]
     trees: tuple[str, ...]
     directories: tuple[str, ...]
     lineage: str = ""  # name of certbot's lineage, which need not exist
+    with_build: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     has_order: bool = False  # the site needs a certificate of an ACME server
     state: str = STATE
 
@@ -352,7 +357,7 @@ def read(host: Host, query: Query) -> Facts:
     Raises HostFailed if the connection is lost (SD506), or if the answer is incomplete or in an
     unknown format (SD509).
     """
-    choices = "\n".join(" ".join((key, *names)) for key, names in query.packages.items())
+    choices = "\n".join(_choices(query))
     lists = (query.units, query.trees, query.directories)
     argv = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
     began = time.time()
@@ -374,6 +379,18 @@ def read(host: Host, query: Query) -> Facts:
             f"`{host.name}` sent facts that are incomplete or in an unknown format",
             notes=(f"{type(wrong).__name__}: {shown_line(str(wrong))[:200]}",),
         ) from wrong
+
+
+def _choices(query: Query) -> Iterator[str]:
+    """A line `SYSTEM PACKAGE... [/ PACKAGE...]` for each system, the second list with a build."""
+    if not query.with_build:
+        yield from (" ".join((key, *names)) for key, names in query.packages.items())
+        return
+    for key in dict.fromkeys((*query.packages, *query.with_build)):
+        first, second = (
+            lists.get(key, lists["other"]) for lists in (query.packages, query.with_build)
+        )
+        yield " ".join((key, *first, "/", *second))
 
 
 def parse(answer: Mapping[str, str], now: float) -> Facts:

@@ -232,9 +232,9 @@ _MANUALS: Mapping[str, str] = {
         Situation: the host runs Debian 10, or is a container without an init system.
         Fix: use a host with Debian 11, Ubuntu 22.04 or a later release, booted by systemd.""",
     "SD511": """The host has, or can install, no supported version of Kamailio or Asterisk.
-        Situation: Debian 12 and 13 have no package of Asterisk.
-        Fix: `install: {asterisk: source}` builds it on the host; `install: {kamailio: repository}`
-        takes Kamailio from its own apt repository.""",
+        Example: `install: {asterisk: package}` on Debian 12 or 13, which have no such package
+        Fix: delete `install`, and sipdeploy chooses a source that works; or write
+        `install: {asterisk: source, kamailio: repository}`.""",
     "SD512": """The host has too little free disk space for the packages, the build or the files.
         Situation: less than 1 GiB is free in /var and Kamailio is not installed yet.
         Fix: on the host, `apt-get clean`; `du -xh /var | sort -h | tail` shows what uses the
@@ -269,11 +269,13 @@ _MANUALS: Mapping[str, str] = {
         that sipdeploy does not understand; check it yourself.""",
     "SD519": """This version of Kamailio can crash with OpenSSL 3 (kamailio#3791).
         Its processes share memory that OpenSSL 3 reserves for threads; 5.7.5 corrected that.
-        Situation: Kamailio 5.6 from the archive of Debian 12.
+        Example: `install: {kamailio: package}` on Debian 12, whose archive has Kamailio 5.6
         Fix: `install: {kamailio: repository}` installs a newer one.""",
     "SD520": """apt cannot fetch or install the packages.
-        The daemons were not started. The next apply continues from here.
-        Situation: a mirror in /etc/apt/sources.list does not answer.
+        The daemons were not started. The next apply continues from here. It is a warning if only
+        the update of the lists failed and they have all packages that the site needs.
+        Situation: a mirror in /etc/apt/sources.list does not answer, or another program uses apt
+        for longer than the five minutes that sipdeploy waits.
         Fix: on the host, `apt-get update` until it succeeds; then `sipdeploy apply`.""",
     "SD521": """The new files cannot be written to the staging directory of the host.
         The configuration in use is unchanged.

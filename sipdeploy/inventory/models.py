@@ -143,45 +143,47 @@ ASTERISK = AsteriskSource(
 
 
 class Install(_Part):
-    """The source of the daemons."""
+    """The source of the daemons. With `auto`, the facts of the host decide."""
 
     asterisk: Annotated[
         Annotated[
-            Literal["package", "source"],
-            BeforeValidator(fields.choice("package", "source")),
+            Literal["auto", "package", "source"],
+            BeforeValidator(fields.choice("auto", "package", "source")),
             Tag("<text>"),
         ]
         | Annotated[AsteriskSource, Tag("<mapping>")],
         Discriminator(_kind),
     ] = Field(
-        default="package",
-        description="package: the distribution's; source: the host builds "
-        f"{ASTERISK.version}, or the release described here",
+        default="auto",
+        description="auto: the distribution's package where it has one, else as `source`; "
+        f"package: the distribution's; source: the host builds {ASTERISK.version}, or the release "
+        "described here",
     )
     kamailio: Annotated[
         Annotated[
-            Literal["package", "repository"],
-            BeforeValidator(fields.choice("package", "repository")),
+            Literal["auto", "package", "repository"],
+            BeforeValidator(fields.choice("auto", "package", "repository")),
             Tag("<text>"),
         ]
         | Annotated[KamailioRepository, Tag("<mapping>")],
         Discriminator(_kind),
     ] = Field(
-        default="package",
-        description="package: the distribution's; repository: Kamailio's own apt repository, "
+        default="auto",
+        description="auto: the distribution's package where its TLS is stable, else as "
+        "`repository`; package: the distribution's; repository: Kamailio's own apt repository, "
         "or the one described here",
     )
 
     @property
     def source(self) -> AsteriskSource | None:
-        """The release of Asterisk to build; None if Asterisk comes as a package."""
+        """The release of Asterisk to build; None if it comes as a package, or nobody knows yet."""
         if isinstance(self.asterisk, AsteriskSource):
             return self.asterisk
         return ASTERISK if self.asterisk == "source" else None
 
     @property
     def repository(self) -> KamailioRepository | None:
-        """The apt repository of Kamailio; None if it comes from the distribution."""
+        """Kamailio's apt repository; None for the distribution's, or if nobody knows yet."""
         if isinstance(self.kamailio, KamailioRepository):
             return self.kamailio
         return KamailioRepository() if self.kamailio == "repository" else None

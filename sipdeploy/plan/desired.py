@@ -1,10 +1,11 @@
 """The desired state of a host: files, packages, directories, units; and the query for facts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sipdeploy.facts import Facts, Query, upstream
 from sipdeploy.inventory.site import HostEntry, Site, Versions
+from sipdeploy.plan import sources
 from sipdeploy.services import (
     SERVICES,
     acme,
@@ -80,11 +81,17 @@ class Desired:
 
 def make_query(site: Site) -> Query:
     """The query for the facts of a host whose system is not known yet."""
+    has_order = site.tls.provider == "letsencrypt"
+    package, build = (sources.choose(site, "asterisk", source) for source in ("package", "source"))
+    query = _query(site.domain, _by_system(package), has_order=has_order)
+    return replace(query, with_build=_by_system(build)) if package != build else query
+
+
+def _by_system(site: Site) -> Mapping[str, tuple[str, ...]]:
+    """The packages for each system of which they differ, and for all others."""
     other = _packages(site, "", "")
     choices = {f"{os_id}/{name}": _packages(site, os_id, name) for os_id, name in SYSTEMS}
-    differing = {key: names for key, names in choices.items() if names != other}
-    has_order = site.tls.provider == "letsencrypt"
-    return _query(site.domain, {**differing, "other": other}, has_order=has_order)
+    return {**{key: names for key, names in choices.items() if names != other}, "other": other}
 
 
 def query_of(release: Desired) -> Query:
@@ -114,11 +121,13 @@ def _packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
 
 def packages(site: Site, facts: Facts) -> tuple[str, ...]:
     """The packages that the system of a host needs."""
+    site = sources.resolved(site, facts)
     return _packages(site, facts.os_id, facts.codename)
 
 
 def versions(site: Site, facts: Facts) -> dict[str, str | None]:
     """The version of each daemon, installed or to be installed; None if there is no source."""
+    site = sources.resolved(site, facts)
     built, extra = asterisk.build(site), repository.repository(site)
     current = facts.installed.get("kamailio", "")
     is_installed = extra and upstream(current).startswith(f"{extra.series}.")
@@ -144,6 +153,8 @@ def desired(
 
     `credentials` maps each number to its HA1 in hex.
     """
+    choices = sources.notes(site, facts)
+    site = sources.resolved(site, facts)
     # No validation: a host's version has more digits than the model allows in the inventory.
     known = {name: upstream(version or "") for name, version in versions(site, facts).items()}
     extra = repository.repository(site)
@@ -175,6 +186,7 @@ def desired(
         build=asterisk.build(site),
         repository=extra,
         notes=(
+            *choices,
             *kamailio.notes(site, profile),
             *asterisk.notes(site, profile),
             *material.notes,

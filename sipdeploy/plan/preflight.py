@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Facts, upstream
-from sipdeploy.inventory.fields import ASTERISK_VERSIONS, KAMAILIO_VERSIONS
 from sipdeploy.inventory.site import HostEntry, Site
-from sipdeploy.plan import desired, preflight_acme, preflight_firewall
+from sipdeploy.plan import desired, preflight_acme, preflight_firewall, sources
 from sipdeploy.services import asterisk
 from sipdeploy.services.kamailio import MIB_PER_CONNECTION, Sizes
 from sipdeploy.services.service import Port
@@ -27,17 +26,13 @@ SKEW_ERROR_SECONDS = 3600
 SAFE_TLS = [5, 7, 5]  # has `tls_threads_mode`
 ELSEWHERE = {"kamailio": "repository", "asterisk": "source"}
 DAEMONS_MIB = 256  # memory of the system and both daemons, without Kamailio's shared memory
-# `match` of an identify section takes a port since Asterisk 16.8.0 (its CHANGES).
-RANGES = {
-    "kamailio": (KAMAILIO_VERSIONS[0], KAMAILIO_VERSIONS[-1]),
-    "asterisk": ("16.8", ASTERISK_VERSIONS[-1]),
-}
 
 
 def problems(
     site: Site, name: str, facts: Facts, ports: Iterable[Port], *, given: Sizes
 ) -> list[Diagnostic]:
     """Every error and warning; `given` are the sizes that Kamailio's files were rendered with."""
+    site = sources.resolved(site, facts)
     host = site.hosts[name]
     return [
         *system(name, facts),
@@ -78,16 +73,16 @@ def versions(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
     if facts.os_id not in SYSTEMS:
         return
     wanted = desired.versions(site, facts)
-    for package, known in RANGES.items():
+    for package, known in sources.RANGES.items():
         version = wanted[package]
         if version is None:
             yield _absent(name, package, facts)
-        elif not _is_known(upstream(version), known):
+        elif not sources.is_supported(package, version):
             yield Diagnostic(
                 "SD511",
                 f"`{name}` has {package} {version}; supported are {known[0]} to {known[1]}",
-                help=f"write `install: {{{package}: {ELSEWHERE[package]}}}`, "
-                f"or use a host whose archive has {package} {known[1]}",
+                help=f"write `install: {{{package}: {ELSEWHERE[package]}}}`, or delete "
+                f"`install.{package}`: then sipdeploy chooses",
             )
     if "kamailio" not in facts.installed:
         yield from openssl(name, facts, wanted["kamailio"] or "")
@@ -119,14 +114,6 @@ def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
         f"the package archive of `{name}` has no {package}",
         help="add a mirror of the distribution (Ubuntu: with `universe`) to /etc/apt/sources.list",
     )
-
-
-def _is_known(version: str, known: tuple[str, str]) -> bool:
-    """Whether a version is in the range; each limit has the precision that it is written with."""
-    low, actual, high = (
-        [int(part) for part in text.split(".")] for text in (known[0], version, known[1])
-    )
-    return low <= actual and actual[: len(high)] <= high
 
 
 def room(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:

@@ -327,7 +327,7 @@ def test_a_key_that_the_host_does_not_take_is_named(lab, installed, tmp_path, ph
 def test_debian_12_has_no_asterisk_and_stays_as_it_was(lab):
     host = lab.boot("errors2", suite="bookworm")
     before = host.run("dpkg -l | md5sum").stdout
-    report = run_apply(site_on(host))
+    report = run_apply(site_on(host, more="install: {asterisk: package}"))
     assert codes(report) == ["SD511"]
     assert report.state == "unchanged"
     assert "write `install: {asterisk: source}`" in text(report)

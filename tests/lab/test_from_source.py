@@ -93,12 +93,20 @@ def build_name(host):
     return re.search(r"asterisk-[0-9.]+-[0-9a-f]{8}", host.read(source.WRAPPER).decode())[0]
 
 
-def test_without_a_word_it_is_refused_and_told_how(deployer, host):
-    write(deployer, host, "{}")
+def test_a_package_that_the_archive_lacks_is_refused_and_told_what_to_write(deployer, host):
+    write(deployer, host, "{asterisk: package}")
     said = apply(deployer, status=4)
     assert "its archive has no asterisk" in said
     assert "install: {asterisk: source}" in said
     assert host.run("ls /var/lib/sipdeploy /etc/asterisk").stdout == ""
+
+
+def test_without_a_word_a_build_is_planned(deployer, host):
+    write(deployer, host, "{}")
+    planned = deployer.run("plan", "sip1").stdout
+    assert "+ build asterisk 22.11.0 from source" in planned
+    assert "has no asterisk; this takes 2 to 5 minutes" in planned
+    assert "= kamailio: 6.0." in planned
 
 
 def test_another_tarball_than_the_one_that_is_meant_is_not_unpacked(deployer, host, release):
@@ -180,6 +188,12 @@ def browsers(host):
         yield first, second
 
 
+def codecs(host, number):
+    """The codecs that Asterisk offers a phone, in its order."""
+    shown = host.run(f"asterisk -rx 'pjsip show endpoint {number}'").stdout
+    return re.search(r"(?m)^ allow +: \((.*)\)", shown)[1].split("|")
+
+
 def talk(host):
     with browsers(host) as (first, second):
         alice = first.phone("1001", password=password("1001"))
@@ -200,6 +214,7 @@ def talk(host):
 
 
 def test_browsers_talk(host):
+    assert codecs(host, "1001") == ["ulaw", "alaw"]  # docs/install.md says so
     talk(host)
 
 
@@ -242,6 +257,7 @@ def test_a_host_with_the_package_changes_to_a_build_and_back(lab, release, tmp_p
     apply(deployer)
     packaged = running(host)
     assert not packaged.startswith("/opt/")
+    assert codecs(host, "1001") == ["opus", "ulaw", "alaw"]
     write(deployer, host, described(release))
     apply(deployer)
     assert running(host) == f"/opt/sipdeploy/{build_name(host)}/sbin/asterisk"

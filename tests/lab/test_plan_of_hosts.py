@@ -266,7 +266,7 @@ def test_a_release_comes_back(person):
     assert person.run("history", "sip1").returncode == 0
     done = person.run(*words)
     assert done.returncode == 0, done.stderr
-    assert "inventory.yaml has 3 errors (see `sipdeploy lint`)" in done.stderr
+    assert "inventory.yaml has 2 errors (see `sipdeploy lint`)" in done.stderr
     assert "= users and passwords become those of release" in done.stderr
     assert "= disconnects 1 user (1001): their passwords change; " in done.stderr
     assert registers(person, old) == 200

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import tarfile
 
 import hosts_facts
@@ -9,12 +10,14 @@ import pytest
 from fakes import FakeHost
 from hosts_facts import recorded
 
+from sipdeploy import facts
+from sipdeploy import host as hosts
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.facts import parse
-from sipdeploy.host import Result, script_text, sections
+from sipdeploy.facts import Managed, parse
+from sipdeploy.host import LocalHost, Result, script_text, sections
 from sipdeploy.inventory.models import ASTERISK
 from sipdeploy.inventory.site import load_site
-from sipdeploy.plan import make_plan, preflight, saved
+from sipdeploy.plan import make_plan, preflight, saved, sources
 from sipdeploy.plan.desired import desired, make_query, ports, versions
 from sipdeploy.plan.preview import Present
 from sipdeploy.plan.text import as_data, as_text
@@ -178,7 +181,7 @@ def test_a_release_brings_back_the_build_that_it_had():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    assert release.load(buffer.getvalue()) == before
+    assert release.load(buffer.getvalue()) == dataclasses.replace(before, notes=())
     # from this the host knows which builds it still needs
     assert f'"{before.build.name}"'.encode() in parts["release.json"]
 
@@ -193,11 +196,159 @@ def recorded_text(name):
     return (hosts_facts.FOLDER / f"{name}.txt").read_text()
 
 
+# --- auto ----------------------------------------------------------------------------------------
+
+# What the archive of each system has, and what the smallest inventory takes there.
+SUPPORTED = [
+    ("debian", "bullseye", "5.4.4-1", "1:16.28.0~dfsg-0+deb11u4", "package", "package"),
+    ("debian", "bookworm", "5.6.3-2", None, "repository", "source"),
+    ("debian", "trixie", "6.0.1-1", None, "package", "source"),
+    ("debian", "sid", "6.1.5-1", "1:22.10.1~dfsg-1", "package", "package"),
+    ("ubuntu", "jammy", "5.5.4-1", "1:18.10.0~dfsg-1", "repository", "package"),
+    ("ubuntu", "noble", "5.7.4-1build3", "1:20.6.0~dfsg-1", "repository", "package"),
+    ("ubuntu", "plucky", "5.8.4-1", "1:23.1.0-1", "package", "source"),
+]
+
+
+def offered(os_id, codename, kamailio, asterisk, **changes):
+    candidates = {"kamailio": kamailio} | ({"asterisk": asterisk} if asterisk else {})
+    more = {"os_id": os_id, "os_version": "24.04" if os_id == "ubuntu" else "13"}
+    return bare(codename, candidates=candidates, **more, **changes)
+
+
+@pytest.mark.parametrize("row", SUPPORTED, ids=lambda row: row[1])
+def test_the_smallest_inventory_works_on_every_supported_system(row):
+    *archive, kamailio, asterisk = row
+    found = offered(*archive)
+    room = {"/": 2**33, "/var": 2**33, "/etc": 2**33}
+    told = problems("{}", dataclasses.replace(found, free_bytes=room))
+    assert [p for p in told if p.code in ("SD510", "SD511", "SD519")] == []
+    plan = make_plan(wanted("{}", found), found, 0)
+    explicit = f"{{asterisk: {asterisk}, kamailio: {kamailio}}}"
+    assert plan.lines() == make_plan(wanted(explicit, found), found, 0).lines()
+    assert bool(plan.build) == (asterisk == "source")
+    assert bool(plan.repository) == (kamailio == "repository")
+
+
+@pytest.mark.parametrize("row", SUPPORTED, ids=lambda row: row[1])
+def test_a_plan_says_which_source_why_and_how_to_choose_another(row):
+    *archive, kamailio, asterisk = row
+    found = dataclasses.replace(offered(*archive), os_name="This OS")
+    said = as_text("sip1", make_plan(wanted("{}", found), found, 0), Present(), diffs=False)
+    (about,) = re.findall(r"= (asterisk: .*)", said)
+    (other,) = re.findall(r"= (kamailio: .*)", said)
+    if asterisk == "source":
+        assert "the host builds 22.11.0" in about
+        assert "takes 2 to 5 minutes" in about
+        reason = "no asterisk" if row[3] is None else "asterisk 23.1.0 is not supported"
+        assert reason in about
+    else:
+        assert "the package of This OS" in about
+        assert "`install: {asterisk: source}`" in about
+    if kamailio == "repository":
+        assert other.startswith("kamailio: 6.1 from https://deb.kamailio.org/kamailio61, because")
+        assert row[2].partition("-")[0] in other
+        assert "`install: {kamailio: package}`" in other
+    else:
+        assert "`install: {kamailio: repository}`" in other
+
+
+def managed(*paths):
+    return {path: Managed(service="s") for path in paths}
+
+
+def test_a_host_keeps_the_sources_that_it_has():
+    """An upgrade of sipdeploy, or a package that appears in the archive, changes no daemon."""
+    both = {"asterisk": "1:20.6.0-1", "kamailio": "5.7.4-1"}
+    old = bare("noble", installed=both, managed=managed(kamailio.CONFIGURATION, asterisk.OVERRIDE))
+    kept = sources.resolved(site("{}"), old).install
+    assert (kept.asterisk, kept.kamailio) == ("package", "package")
+    fact = next(iter(recorded("sid-applied").files.values()))
+    built = bare(
+        "trixie",
+        candidates={"asterisk": "1:22.1-1", "kamailio": "6.1.0-1"},
+        managed=managed(source.WRAPPER, asterisk.OVERRIDE, kamailio.CONFIGURATION),
+        files={repository.SOURCE: fact},
+    )
+    kept = sources.resolved(site("{}"), built).install
+    assert (kept.asterisk, kept.kamailio) == ("source", "repository")
+
+
+def test_what_is_written_holds_against_every_fact():
+    found = offered(*SUPPORTED[1][:4])
+    for install in ("{asterisk: package, kamailio: package}", f"{{asterisk: {OTHER}}}"):
+        wanted_ = site(install).install
+        if wanted_.kamailio == "auto":
+            wanted_ = wanted_.model_copy(update={"kamailio": "repository"})
+        assert sources.resolved(site(install), found).install == wanted_
+
+
+def test_no_note_repeats_what_the_host_has():
+    found = bare(installed={"asterisk": "1:22.1-1", "kamailio": "6.1.0-1"})
+    assert wanted("{}", found).notes == ()
+
+
+# Programs of a host with the packages $INSTALLED; `grep` finds its own build if BUILT is set.
+PROGRAMS = {
+    "dpkg-query": """\
+        for name; do
+            case $name in -*) continue ;; esac
+            case " $INSTALLED " in *" $name "*) printf '%s\\t1\\tinstalled\\n' "$name" ;; esac
+        done""",
+    "apt-cache": 'echo "$@"',
+    "grep": '[ -n "$BUILT" ]',
+}
+
+
+@pytest.mark.parametrize(
+    ("installed", "is_built", "is_asked"),
+    [
+        ("kamailio asterisk", False, False),
+        ("kamailio build-essential", False, True),
+        ("kamailio build-essential", True, False),
+        ("kamailio asterisk", True, True),
+        ("", False, True),
+    ],
+)
+def test_candidates_are_asked_only_where_a_package_is_missing(
+    monkeypatch, tmp_path, installed, is_built, is_asked
+):
+    """A host that runs a build needs no package of Asterisk, and the other way round."""
+    for name, text in PROGRAMS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    own = (
+        f"PATH={tmp_path}:$PATH; export INSTALLED='{installed}' BUILT={'yes' if is_built else ''}"
+    )
+    original = hosts.script_text
+    begin = b"exec </dev/null"
+    monkeypatch.setattr(
+        hosts,
+        "script_text",
+        lambda name: original(name).replace(begin, own.encode() + b"\n" + begin),
+    )
+    query = dataclasses.replace(
+        make_query(site("{}")),
+        packages={"other": ("kamailio", "asterisk")},
+        with_build={"other": ("kamailio", "build-essential")},
+    )
+    seen = []
+    monkeypatch.setattr(facts, "parse", lambda answer, _: seen.append(answer))
+    local = LocalHost("sip1")
+    local._prefix = ()  # noqa: SLF001 - it runs as the account of the tests
+    facts.read(local, query)
+    assert ("candidates" in seen[0]) == is_asked
+    if is_asked:
+        assert {"kamailio", "asterisk", "build-essential"} <= set(seen[0]["candidates"].split())
+
+
 # --- messages ------------------------------------------------------------------------------------
 
 
 def test_a_system_without_asterisk_is_told_how_it_gets_one():
-    (problem,) = (p for p in problems("{}", bare("bookworm")) if p.severity == "error")
+    (problem,) = (
+        p for p in problems("{asterisk: package}", bare("bookworm")) if p.severity == "error"
+    )
     assert problem.code == "SD511"
     assert "`install: {asterisk: source}`" in problem.help
     assert not [p for p in problems("{asterisk: source}", bare()) if p.severity == "error"]
@@ -216,7 +367,8 @@ def test_a_system_without_asterisk_is_told_how_it_gets_one():
 )
 def test_a_kamailio_that_crashes_with_openssl_3_is_told(codename, kamailio, is_told):
     found = bare(codename, candidates={"kamailio": kamailio})
-    told = [p for p in problems("{asterisk: source}", found) if p.code == "SD519"]
+    package = "{asterisk: source, kamailio: package}"
+    told = [p for p in problems(package, found) if p.code == "SD519"]
     assert bool(told) is is_told
     for problem in told:
         assert (problem.severity, kamailio in problem.message) == ("warning", True)

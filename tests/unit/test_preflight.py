@@ -35,7 +35,10 @@ def facts(**changes):
 SMALL = kamailio.Sizes(room=512, connections=512, shared_mib=200, private_mib=17)
 
 
-def told(found, *, host="{address: 10.0.0.1}", install="{}", given=SMALL):
+PACKAGES = "{asterisk: package, kamailio: package}"
+
+
+def told(found, *, host="{address: 10.0.0.1}", install=PACKAGES, given=SMALL):
     wanted = site(host, install)
     listens = ports(wanted, wanted.hosts["sip1"])
     return preflight.problems(wanted, "sip1", found, listens, given=given)

@@ -1,7 +1,8 @@
 # Reads all facts that a plan needs, and changes nothing.
 # STATE DOMAIN PACKAGES UNITS TREES DIRECTORIES CERTIFICATE KEY LINEAGE ORDER; lists are separated by
 # spaces. ORDER is empty if the site uses no ACME server.
-# PACKAGES has a line for each `ID/CODENAME` of os-release that differs, and one for `other`.
+# PACKAGES has a line for each `ID/CODENAME` of os-release that differs, and one for `other`. A second list,
+# after ` / `, is for a host that runs an Asterisk which it built.
 # Every apply begins with this script, so it starts few processes.
 state=$1 domain=$2 choices=$3 units=$4 trees=$5 directories=$6 certificate=$7 key=$8 lineage=$9 order=${10}
 exec </dev/null 2>/dev/null
@@ -29,19 +30,25 @@ done
 unset IFS
 packages=${packages:-$other}
 
+both=$(printf '%s\n' "$packages" | tr -d /)
+if grep -qs /opt/sipdeploy/ /usr/local/sbin/asterisk; then packages=${packages##* / }; fi
+packages=${packages%% / *}
+
 section packages
-rows=$(dpkg-query -W -f='${Package}\t${Version}\t${db:Status-Status}\n' $packages)
+rows=$(dpkg-query -W -f='${Package}\t${Version}\t${db:Status-Status}\n' $both)
 printf '%s\n' "$rows"
-present=0 IFS=$newline
+installed=" " is_missing=
+IFS=$newline
 for line in $rows; do
-    case $line in *"${tab}installed") present=$((present + 1)) ;; esac
+    case $line in *"${tab}installed") installed="$installed${line%%"$tab"*} " ;; esac
 done
 unset IFS
-set -- $packages
-wanted=$#
+for name in $packages; do
+    case $installed in *" $name "*) ;; *) is_missing=yes ;; esac
+done
 # These two are slow, so query them only if a package is missing.
-if [ "$present" -lt "$wanted" ]; then
-    section candidates; apt-cache policy $packages
+if [ -n "$is_missing" ]; then
+    section candidates; apt-cache policy $both
     section domain; timeout 3 getent ahosts "$domain" || echo none
 fi
 # apt gives the lists the server's date; the download folder has the time of the last update.
