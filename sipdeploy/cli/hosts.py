@@ -94,7 +94,9 @@ def plan_command(
 ) -> int:
     """Show what `apply` would change on HOSTS, or on all hosts, and what it would interrupt now.
 
-    plan runs the code of apply, but neither locks nor changes a host. It hides secrets.
+    plan runs the code of apply, but neither locks a host nor changes its configuration. If
+    packages are missing and the package lists of the host are older than a day, it updates these
+    lists (`apt-get update`), and says so. It hides secrets.
 
     \b
     Examples:

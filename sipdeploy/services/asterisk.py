@@ -1,5 +1,6 @@
 """Asterisk: its files, its packages and the modules that it may load."""
 
+import hashlib
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -76,19 +77,30 @@ SPARE_MODULES = (
     "bridge_builtin_interval_features",
 )
 
-ENDPOINTS = ("asterisk", "-rx", "module reload res_pjsip.so")
-DIALPLAN = ("asterisk", "-rx", "dialplan reload")
-BOXES = ("asterisk", "-rx", "voicemail reload")
+RELOAD = "/etc/asterisk/reload.sh"
+ENDPOINTS = ("sh", RELOAD, "endpoints")
+DIALPLAN = ("sh", RELOAD, "dialplan")
+BOXES = ("sh", RELOAD, "mailboxes")
+# Files that one reload loads. The last one has their digest, from which `reload.sh` knows whether
+# Asterisk has loaded them. Nothing shows what other files have set, so they need a restart.
+LOADED = (
+    ("pjsip.conf", "pjsip_users.conf"),
+    ("extensions.conf",),
+    ("voicemail.conf", "voicemail_users.conf"),
+)
+DIGEST = b"DIGEST"  # its place in the templates
 FILES: Sequence[tuple[str, tuple[str, ...] | None]] = (
     ("pjsip.conf", ENDPOINTS),
     ("pjsip_users.conf", ENDPOINTS),
     ("extensions.conf", DIALPLAN),
-    ("rtp.conf", ("asterisk", "-rx", "module reload res_rtp_asterisk.so")),
     ("voicemail.conf", BOXES),
     ("voicemail_users.conf", BOXES),
-    ("logger.conf", ("asterisk", "-rx", "logger reload")),
-    ("manager.conf", ("asterisk", "-rx", "manager reload")),
-    ("http.conf", ("asterisk", "-rx", "module reload http")),
+    ("reload.sh", NOTHING),
+    ("pjsip_transport.conf", None),
+    ("rtp.conf", None),
+    ("logger.conf", None),
+    ("manager.conf", None),
+    ("http.conf", None),
     ("modules.conf", None),
     ("asterisk.conf", None),
 )
@@ -105,7 +117,7 @@ LIVE_FOLDER = "/run/sipdeploy-asterisk"
 OVERRIDE = "/etc/systemd/system/asterisk.service.d/sipdeploy.conf"
 # Only with nftables: ufw closes every port that no rule opens.
 SOCKETS = "/etc/sipdeploy/asterisk-sockets.sh"
-USERS = ("sqlite3", f"{LIVE_FOLDER}/users.db", f".restore {DATABASE}")
+USERS = ("sh", RELOAD, "users")
 USER_FILES = ("pjsip_users.conf", "voicemail_users.conf")
 DATABASE_FILES = ("sorcery.conf", "extconfig.conf", "res_config_sqlite3.conf")
 DATABASE_MODULES = ("res_config_sqlite3", "res_sorcery_realtime")
@@ -148,15 +160,18 @@ def build(site: Site) -> Build | None:
 def files(deployment: Deployment) -> Iterator[ManagedFile]:
     """Every managed file of Asterisk."""
     values = _values(deployment)
-    added = ((name, None) for name in DATABASE_FILES if values["has_database"])
-    for name, reload in (*FILES, *added):
-        if values["has_database"] and name in USER_FILES:
-            continue
-        content = render(f"asterisk/{name}.j2", values)
-        yield _file(name, content, f"asterisk/{name}.j2", reload)
-        if name == "pjsip.conf" and values["has_database"]:
-            users = user_database.content(content.decode(), values["users"], values)
-            yield _file("users.db", users, "(users)", USERS)
+    is_large = values["has_database"]
+    added = ((name, None) for name in DATABASE_FILES if is_large)
+    reloads = {
+        name: reload for name, reload in (*FILES, *added) if not is_large or name not in USER_FILES
+    }
+    contents = _with_digests({name: render(f"asterisk/{name}.j2", values) for name in reloads})
+    for name, content in contents.items():
+        yield _file(name, content, f"asterisk/{name}.j2", reloads[name])
+    if is_large:
+        pjsip = contents["pjsip.conf"].decode()
+        users = user_database.content(pjsip, values["users"], values)
+        yield _file("users.db", users, "(users)", USERS)
     template = "asterisk/override.conf.j2"
     yield rendered(template, values, path=OVERRIDE, mode=0o644, service=NAME, reload=None)
     if values["has_table"]:
@@ -164,6 +179,16 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         yield rendered(template, values, path=SOCKETS, mode=0o644, service=NAME, reload=NOTHING)
     if wanted := build(deployment.site):
         yield from source.files(wanted.name, NAME)
+
+
+def _with_digests(contents: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """The contents, each group of LOADED with its digest."""
+    filled = dict(contents)
+    for names in LOADED:
+        group = [name for name in names if name in contents]
+        digest = hashlib.sha256(b"".join(contents[name] for name in group)).hexdigest()[:16]
+        filled[group[-1]] = contents[group[-1]].replace(DIGEST, digest.encode())
+    return filled
 
 
 def _file(name: str, content: bytes, template: str, reload: tuple[str, ...] | None) -> ManagedFile:

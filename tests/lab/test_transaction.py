@@ -238,6 +238,50 @@ def test_the_power_goes_in_mid_swap(host, figure, point):
     assert which == "old"
 
 
+BUSY = b"""#!/bin/sh
+case $* in
+*"module reload"*) echo 'A module reload request is already in progress; please be patient' ;;
+*) exec /usr/sbin/asterisk "$@" ;;
+esac
+"""
+
+
+def test_a_reload_that_loads_nothing_is_a_failure(host):
+    """Asterisk keeps what it has, and its console exits with 0."""
+    settle(host)
+    before = units(host)
+    host.write("/usr/local/sbin/asterisk", BUSY, mode=0o755)
+    try:
+        report = run_apply(site_on(host, users=NEW))
+        assert (codes(report), report.state) == (["SD523"], "rolled back")
+        (problem,) = (p for p in report.diagnostics if p.code == "SD523")
+        assert "reload.sh endpoints" in problem.message
+        assert "already in progress" in " ".join(problem.notes)
+        assert outcome(host) == "old"
+        assert units(host) == before  # Asterisk still has the old endpoints: no restart
+    finally:
+        host.run("rm /usr/local/sbin/asterisk", check=True)
+    assert run_apply(site_on(host, users=NEW)).state == "applied"
+    assert outcome(host) == "new"
+
+
+@pytest.mark.parametrize("part", ["dialplan", "mailboxes", "endpoints"])
+def test_asterisk_shows_each_part_that_it_has_loaded(host, part):
+    settle(host)
+    done = host.run(f"sh /etc/asterisk/reload.sh {part}")
+    assert (done.returncode, done.stdout) == (0, "")
+    edit = "sed -i 's/^; digest .*/; digest 0123456789abcdef/' /etc/asterisk/*.conf"
+    host.run(
+        f"cp -a /etc/asterisk /root/kept; {edit}; sed -i 's/ 40))/ 1))/' /etc/asterisk/reload.sh"
+    )
+    try:
+        done = host.run(f"sh /etc/asterisk/reload.sh {part}")
+        assert done.returncode == 1
+        assert "Asterisk has not loaded the new" in done.stdout
+    finally:
+        host.run("cp -a /root/kept/. /etc/asterisk/; rm -r /root/kept", check=True)
+
+
 def test_a_timer_that_does_not_get_the_lock_tries_again(host, figure):
     """Another command of sipdeploy holds the lock for longer than the rollback waits for it."""
     settle(host)

@@ -345,7 +345,7 @@ def test_asterisk_reads_users_from_a_database_where_they_are_many():
         assert there <= paths
         assert not absent & paths
     assert "#include pjsip_users.conf" in text_of(few, "/etc/asterisk/pjsip.conf")
-    assert "#include" not in text_of(many, "/etc/asterisk/pjsip.conf")
+    assert "#include pjsip_users.conf" not in text_of(many, "/etc/asterisk/pjsip.conf")
     assert "#include" not in text_of(many, "/etc/asterisk/voicemail.conf")
     assert "load=res_sorcery_realtime.so" in text_of(many, "/etc/asterisk/modules.conf")
     assert "load=res_sorcery_realtime.so" not in text_of(few, "/etc/asterisk/modules.conf")

@@ -45,7 +45,8 @@ put_back() {
 reload_all() {
     while read -r line <&4; do
         IFS=$tab; set -- $line; unset IFS
-        "$@" </dev/null >/dev/null 2>&1 9>&- || return 1
+        output=$(timeout 90 "$@" </dev/null 2>&1 9>&-) || return 1
+        case $output in [Ee]rror*) return 1 ;; esac # kamcmd exits with 0 even then
     done 4<"$undo/reloads"
 }
 # Stop units that did not run before first, because stopping them needs the files that are removed next.

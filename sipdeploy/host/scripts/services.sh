@@ -37,8 +37,8 @@ services() {
     while read -r line <&3; do
         IFS=$tab; set -- $line; unset IFS
         output=$(timeout 90 "$@" 2>&1 9>&-) || give_up "$*" "$output" ''
-        # kamcmd and asterisk -rx exit with 0 even if the daemon refused.
-        case $output in [Ee]rror* | ERROR* | "No such command"*) give_up "$*" "$output" '' ;; esac
+        # kamcmd exits with 0 even if Kamailio refused, and prints `error: CODE - REASON`
+        case $output in [Ee]rror*) give_up "$*" "$output" '' ;; esac
     done 3<"$candidate/reloads"
     set +f
 }

@@ -3,9 +3,18 @@
 # that they were loaded from. If that is the previous database, this script sets only the rows that differ, because whole
 # tables of 100,000 rows take seconds.
 new=/etc/kamailio/sipdeploy.db old=/var/lib/sipdeploy/undo/tree/etc/kamailio/sipdeploy.db
+# kamcmd exits with 0 even if Kamailio refused; `loaded` comes last, and its digest must be that of the new database.
 whole() {
-    for table in credentials users names services loaded; do kamcmd htable.reload "$table" || exit 1; done
-    exit 0
+    for table in credentials users names services loaded; do
+        said=$(kamcmd htable.reload "$table" 2>&1) && case $said in *rror:*) false ;; esac || { echo "$table: $said"; exit 1; }
+    done
+    check
+}
+check() {
+    held=$(kamcmd htable.get loaded s:digest 2>/dev/null | sed -n 's/.*value: *//p')
+    [ -n "$held" ] && grep -qaF "$held" "$new" && exit 0
+    echo "Kamailio has not loaded $new"
+    exit 1
 }
 # One line for each row that differs: `delete` or `sets`, table, key, value.
 changes() {
@@ -28,3 +37,4 @@ printf '%s\n' "$rows" | sed -n 's/^sets names //p' | while read -r number name; 
     kamcmd htable.sets names "s:$number" "s:$name" || exit 1
 done || whole
 kamcmd htable.sets loaded s:digest "s:$(sqlite3 -readonly "$new" 'SELECT key_value FROM loaded')" || whole
+check
