@@ -88,8 +88,20 @@ class Host:
 
     ssh_port = 22
 
-    def __init__(self, name: str, network: Network, *, octet: int, disk: Disk, key: str) -> None:
-        """Describe a host that is off; the public key `key` may log in."""
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        *,
+        octet: int,
+        disk: Disk,
+        key: str,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Describe a host that is off; the public key `key` may log in.
+
+        `options` of systemd-nspawn can take rights away from it.
+        """
         self.name = name
         self.key = ""  # public host key
         self.address = network.host_address(octet)
@@ -97,6 +109,7 @@ class Host:
         self._network = network
         self._octet = octet
         self._login_key = key
+        self._options = options
         self._nspawn: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -254,6 +267,7 @@ class Host:
         # The limit of PID 1 on a real machine, independent of this session.
         yield f"--rlimit=NOFILE=1024:{Path('/proc/sys/fs/nr_open').read_text('ascii').strip()}"
         yield f"--bind={self.disk.directory}/archives:{ARCHIVES}"
+        yield from self._options
 
     def _init(self) -> int | None:
         if not self._nspawn or not self.is_running:

@@ -92,11 +92,12 @@ class Lab:
         suite: str = "sid",
         base: str | None = None,
         packages: Sequence[str] = (),
+        options: Sequence[str] = (),
     ) -> Host:
         """Boot a new host, and return it when root can log in.
 
-        It is a bare Debian `suite`, one with `packages`, or the snapshot `base`. Several threads
-        may call this.
+        It is a bare Debian `suite`, one with `packages`, or the snapshot `base`; `options` are of
+        systemd-nspawn. Several threads may call this.
         """
         for other in list(self.hosts.values()):
             other.share_packages()
@@ -108,7 +109,9 @@ class Lab:
             octet = FIRST_HOST + len(self.hosts)
             if octet > LAST_HOST:
                 raise LabError("this lab has no free address")
-            host = Host(name, self._network, octet=octet, disk=disk, key=self._key)
+            host = Host(
+                name, self._network, octet=octet, disk=disk, key=self._key, options=options
+            )
             self.hosts[name] = host
             self._prepare(host)
         host.start()

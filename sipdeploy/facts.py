@@ -37,6 +37,7 @@ class Unit:
     active: str
     is_enabled: bool
     needs_daemon_reload: bool
+    is_masked: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -201,6 +202,7 @@ def _unit(values: Mapping[str, str]) -> Unit:
         active=values.get("ActiveState", ""),
         is_enabled=values.get("UnitFileState") == "enabled",
         needs_daemon_reload=values.get("NeedDaemonReload") == "yes",
+        is_masked=values.get("UnitFileState", "").startswith("masked"),
     )
 
 
@@ -281,7 +283,7 @@ def parse_room(text: str) -> int:
 IPTABLES = ("iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy")
 # Sections that the script prints only if there is something to read.
 OPTIONAL = (
-    *("candidates", "domain", "digests", "modes"),
+    *("candidates", "domain", "digests", "modes", "denied"),
     *("lineage", "lineage-key", "renewal", "dns", "cli-ini"),
     *("nft", *IPTABLES),
 )
@@ -332,6 +334,7 @@ class Facts:
     has_timer: bool = fact(parse_flag, "timer")
     is_ufw_active: bool = fact(parse_flag, "ufw")
     has_firewall_table: bool = fact(lambda text: FIREWALL_TABLE in text, "chains")
+    denied: tuple[str, ...] = fact(parse_words, "denied")  # of `nft` and `namespaces`
     nftables: str = fact(str, "nft")  # all rules, in JSON
     iptables: Mapping[str, str] = fact(parse_iptables, *IPTABLES)
     ssh_ports: tuple[int, ...] = fact(parse_ssh_ports, "sockets", "connection")

@@ -337,6 +337,16 @@ _MANUALS: Mapping[str, str] = {
         Situation: the connection to sip2 is lost at that moment.
         Fix: `sipdeploy apply sip2` completes the change, or `sipdeploy rollback sip1` takes it
         back.""",
+    "SD536": """A unit that the site needs is masked, so systemd never starts it.
+        Nothing on the host has changed.
+        Situation: somebody ran `systemctl mask kamailio` on the host.
+        Fix: on the host, `systemctl unmask kamailio.service`.""",
+    "SD537": """The host is not permitted something that the daemons or the firewall need.
+        It is usually a container without the capability CAP_NET_ADMIN, or one in which systemd may
+        not create namespaces. Nothing on the host has changed.
+        Situation: an LXC container without nesting.
+        Fix: `pct set 101 --features nesting=1` on Proxmox; for nft, start the container with
+        CAP_NET_ADMIN. A virtual machine needs neither.""",
     "SD540": """The host cannot build Asterisk. The configuration in use is unchanged.
         Situation: the tarball has another SHA-256 than the inventory, or a download fails.
         Fix: correct `install.asterisk.url` or `sha256` (`sha256sum FILE`), then

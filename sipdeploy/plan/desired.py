@@ -106,7 +106,7 @@ def _query(domain: str, packages: Mapping[str, tuple[str, ...]], *, has_order: b
     return Query(
         domain=domain,
         packages=packages,
-        units=tuple(service.unit for service in SERVICES.values()),
+        units=(*(service.unit for service in SERVICES.values()), certbot.SERVICE_UNIT),
         trees=(*TREES, *dict.fromkeys(drop_ins)),
         directories=tuple(dict.fromkeys(folders)),
         lineage=acme.lineage(domain),
@@ -135,6 +135,16 @@ def versions(site: Site, facts: Facts) -> dict[str, str | None]:
         "kamailio": extra.series if extra and not is_installed else facts.version("kamailio"),
         "asterisk": built.version if built else facts.version("asterisk"),
     }
+
+
+def units(site: Site) -> tuple[str, ...]:
+    """The units that the daemons and the certificate of a site need."""
+    chosen = (
+        *(() if site.firewall == "none" else (firewall.UNIT,)),
+        *(asterisk.UNIT, kamailio.UNIT),
+    )
+    needs_certbot = site.tls.provider == "letsencrypt"
+    return (*chosen, certbot.UNIT, certbot.SERVICE_UNIT) if needs_certbot else chosen
 
 
 def ports(site: Site, entry: HostEntry) -> tuple[Port, ...]:

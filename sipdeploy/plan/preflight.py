@@ -40,6 +40,8 @@ def problems(
         *room(site, name, facts),
         *memory(name, facts, given),
         *clock(name, facts),
+        *masked(name, facts, desired.units(site)),
+        *denied(site, name, facts),
         *taken_ports(name, facts, ports),
         *addresses(name, host, facts),
         *(() if facts.records else resolution(name, host, facts, site.domain)),
@@ -166,6 +168,40 @@ def clock(name: str, facts: Facts) -> Iterator[Diagnostic]:
         yield Diagnostic("SD515", message, severity="warning", help=fix)
 
 
+def masked(name: str, facts: Facts, units: Iterable[str]) -> Iterator[Diagnostic]:
+    """SD536 for each masked unit: systemd would refuse to start it."""
+    found = [unit for unit in units if unit in facts.units and facts.units[unit].is_masked]
+    if found:
+        names = " and ".join(f"`{unit}`" for unit in found)
+        yield Diagnostic(
+            "SD536",
+            f"{names} {'is' if len(found) == 1 else 'are'} masked on `{name}`: "
+            "systemd does not start masked units",
+            help=f"on `{name}`: `systemctl unmask {' '.join(found)}`",
+        )
+
+
+def denied(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
+    """SD537 for what the host, usually a container, is not permitted to do."""
+    if "namespaces" in facts.denied:
+        yield Diagnostic(
+            "SD537",
+            f"`{name}` cannot confine services in namespaces of their own (systemd's status 226)",
+            notes=("the daemons check new files in such namespaces, and run in them",),
+            help="allow nested containers and start it again: Proxmox `pct set ID --features "
+            "nesting=1`, Incus or LXD `incus config set NAME security.nesting=true`; "
+            "or use a virtual machine",
+        )
+    if "nft" in facts.denied and site.firewall != "none":
+        yield Diagnostic(
+            "SD537",
+            f"`{name}` may not change its firewall: nft is refused",
+            notes=("usually a container without CAP_NET_ADMIN",),
+            help="start the container with CAP_NET_ADMIN (Docker `--cap-add NET_ADMIN`, nspawn "
+            "`--capability=CAP_NET_ADMIN`); or use a virtual machine",
+        )
+
+
 def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diagnostic]:
     """SD514 for each port that another program has."""
     for port in ports:
@@ -181,6 +217,11 @@ def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diag
                 f"{owner} on `{name}` already listens on {port.protocol} port {port.number}",
                 help=f"set `{port.key}` to a free port, or stop the program",
             )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address of /etc/hosts or of the DNS means the machine that asks."""
+    return address.startswith("127.") or address == "::1"
 
 
 def _wild(address: str) -> str:
@@ -202,9 +243,12 @@ def addresses(name: str, host: HostEntry, facts: Facts) -> Iterator[Diagnostic]:
 
 def resolution(name: str, host: HostEntry, facts: Facts, domain: str) -> Iterator[Diagnostic]:
     """SD517 unless the domain resolves to the host; only a new host is asked for it."""
-    resolved = facts.domain_addresses
+    answer = facts.domain_addresses
     wanted = host.media_address
-    if resolved is None or wanted in resolved or host.private_address in resolved:
+    if answer is None or wanted in answer or host.private_address in answer:
+        return
+    resolved = [address for address in answer if not is_loopback(address)]
+    if answer and not resolved:  # /etc/hosts has the name, and hides what phones are told
         return
     where = ", ".join(f"`{address}`" for address in resolved)
     message = f"`{domain}` resolves to {where} on `{name}`, not to `{wanted}`"

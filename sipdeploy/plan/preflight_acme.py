@@ -50,7 +50,12 @@ def _addresses(order: Order, name: str, host: HostEntry, facts: Facts) -> Iterat
     answers = [facts.records.get(f"{kind} {order.domain}") for kind in ("A", "AAAA")]
     if None in answers:
         return  # no name server, or no answer: the ACME server reports the error
-    resolved = [address for answer in answers for address in answer or ()]
+    found = [address for answer in answers for address in answer or ()]
+    resolved = [
+        address for address in found if not address.startswith("127.") and address != "::1"
+    ]
+    if found and not resolved:
+        return  # a name server on the host answers from /etc/hosts
     own = {host.media_address, host.private_address, *facts.addresses}
     wrong = [address for address in resolved if address not in own]
     if not resolved:

@@ -19,6 +19,7 @@ from sipdeploy.services.service import (
 
 NAME = "certbot"
 UNIT = "certbot.timer"
+SERVICE_UNIT = "certbot.service"  # which the timer starts
 HOOKS = "/etc/letsencrypt/renewal-hooks"
 DIRECTORIES = (
     Directory(path="/etc/sipdeploy", mode=0o755, owner="root:root"),

@@ -45,6 +45,7 @@ class HostRun:
         self._warnings: tuple[Diagnostic, ...] = ()
         self._state: State = "unchanged"
         self._has_swapped = False
+        self._has_new_lists = False
         self._seconds = 0.0
         self._title = ""  # of the last step
         self._cut_step = ""  # the step that Ctrl-C ended
@@ -206,6 +207,8 @@ class HostRun:
         if facts.has_abandoned_run:
             self._warn(notices.unfinished(self.name, facts))
         self._plan(host, facts)
+        if self._has_new_lists:
+            self._warn(notices.new_lists(self.name))
 
     def _plan(self, host: Host, facts: Facts) -> None:
         facts = self._with_lists(host, facts)
@@ -299,6 +302,7 @@ class HostRun:
         is_stale = age is None or age > LISTS_STALE_SECONDS or missing - facts.candidates.keys()
         if not missing or not is_stale or facts.os_id not in preflight.SYSTEMS:
             return facts
+        self._has_new_lists = True
         try:
             run_step(host, "update package lists", update_lists, self._tell)
         except HostFailed as failure:

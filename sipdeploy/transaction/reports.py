@@ -119,6 +119,16 @@ def mixed(name: str, applied: Sequence[str]) -> Diagnostic:
     )
 
 
+def new_lists(name: str) -> Diagnostic:
+    """The note of a plan, which otherwise changes nothing on the host."""
+    return Diagnostic(
+        "SD520",
+        f"plan updated the package lists of `{name}` (`apt-get update`), which were old",
+        severity="note",
+        notes=("it has changed nothing else there",),
+    )
+
+
 def drift(name: str, path: str) -> Diagnostic:
     """The error for a managed file that somebody edited on the host."""
     place = local_place(path)

@@ -335,6 +335,31 @@ def test_debian_12_has_no_asterisk_and_stays_as_it_was(lab):
     assert host.run("ls /var/lib/sipdeploy").returncode != 0
 
 
+# What a container may lack: the right to change the firewall; namespaces for its services.
+LACKING = {
+    "nft": ("--drop-capability=CAP_NET_ADMIN", "CAP_NET_ADMIN"),
+    "namespaces": ("--system-call-filter=~unshare", "nesting=1"),
+}
+
+
+@pytest.mark.parametrize("what", LACKING)
+def test_what_a_container_lacks_is_told_before_packages_are_installed(lab, what):
+    option, fix = LACKING[what]
+    host = lab.boot(f"lacks-{what}", options=(option,))
+    before = host.run("dpkg -l | md5sum").stdout
+    report = run_apply(site_on(host))
+    assert (codes(report), report.state) == (["SD537"], "unchanged"), text(report)
+    assert fix in text(report)
+    assert host.run("dpkg -l | md5sum").stdout == before
+    host.run("systemctl mask kamailio asterisk", check=True)
+    host.write("/etc/hosts", b"127.0.0.1 localhost\n127.0.1.1 sip.example.test lacks\n")
+    report = run_apply(site_on(host))
+    assert codes(report) == ["SD536", "SD537"]
+    assert "systemctl unmask asterisk.service kamailio.service" in text(report)
+    assert "SD517" not in {problem.code for problem in report.diagnostics}
+    host.stop()
+
+
 def test_the_power_goes_between_the_packages_and_the_swap(lab):
     """The default configuration of the daemons is open, so neither may start at the next boot."""
     host = lab.boot("errors3")

@@ -249,6 +249,20 @@ def test_a_plan_locks_and_changes_nothing(hosts):
     assert scripts(hosts["sip1"]) == ["facts", "preview", "close"]
 
 
+def test_a_plan_says_that_it_updates_package_lists(hosts):
+    offered = r"\1:\n  Installed: (none)\n  Candidate: \2"
+    candidates = re.sub(r"(\S+)\t(\S+)\tinstalled", offered, PACKAGES)
+    old = facts("sid-applied", packages="", lists="0\n0", candidates=candidates)
+    hosts["sip1"].answers["facts"] = old
+    (planned,) = plan(site(), ["sip1"], credentials={}, say=[].append)
+    assert scripts(hosts["sip1"]) == ["facts", "packages", "facts", "preview", "close"]
+    (problem,) = planned.diagnostics
+    assert (problem.code, problem.severity) == ("SD520", "note")
+    assert "apt-get update" in problem.message
+    (report,), _ = run(names=["sip1"])
+    assert report.diagnostics == ()  # an apply changes more than that
+
+
 def test_a_saved_plan_is_carried_out_only_while_it_is_the_plan(hosts):
     (planned,) = plan(site(), ["sip1"], credentials={"1001": "0" * 32}, say=[].append)
     kept = saved.load(saved.dump({"sip1": planned.plan}), "plan.json")

@@ -1,11 +1,13 @@
 import dataclasses
 import re
+import subprocess
 
 import pytest
 from fakes import FakeHost
 from hosts_facts import FOLDER, recorded
 
 from sipdeploy import facts
+from sipdeploy import host as hosts
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import Facts, Query, Socket
 from sipdeploy.host import Result, script_text
@@ -75,6 +77,13 @@ def test_a_host_after_apply():
     assert found.domain_addresses is None
 
 
+@pytest.mark.parametrize("state", ["masked", "masked-runtime"])
+def test_a_masked_unit(state):
+    found = facts.parse_units(f"Id=a.service\nActiveState=inactive\nUnitFileState={state}\n")
+    assert found["a.service"].is_masked
+    assert not facts.parse_units("Id=a.service\nUnitFileState=disabled\n")["a.service"].is_masked
+
+
 @pytest.mark.parametrize(
     ("line", "socket"),
     [
@@ -123,6 +132,44 @@ def test_the_script_runs_on_this_machine():
     assert abs(found.skew_seconds) < 30
     assert found.memory_bytes > 0
     assert found.free_bytes.keys() == {"/", "/var", "/etc"}
+
+
+def test_a_certificate_is_read_with_its_key(monkeypatch, tmp_path):
+    pair = (tmp_path / "server.crt", tmp_path / "server.key")
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    new += ["-nodes", "-subj", "/CN=a", "-out", str(pair[0]), "-keyout", str(pair[1])]
+    subprocess.run(new, check=True, capture_output=True)
+    monkeypatch.setattr(facts.certificates, "PATH", str(pair[0]))
+    monkeypatch.setattr(facts.certificates, "KEY_PATH", str(pair[1]))
+    local = LocalHost("here")
+    local._prefix = ()  # noqa: SLF001 - the account of the tests can read them
+    assert facts.read(local, QUERY).certificate.key_matches
+
+
+@pytest.mark.parametrize(
+    ("bits", "status", "denied"),
+    [
+        ("000001ffffffffff", 0, ()),
+        ("000001ffffffffff", 127, ()),  # nft is not installed yet
+        ("000001ffffffffff", 1, ("nft",)),
+        ("000001ffffffefff", 127, ("nft",)),
+        ("00000000a80425fb", 0, ("nft",)),  # Docker's default
+    ],
+)
+def test_nft_needs_the_capability_and_must_not_be_refused(
+    monkeypatch, tmp_path, bits, status, denied
+):
+    (tmp_path / "status").write_text(f"Name:\tsh\nCapInh:\t0\nCapEff:\t{bits}\nSeccomp:\t0\n")
+    (tmp_path / "nft").write_text(f"#!/bin/sh\nexit {status}\n")
+    (tmp_path / "nft").chmod(0o755)
+    original = hosts.script_text
+
+    def text(name):
+        own = original(name).replace(b"/proc/self/status", str(tmp_path / "status").encode())
+        return own.replace(b"exec </dev/null", f"PATH={tmp_path}:$PATH\nexec </dev/null".encode())
+
+    monkeypatch.setattr(hosts, "script_text", text)
+    assert facts.read(LocalHost("here"), QUERY).denied == denied
 
 
 def test_a_host_that_answers_nonsense_is_told():

@@ -1,21 +1,22 @@
+import dataclasses
 import re
 
 import pytest
 from hosts_facts import recorded
 
-from sipdeploy.facts import Socket
+from sipdeploy.facts import Socket, Unit
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import preflight
 from sipdeploy.plan.desired import ports
-from sipdeploy.services import kamailio
+from sipdeploy.services import firewall, kamailio
 
 GIB = 1024**3
 
 
-def site(host="{address: 10.0.0.1}", install="{}"):
+def site(host="{address: 10.0.0.1}", install="{}", more=""):
     text = (
         f"domain: sip.example.test\nemail: a@b.example\nhosts: {{sip1: {host}}}\nusers: {{}}\n"
-        f"install: {install}\n"
+        f"install: {install}\n{more}\n"
     )
     found, problems, _ = load_site(text, "inventory.yaml")
     assert found, problems
@@ -38,8 +39,8 @@ SMALL = kamailio.Sizes(room=512, connections=512, shared_mib=200, private_mib=17
 PACKAGES = "{asterisk: package, kamailio: package}"
 
 
-def told(found, *, host="{address: 10.0.0.1}", install=PACKAGES, given=SMALL):
-    wanted = site(host, install)
+def told(found, *, host="{address: 10.0.0.1}", install=PACKAGES, given=SMALL, more=""):
+    wanted = site(host, install, more)
     listens = ports(wanted, wanted.hosts["sip1"])
     return preflight.problems(wanted, "sip1", found, listens, given=given)
 
@@ -98,6 +99,12 @@ BARE = {"installed": {}, "candidates": {"kamailio": "5.6.3-2", "asterisk": "1:22
         ({"domain_addresses": ()}, ["warning SD517 `sip.example.test` does not resolve"]),
         ({"domain_addresses": ("1.2.3.4",)}, ["resolves to `1.2.3.4`"]),
         ({"domain_addresses": None}, []),
+        # Debian's own line in /etc/hosts says nothing about what phones are told
+        ({"domain_addresses": ("127.0.1.1",)}, []),
+        ({"domain_addresses": ("::1", "127.0.0.1")}, []),
+        ({"domain_addresses": ("127.0.1.1", "1.2.3.4")}, ["resolves to `1.2.3.4` on `sip1`"]),
+        ({"denied": ("nft",)}, ["error SD537 `sip1` may not change", "CAP_NET_ADMIN"]),
+        ({"denied": ("namespaces",)}, ["error SD537", "--features nesting=1"]),
     ],
 )
 def test_each_problem_is_told(changes, expected):
@@ -113,6 +120,27 @@ def test_each_problem_is_told(changes, expected):
 def test_all_problems_are_told_at_once():
     problems = told(facts(os_id="arch", addresses=("10.9.9.9",), sockets=(THIEF,)))
     assert {problem.code for problem in problems} == {"SD510", "SD514", "SD516"}
+
+
+@pytest.mark.parametrize("unit", ["kamailio.service", "asterisk.service", firewall.UNIT])
+def test_a_masked_unit_is_told_before_anything(unit):
+    known = facts().units
+    units = {**known, unit: dataclasses.replace(known[unit], is_masked=True)}
+    (problem,) = told(facts(units=units))
+    assert (problem.severity, problem.code) == ("error", "SD536")
+    assert f"`{unit}` is masked on `sip1`" in problem.message
+    assert problem.help == f"on `sip1`: `systemctl unmask {unit}`"
+
+
+def test_units_that_the_site_does_not_need_may_be_masked():
+    masked = Unit(active="inactive", is_enabled=False, needs_daemon_reload=False, is_masked=True)
+    units = {**facts().units, "certbot.timer": masked, "certbot.service": masked}
+    assert told(facts(units=units), more="tls: {provider: self-signed}") == []
+    (problem,) = (p for p in told(facts(units=units)) if p.code == "SD536")
+    assert "`certbot.timer` and `certbot.service` are masked" in problem.message
+    units = {**facts().units, firewall.UNIT: masked}
+    found = facts(units=units, denied=("nft",))
+    assert told(found, more="firewall: none\ntls: {provider: self-signed}") == []
 
 
 def test_behind_nat_the_private_address_counts():

@@ -46,6 +46,11 @@ def test_the_domain_points_elsewhere(records, said):
     assert problems(", challenge: dns-01, dns_plugin: rfc2136", records=records) == []
 
 
+@pytest.mark.parametrize("address", ["127.0.1.1", "127.0.0.1"])
+def test_a_name_server_that_answers_from_the_hosts_file_proves_nothing(address):
+    assert problems(records={f"A {DOMAIN}": (address,), f"AAAA {DOMAIN}": ()}) == []
+
+
 def test_a_name_server_that_does_not_answer_proves_nothing():
     assert problems(records={f"A {DOMAIN}": (OWN,)}) == []
     assert problems(records={}) == []

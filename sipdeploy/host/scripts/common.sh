@@ -21,6 +21,8 @@ take_turn() {
     flock -w 120 9 || fail "an earlier command of sipdeploy is still running after 120 s"
 }
 systemctl() { command systemctl "$@" 9>&-; }
+# The confinement of a check of the candidate, as options of systemd-run.
+sandbox='-p PrivateNetwork=yes -p PrivateTmp=yes -p ProtectSystem=strict -p ProtectHome=yes -p TemporaryFileSystem=/run/kamailio'
 # Reports that a part of a script begins; an empty title reports nothing.
 step() { if [ -n "$1" ]; then section "step $1"; fi; }
 # Runs a command as the user `asterisk`, who owns the folders below /var: root must not follow a link

@@ -49,7 +49,11 @@ done
 # These two are slow, so query them only if a package is missing.
 if [ -n "$is_missing" ]; then
     section candidates; apt-cache policy $both
-    section domain; timeout 3 getent ahosts "$domain" || echo none
+    # /etc/hosts often maps the host's own name to loopback (127.0.1.1 on Debian); phones ask the DNS
+    section domain
+    found=$(timeout 3 getent ahosts "$domain")
+    case $found in 127.* | ::1*) told=$(timeout 3 getent -s dns ahosts "$domain") ;; *) told= ;; esac
+    printf '%s\n' "${told:-${found:-none}}"
 fi
 # apt gives the lists the server's date; the download folder has the time of the last update.
 set -- /var/lib/apt/lists/*Packages*
@@ -88,6 +92,18 @@ section timer; for unit in timer service; do if [ -e "/run/systemd/transient/sip
 section connection; echo "${SSH_CONNECTION:-}"
 section ufw; if [ -e /etc/ufw/ufw.conf ]; then grep -x ENABLED=yes /etc/ufw/ufw.conf; fi
 section chains; nft list chains
+loaded=$?
+# What a container may forbid. Bit 12 of the effective capabilities is CAP_NET_ADMIN (capabilities(7)); the
+# status is that of systemd (systemd.exec(5)). A host with a release has passed this once.
+while read -r name bits <&3; do
+    if [ "$name" = CapEff: ]; then may=$((0x$bits >> 12 & 1)); fi
+done 3</proc/self/status
+if [ "${may:-1}" = 0 ] || { [ "$loaded" != 0 ] && [ "$loaded" != 127 ]; }; then section denied; echo nft; fi
+if [ ! -e "$state/release" ] && [ -d /run/systemd/system ]; then
+    systemd-run --quiet --wait --collect $sandbox -p BindReadOnlyPaths=/etc:/etc -p PrivateDevices=yes \
+        -p ProtectKernelTunables=yes -- true
+    case $? in 225 | 226) section denied; echo namespaces ;; esac
+fi
 # A packet filter decides about phones whoever wrote its rules. iptables on nftables writes expressions that only
 # itself can show; the older iptables has rules only if the kernel lists its tables.
 rules=$(nft -j list ruleset | head -c 4000000)

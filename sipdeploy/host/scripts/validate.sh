@@ -21,8 +21,7 @@ view() {
     if [ -d "$tree$unit" ] && [ -d "$unit" ]; then binds="$binds $tree$unit:$unit"; fi
 }
 judge() {
-    systemd-run --quiet --pipe --wait --collect -p RuntimeMaxSec=90 -p PrivateNetwork=yes \
-        -p PrivateTmp=yes -p ProtectSystem=strict -p ProtectHome=yes -p TemporaryFileSystem=/run/kamailio -p "BindReadOnlyPaths=${binds# }" -- "$@"
+    systemd-run --quiet --pipe --wait --collect -p RuntimeMaxSec=90 $sandbox -p "BindReadOnlyPaths=${binds# }" -- "$@"
 }
 validate() {
     [ -s "$candidate/checks" ] || return 0
