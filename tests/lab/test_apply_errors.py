@@ -14,6 +14,7 @@ from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host.connection import connect
 from sipdeploy.plan import preflight
 from sipdeploy.services import kamailio
+from sipdeploy.transaction import plan
 from sipdeploy.transaction.files import Stage, Swap
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
@@ -27,6 +28,40 @@ def installed(lab):
 
 def text(report):
     return "\n".join("\n".join((p.message, p.label, *p.notes, p.help)) for p in report.diagnostics)
+
+
+HOLDER = """\
+use Fcntl; open F, ">>", "/var/lib/apt/lists/lock";
+fcntl F, F_SETLK, pack("s! s! x4 l! l! i x4", F_WRLCK, 0, 0, 0, 0) or die;
+open H, ">", "/root/held"; sleep 600"""
+
+
+def test_a_used_apt_is_waited_for_and_a_broken_source_of_others_is_a_warning(installed):
+    """As on a fresh cloud machine, where apt-daily reads the lists when sipdeploy comes."""
+    host = installed
+    other = "/etc/apt/sources.list.d/other.list"
+    source = host.run("cat /etc/apt/sources.list").stdout.split()[1]
+    host.write(other, f"deb {source} no-such-suite main\n".encode())
+    host.write("/root/holder", HOLDER.encode())
+    host.run("rm -rf /var/lib/apt/lists/*; mkdir -p /var/lib/apt/lists", check=True)
+    host.run("systemd-run --quiet --collect --unit=holder perl /root/holder", check=True)
+    host.run("until [ -e /root/held ]; do sleep 0.1; done", check=True)
+    pid = host.run("systemctl show -p MainPID --value holder").stdout.strip()
+    refused = host.run("apt-get update").stderr
+    assert f"held by process {pid}" in refused
+
+    def release(event):
+        if event.title.startswith("wait for"):
+            host.run("systemctl stop holder")
+
+    events = Events(release)
+    (planned,) = plan(site_on(host), ["sip1"], credentials={}, say=events)
+    host.run(f"rm {other}", check=True)
+    assert f"wait for perl (pid {pid}) to release apt" in events.done
+    warning, note = planned.diagnostics
+    assert (warning.code, warning.severity, note.severity) == ("SD520", "warning", "note")
+    assert "no-such-suite" in " ".join(warning.notes)
+    assert planned.plan.packages["kamailio"].startswith("6.1")
 
 
 def test_a_package_that_fails_and_an_interrupt_lose_nothing(installed):

@@ -57,6 +57,19 @@ def test_the_trunk_is_known_by_address_and_users_by_name():
     assert "match=127.0.0.1:5062\n" in text
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_endpoint_of_the_digest_is_nobody(mode):
+    """No name, address or password leads to it, and no call."""
+    files = rendered(f"authentication: {mode}")
+    text = files["/etc/asterisk/pjsip.conf"] + files["/etc/asterisk/pjsip_users.conf"]
+    (own,) = re.findall(r"^\[loaded\]\n((?:(?!\[).*\n)+)", text, re.MULTILINE)
+    assert "type=endpoint\nidentify_by=ip\ndeny=0.0.0.0/0.0.0.0\n" in own
+    assert not re.search(r"^(aors|auth|context|permit|transport)=", own, re.MULTILINE)
+    assert "endpoint=loaded" not in text
+    dialplan = files["/etc/asterisk/extensions.conf"]
+    assert not re.search(r"loaded[,|&]|[,(]loaded", dialplan)
+
+
 @pytest.mark.parametrize("rtp", ["10000-20000", "30000-30101"])
 def test_asterisk_sends_media_from_ports_that_the_firewall_opens(rtp):
     files = rendered(f"ports: {{rtp: {rtp}}}")
