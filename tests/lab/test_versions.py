@@ -324,6 +324,22 @@ def test_asterisk_knows_every_application_and_function_of_the_dialplan(started):
     assert "pbx_config" in started.ask("dialplan show from-kamailio")
 
 
+def test_a_reload_shows_what_is_loaded(started):
+    """Each version shows the digest of each part, and that of Kamailio's tables."""
+    started.run("sh /etc/kamailio/tables.sh")
+    if not started.has_asterisk:
+        pytest.skip("no package of Asterisk")
+    for part in ("endpoints", "dialplan", "mailboxes"):
+        started.run(f"sh /etc/asterisk/reload.sh {part}")
+    # another digest is not shown
+    edit = "sed 's/^; digest .*/; digest 0123456789abcdef/'"
+    started.run(f"{edit} -i.kept /etc/asterisk/extensions.conf")
+    quick = "sed 's/+ 40/+ 1/' /etc/asterisk/reload.sh >/root/reload.sh"
+    done = started.host.run(f"{quick}; sh /root/reload.sh dialplan")
+    started.run("mv /etc/asterisk/extensions.conf.kept /etc/asterisk/extensions.conf")
+    assert (done.returncode, "has not loaded the new" in done.stdout) == (1, True)
+
+
 def test_asterisk_can_speak(started):
     if not started.has_asterisk:
         pytest.skip(f"no Asterisk in {started.suite}")
