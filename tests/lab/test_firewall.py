@@ -114,8 +114,9 @@ class Watch:
 
 
 def test_somebody_elses_firewall_is_told_of_until_it_is_open(host):
-    hook = "type filter hook input priority 10; policy drop; tcp dport 22 accept;"
-    rules = f"table inet strict {{ chain in {{ {hook} }}; }}"
+    hook = "type filter hook input priority 10; policy drop;"
+    some = "iif lo accept; ct state established,related accept; tcp dport 22 accept;"
+    rules = f"table inet strict {{ chain in {{ {hook} {some} }}; }}"
     host.run(["nft", rules], check=True)
     try:
         first = run_apply(site_on(host, users="{1001: {}, 1005: {}}"), overwrites=True)
