@@ -251,10 +251,8 @@ def _opened_for(session: Session, host: str) -> Inventory:
     """The inventory for a command that needs only how one host is reached."""
     loaded, errors = open_for_host(session.inventory, host)
     if errors:
-        number = f"{len(errors)} error{'' if len(errors) == 1 else 's'}"
-        session.output.progress(
-            f"{session.inventory} has {number} (see `sipdeploy lint`); only `hosts.{host}` is used"
-        )
+        found = f"{session.inventory} has {count(len(errors), 'error')} (see `sipdeploy lint`)"
+        session.output.progress(f"{found}; only `hosts.{host}` is used")
     return loaded
 
 

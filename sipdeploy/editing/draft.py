@@ -246,12 +246,17 @@ def merge(draft: Draft, rows: Mapping[str, Row], *, is_update: bool) -> Draft:
         wrong = [problems.existing(old, next(iter(old.values())).span), *_taken(draft, new)]
         raise InvalidFiles(wrong, sources=draft.before.sources)
     given = {number: row.password for number, row in old.items()}
-    current, _ = resolve_passwords(draft.before.site, draft.before.directory) if old else ({}, [])
+    current = _current(draft.before) if old else {}
     changed = {n: p for n, p in given.items() if p is not None and current.get(n) != p}
     begun = set_passwords(draft, changed) if changed else draft
     begun = _set_fields(begun, {number: row.user(known[number]) for number, row in old.items()})
     passwords = {number: rows[number].password or Secret(new_password()) for number in new}
     return add(begun, new, passwords) if new else begun
+
+
+def _current(inventory: Inventory) -> Mapping[str, Secret]:
+    site, directory = inventory.site, inventory.directory
+    return resolve_passwords(site, directory, outputs=inventory.outputs)[0]
 
 
 def _set_fields(draft: Draft, users: Mapping[str, User]) -> Draft:

@@ -169,6 +169,7 @@ def desired(
     known = {name: upstream(version or "") for name, version in versions(site, facts).items()}
     extra = repository.repository(site)
     profile = _profile(site, name, facts)
+    notes = (*choices, *kamailio.notes(site, profile), *asterisk.notes(site, profile))
     wanted = Versions.model_construct(None, **known)
     files = file_set(site, name, versions=wanted, credentials=credentials, profile=profile).files
     if material.pair:
@@ -195,12 +196,7 @@ def desired(
         order=acme.order(site),
         build=asterisk.build(site),
         repository=extra,
-        notes=(
-            *choices,
-            *kamailio.notes(site, profile),
-            *asterisk.notes(site, profile),
-            *material.notes,
-        ),
+        notes=(*notes, *material.notes),
     )
 
 

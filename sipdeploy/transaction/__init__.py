@@ -18,9 +18,8 @@ from sipdeploy.transaction import release
 from sipdeploy.transaction.host_run import HostRun
 from sipdeploy.transaction.lock import this_owner
 from sipdeploy.transaction.options import Options, Run
-from sipdeploy.transaction.release import Header
+from sipdeploy.transaction.release import Header, ReleaseGoal
 from sipdeploy.transaction.reports import Interrupted, Planned, Report
-from sipdeploy.transaction.rollback import ReleaseGoal
 from sipdeploy.transaction.runner import Say
 
 __all__ = [

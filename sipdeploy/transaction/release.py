@@ -6,16 +6,21 @@ It consists of the managed files and `release.json`, without files that the host
 import io
 import json
 import tarfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sipdeploy import __version__
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.diagnostics.escapes import shown_line
-from sipdeploy.facts import STATE
+from sipdeploy.facts import STATE, Facts, Query
 from sipdeploy.host import Host, ask, host_failed, run_script
 from sipdeploy.host.incoming import whole
-from sipdeploy.plan.desired import Desired
+from sipdeploy.inventory.site import Site
+from sipdeploy.plan import preflight
+from sipdeploy.plan.desired import Desired, query_of
+from sipdeploy.plan.kept_users import keep_users
 
 # The format of `release.json`. A new field needs no new number, but it needs a default, because
 # older releases do not have it. Increase the number if a field is removed, renamed or gets another
@@ -205,3 +210,68 @@ def fetch_release(host: Host, number: int, state: str = STATE) -> Desired:
             help_=f"restore another one: `sipdeploy history {host.name}` lists them, "
             f"`sipdeploy rollback {host.name} NUMBER`",
         ) from wrong
+
+
+class ReleaseGoal:
+    """The goal of a rollback: a release by its number; None is the one before the current.
+
+    Of the site only the entry of the host counts, because the inventory may be what is wrong.
+    """
+
+    def __init__(self, site: Site, number: int | None, *, with_users: bool) -> None:
+        self._site = site
+        self._asked = number
+        self._with_users = with_users
+        self._host: Host | None = None
+        self._number = 0
+        self._release: Desired | None = None
+
+    def query(self, host: Host) -> Query:
+        """Fetch the release; HostFailed (SD530) if the host does not keep it."""
+        self._host = host
+        number = self._asked if self._asked is not None else _previous(host.name, history(host))
+        if self._release is None or number != self._number:
+            self._number, self._release = number, fetch_release(host, number)
+        return query_of(self._release)
+
+    def packages(self, facts: Facts) -> tuple[str, ...]:
+        """The packages of the release."""
+        del facts
+        return self._fetched[1].packages
+
+    def problems(self, name: str, facts: Facts) -> list[Diagnostic]:
+        """Only whether the system is supported: the release ran on this host before."""
+        return list(preflight.system(name, facts))
+
+    def desired(self, name: str, facts: Facts) -> Desired:
+        """The release; HostFailed (SD532) if it cannot get the users that the host has now."""
+        host, release = self._fetched
+        number = self._number
+        if self._with_users:
+            note = f"users and passwords become those of release {number}"
+            return replace(release, notes=(note,))
+        try:
+            kept = keep_users(release, fetch_release(host, facts.release), self._site, name, facts)
+        except (ValueError, HostFailed) as reason:
+            raise host_failed(
+                "SD532",
+                f"release {number} of `{name}` cannot get the users of today",
+                notes=(shown_line(str(reason)),),
+                help_=f"`sipdeploy rollback {name} {number} --with-users` also restores its users "
+                "and passwords",
+            ) from reason
+        return replace(kept, notes=("users and passwords stay as they are",))
+
+    @property
+    def _fetched(self) -> tuple[Host, Desired]:
+        assert self._host is not None  # noqa: S101 - `query` comes first
+        assert self._release is not None  # noqa: S101
+        return self._host, self._release
+
+
+def _previous(name: str, kept: Sequence[Header]) -> int:
+    earlier = [header.number for header in kept if not header.is_current]
+    current = [header.number for header in kept if header.is_current]
+    if not earlier or not current or min(earlier) > current[0]:
+        raise host_failed("SD530", f"`{name}` keeps no release before the current one")
+    return max(number for number in earlier if number < current[0])

@@ -83,7 +83,7 @@ def hz(name):
 
 def ring(phones, caller, callee):
     call = phones[caller].call(phones[callee].number)
-    # Chromium first asks every interface for addresses: 12 s while other labs come and go
+    # Chromium first asks every interface for addresses, which takes long beside other labs
     return call, phones[callee].wait_incoming(timeout_seconds=30)
 
 

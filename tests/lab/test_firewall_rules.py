@@ -13,7 +13,7 @@ from system import packages_of
 from sipdeploy import facts
 from sipdeploy.facts import Query
 from sipdeploy.host.connection import connect
-from sipdeploy.plan import preflight_firewall
+from sipdeploy.plan.preflight import firewall
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
@@ -197,11 +197,11 @@ def read(site):
 def concluded(host, site):
     """The same, as sipdeploy concludes it from the rules; None if it cannot say."""
     found = read(site)
-    tables = preflight_firewall.read_tables(site, found, site.hosts["sip1"])
+    tables = firewall.read_tables(site, found, site.hosts["sip1"])
     answers = []
     for protocol, port in (("tcp", 8443), ("udp", 15000)):
-        packet = preflight_firewall.packet_to(protocol, port, host.address, found)
-        decision = preflight_firewall.decide(tables, packet)
+        packet = firewall.packet_to(protocol, port, host.address, found)
+        decision = firewall.decide(tables, packet)
         answers.append(True if decision.is_open else None if not decision.closed else False)
     return tuple(answers)
 
@@ -229,8 +229,8 @@ CLOSED = ("oracle", "legacy raw", "policy", "jump", "nft reject", "nft policy", 
 def test_the_command_that_is_printed_opens_the_ports(rules):
     host, site = rules
     assert not all(answers(host))
-    (problem,) = preflight_firewall.problems(site, "sip1", read(site))
+    (problem,) = firewall.problems(site, "sip1", read(site))
     assert (problem.code, problem.severity) == ("SD518", "warning")
     host.run(problem.help.split("`")[3], check=True)
     assert all(answers(host)), problem.help
-    assert [*preflight_firewall.problems(site, "sip1", read(site))] == []
+    assert [*firewall.problems(site, "sip1", read(site))] == []

@@ -302,7 +302,7 @@ def test_a_rollback_is_not_judged_by_the_inventory_of_the_moment(hosts):
     (report,) = apply(wrong, ["sip1"], credentials={}, say=[].append)
     assert {"SD514", "SD516"} <= {problem.code for problem in report.diagnostics}
     host.asked.clear()
-    (report,) = rollback(wrong, "sip1", 3, say=[].append)
+    (report,) = rollback(wrong, "sip1", 3, with_users=True, say=[].append)
     assert (report.state, report.diagnostics) == ("applied", ())
     assert scripts(host) == ["release", "facts", "stage", "swap", "confirm", "close"]
     asked = next(words for words in host.asked if words[0] == "facts")

@@ -60,4 +60,4 @@ def test_an_undo_that_failed_is_not_called_an_interrupt(session):
         del say
         raise Interrupted((replace(report(), state="unknown", exit_code=5),))
 
-    assert transact(session, run, form="text") == 5
+    assert transact(session, run, form="text")[0] == 5

@@ -100,7 +100,7 @@ def test_a_local_command_ends_with_all_its_children(host, way):
     else:
         with pytest.raises(HostFailed, match="did not end"):
             host.run(argv, timeout_seconds=0.5)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     assert living(f".{mark}") == []
     assert host.run(["echo", "next"]).text == "next\n", "the undo needs it"
 
@@ -113,7 +113,7 @@ def test_a_process_that_escaped_does_not_keep_the_step_alive(host):
     began = time.monotonic()
     try:
         host.run(["sh", "-c", script])
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 30
     finally:
         for pid in living(mark):
             os.kill(pid, signal.SIGKILL)
@@ -212,7 +212,7 @@ def test_what_a_login_prints_first_is_no_answer(login):
         b"",
     ],
 )
-def test_an_answer_that_is_not_the_script_s_is_judged_by_one_judge(answer):
+def test_an_answer_that_is_not_the_script_s_is_judged_by_one_judge(answer, monkeypatch):
     class Other(FakeHost):
         def run(self, argv, **options):
             del argv, options
@@ -223,10 +223,11 @@ def test_an_answer_that_is_not_the_script_s_is_judged_by_one_judge(answer):
         release.history,
         lambda host: release.fetch_release(host, 1),
         lambda host: serving.read(host, SITE),
-        lambda host: live._ask(host, SITE),  # noqa: SLF001
+        lambda _: live._ask("sip1", SITE),  # noqa: SLF001
     ):
         host = Other()
         host.login = "deploy"
+        monkeypatch.setattr(live, "connect", lambda *_, host=host: host)
         with pytest.raises(HostFailed) as failed:
             ask(host)
         (problem,) = failed.value.diagnostics

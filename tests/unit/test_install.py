@@ -14,7 +14,8 @@ from sipdeploy import facts
 from sipdeploy import host as hosts
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import Managed, parse
-from sipdeploy.host import LocalHost, Result, script_text, sections
+from sipdeploy.host import Result, script_text, sections
+from sipdeploy.host.local import LocalHost
 from sipdeploy.inventory.models import ASTERISK
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import make_plan, preflight, saved, sources

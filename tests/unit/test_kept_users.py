@@ -131,7 +131,7 @@ def rolled_back(monkeypatch, current, **options):
         asked.extend(plan for plan, _ in plans.values())
         return False
 
-    monkeypatch.setattr(transaction, "fetch_release", fetch)
+    monkeypatch.setattr(transaction.release, "fetch_release", fetch)
     chosen = Options(agree=agree, overwrites=True)
     (report,) = rollback(site(), "sip1", 7, say=[].append, options=chosen, **options)
     return report, asked

@@ -151,8 +151,6 @@ def test_a_bad_file_is_told_without_showing_it(text, code):
         "- a\n",
         "word\n",
         "1001: a\n",
-        "",
-        "# c\n",
         "users: [a]\n",
         "users:\n---\na: b\n",
         "{{a}}: b",

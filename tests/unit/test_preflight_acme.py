@@ -7,7 +7,7 @@ from hosts_facts import recorded
 from test_acme import DOMAIN, site
 
 from sipdeploy.facts import Socket
-from sipdeploy.plan import preflight_acme
+from sipdeploy.plan.preflight import acme
 
 OWN = "203.0.113.10"
 POINTS = {f"A {DOMAIN}": (OWN,), f"AAAA {DOMAIN}": ()}
@@ -16,7 +16,7 @@ POINTS = {f"A {DOMAIN}": (OWN,), f"AAAA {DOMAIN}": ()}
 def problems(tls="", *, records=POINTS, **facts):
     found = dataclasses.replace(recorded("bookworm-bare", records=records, sockets=()), **facts)
     wanted = site(f"provider: letsencrypt{tls}")
-    return list(preflight_acme.problems(wanted, "sip1", found))
+    return list(acme.problems(wanted, "sip1", found))
 
 
 def codes(*arguments, **facts):
@@ -103,4 +103,4 @@ def test_caa_records(caa, is_allowed):
 
 def test_a_host_that_has_its_certificate_is_not_asked():
     found = recorded("bookworm-bare", records={}, sockets=(WEB,), lineage=object())
-    assert list(preflight_acme.problems(site(), "sip1", found)) == []
+    assert list(acme.problems(site(), "sip1", found)) == []

@@ -9,8 +9,8 @@ from test_acme import site
 from sipdeploy import facts
 from sipdeploy.facts import parse_interfaces, parse_iptables
 from sipdeploy.inventory.site import load_site
-from sipdeploy.plan import preflight_firewall
-from sipdeploy.plan.filters import Packet, decide, iptables, nft
+from sipdeploy.plan.preflight import firewall
+from sipdeploy.plan.preflight.filters import Packet, decide, iptables, nft
 
 ADDRESS = "203.0.113.10"
 SITE = load_site(
@@ -78,7 +78,7 @@ def problems(*, nftables="", wanted=SITE, address=ADDRESS, ufw=False, addresses=
         records={},
         lineage=None,
     )
-    return list(preflight_firewall.problems(wanted, "sip1", found))
+    return list(firewall.problems(wanted, "sip1", found))
 
 
 def test_no_rules_close_nothing():

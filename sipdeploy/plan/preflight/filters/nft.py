@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sipdeploy.plan.filters import (
+from sipdeploy.plan.preflight.filters import (
     EPHEMERAL,
     Answer,
     Chain,

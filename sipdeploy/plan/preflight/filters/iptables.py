@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
-from sipdeploy.plan.filters import (
+from sipdeploy.plan.preflight.filters import (
     EPHEMERAL,
     Answer,
     Chain,

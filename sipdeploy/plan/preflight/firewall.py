@@ -13,7 +13,7 @@ from typing import Literal
 from sipdeploy.diagnostics import Diagnostic, Severity
 from sipdeploy.facts import Facts
 from sipdeploy.inventory.site import HostEntry, Site
-from sipdeploy.plan.filters import (
+from sipdeploy.plan.preflight.filters import (
     Cause,
     Chain,
     Packet,

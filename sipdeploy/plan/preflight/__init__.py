@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.inventory.site import HostEntry, Site
-from sipdeploy.plan import desired, preflight_acme, preflight_firewall, sources
+from sipdeploy.plan import desired, sources
+from sipdeploy.plan.preflight import acme, firewall
 from sipdeploy.services import asterisk
 from sipdeploy.services.kamailio import MIB_PER_CONNECTION, Sizes
 from sipdeploy.services.service import Port
@@ -45,8 +46,8 @@ def problems(
         *taken_ports(name, facts, ports),
         *addresses(name, host, facts),
         *(() if facts.records else resolution(name, host, facts, site.domain)),
-        *preflight_acme.problems(site, name, facts),
-        *preflight_firewall.problems(site, name, facts),
+        *acme.problems(site, name, facts),
+        *firewall.problems(site, name, facts),
     ]
 
 
