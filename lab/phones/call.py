@@ -80,6 +80,10 @@ class Call:
         self._do("answer")
         return self.wait("answered")
 
+    def pick_up(self) -> None:
+        """Answer without waiting: another phone may answer in the same moment."""
+        self._do("pickUp")
+
     def reject(self, status: int = 486) -> None:
         """Refuse with a status: 486 busy, 603 declined, 480."""
         self._do("reject", status)
@@ -107,6 +111,10 @@ class Call:
     def refer(self, target: str) -> int:
         """Blind transfer: send REFER; its final status. Progress comes as NOTIFY in the trace."""
         return int(self._do("refer", target))
+
+    def transfer(self, other: Self) -> int:
+        """Attended transfer to the other side of another call (SIP.js only); status of REFER."""
+        return int(self._do("transfer", other._index))
 
     def dtmf(self, digits: str) -> None:
         """Press keys (RFC 4733)."""

@@ -1,6 +1,7 @@
 """Calls between real browsers on a host after `apply`; a tone proves the audio."""
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -10,6 +11,7 @@ from signalling import ip
 from system import DOMAIN, password
 
 from lab.browser import Browser, spki_pin
+from lab.phones.call import OVER
 
 pytestmark = pytest.mark.lab
 
@@ -136,6 +138,54 @@ def test_sipjs_talks_to_jssip(browsers):
     incoming.wait("ended")
     alice.close()
     bob.close()
+
+
+@pytest.mark.parametrize("library", ["jssip", "sipjs"])
+def test_one_of_two_devices_gets_a_call_that_both_answer(browsers, library):
+    rounds = int(os.environ.get("LAB_ANSWERS", "4"))
+    low, high = browsers
+    options = {"library": library}
+    alice = low.phone("1001", password=password("1001"), **options)
+    devices = [high.phone("1005", password=password("1005"), **options) for _ in range(2)]
+    for _ in range(rounds):
+        call = alice.call("1005")
+        rung = [device.wait_incoming() for device in devices]
+        for each in rung:
+            each.pick_up()
+        call.wait("answered")
+        end = time.monotonic() + 10
+        while sorted(each.state in OVER for each in rung) != [False, True]:
+            assert time.monotonic() < end, [each.state for each in rung]
+            time.sleep(0.1)
+        time.sleep(0.5)
+        (good,) = [each for each in rung if each.state not in OVER]
+        assert (call.state, good.state, good.acknowledged) == ("answered", "answered", True)
+        assert call.hears(HIGH, timeout_seconds=15), call.listen()
+        call.hang_up()
+        good.wait("ended")
+    for phone in (alice, *devices):
+        phone.close()
+
+
+def test_sipjs_transfers_a_call_to_another(browsers):
+    """It refers to the remote target of the other call, which is a Contact without a GRUU."""
+    low, high = browsers
+    alice = low.phone("1001", password=password("1001"), library="sipjs")
+    bob, eve = (high.phone(n, password=password(n), library="sipjs") for n in ("1004", "1003"))
+    first = alice.call("1004")
+    bob.wait_incoming().answer()
+    second = alice.call("1003")
+    eve.wait_incoming().answer()
+    second.wait("answered")
+    assert first.transfer(second) == 202
+    new = eve.wait_incoming().answer()
+    assert new.peer == "1004"
+    assert new.hears(HIGH), new.listen()
+    second.wait("ended")
+    new.hang_up()
+    bob.calls[-1].wait("ended")
+    for phone in (alice, bob, eve):
+        phone.close()
 
 
 def test_an_offline_users_voicemail_takes_a_message(phones, system, browsers):

@@ -4,6 +4,7 @@ import * as trace from "./trace.js"; // first, to wrap WebSocket before a librar
 import { Ledger } from "./ledger.js";
 import { JsSipPhone } from "./jssip.js";
 import { SipJsPhone } from "./sipjs.js";
+import { note } from "./trace.js";
 import { until } from "./watch.js";
 
 const ledger = new Ledger();
@@ -37,10 +38,13 @@ globalThis.phone = {
     return (await library.call(target)).report();
   },
   answer: async (id) => { await library.answer(callOf(id)); },
+  /** Answer without waiting: the call may be cancelled in this moment. */
+  pickUp: (id) => { (async () => library.answer(callOf(id)))().catch((problem) => note(`not answered: ${problem.message}`)); },
   reject: async (id, status) => { await library.reject(callOf(id), status); },
   hangUp: async (id) => { await library.hangUp(callOf(id)); },
   hold: (id, on, milliseconds) => library.hold(callOf(id), on, milliseconds),
   update: (id, milliseconds) => library.update(callOf(id), milliseconds),
+  transfer: (id, other) => library.transfer(callOf(id), callOf(other)),
   refer: (id, target) => library.refer(callOf(id), target),
   dtmf: (id, digits) => { library.dtmf(callOf(id), digits); },
   async listen(id, milliseconds) {

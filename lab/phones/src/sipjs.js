@@ -1,7 +1,7 @@
 // A phone driven by SIP.js. Unlike JsSIP, SIP.js does not reconnect by itself.
 
 import {
-  Inviter, Messager, Registerer, SessionState, Subscriber, UserAgent, Web,
+  Inviter, Messager, Registerer, SessionState, SIPExtension, Subscriber, UserAgent, Web,
 } from "sip.js";
 import { ACCEPT } from "./ledger.js";
 import { openMicrophone } from "./sound.js";
@@ -141,6 +141,11 @@ export class SipJsPhone {
     return finalStatus((requestDelegate) => call.session.refer(this.uri(target), { requestDelegate }));
   }
 
+  /** Attended transfer: Refer-To is the remote target of the other call, with Replaces. */
+  transfer(call, other) {
+    return finalStatus((requestDelegate) => call.session.refer(other.session, { requestDelegate }));
+  }
+
   dtmf(call, digits) {
     call.session.sessionDescriptionHandler.sendDtmf(digits);
   }
@@ -189,6 +194,7 @@ function configuration(account) {
     contactName: account.contact,
     userAgentString: account.user_agent,
     noAnswerTimeout: 180,
+    sipExtensionReplaces: SIPExtension.Supported, // the target of an attended transfer
     logBuiltinEnabled: false,
     logConfiguration: false,
     logConnector: (level, category, _label, content) =>
