@@ -267,8 +267,9 @@ _MANUALS: Mapping[str, str] = {
         Fix: run the command of the message, such as
         `iptables -I INPUT 5 -p tcp --dport 8443 -j ACCEPT`. As a note: the message names a rule
         that sipdeploy does not understand; check it yourself.""",
-    "SD519": """This version of Kamailio can crash with OpenSSL 3 (kamailio#3791).
-        Its processes share memory that OpenSSL 3 reserves for threads; 5.7.5 corrected that.
+    "SD519": """This version of Kamailio fails with OpenSSL 3 (kamailio#3791).
+        Its processes share memory that OpenSSL 3 reserves for threads; 5.7.5 corrected that. 5.7.0
+        to 5.7.4 refuse the first TLS connection after each start too, so they are an error.
         Example: `install: {kamailio: package}` on Debian 12, whose archive has Kamailio 5.6
         Fix: `install: {kamailio: repository}` installs a newer one.""",
     "SD520": """apt cannot fetch or install the packages.

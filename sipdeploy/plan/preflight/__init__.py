@@ -25,6 +25,7 @@ BUILD_BYTES = 512 * MIB
 SKEW_WARNING_SECONDS = 60
 SKEW_ERROR_SECONDS = 3600
 SAFE_TLS = [5, 7, 5]  # has `tls_threads_mode`
+REFUSED_TLS = [5, 7]  # measured with 5.7.4: "no suitable signature algorithm"
 ELSEWHERE = {"kamailio": "repository", "asterisk": "source"}
 DAEMONS_MIB = 256  # memory of the system and both daemons, without Kamailio's shared memory
 
@@ -87,21 +88,22 @@ def versions(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
                 help=f"write `install: {{{package}: {ELSEWHERE[package]}}}`, or delete "
                 f"`install.{package}`: then sipdeploy chooses",
             )
-    if "kamailio" not in facts.installed:
-        yield from openssl(name, facts, wanted["kamailio"] or "")
+    yield from openssl(name, facts, wanted["kamailio"] or "")
 
 
 def openssl(name: str, facts: Facts, kamailio: str) -> Iterator[Diagnostic]:
-    """SD519 for a Kamailio that crashes with OpenSSL 3 (kamailio#3791); Debian 11 has 1.1."""
-    numbers = [int(part) for part in upstream(kamailio).split(".")]
-    if kamailio and numbers < SAFE_TLS and facts.codename != "bullseye":
-        yield Diagnostic(
-            "SD519",
-            f"`{name}` gets kamailio {kamailio}, which is known to crash with OpenSSL 3",
-            severity="warning",
-            notes=("kamailio#3791: processes share OpenSSL state that belongs to one thread",),
-            help="write `install: {kamailio: repository}` for a newer one from kamailio.org",
-        )
+    """SD519 for a Kamailio that fails with OpenSSL 3 (kamailio#3791); Debian 11 has 1.1."""
+    numbers = [int(part) for part in upstream(kamailio).split(".")] if kamailio else SAFE_TLS
+    if numbers >= SAFE_TLS or facts.codename == "bullseye":
+        return
+    cause = "kamailio#3791: processes share OpenSSL state that belongs to one thread"
+    fix = "write `install: {kamailio: repository}` for a newer one from kamailio.org"
+    if numbers >= REFUSED_TLS:
+        message = f"kamailio {kamailio} on `{name}` refuses the first TLS connection after a start"
+        yield Diagnostic("SD519", message, notes=(cause,), help=fix)
+    elif "kamailio" not in facts.installed:
+        message = f"`{name}` gets kamailio {kamailio}, which is known to crash with OpenSSL 3"
+        yield Diagnostic("SD519", message, severity="warning", notes=(cause,), help=fix)
 
 
 def _absent(name: str, package: str, facts: Facts) -> Diagnostic:
