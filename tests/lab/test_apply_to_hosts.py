@@ -104,8 +104,8 @@ def test_hand_edits_lost_owners_and_stopped_services_are_mended(host):
     report = run_apply(site_on(host), overwrites=True)
     assert report.changes == (
         "~ /etc/asterisk/pjsip.conf (0644 root:asterisk -> 0640 root:asterisk)",
-        "~ /etc/asterisk/rtp.conf (edited on the host) (reload asterisk)",
-        "! reload asterisk.service",
+        "~ /etc/asterisk/rtp.conf (edited on the host) (restart asterisk)",
+        "! restart asterisk.service",
         "! start kamailio.service",
         "! enable kamailio.service",
     )
