@@ -141,7 +141,7 @@ def test_sipjs_talks_to_jssip(browsers):
 
 
 @pytest.fixture
-def opened(browsers):
+def opened():
     """Opens phones of a library, and closes them at the end of the test."""
     phones = []
 
