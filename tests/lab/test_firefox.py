@@ -52,6 +52,8 @@ def certify(folder):
     issued = f"{new} -subj /CN={DOMAIN} {usage} -keyout server.key -out server.crt"
     for command in (own, f"{issued} -CA ca.crt -CAkey ca.key"):
         subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    with (folder / "server.crt").open("a") as chain:
+        chain.write((folder / "ca.crt").read_text())
 
 
 @pytest.fixture(scope="module")
