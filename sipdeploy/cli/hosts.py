@@ -247,13 +247,20 @@ def apply_command(
         return run.apply(session, loaded, names, options, form=form)[0]
 
 
-def _opened_for(session: Session, host: str) -> Inventory:
-    """The inventory for a command that needs only how one host is reached."""
-    loaded, errors = open_for_host(session.inventory, host)
+def _opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:
+    """The inventory for each host, for a command that needs only how the hosts are reached."""
+    opened, errors = {}, 0
+    for host in hosts:
+        loaded, problems = open_for_host(session.inventory, host)
+        (name,) = chosen_hosts(loaded, [host])
+        opened[name], errors = loaded, max(errors, len(problems))
     if errors:
-        found = f"{session.inventory} has {count(len(errors), 'error')} (see `sipdeploy lint`)"
-        session.output.progress(f"{found}; only `hosts.{host}` is used")
-    return loaded
+        used = ", ".join(f"`hosts.{name}`" for name in opened)
+        session.output.progress(
+            f"{session.inventory} has {count(errors, 'error')} (see `sipdeploy lint`); "
+            f"only {used} is used"
+        )
+    return opened
 
 
 @click.command("rollback", short_help="Restore a release that HOST keeps.")
@@ -297,8 +304,7 @@ def rollback_command(
     agree = partial(session.output.agree, question="roll {} back to this?", is_agreed=is_agreed)
     if not is_agreed:
         session.output.require_terminal("roll back")
-    loaded = _opened_for(session, host)
-    (name,) = chosen_hosts(loaded, [host])
+    ((name, loaded),) = _opened_for(session, [host]).items()
     purpose = f"rollback {name} {release or ''}".strip()
     with opened_ahead(loaded, [name]) as ahead:
         from sipdeploy import transaction
@@ -338,13 +344,14 @@ def history_command(session: Session, hosts: tuple[str, ...], form: str) -> int:
       sipdeploy history sip1
       sipdeploy history sip1 sip2
     """
-    loaded = open_inventory(session.inventory)
-    names = chosen_hosts(loaded, hosts)
+    opened = _opened_for(session, hosts)
+    names = list(opened)
     from sipdeploy import transaction
 
     def ask(name: str) -> Sequence[Header]:
-        with session.output.waiting(described(loaded.site, [name])):
-            return transaction.history(loaded.site, name)
+        site = opened[name].site
+        with session.output.waiting(described(site, [name])):
+            return transaction.history(site, name)
 
     answers, code = ask_each(session, names, ask)
     if form == "json":

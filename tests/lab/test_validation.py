@@ -115,8 +115,12 @@ ASTERISK = {
         put("\n[trunk](webrtc)\n", "\n[trunk](webrtc)\ndtmf_mode=nosuch\n"),
         "trunk",
     ),
-    "no transport": ("pjsip.conf", put("type=transport", "type=nosuch"), "port 5060"),
-    "a port of its own": ("pjsip.conf", put("bind=127.0.0.1:5060", "bind=127.0.0.1:5099"), "5060"),
+    "no transport": ("pjsip_transport.conf", put("type=transport", "type=nosuch"), "port 5060"),
+    "a port of its own": (
+        "pjsip_transport.conf",
+        put("bind=127.0.0.1:5060", "bind=127.0.0.1:5099"),
+        "5060",
+    ),
     "a module that is not there": ("modules.conf", add("load = nosuch.so"), "nosuch"),
     "an included file that is not there": (
         "extensions.conf",
