@@ -10,7 +10,6 @@ import ipaddress
 import json
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import vault
 from sipdeploy.inventory import fields
-from sipdeploy.inventory.files import expanded, replace_file
+from sipdeploy.inventory.files import expanded, replace_file, unwritable
 from sipdeploy.inventory.passwords import lost_passwords, missing_passwords
 from sipdeploy.inventory.secrets_file import read_secrets
 
@@ -102,11 +101,7 @@ def init(
             # a link to the secrets stays a link
             replace_file(Path(os.path.realpath(each.path)), each.text.encode(), each.mode)
     except OSError as failure:
-        reason = (failure.strerror or str(failure)).lower()
-        message = f"cannot write `{failure.filename}`: {reason}"
-        advice = f"`ls -ld {shlex.quote(str(directory))}` shows owner and mode of the directory"
-        problem = Diagnostic("SD110", message, help=advice)
-        raise InvalidFiles([problem]) from failure
+        raise InvalidFiles([unwritable(failure)]) from failure
     return [f"{each.path}: {each.report}" for each in writes]
 
 

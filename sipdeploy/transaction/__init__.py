@@ -126,9 +126,8 @@ def _carry_out(run: Run, names: Sequence[str]) -> tuple[Report, ...]:
     with _host_runs(run, names) as host_runs:
         try:
             is_agreed = _run_phases(run, host_runs)
-        except (
-            BaseException
-        ):  # a bug, or Ctrl-C between two phases: the other hosts need their undo
+        except BaseException:
+            # a bug, or Ctrl-C between two phases: the other hosts need their undo
             run.stop.set()
             _undo(host_runs)
             raise
