@@ -24,6 +24,8 @@ from sipdeploy.sip.phone import CallRefusedError, HandshakeRefusedError, Sdp
 
 pytestmark = pytest.mark.lab
 
+LATEST_EVENT_SECONDS = 4  # after the loss of a connection
+
 
 # --- registration --------------------------------------------------------------------------------
 
@@ -880,6 +882,31 @@ def test_a_call_survives_a_lost_connection(system):
             assert (await call.request_in_dialog("INFO")).status == 200
             assert (await call.bye()).status == 200
             await answered.ended()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("lost", ["reset", "close"])
+def test_a_connection_inherits_nothing_from_an_earlier_one(system, lost):
+    """Kamailio reports the loss of a connection late, when another one may have its port."""
+
+    async def scenario():
+        async with registered(system, "1001", "1004", gruu=False) as (alice, bob):
+            call, _ = await talk(alice, bob)
+            port = bob.wire.local_address[1]
+            await (bob.reset() if lost == "reset" else bob.close())
+            async with system.phone("1003", source_port=port) as heir:
+                await heir.connect()
+                assert (await heir.register()).status == 200
+                assert (await call.request_in_dialog("INFO")).status == 480
+                await asyncio.sleep(LATEST_EVENT_SECONDS)
+                assert not heir.received("INFO")
+                assert await outcome(alice, "1004") == 480
+                ringing = await alice.invite("1003")
+                await (await heir.incoming(method="INVITE")).reject(486)
+                assert (await ringing.final()).status == 486
+                assert await outcome(heir, "999999") == 404
+                assert not heir.received(407)
 
     run(scenario())
 

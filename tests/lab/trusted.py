@@ -76,8 +76,12 @@ class Trusted:
         sooner = f"sed -i '1i renew_before_expiry = 1000 days' {renewal}"
         due = f"sed -i '/renew_before_expiry/d' {renewal} && {sooner}"
         self.host.run(due, check=True)
-        self.host.run("systemctl start certbot.service")
-        return self.host.run("systemctl show -p Result --value certbot.service").stdout.strip()
+        shown = "systemctl show -P InvocationID -P Result certbot.service"
+        before = self.host.run(shown).stdout.split()
+        told = self.host.run("systemctl start certbot.service")
+        run, result = self.host.run(shown).stdout.split()
+        assert run not in before, f"certbot did not run: {told.stdout}{told.stderr}"
+        return result
 
     def sleep_out(self):
         """Make no renewal due."""
