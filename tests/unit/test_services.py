@@ -264,7 +264,7 @@ def test_sizes_follow_from_the_number_of_users(users, sizes):
     assert f"\ntcp_max_connections={connections}\ntls_max_connections={connections}\n" in text
     assert f'"credentials=>size={table};' in text
     unit = text_of(files, "/etc/systemd/system/kamailio.service.d/sipdeploy.conf")
-    assert f"-m {shared} -M {private} -X fm\n" in unit
+    assert f"-m {shared} -M {private} -X fm -x fm\n" in unit
     assert f"LimitNOFILE={open_files}\n" in unit
     rows = dict(rows_of(database_of(files), "credentials"))
     assert len(rows) == users
