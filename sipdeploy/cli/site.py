@@ -13,8 +13,9 @@ from click.shell_completion import get_completion_class
 
 from sipdeploy import inventory, lint
 from sipdeploy.cli.session import FORMAT, Session, host_names
-from sipdeploy.diagnostics import Diagnostic, Format, Source, Sources, count, has_errors
+from sipdeploy.diagnostics import Diagnostic, Source, Sources, count, has_errors
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy.diagnostics.formats import Format
 from sipdeploy.editing import init as beginning
 from sipdeploy.services import tree
 from sipdeploy.services.render import template_directory

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics import Diagnostic, Fix
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Span
@@ -39,18 +39,32 @@ _LAST_PORT = 65535
 
 
 class Invalid(ValueError):  # noqa: N818  # a verdict, not a failure
-    """The reason why a value is rejected: code, message, label and help of its diagnostic."""
+    """The reason why a value is rejected: code, message, label and help of its diagnostic.
 
-    def __init__(self, code: str, message: str, label: str = "", *, advice: str = "") -> None:
+    `right` is the text that should be in its place, if only one can be right.
+    """
+
+    def __init__(
+        self, code: str, message: str, label: str = "", *, advice: str = "", right: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.label = label
         self.advice = advice
+        self.right = right
 
     def at(self, span: Span | None = None) -> Diagnostic:
         """Return the diagnostic for a value at this span."""
-        return Diagnostic(self.code, self.message, span=span, label=self.label, help=self.advice)
+        has_fix = bool(self.right) and span is not None and span.end_column is not None
+        return Diagnostic(
+            self.code,
+            self.message,
+            span=span,
+            label=self.label,
+            help=self.advice,
+            fix=Fix(span=span, text=self.right) if span is not None and has_fix else None,
+        )
 
 
 def faults(checks: Iterable[tuple[Callable[[Any], object], object]]) -> Iterator[Invalid]:
@@ -329,7 +343,8 @@ def origin(value: Any) -> str:
     canonical = f"{parts.scheme}://{shown}{own}"
     if parts.path or parts.query or parts.fragment or text.endswith(("?", "#", ":")):
         advice = f"write `{canonical}`"
-        raise Invalid("SD219", f"`{text}` contains more than a web origin", advice=advice)
+        message = f"`{text}` contains more than a web origin"
+        raise Invalid("SD219", message, advice=advice, right=canonical)
     return canonical
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from sipdeploy.__main__ import main
-from sipdeploy.diagnostics import FORMATS, Diagnostic, Source, Span, full
+from sipdeploy.diagnostics import Diagnostic, Source, Span, full
+from sipdeploy.diagnostics.formats import FORMATS
 from sipdeploy.inventory import reading
 from sipdeploy.inventory.document import Document
 from sipdeploy.inventory.secret import PasswordSource
@@ -458,7 +459,7 @@ def test_no_text_of_an_inventory_acts_on_a_terminal_or_a_job(form):
         span=Span(path=f"::add-mask::x\n::error::{ESCAPES}\udc80", line=1, column=1),
     )
     source = {problem.span.path: Source(lines=[ESCAPES, "::warning::x"])}
-    shown = FORMATS[form]([problem], source)
+    shown = FORMATS[form]([problem], source, None)
     shown.encode()
     if form in {"json", "sarif"}:
         json.loads(shown)
@@ -474,7 +475,7 @@ def test_no_text_of_an_inventory_acts_on_a_terminal_or_a_job(form):
 
 def test_a_path_in_sarif_is_an_uri():
     problem = Diagnostic("SD1", "x", span=Span(path="a b%:c#", line=1, column=1))
-    (result,) = json.loads(FORMATS["sarif"]([problem], None))["runs"][0]["results"]
+    (result,) = json.loads(FORMATS["sarif"]([problem], None, None))["runs"][0]["results"]
     place = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert place == "a%20b%25%3Ac%23"
 
