@@ -197,7 +197,8 @@ def _diagnostic(document: Document, path: Path, where: str, fault: Invalid) -> D
     key = document.key_span(path)
     span = key if where == "key" else document.value_span(path)
     # a span of a parent, or of the key instead of its value, is no place for the right text
-    is_exact = path in document.marks and (where == "key" or span != key)
+    is_alone = where == "key" or isinstance(path[-1], int)  # an item of a list has no key
+    is_exact = path in document.marks and (is_alone or span != key)
     problem = fault.at(span)
     return problem if is_exact else replace(problem, fix=None)
 

@@ -280,7 +280,7 @@ def test_every_code_that_is_told_can_be_explained(run):
 
 
 def test_schema(run):
-    assert json.loads(run("lint", "--schema")[1])["title"] == "Site"
+    assert json.loads(run("schema")[1])["title"] == "Site"
 
 
 @pytest.mark.parametrize(
