@@ -22,6 +22,19 @@ ASTERISK_VERSIONS = ("16", "17", "18", "19", "20", "21", "22")
 
 # Control characters, line breaks, and characters that change the text direction.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Names for which no public ACME server issues a certificate (RFC 2606, RFC 6761, RFC 6762,
+# RFC 8375; reserved by ICANN; never delegated), alone or after a dot or an `@`.
+EXAMPLE_NAME = re.compile(r"(?i)(?:.*[.@])?(?:example\.(?:com|net|org)|example)")
+PRIVATE_NAME = re.compile(
+    r"(?i)(?:.*[.@])?(?:test|invalid|localhost|local|onion|home\.arpa|internal|home|corp|mail"
+    r"|lan|localdomain|intranet|private)"
+)
+_DOCUMENTATION = tuple(  # RFC 5737, RFC 3849, RFC 9637
+    map(
+        ipaddress.ip_network,
+        ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"),
+    )
+)
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -74,6 +87,15 @@ def faults(checks: Iterable[tuple[Callable[[Any], object], object]]) -> Iterator
             check(value)
         except Invalid as fault:
             yield fault
+
+
+def is_documentation(text: str) -> bool:
+    """Whether a text is an address that is reserved for documentation, and leads nowhere."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return any(address.version == net.version and address in net for net in _DOCUMENTATION)
 
 
 class PortRange(NamedTuple):

@@ -16,7 +16,7 @@ from sipdeploy.diagnostics import Diagnostic, codes, count
 from sipdeploy.inventory import passwords
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secrets_file import read_secrets
-from sipdeploy.lint import git, network, secrets, suppress
+from sipdeploy.lint import beside, git, names, network, numbers, secrets, suppress
 from sipdeploy.lint import rendered as lint_rendered
 from sipdeploy.lint.rules import RULES, Subject
 from sipdeploy.lint.stack import judging
@@ -41,8 +41,9 @@ def _survey(inventory: Inventory) -> Subject:
     """Collect the input of the rules: the secrets file and its state in git. Runs only git."""
     site, document, directory = inventory.site, inventory.document, inventory.directory
     certificate = tuple(certificates.lint(site, directory, is_trusted=inventory.is_trusted))
+    exposed = tuple(beside.exposed(site, directory))
     if not isinstance(site.secrets, str):
-        return Subject(site=site, document=document, certificate=certificate)
+        return Subject(site=site, document=document, certificate=certificate, exposed=exposed)
     name, is_trusted = expanded(site.secrets), inventory.is_trusted
     folder = (directory / name).parent if is_trusted else directory
     state = git.state_of(folder, Path(name.name) if is_trusted else name)
@@ -53,6 +54,7 @@ def _survey(inventory: Inventory) -> Subject:
         tracked=state.is_tracked,
         unignored=state.is_unignored,
         certificate=certificate,
+        exposed=exposed,
     )
 
 
@@ -101,7 +103,7 @@ def _missing_passwords(subject: Subject) -> Iterator[Diagnostic]:
         yield replace(missing, severity="warning")
 
 
-_RULE_MODULES = (network, secrets)  # their import registers their rules in RULES
+_RULE_MODULES = (names, network, numbers, secrets)  # their import registers their rules in RULES
 
 
 def sizes(site: Site) -> str:

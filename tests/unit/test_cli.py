@@ -142,7 +142,7 @@ def test_lint_shows_all_and_exits_1_on_errors_only(run):
 
 
 def test_lint_without_problems_says_so(run):
-    run("init")
+    run("init", "--domain", "sip.my-site.org", "--address", "198.18.0.1")
     text = (
         Path("inventory.yaml").read_text().replace("origins: []", "origins: [https://a.example]")
     )

@@ -1,0 +1,77 @@
+"""Rules about domains and addresses: certificates, placeholders, several hosts. Pure."""
+
+from collections.abc import Iterator
+
+from sipdeploy.diagnostics import listed
+from sipdeploy.inventory import placeholders
+from sipdeploy.inventory.fields import PRIVATE_NAME
+from sipdeploy.lint.rules import Finding, Subject, rule
+
+
+@rule("SD320", "error")
+def no_certificate(subject: Subject) -> Iterator[Finding]:
+    """No certificate: Let's Encrypt issues none for a name that does not exist in public.
+
+    These are the names of RFC 2606, RFC 6761, RFC 6762 and RFC 8375, those that ICANN reserves
+    for private use (`internal`, `home`, `corp`, `mail`), and `lan`, `intranet` and the like, which
+    are not delegated. An ACME server of your own can issue one.
+
+    Bad:
+        domain: sip.office.lan
+    Good:
+        domain: sip.office.lan
+        tls: {server: "https://acme.office.lan/directory", ca_bundle: root.pem}
+    """
+    tls = subject.site.tls
+    is_public = tls.provider == "letsencrypt" and tls.server is None
+    if is_public and PRIVATE_NAME.fullmatch(subject.site.domain):
+        yield Finding(
+            message=f"`{subject.site.domain}` can get no certificate of Let's Encrypt",
+            span=subject.value(("domain",)),
+            label="not a public name",
+            help="write a domain that you own, or use another `tls.provider` or `tls.server`",
+        )
+
+
+@rule("SD321", "note")
+def placeholder(subject: Subject) -> Iterator[Finding]:
+    """Placeholder: a name or an address of the documentation, which leads nowhere.
+
+    RFC 2606 reserves example.com, example.net, example.org and `.example`; RFC 5737 and RFC 3849
+    reserve 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24 and 2001:db8::/32. `plan` and `apply`
+    refuse such an address, and such a domain with Let's Encrypt: for them it is an error.
+
+    Situation: `sipdeploy init` wrote the inventory, and `address: 203.0.113.10` was not changed
+    Fix: write your own domain, e-mail address and host
+    """
+    found = placeholders(subject.site)
+    if found:
+        yield Finding(
+            message=f"placeholders are left: {listed(dict.fromkeys(found.values()))}",
+            span=subject.value(next(iter(found))),
+            help="write your own; `sipdeploy apply` refuses a host that has such an address",
+        )
+
+
+@rule("SD324", "warning")
+def several_hosts(subject: Subject) -> Iterator[Finding]:
+    """Several hosts under one domain: phones on different hosts cannot call each other.
+
+    All hosts of an inventory have its domain, users and services, and each has its own
+    registrations. A phone connects to the host that the DNS names; if that is now one and now
+    another, a call finds only the phones on its own host. Suppress the warning if only one of them
+    is in the DNS at a time, such as a spare host.
+
+    Bad:
+        hosts: {sip1: {address: 203.0.113.10}, sip2: {address: 203.0.113.11}}
+    Good:
+        hosts: {sip1: {address: 203.0.113.10}}
+    """
+    hosts = list(subject.site.hosts)
+    if len(hosts) > 1:
+        yield Finding(
+            message=f"{listed(hosts)} serve the same domain and do not know each other's phones",
+            span=subject.key(("hosts", hosts[1])),
+            label=f"`{subject.site.domain}` should lead to one of them only",
+            help="keep one inventory, and one domain, for each host that serves phones",
+        )
