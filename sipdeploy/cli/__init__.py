@@ -21,6 +21,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 _COMMANDS = {
     "init": "site",
     "lint": "lint",
+    "test": "lint",
     "render": "site",
     "plan": "hosts",
     "apply": "hosts",

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
+from xml.sax.saxutils import quoteattr
 
 import click
 
 from sipdeploy import inventory, lint
 from sipdeploy.cli.session import TRUSTED, Session
-from sipdeploy.diagnostics import Diagnostic, Source
+from sipdeploy.diagnostics import Diagnostic, Source, count, printable
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.diagnostics.formats import Context, FailOn, Format, fails
+from sipdeploy.diagnostics.formats import Context, FailOn, Format, fails, xml_report
 from sipdeploy.inventory import files as local
 from sipdeploy.inventory import reading, search
-from sipdeploy.lint import fixing
+from sipdeploy.inventory.reading import BREAK
+from sipdeploy.lint import fixing, routes
 from sipdeploy.lint.stack import judging, native
 from sipdeploy.lint.stack.reading import is_stack
 
@@ -236,3 +238,87 @@ def _unknown_code(code: str, known: Collection[str]) -> Diagnostic:
     advice = "`sipdeploy lint --explain` lists all codes"
     advice = f"did you mean `{meant}`?" if meant in known else advice
     return Diagnostic("SD001", f"there is no code `{code}`", help=advice)
+
+
+@click.command(
+    "test", short_help="Compare the routes of calls with expected ones, without a host."
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "junit"]),
+    default="text",
+    help="Output format.",
+)
+@TRUSTED
+@click.pass_obj
+def test_command(session: Session, file: Path, *, form: str, is_trusted: bool) -> int:
+    """Compare where calls lead with the expected routes of FILE; exit with 1 on a difference.
+
+    It needs no host and no password: the inventory decides which number leads where. Whether a
+    phone is registered and answers, media, and settings in /etc/asterisk/local on the host are
+    not tested; `apply` proves registration and calls.
+
+    \b
+    A line of FILE below `routes:` is a call and what it leads to:
+      1001 dials 1002: rings 1002, then voicemail
+      1001 dials 6000: ivr-test
+      1001 dials 9: 404
+    \b
+    Examples:
+      sipdeploy test routes.yaml
+      sipdeploy test routes.yaml --format junit > report.xml
+    """
+    text, problems = reading.read(
+        file, is_trusted=is_trusted, absent="write one; `sipdeploy test --help` shows its lines"
+    )
+    loaded = inventory.open_inventory(session.inventory, is_trusted=is_trusted)
+    expectations, more = routes.read(text, str(file)) if text is not None else ([], [])
+    if problems or more:
+        lines = BREAK.split(text or "")
+        raise InvalidFiles([*problems, *more], sources={str(file): Source(lines=lines)})
+    verdicts = routes.judge(loaded.site, expectations)
+    session.output.result(_VERDICTS[form](verdicts))
+    failed = sum(not each.holds for each in verdicts)
+    session.output.progress(f"{count(len(verdicts), 'route')}, {failed} not as expected")
+    return int(failed > 0)
+
+
+def _as_text(verdicts: Sequence[routes.Verdict]) -> str:
+    return "\n".join(
+        f"ok      {each.expected.call}: {each.outcome}"
+        if each.holds
+        else f"FAILED  {each.expected.call}: {each.outcome}, expected {each.expected.outcome} "
+        f"({each.expected.span})"
+        for each in verdicts
+    )
+
+
+def _as_json(verdicts: Sequence[routes.Verdict]) -> str:
+    rows = [
+        {
+            "caller": each.expected.caller,
+            "dialled": each.expected.dialled,
+            "expected": each.expected.outcome,
+            "outcome": each.outcome,
+            "ok": each.holds,
+            "place": str(each.expected.span),
+        }
+        for each in verdicts
+    ]
+    return json.dumps({"routes": rows}, indent=2)
+
+
+def _as_junit(verdicts: Sequence[routes.Verdict]) -> str:
+    cases = []
+    for each in verdicts:
+        message = f"{each.outcome}, expected {each.expected.outcome} ({each.expected.span})"
+        failure = "" if each.holds else f"<failure message={quoteattr(printable(message))}/>"
+        name = quoteattr(printable(each.expected.call))
+        cases.append(f'<testcase name={name} classname="routes">{failure}</testcase>')
+    failed = sum(not each.holds for each in verdicts)
+    return xml_report("sipdeploy test", cases, failed)
+
+
+_VERDICTS = {"text": _as_text, "json": _as_json, "junit": _as_junit}

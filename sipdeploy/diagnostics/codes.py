@@ -529,5 +529,9 @@ _MANUALS: Mapping[str, str] = {
     "SD895": """The Kamailio installed here rejects the configuration (`lint --native`).
         Situation: a syntax error, a module that is not installed, an unknown parameter.
         Fix: correct the line; `kamailio -c -f FILE` prints the whole message.""",
+    "SD897": """A line of a file for `sipdeploy test` is not a call with its outcome.
+        Example: `routes: {1001 calls 1002: yes}`
+        Fix: `1001 dials 1002: rings 1002`. An outcome is a SIP status such as `404`, a kind of a
+        service such as `echo`, `rings NUMBER`, `rings NUMBER, then voicemail`, or `refused`.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}

@@ -15,8 +15,8 @@ from sipdeploy.inventory.site import load_site
 from sipdeploy.lint import explanations, judge
 from sipdeploy.lint import pjsip as lint_pjsip
 from sipdeploy.lint import rendered as lint_rendered
+from sipdeploy.lint.names import EMERGENCY
 from sipdeploy.lint.network import ASTERISK_USERS
-from sipdeploy.lint.numbers import EMERGENCY
 from sipdeploy.lint.rules import RULES, Subject
 
 BASE = {
