@@ -19,8 +19,10 @@ from sipdeploy.services import tree
 from sipdeploy.services.render import template_directory
 
 _DEFAULT = str(search.DEFAULT)
-_JOB = ".github/workflows/sipdeploy.yml"
-_REQUIREMENTS = ".github/workflows/sipdeploy-requirements.txt"
+_REQUIREMENTS = "sipdeploy-requirements.txt"
+# The CI service -> the folder of its files, and the template of the job.
+_CI = {"github": (".github/workflows", "sipdeploy.yml"), "gitlab": (".gitlab", "gitlab.yml")}
+_GITLAB = ".gitlab-ci.yml"
 
 
 @click.command("init", short_help="Create a site: inventory, passwords, .gitignore, a CI job.")
@@ -35,6 +37,11 @@ _REQUIREMENTS = ".github/workflows/sipdeploy-requirements.txt"
     "--public-address", help="Numeric address at which browsers reach it.  [default: --address]"
 )
 @click.option(
+    "--ci",
+    type=click.Choice([*_CI, "none"]),
+    help="The CI service of the job.  [default: gitlab if there is a .gitlab-ci.yml, else github]",
+)
+@click.option(
     "--new-passwords",
     "makes_new_passwords",
     is_flag=True,
@@ -46,6 +53,7 @@ def init_command(
     /,
     directory: Path | None,
     *,
+    ci: str | None,
     makes_new_passwords: bool,
     **answers: str | None,
 ) -> None:
@@ -66,7 +74,7 @@ def init_command(
     changes = beginning.init(
         path,
         beginning.Answers(**answers),
-        _texts(path.name),
+        _texts(path, ci or ("gitlab" if (path.parent / _GITLAB).exists() else "github")),
         makes_new_passwords=makes_new_passwords,
     )
     session.output.result("\n".join(changes))
@@ -89,15 +97,21 @@ def _new_inventory(ctx: click.Context, named: Path | None, directory: Path | Non
     return search.beside(directory) or directory / search.DEFAULT
 
 
-def _texts(name: str) -> beginning.Texts:
-    folder = template_directory() / "init"
-    inventory, job, requirements = (
-        (folder / each).read_text("utf-8")
-        for each in (_DEFAULT, Path(_JOB).name, Path(_REQUIREMENTS).name)
-    )
+def _texts(path: Path, ci: str) -> beginning.Texts:
+    """The template of the inventory, and the files of the CI service."""
+    source = template_directory() / "init"
+    inventory = (source / _DEFAULT).read_text("utf-8")
+    if ci not in _CI:
+        return beginning.Texts(inventory=inventory)
+    folder, template = _CI[ci]
+    job = (source / template).read_text("utf-8")
     # the CI job lints the inventory that this variable names
-    job = job.replace(f"_INVENTORY: {_DEFAULT}", f"_INVENTORY: {json.dumps(name)}")
-    return beginning.Texts(inventory=inventory, others={_JOB: job, _REQUIREMENTS: requirements})
+    job = job.replace(f"_INVENTORY: {_DEFAULT}", f"_INVENTORY: {json.dumps(path.name)}")
+    requirements = (source / _REQUIREMENTS).read_text("utf-8")
+    others = {f"{folder}/sipdeploy.yml": job, f"{folder}/{_REQUIREMENTS}": requirements}
+    if ci == "gitlab":
+        others[_GITLAB] = f"include:\n  - local: {folder}/sipdeploy.yml\n"
+    return beginning.Texts(inventory=inventory, others=others)
 
 
 @click.command("render", short_help="Write the files of each host to a local directory.")

@@ -338,3 +338,27 @@ def test_it_runs_as_a_module():
         check=True,
     )
     assert done.stdout.startswith(b"sipdeploy, version ")
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ([], {".github/workflows/sipdeploy.yml"}),
+        (["--ci", "none"], set()),
+        (["--ci", "gitlab"], {".gitlab/sipdeploy.yml", ".gitlab-ci.yml"}),
+    ],
+)
+def test_init_writes_the_job_of_one_ci_service(run, words, files):
+    run("init", *words)
+    known = (".github/workflows/sipdeploy.yml", ".gitlab/sipdeploy.yml", ".gitlab-ci.yml")
+    assert {name for name in known if Path(name).exists()} == files
+    if ".gitlab-ci.yml" in files:
+        assert "local: .gitlab/sipdeploy.yml" in Path(".gitlab-ci.yml").read_text()
+        assert run("init")[1] == ""  # it stays with GitLab
+
+
+def test_init_leaves_the_pipeline_of_a_person_alone(run):
+    Path(".gitlab-ci.yml").write_text("test: {script: make}\n")
+    run("init")
+    assert Path(".gitlab-ci.yml").read_text() == "test: {script: make}\n"
+    assert Path(".gitlab/sipdeploy.yml").exists()
