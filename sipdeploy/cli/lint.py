@@ -8,15 +8,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
-from xml.sax.saxutils import quoteattr
 
 import click
 
 from sipdeploy import inventory, lint
 from sipdeploy.cli.session import TRUSTED, Session
-from sipdeploy.diagnostics import Diagnostic, Source, count, printable
+from sipdeploy.diagnostics import Diagnostic, Source, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.diagnostics.formats import Context, FailOn, Format, fails, xml_report
+from sipdeploy.diagnostics.formats import Context, FailOn, Format, attribute, fails, xml_report
 from sipdeploy.inventory import files as local
 from sipdeploy.inventory import reading, search
 from sipdeploy.inventory.reading import BREAK
@@ -314,8 +313,8 @@ def _as_junit(verdicts: Sequence[routes.Verdict]) -> str:
     cases = []
     for each in verdicts:
         message = f"{each.outcome}, expected {each.expected.outcome} ({each.expected.span})"
-        failure = "" if each.holds else f"<failure message={quoteattr(printable(message))}/>"
-        name = quoteattr(printable(each.expected.call))
+        failure = "" if each.holds else f"<failure message={attribute(message)}/>"
+        name = attribute(each.expected.call)
         cases.append(f'<testcase name={name} classname="routes">{failure}</testcase>')
     failed = sum(not each.holds for each in verdicts)
     return xml_report("sipdeploy test", cases, failed)

@@ -22,7 +22,6 @@ import click
 
 from sipdeploy.diagnostics import Diagnostic, full
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.diagnostics.formats import FORMATS
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Sources
@@ -138,6 +137,8 @@ class Output:
         if form == "full":
             self.result(full(diagnostics, sources, colour=has_colour(sys.stdout)))
         else:
+            from sipdeploy.diagnostics.formats import FORMATS
+
             self.result(FORMATS[form](diagnostics, sources, context))
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles
-from sipdeploy.inventory import search
 
 if TYPE_CHECKING:
     from sipdeploy.cli.output import Output
@@ -37,6 +36,8 @@ class Session:
     @property
     def inventory(self) -> Path:
         """The inventory. InvalidFiles (SD111) if there are two; says so if it is not as usual."""
+        from sipdeploy.inventory import search
+
         if self.named is not None:
             return self.named
         if not self._found:
@@ -66,6 +67,7 @@ def described(site: Site, names: Sequence[str]) -> str:
 def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete names of hosts from the inventory; nothing if it cannot be read."""
     from sipdeploy import inventory
+    from sipdeploy.inventory import search
 
     del parameter
     path = ctx.find_root().params.get("path")

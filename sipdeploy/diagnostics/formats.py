@@ -8,9 +8,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from html import escape  # the five characters that XML escapes too
 from typing import Any, Literal
 from urllib.parse import quote
-from xml.sax.saxutils import escape, quoteattr
 
 from sipdeploy import __version__
 from sipdeploy.diagnostics import (
@@ -138,15 +138,19 @@ def _junit(diagnostic: Diagnostic, sources: Sources | None, *, is_failure: bool)
     name = f"{diagnostic.code} {span}" if span else diagnostic.code
     text = full([diagnostic], sources).rpartition("\n\n")[0]
     if is_failure:
-        message = quoteattr(printable(_sentence(diagnostic)))
+        message = attribute(_sentence(diagnostic))
         inner = f'<failure type="{diagnostic.severity}" message={message}>{escape(text)}</failure>'
     else:
         inner = f"<system-out>{escape(text)}</system-out>"
-    place = f" file={quoteattr(printable(span.path))}" if span else ""
+    place = f" file={attribute(span.path)}" if span else ""
     return (
-        f'<testcase name={quoteattr(printable(name))} classname="{diagnostic.code}"{place}>'
-        f"{inner}</testcase>"
+        f'<testcase name={attribute(name)} classname="{diagnostic.code}"{place}>{inner}</testcase>'
     )
+
+
+def attribute(text: str) -> str:
+    """A text as the value of an attribute of XML, with its quotation marks."""
+    return f'"{escape(printable(text))}"'
 
 
 def xml_report(name: str, cases: Sequence[str], failed: int) -> str:
@@ -157,7 +161,7 @@ def xml_report(name: str, cases: Sequence[str], failed: int) -> str:
         [
             '<?xml version="1.0" encoding="UTF-8"?>',
             f"<testsuites {counts}>",
-            f"  <testsuite name={quoteattr(name)} {counts}>",
+            f"  <testsuite name={attribute(name)} {counts}>",
             *lines,
             "  </testsuite>",
             "</testsuites>",

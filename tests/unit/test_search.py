@@ -1,6 +1,7 @@
 """Where an inventory is looked for, if none is named."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,12 +56,17 @@ def test_outside_of_a_repository_it_ends_at_home_and_elsewhere_at_once(site, mon
     assert search.nearest(Path()) == Path("../../inventory.yaml")
 
 
-def test_an_inventory_of_somebody_else_above_is_not_taken(site, monkeypatch):
+@pytest.mark.parametrize(("owner", "is_taken"), [(0, True), (4711, True), (4712, False)])
+def test_an_inventory_of_somebody_else_above_is_not_taken(site, monkeypatch, owner, is_taken):
     (site / "inventory.yaml").write_text(TEXT)
     monkeypatch.setattr(search.os, "geteuid", lambda: 4711)
-    owner = (site / "inventory.yaml").stat().st_uid
-    expected = Path("../../inventory.yaml") if owner == 0 else Path("inventory.yaml")
-    assert search.nearest(Path()) == expected
+    real = Path.lstat
+    fake = SimpleNamespace(st_uid=owner)
+    monkeypatch.setattr(
+        Path, "lstat", lambda path: fake if path.name in search.NAMES else real(path)
+    )
+    expected = "../../inventory.yaml" if is_taken else "inventory.yaml"
+    assert search.nearest(Path()) == Path(expected)
 
 
 def test_two_inventories_are_an_error_that_names_both(site, capsys):

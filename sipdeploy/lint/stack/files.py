@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +24,7 @@ class StackFile:
 
     @cached_property
     def _line_starts(self) -> tuple[int, ...]:
-        starts = [0]
-        starts += (at + 1 for at, letter in enumerate(self.text) if letter == "\n")
-        return tuple(starts)
+        return (0, *(match.end() for match in re.finditer("\n", self.text)))
 
     def span(self, start: int, end: int) -> Span:
         """The span of the text from offset `start` to offset `end`, on the line of `start`."""

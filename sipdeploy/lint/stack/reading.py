@@ -44,7 +44,7 @@ _INCLUDE = {
         r"^[ \t]*#(?:try)?include[ \t]+[<\"]?([^<>\"\n;]{1,1000})", re.MULTILINE
     ),
 }
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")
+_CONTROL = bytes([*range(9), *range(14, 32)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,9 +255,11 @@ def _decoded(raw: bytes, path: str) -> tuple[str | None, list[Diagnostic]]:
         advice = "convert it: `iconv -f LATIN1 -t UTF-8 FILE`; lint reads only UTF-8"
         found = [Diagnostic("SD893", p.message, span=p.span, help=advice) for p in problems]
         return None, found
-    control = _CONTROL.search(text)
-    if control:
-        message = f"the file is not text: it contains the character U+{ord(control[0]):04X}"
-        span = reading.after(text[: control.start()], path)
+    if len(raw.translate(None, _CONTROL)) != len(raw):  # much faster than a search for them
+        at = min(place for place in map(raw.find, (bytes([c]) for c in _CONTROL)) if place >= 0)
+        before = raw[:at].decode("utf-8-sig")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        message = f"the file is not text: it contains the character U+{raw[at]:04X}"
+        span = Span(path=path, line=line, column=column)
         return None, [Diagnostic("SD893", message, span=span, help="name only text files")]
     return text, []
