@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from sipdeploy.diagnostics import Diagnostic, Fix, Span
 
@@ -11,7 +12,8 @@ YAML = ("#",)
 KAMAILIO = ("#", "//")
 ASTERISK = (";",)
 
-Comments = Mapping[tuple[str, int, str], Span]
+Comments = Mapping[tuple[str, int, str], Span]  # by path, line and code
+Keys = AbstractSet[tuple[str, int, str]]
 
 
 def comments(
@@ -37,29 +39,33 @@ def suppressed(diagnostics: Iterable[Diagnostic], places: Comments) -> list[Diag
     Errors cannot be suppressed. A comment that suppresses nothing is SD301.
     """
     used: set[tuple[str, int, str]] = set()
+    errors: set[tuple[str, int, str]] = set()
     kept = []
     for diagnostic in diagnostics:
         span = diagnostic.span
         place = (span.path, span.line, diagnostic.code) if span else None
         if place and place in places and diagnostic.severity != "error":
             used.add(place)
-        else:
-            kept.append(diagnostic)
-    return [*kept, *_unused(places, used)]
+            continue
+        kept.append(diagnostic)
+        if place and place in places:
+            errors.add(place)
+    return [*kept, *_unused(places, used, errors)]
 
 
-def _unused(places: Comments, used: set[tuple[str, int, str]]) -> Iterator[Diagnostic]:
+def _unused(places: Comments, used: Keys, errors: Keys) -> Iterator[Diagnostic]:
     """SD301 for each code that suppresses nothing; a comment that has no other can be deleted."""
     needed = {places[place] for place in used}
     for place, span in places.items():
         if place in used:
             continue
         code = place[2]
+        message = f"`ignore[{code}]` suppresses nothing on this line"
+        if place in errors:
+            message = f"`ignore[{code}]` has no effect: an error cannot be suppressed"
         yield Diagnostic(
             "SD301",
-            f"`ignore[{code}]` suppresses nothing on this line"
-            if code
-            else "`ignore` needs a code",
+            message if code else "`ignore` needs a code",
             severity="warning",
             span=span,
             help="delete the comment"

@@ -131,8 +131,25 @@ def test_a_comment_suppresses_in_the_syntax_of_kamailio(run, stack, comment, cod
 def test_an_error_is_not_suppressed_in_the_syntax_of_asterisk(run, stack):
     text = "bind=1\npassword = hunter2 ; sipdeploy: ignore[SD831]\n"
     (stack / "pjsip.conf").write_text(text)
-    codes = [each["code"] for each in json.loads(run(".", "--format", "json")[1])]
-    assert sorted(codes) == ["SD301", "SD801", "SD831"]
+    found = {each["code"]: each for each in json.loads(run(".", "--format", "json")[1])}
+    assert found.keys() == {"SD301", "SD801", "SD831"}
+    assert "an error cannot be suppressed" in found["SD301"]["message"]
+
+
+def test_a_tls_cfg_alone_is_judged(stack, monkeypatch):
+    seen = []
+    for code in list(RULES):
+        monkeypatch.delitem(RULES, code)
+
+    def rule(stack):
+        seen.append(stack.kamailio[0].place)
+        return ()
+
+    monkeypatch.setitem(RULES, "SD802", Rule(code="SD802", severity="note", check=rule))
+    (stack / "tls.cfg").write_text("[server:default]\n")
+    assert judging.lint_stack([stack / "tls.cfg"]).roots == []  # Kamailio does not start with it
+    assert judging.lint_stack([stack]).roots == [str(stack / "kamailio.cfg")]
+    assert seen == ["/etc/kamailio/tls.cfg", "/etc/kamailio/kamailio.cfg"]
 
 
 def test_fail_on_decides_the_exit_code(run, stack, monkeypatch):

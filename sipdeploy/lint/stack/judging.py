@@ -45,7 +45,8 @@ def lint_stack(
         judged.problems.extend(judge(tree, kamailio=kamailio, asterisk=asterisk))
         judged.sources.update(_sources(tree))
         root = _root(tree)
-        judged.roots.extend([root.path] if root else [])
+        starts = root is not None and not root.place.endswith("/tls.cfg")
+        judged.roots.extend([root.path] if root and starts else [])
     return judged
 
 
@@ -90,9 +91,10 @@ def _kamailio(tree: reading.Tree) -> object | None:
 
 
 def _root(tree: reading.Tree) -> StackFile | None:
-    """The file with which Kamailio starts."""
+    """The file with which Kamailio starts; without one, a tls.cfg alone."""
     files = tree.of("kamailio")
-    return files.get("/etc/kamailio/kamailio.cfg") or _first(files.values())
+    root = files.get("/etc/kamailio/kamailio.cfg") or _first(files.values())
+    return root or files.get("/etc/kamailio/tls.cfg")
 
 
 def _first(files: Iterable[StackFile]) -> StackFile | None:
