@@ -124,6 +124,12 @@ def test_a_link_out_of_the_path_is_a_problem_and_one_inside_is_not(tmp_path):
     assert (problem.code, problem.span.line) == ("SD892", 1)
 
 
+def test_a_link_to_a_directory_is_not_entered(tmp_path):
+    write(tmp_path, {"out/pjsip.conf": "[x]\n", "in/README": "nothing\n"})
+    (tmp_path / "in/asterisk").symlink_to("../out")
+    assert places(tmp_path / "in") == ([], ["SD890"])
+
+
 def test_includes_in_a_circle_end(tmp_path):
     write(tmp_path, {"kamailio.cfg": 'include_file "a.cfg"\n', "a.cfg": 'import_file "a.cfg"\n'})
     write(tmp_path, {"pjsip.conf": "#include *.conf\n"})
