@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from lab import Lab, LabError, claim, images, machine, why_not
+from lab import Lab, LabError, catalogue, claim, images, machine, why_not
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("images", help="build the images of bare hosts")
     build.add_argument("suites", nargs="*", default=images.SUITES, metavar="SUITE")
     build.set_defaults(command=_images)
+    names = commands.add_parser("catalogue", help="write the linter's list of Kamailio's modules")
+    names.set_defaults(command=lambda _: catalogue.write())
     clean = commands.add_parser("clean", help="remove the remains of killed labs")
     clean.set_defaults(command=_clean)
     install = commands.add_parser("install", help="install the tools of the lab with apt-get")
