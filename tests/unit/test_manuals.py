@@ -8,6 +8,9 @@ import pytest
 from sipdeploy.diagnostics.codes import EXPLAIN
 from sipdeploy.inventory.site import Site, load_site
 from sipdeploy.lint import explanations
+from sipdeploy.lint.stack import kamailio
+from sipdeploy.lint.stack.files import StackFile
+from sipdeploy.lint.stack.rules import RULES, Stack
 
 PACKAGE = Path(__file__).parent.parent.parent / "sipdeploy"
 CODE = re.compile(r'"(SD\d{3})"')
@@ -76,3 +79,33 @@ def test_the_fix_of_an_inventory_has_no_problem(code):
     for text in snippets(EXPLAIN[code], "Fix"):
         if text.partition(": ")[0] in Site.model_fields:
             assert codes_of(text) == set()
+
+
+# --- rules of files that others wrote ------------------------------------------------------------
+
+KAMAILIO = sorted(code for code in RULES if "SD800" <= code < "SD830")
+
+
+def excerpt(code: str, title: str) -> str:
+    """The indented snippet of a manual below a title."""
+    manual = explanations()[code]
+    match = re.search(rf"^{title}:\n((?:    .*\n?|\n)+)", manual, re.MULTILINE)
+    assert match, title
+    return re.sub(r"(?m)^    ", "", match[1])
+
+
+def findings(code: str, text: str) -> list:
+    root = StackFile(path="kamailio.cfg", place="/etc/kamailio/kamailio.cfg", text=text)
+    parsed = kamailio.parse(root, {})
+    return list(RULES[code].check(Stack(kamailio=parsed, kamailio_version=(6, 1))))
+
+
+@pytest.mark.parametrize("code", KAMAILIO)
+def test_the_bad_example_of_a_rule_of_kamailio_has_the_problem_and_the_good_one_has_not(code):
+    found = findings(code, excerpt(code, "Bad"))
+    assert found
+    for each in found:
+        assert each.message
+        assert each.help
+        assert each.file.span(each.start, each.end).line >= 1
+    assert not findings(code, excerpt(code, "Good"))
