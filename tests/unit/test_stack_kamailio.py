@@ -301,6 +301,20 @@ request_route {
     assert not codes(text) & {"SD811", "SD812", "SD814"}
 
 
+BACKEND = """\
+request_route {
+    if (is_method("INVITE")) { record_route(); lookup("location"); t_relay(); exit; }
+    if (is_method("ACK|BYE")) { %s t_relay(); exit; }
+}
+"""
+
+
+def test_a_dialog_may_go_to_the_address_in_its_requests_except_to_browsers():
+    assert "SD807" not in codes(BACKEND % "")
+    assert "SD807" in codes(BACKEND % '$du = "sip:10.0.0.1";')
+    assert "SD807" in codes('loadmodule "websocket.so"\n' + BACKEND % "")
+
+
 # --- the preprocessor ----------------------------------------------------------------------------
 
 
@@ -326,7 +340,7 @@ def test_defines_and_substitutions_are_put_in():
 
 
 def test_an_include_is_read_where_it_stands():
-    text = 'a=1\ninclude_file "b.cfg"\nimport_file "none.cfg"\nc=3\n'
+    text = 'a=1\ninclude_file "b.cfg"\nc=3\n'
     syntax = parsed(text, b='b=2\ninclude_file "/etc/kamailio/b.cfg"\n')
     assert [s.name for s in syntax.settings][:2] == ["a", "b"]
     assert syntax.settings[-1].name == "c"
@@ -338,6 +352,8 @@ def test_a_missing_include_silences_what_is_absent():
     bad = 'loadmodule "sl.so"\nlisten=tls:192.0.2.1:5061\nrequest_route { route(X); t_relay(); }\n'
     assert {"SD801", "SD805", "SD808"} <= codes(bad)
     assert not codes(f'include_file "more.cfg"\n{bad}')
+    assert codes(f'import_file "more.cfg"\n{bad}') >= {"SD808"}
+    assert not codes(f'import_file "more.cfg"\n{bad}') & {"SD801", "SD805"}
 
 
 def test_a_finding_in_an_include_points_there():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def _unknown_calls(config: Config, stack: Stack) -> Iterator[tuple[Call, list[str]]]:
     """The functions that no loaded module offers, with the modules that do; each name once."""
     loaded = config.syntax.loaded
-    if not config.syntax.is_complete or not all(catalogue.knows(module) for module in loaded):
+    if not config.syntax.is_whole or not all(catalogue.knows(module) for module in loaded):
         return
     providers = catalogue.providers(stack.kamailio_version)
     seen = set(catalogue.CORE)
@@ -99,7 +99,7 @@ def parameter_without_module(stack: Stack) -> Iterator[Finding]:
         modparam("registrar", "max_expires", 600)
     """
     syntax = of(stack).syntax
-    if not syntax.is_complete:
+    if not syntax.is_whole:
         return
     for parameter in syntax.parameters:
         before = {name for name, _ in syntax.modules[: parameter.number]}
@@ -151,11 +151,11 @@ def unknown_parameter(stack: Stack) -> Iterator[Finding]:
 
 
 def _elsewhere(module: str, name: str, stack: Stack) -> str:
-    """Say if another version has a parameter."""
+    """Say for which versions of Kamailio a parameter does not exist."""
     version = stack.kamailio_version
     if version is None or name not in catalogue.names(module, "parameters", None):
-        return ""
-    return f" in version {'.'.join(map(str, version))}"
+        return " in Kamailio 5.4 to 6.1"
+    return f" in Kamailio {'.'.join(map(str, version))}"
 
 
 _CALLS = {
@@ -185,7 +185,7 @@ def undefined_route(stack: Stack) -> Iterator[Finding]:
     """
     syntax = of(stack).syntax
     defined = {(route.kind, route.name) for route in syntax.routes}
-    if not syntax.is_complete:
+    if not syntax.is_whole:
         return
     for call in syntax.calls:
         kind, name = _CALLS.get(call.name), call.argument(0)
@@ -223,7 +223,7 @@ def unused_route(stack: Stack) -> Iterator[Finding]:
         }
     """
     syntax = of(stack).syntax
-    if not syntax.is_complete:
+    if not syntax.is_whole:
         return
     named = {part[0].value for call in syntax.calls for part in call.arguments if len(part) == 1}
     named |= {word for text in syntax.strings for word in text.replace("=", ";").split(";")}
@@ -257,7 +257,7 @@ def deaf_event_route(stack: Stack) -> Iterator[Finding]:
     for route in syntax.routes:
         module = route.name.partition(":")[0]
         is_known = route.kind == "event_route" and catalogue.knows(module)
-        if is_known and module not in syntax.loaded and syntax.is_complete:
+        if is_known and module not in syntax.loaded and syntax.is_whole:
             yield at(
                 route.token,
                 f"`event_route[{route.name}]` never runs: `{module}` is not loaded",

@@ -81,6 +81,7 @@ class Parser:
             parameters=tuple(self._parameters),
             routes=tuple(self._routes),
             missing=tuple(self._preprocessor.missing),
+            absent=tuple(self._preprocessor.absent),
             is_cut=self._is_cut,
             strings=frozenset(t.value for t in self._tokens if t.kind == "string"),
             variables=frozenset(t.value for t in self._tokens if t.kind == "pv"),

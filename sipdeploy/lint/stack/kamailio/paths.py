@@ -323,7 +323,8 @@ def lost_dialog(stack: Stack) -> Iterator[Finding]:
     """ACK and BYE do not reach the other party: calls are cut off or never end.
 
     Phones send them along the route that `record_route()` recorded; `loose_route()` follows it.
-    The rule follows an ACK and a BYE inside a dialog to `loose_route()`, and then to a relay.
+    The rule follows an ACK and a BYE inside a dialog to a relay behind `loose_route()`. To phones
+    that are no browsers, a relay to the address in the request is enough.
 
     Bad:
         request_route {
@@ -347,23 +348,21 @@ def lost_dialog(stack: Stack) -> Iterator[Finding]:
     if recording is None or not config.syntax.is_complete:
         return
     loose = config.syntax.called(*_LOOSE)
-    lost = _lost(config) if loose else ["ACK and BYE do not arrive: nothing calls `loose_route()`"]
-    for message in lost:
+    for method in _lost(config):
         yield at(
             (loose or recording).token,
-            message,
-            label="the other party does not get them",
+            f"{method} inside a dialog does not arrive: no relay follows `loose_route()`"
+            if loose
+            else f"{method} inside a dialog does not arrive: nothing calls `loose_route()`",
             help="begin with `if (has_totag()) { if (loose_route()) t_relay(); exit; }`",
         )
 
 
 def _lost(config: Config) -> Iterator[str]:
-    """Say which requests inside a dialog end before `loose_route()`, or behind it."""
+    """The methods that do not reach the other party of a dialog."""
     for method in ("ACK", "BYE"):
-        relays = config.flow.reached(method, "relay")
-        if config.flow.is_cut:
-            return
-        if not config.flow.reached(method, "loose"):
-            yield f"{method} inside a dialog does not reach `loose_route()`"
-        elif not any("loose" in state.kinds() for sink in relays for state in sink.states):
-            yield f"nothing relays {method} after `loose_route()`"
+        states = [s.kinds() for sink in config.flow.reached(method, "relay") for s in sink.states]
+        is_followed = any("loose" in kinds for kinds in states)
+        is_direct = not config.websocket and any("destination" not in kinds for kinds in states)
+        if not config.flow.is_cut and not is_followed and not is_direct:
+            yield method

@@ -28,6 +28,7 @@ class Preprocessor:
 
     files: Mapping[str, StackFile]
     missing: list[Token] = field(default_factory=list)  # of `include_file`: Kamailio needs them
+    absent: list[Token] = field(default_factory=list)  # of `import_file`
     names: dict[str, tuple[Token, ...]] = field(default_factory=dict)
     _replaced: dict[str, str] = field(default_factory=dict)
     _pattern: re.Pattern[str] | None = None
@@ -127,8 +128,7 @@ class Preprocessor:
         file = self._found(token.file, name)
         self._included += 1
         if file is None:
-            if kind == "include_file":
-                self.missing.append(token)
+            (self.missing if kind == "include_file" else self.absent).append(token)
         elif depth < _DEEPEST_INCLUDE and self._included <= _MOST_INCLUDES:
             yield from self.run(file, depth + 1)
 

@@ -149,6 +149,7 @@ class Syntax:
     parameters: tuple[Parameter, ...] = ()
     routes: tuple[Route, ...] = ()
     missing: tuple[Token, ...] = ()  # includes that were not given
+    absent: tuple[Token, ...] = ()  # imports that were not given, which may be intended
     is_cut: bool = False  # too deep or too long in places: what is absent may be there
     strings: frozenset[str] = frozenset()
     variables: frozenset[str] = frozenset()  # the pseudo-variables
@@ -157,6 +158,11 @@ class Syntax:
     def is_complete(self) -> bool:
         """Whether nothing is unknown: a rule about what is absent needs it."""
         return not self.missing and not self.is_cut and not self.setting("cfgengine")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no import is absent either: a rule about names needs it."""
+        return self.is_complete and not self.absent
 
     @cached_property
     def loaded(self) -> dict[str, Token]:
