@@ -107,6 +107,10 @@ route[AUTH] {
             proxy_challenge("DOMAIN", "1");
             exit;
         }
+        if ($au != $fU) {
+            sl_send_reply("403", "Not You");
+            exit;
+        }
     }
     consume_credentials();
 }

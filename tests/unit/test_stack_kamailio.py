@@ -160,7 +160,7 @@ def test_each_defect_of_the_guide_is_reported_at_its_line(code, excerpt):
 MUTATIONS = [
     ("SD808", "enable_tls=yes\n", ""),
     ("SD809", "tcp_accept_no_cl=yes\n", ""),
-    ("SD810", "        route(AUTH);\n", ""),
+    ("SD810", "        route(AUTH);\n", "        force_rport();\n"),
     (
         "SD810",
         '            www_challenge("DOMAIN", "1");\n            exit;\n',
@@ -206,10 +206,11 @@ MUTATIONS = [
     ("SD815", 'modparam("usrloc", "handle_lost_tcp", 1)\n', ""),
     ("SD816", "listen=udp:127.0.0.1:5062", "listen=udp:0.0.0.0:5062"),
     ("SD820", "TLSv1.2+", "TLSv1+"),
-    ("SD800", 'loadmodule "xhttp.so"\n', ""),
     ("SD817", 'loadmodule "ctl.so"\n', ""),
     ("SD818", "    if (!pike_check_req()) exit;\n", ""),
-    ("SD819", "    if (!t_check_trans()) drop;\n", ""),
+    ("SD819", "    if (!t_check_trans()) drop;\n", "    t_check_trans();\n"),
+    ("SD824", "        if ($au != $tU) {\n", "        if ($au == $null) {\n"),
+    ("SD824", "        if ($au != $fU) {\n", "        if ($au == $null) {\n"),
     ("SD821", "tls_max_connections=4096\n", ""),
     ("SD822", "tcp_accept_iplimit=1024\n", ""),
 ]

@@ -20,7 +20,7 @@ class Fact(NamedTuple):
     stored of it before. `loopback`, `port`, `from`: what proves less, with the place. `foreign`:
     the From is of another domain. `domain`, `destination`: the request is for this server; it goes
     where the configuration says. `loose`: it follows its Route. `opaque`: a script or a database
-    judged it.
+    judged it. `identity`: the user of the password is the one in From or To.
     """
 
     kind: str
@@ -139,7 +139,7 @@ _REWRITING = ("uri", "$r", "$d")
 
 
 @lru_cache(maxsize=4096)
-def _learned(name: str, has_arguments: bool) -> tuple[Facts, Facts]:  # noqa: FBT001
+def _learned(name: str, *, has_arguments: bool) -> tuple[Facts, Facts]:
     yes: set[Fact] = set()
     no: set[Fact] = set()
     if _DIGEST.fullmatch(name):
@@ -157,14 +157,25 @@ def _learned(name: str, has_arguments: bool) -> tuple[Facts, Facts]:  # noqa: FB
         yes.add(Fact("domain"))
     if name in _LOOSE:
         yes.add(Fact("loose"))
+    if name in _IDENTITY or (_DIGEST.fullmatch(name) and not _ANY_USER.fullmatch(name)):
+        yes.add(Fact("identity"))
     return frozenset(yes), frozenset(no)
+
+
+# These accept any user with a password; those with a flag can compare the user with From or To.
+_ANY_USER = re.compile(r"(pv_)?auth_check|(\w+_)?(www|proxy)_(authenticate|authorize)")
+_FLAG_OF = {"auth_check": 2, "pv_auth_check": 3}
+_IDENTITY = {"check_to", "check_from", "db_check_to", "db_check_from", "uid_check_to"}
 
 
 def learned(call: Call) -> tuple[Facts, Facts]:
     """The facts after success and after failure of a function."""
+    if call.name in _FLAG_OF and call.argument(_FLAG_OF[call.name]) not in {None, "0"}:
+        yes, no = _learned(call.name, has_arguments=True)
+        return yes | {Fact("identity")}, no
     if call.name in _FROM:
         return frozenset({Fact("from", call.token)}), frozenset({Fact("foreign")})
-    return _learned(call.name, bool(call.arguments))
+    return _learned(call.name, has_arguments=bool(call.arguments))
 
 
 def forgotten(call: Call) -> tuple[str, ...]:
@@ -192,6 +203,7 @@ def flag(call: Call) -> str:
 # What two sides that are equal tell, by the left one, and what they tell if they are not.
 _TELLS = {
     **dict.fromkeys(("$si", "src_ip", "$siz", "$sas"), ("address", "")),
+    **dict.fromkeys(("$au", "$aU", "$Au"), ("identity", "")),
     **dict.fromkeys(("$sp", "src_port"), ("port", "")),
     **dict.fromkeys(("from_uri", "$fd", "$fu"), ("from", "foreign")),
     **dict.fromkeys(("$fU", "$fn"), ("from", "")),
@@ -207,6 +219,8 @@ def compared(condition: Condition) -> tuple[Facts, Facts]:
         return NOTHING, NOTHING
     left, right = condition.left[0], condition.right[0]
     if right.kind == "pv" and left.kind != "pv":
+        left, right = right, left
+    if right.value in {"$au", "$aU", "$Au"}:
         left, right = right, left
     positive = condition.operator in {"==", "=~"}
     if not positive and condition.operator not in {"!=", "!~"}:

@@ -152,6 +152,50 @@ def open_relay(stack: Stack) -> Iterator[Finding]:
             )
 
 
+@rule("SD824", "warning")
+def any_user(stack: Stack) -> Iterator[Finding]:
+    """Password of any user: each user can register, or call, as every other.
+
+    A digest proves the user `$au`. From and To may name another, unless something compares them.
+
+    Bad:
+        loadmodule "registrar.so"
+        request_route {
+            if (!www_authenticate("$td", "subscriber")) {
+                www_challenge("$td", "0");
+                exit;
+            }
+            save("location");
+        }
+    Good:
+        loadmodule "registrar.so"
+        request_route {
+            if (!www_authenticate("$td", "subscriber")) {
+                www_challenge("$td", "0");
+                exit;
+            }
+            if ($au != $tU) exit;
+            save("location");
+        }
+    """
+    config = of(stack)
+    if not _is_open(config):
+        return
+    sinks = ((config.flow.reached("REGISTER", "save"), "To"), (_sending(config), "From"))
+    for found, header in sinks:
+        for sink in found:
+            kinds = [state.kinds() for state in sink.states]
+            if any("digest" in each and "identity" not in each for each in kinds):
+                yield at(
+                    sink.call.token,
+                    f"`{sink.call.name}()` follows a password, and nothing compares its user",
+                    label=f"{header} may name another user",
+                    help=f"before it: `if ($au != ${header[0].lower()}U)"
+                    ' { sl_send_reply("403", "Forbidden"); exit; }`',
+                )
+                break
+
+
 def _only_by(config: Config, kind: str) -> Iterator[tuple[Token, Call]]:
     """The comparisons that are the only check before a call: facts of `kind`, and no proof."""
     seen = set()
