@@ -393,6 +393,14 @@ def test_the_catalogue_knows_what_each_version_offers():
     assert not catalogue.names("tm", "functions", None) & catalogue.CORE
 
 
+def test_a_global_parameter_has_a_first_version():
+    """`kamailio -c` of 5.4 and 5.6 refuses the good configuration for this line alone."""
+    assert codes(GOOD, version=(5, 6)) == {"SD825"}
+    older = GOOD.replace("tcp_accept_iplimit=1024\n", "")
+    assert codes(older, version=(5, 4)) == codes(older, version=(5, 6)) == set()
+    assert codes(GOOD, version=None) == set()
+
+
 @pytest.mark.parametrize(
     ("version", "is_warned"), [((5, 6), False), ((5, 7), True), ((5, 8), True), ((6, 0), False)]
 )

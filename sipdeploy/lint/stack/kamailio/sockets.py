@@ -225,6 +225,33 @@ def unsafe_openssl_threads(stack: Stack) -> Iterator[Finding]:
         )
 
 
+# Global parameters that the oldest supported versions do not have, with the first that has them.
+_SINCE = {"tcp_accept_iplimit": (5, 7, 3), "tls_threads_mode": (5, 7, 5)}
+
+
+@rule("SD825", "error")
+def parameter_of_a_later_version(stack: Stack) -> Iterator[Finding]:
+    """Global parameter that only a later version of Kamailio has: it does not start.
+
+    The linter knows it only if you name your version. These are for Kamailio 5.6.
+
+    Bad:
+        tls_threads_mode=2
+    Good:
+        tcp_max_connections=4096
+    """
+    version = stack.kamailio_version
+    for setting in of(stack).syntax.settings if version else ():
+        since = _SINCE.get(setting.name, ())
+        if (version or ())[:2] < since[:2]:
+            first, present = (".".join(map(str, v)) for v in (since, version or ()))
+            yield at_setting(
+                setting,
+                f"`{setting.name}` exists from Kamailio {first}, not in {present}",
+                help="remove the line",
+            )
+
+
 # --- limits --------------------------------------------------------------------------------------
 
 
