@@ -357,6 +357,13 @@ def test_a_missing_include_silences_what_is_absent():
     assert not codes(f'import_file "more.cfg"\n{bad}') & {"SD801", "SD805"}
 
 
+def test_a_missing_quote_is_the_only_error_of_its_file():
+    text = 'request_route {\n  if (!www_authorize("x, "users")) exit;\n  route(relay);\n}\n'
+    text += 'route[relay] {\n  sl_send_reply("200", "OK");\n}\n'
+    assert [each for each in found(text) if each[1] != "SD818"] == [(2, "SD826")]
+    assert (1, "SD826") in found('log_name="kamailio\nlisten=udp:192.0.2.1:5060\n')
+
+
 def test_a_finding_in_an_include_points_there():
     listen = "# tls\nlisten=tls:192.0.2.1:5061\n"
     places = found(
@@ -467,6 +474,8 @@ HOSTILE = {
     "parentheses": "request_route { if (" + "(" * 50_000,
     "negations": "request_route { if (" + "!(" * 50_000,
     "quotes": '"\\' * 100_000,
+    "missing quotes": 'x="a\n\\"b' * 50_000,
+    "words behind strings": '"a"b\n"\\"c"d\n' * 30_000,
     "variables": "$(" * 100_000,
     "comments": "/*" * 100_000,
     "defines": "".join(f"#!define A{n} " + f"A{n - 1} " * 50 + "\n" for n in range(300))

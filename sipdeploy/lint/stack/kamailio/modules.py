@@ -263,3 +263,22 @@ def deaf_event_route(stack: Stack) -> Iterator[Finding]:
                 f"`event_route[{route.name}]` never runs: `{module}` is not loaded",
                 help=f'add `loadmodule "{module}.so"`',
             )
+
+
+@rule("SD826", "error")
+def missing_quote(stack: Stack) -> Iterator[Finding]:
+    """Missing quote: a string ends in the wrong place, and Kamailio does not start.
+
+    The linter goes on at the next line, and keeps silent about what it does not find.
+
+    Bad:
+        request_route {
+            sl_send_reply("403, "Forbidden");
+        }
+    Good:
+        request_route {
+            sl_send_reply("403", "Forbidden");
+        }
+    """
+    for token in of(stack).syntax.broken:
+        yield at(token, "a quote is missing here", help='write each string as `"text"`')

@@ -60,7 +60,9 @@ class Parser:
 
     def __init__(self, root: StackFile, files: Mapping[str, StackFile]) -> None:
         self._preprocessor = Preprocessor(files=files)
-        self._tokens = list(self._preprocessor.run(root))
+        found = list(self._preprocessor.run(root))
+        self._broken = tuple(token for token in found if token.kind == "broken")
+        self._tokens = [token for token in found if token.kind != "broken"]
         end = Token("end", "", root or NO_FILE, len(root.text), len(root.text))
         self._tokens += [end, end]
         self._at = 0
@@ -82,6 +84,7 @@ class Parser:
             routes=tuple(self._routes),
             missing=tuple(self._preprocessor.missing),
             absent=tuple(self._preprocessor.absent),
+            broken=self._broken,
             is_cut=self._is_cut,
             strings=frozenset(t.value for t in self._tokens if t.kind == "string"),
             variables=frozenset(t.value for t in self._tokens if t.kind == "pv"),

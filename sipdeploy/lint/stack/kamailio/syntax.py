@@ -150,6 +150,7 @@ class Syntax:
     routes: tuple[Route, ...] = ()
     missing: tuple[Token, ...] = ()  # includes that were not given
     absent: tuple[Token, ...] = ()  # imports that were not given, which may be intended
+    broken: tuple[Token, ...] = ()  # strings whose quote is missing
     is_cut: bool = False  # too deep or too long in places: what is absent may be there
     strings: frozenset[str] = frozenset()
     variables: frozenset[str] = frozenset()  # the pseudo-variables
@@ -157,7 +158,8 @@ class Syntax:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is unknown: a rule about what is absent needs it."""
-        return not self.missing and not self.is_cut and not self.setting("cfgengine")
+        is_read = not self.missing and not self.broken and not self.is_cut
+        return is_read and not self.setting("cfgengine")
 
     @property
     def is_whole(self) -> bool:

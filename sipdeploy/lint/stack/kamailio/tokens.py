@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Token(NamedTuple):
-    """A word, string, pseudo-variable, mark or directive.
+    """A word, string, pseudo-variable, mark or directive, or a string whose quote is missing.
 
     `value` is the text that it stands for: without quotes, and with defines put in.
     """
@@ -37,6 +37,8 @@ _TOKEN = re.compile(
 )
 _PAREN = re.compile(r"[()\n]")
 _PV_NAME = re.compile(r"[A-Za-z_][\w.]*+")
+_WORD = re.compile(r"[A-Za-z]")
+_MOST_BROKEN = 20  # then a string is what its quotes say: each attempt reads far ahead
 _LONGEST_PV = 2000
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _SPECIAL = {"n": "\n", "r": "\r", "t": "\t"}
@@ -45,6 +47,7 @@ _SPECIAL = {"n": "\n", "r": "\r", "t": "\t"}
 def tokens(file: StackFile) -> Iterator[Token]:
     """Split a file into tokens, without spaces and comments."""
     text, at, end = file.text, 0, len(file.text)
+    broken = 0
     while at < end:
         match = _TOKEN.match(text, at)
         if match is None:
@@ -53,12 +56,24 @@ def tokens(file: StackFile) -> Iterator[Token]:
         if kind == "space":
             continue
         value = match[0]
-        if kind == "string":
+        if kind == "string" and broken < _MOST_BROKEN and _is_broken(text, start, at):
+            # the next line is the first that can be read as it was meant
+            broken += 1
+            kind, value = "broken", value.partition("\n")[0]
+            newline = text.find("\n", start)
+            at = end if newline < 0 else newline
+        elif kind == "string":
             value = _content(value)
         elif kind == "pv":
             at = _end_of_pv(text, start)
             value = text[start:at]
         yield Token(kind, value, file, start, at)
+
+
+def _is_broken(text: str, start: int, end: int) -> bool:
+    """Whether a quote is missing: no string ends the file, or has a word directly behind it."""
+    is_closed = end - start > 1 and text[end - 1] == text[start]
+    return not is_closed or bool(_WORD.match(text, end))
 
 
 def _content(literal: str) -> str:
