@@ -1,0 +1,1 @@
+"""The configuration of Asterisk: its parser, what its options are, and the rules over it."""
