@@ -313,3 +313,11 @@ def test_the_catalogue_knows_the_versions():
     assert catalogue.options("endpoint")["webrtc"]["type"] == "bool"
     assert {"endpoint", "aor", "auth", "transport", "identify"} <= set(catalogue.kinds())
     assert catalogue.applications()["dial"]["name"] == "Dial"
+
+
+def test_a_context_from_a_template_is_reported_once():
+    text = (
+        "[t](!)\nexten => _X.,1,Dial(PJSIP/${EXTEN}@a)\nsame => n,Goto(gone,s,1)\n[a](t)\n[b](t)\n"
+    )
+    codes = [code for code, _ in findings({"/etc/asterisk/extensions.conf": text})]
+    assert codes == ["SD850", "SD858"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sipdeploy.lint.stack.asterisk import catalogue
 from sipdeploy.lint.stack.asterisk.dialplan import Extension, Step, dialplan
 from sipdeploy.lint.stack.asterisk.patterns import is_endless
+from sipdeploy.lint.stack.asterisk.pjsip import once
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 _SHELLS = {"system", "trysystem"}
@@ -18,6 +19,7 @@ _CALLER = r"CALLERID\((?:name|num|all)\b"
 
 
 @rule("SD856", "warning")
+@once
 def unknown_application(stack: Stack) -> Iterator[Finding]:
     """Application that Asterisk does not have, or not in this version: the call ends there.
 
@@ -52,6 +54,7 @@ def unknown_application(stack: Stack) -> Iterator[Finding]:
 
 
 @rule("SD857", "error")
+@once
 def number_in_shell(stack: Stack) -> Iterator[Finding]:
     """Text of the caller in a shell command: whoever calls runs commands on the server.
 
@@ -77,6 +80,7 @@ def number_in_shell(stack: Stack) -> Iterator[Finding]:
 
 
 @rule("SD858", "warning")
+@once
 def number_in_dial(stack: Stack) -> Iterator[Finding]:
     """Number with any text in Dial: a caller can add `&` and dial another line as well.
 

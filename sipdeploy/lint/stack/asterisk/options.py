@@ -16,6 +16,7 @@ from sipdeploy.lint.stack.asterisk.pjsip import (
     at_section,
     at_setting,
     is_open,
+    once,
     pjsip,
     place,
 )
@@ -43,16 +44,6 @@ def settings_by_kind(objects: Pjsip) -> Iterator[tuple[str, Setting]]:
             yield from ((kind, setting) for setting in section.own)
 
 
-def _once(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Drop repeated findings: many sections inherit the same line."""
-    seen = set()
-    for finding in findings:
-        key = (finding.file.path, finding.start, finding.message)
-        if key not in seen:
-            seen.add(key)
-            yield finding
-
-
 Option = tuple[str, Setting, dict[str, Any] | None]
 
 
@@ -78,6 +69,7 @@ def _of_files(files: Files) -> tuple[Option, ...]:
 
 
 @rule("SD830", "error")
+@once
 def unknown_option(stack: Stack) -> Iterator[Finding]:
     """Unknown option in pjsip.conf: Asterisk drops the whole section.
 
@@ -92,10 +84,6 @@ def unknown_option(stack: Stack) -> Iterator[Finding]:
         type=aor
         max_contacts=5
     """
-    yield from _once(_unknown_options(stack))
-
-
-def _unknown_options(stack: Stack) -> Iterator[Finding]:
     for kind, setting, option in _options(stack):
         if option is None and not is_open(setting.key):
             near = catalogue.near(setting.key, catalogue.options(kind))
@@ -171,6 +159,7 @@ _CHECKS: dict[str, Callable[[dict[str, Any], str], tuple[str, str]]] = {
 
 
 @rule("SD831", "error")
+@once
 def wrong_value(stack: Stack) -> Iterator[Finding]:
     """Wrong value in pjsip.conf: not of the option's type, or not among its values.
 
@@ -186,10 +175,6 @@ def wrong_value(stack: Stack) -> Iterator[Finding]:
         type=endpoint
         media_encryption=sdes
     """
-    yield from _once(_wrong_values(stack))
-
-
-def _wrong_values(stack: Stack) -> Iterator[Finding]:
     for kind, setting, option in _options(stack):
         if option is not None:
             reason, fix = _wrong(kind, setting.key, setting.value)
@@ -198,6 +183,7 @@ def _wrong_values(stack: Stack) -> Iterator[Finding]:
 
 
 @rule("SD832", "error")
+@once
 def option_of_another_version(stack: Stack) -> Iterator[Finding]:
     """Option that this version of Asterisk does not have: it drops the whole section.
 
@@ -206,10 +192,6 @@ def option_of_another_version(stack: Stack) -> Iterator[Finding]:
     Situation: `tenantid=7` in an endpoint, and Asterisk 18
     Fix: delete the line, or install Asterisk 22
     """
-    yield from _once(_of_another_version(stack))
-
-
-def _of_another_version(stack: Stack) -> Iterator[Finding]:
     for _, setting, option in _options(stack):
         reason = catalogue.missing_in(option or {}, stack.asterisk_version)
         if reason:
@@ -263,6 +245,7 @@ _REFERENCES = {
 
 
 @rule("SD834", "error")
+@once
 def missing_section(stack: Stack) -> Iterator[Finding]:
     """Reference to a section that does not exist, or that has another type.
 
@@ -284,14 +267,11 @@ def missing_section(stack: Stack) -> Iterator[Finding]:
     objects = pjsip(stack)
     if objects is None:
         return
-    yield from _once(
-        finding
-        for kind, references in _REFERENCES.items()
-        for section in objects.of(kind)
-        for key, wanted in references.items()
-        if key in section.values and objects.is_closed(wanted)
-        for finding in _missing(objects, section.values[key], wanted)
-    )
+    for kind, references in _REFERENCES.items():
+        for section in objects.of(kind):
+            for key, wanted in references.items():
+                if key in section.values and objects.is_closed(wanted):
+                    yield from _missing(objects, section.values[key], wanted)
 
 
 def _missing(objects: Pjsip, setting: Setting, wanted: str) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sipdeploy.lint.secrets import weakness
-from sipdeploy.lint.stack.asterisk.pjsip import at_section, at_setting, is_open, pjsip, place
+from sipdeploy.lint.stack.asterisk.pjsip import at_section, at_setting, is_open, once, pjsip, place
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
@@ -233,6 +233,7 @@ _FATAL = {
 
 
 @rule("SD866", "error")
+@once
 def refused_file(stack: Stack) -> Iterator[Finding]:
     """Line for which Asterisk refuses the whole file: it keeps the old state, or has none.
 

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, wraps
 from typing import TYPE_CHECKING
 
 from sipdeploy.lint.stack.asterisk.config import Files, Section, Setting, names
@@ -15,7 +15,7 @@ from sipdeploy.lint.stack.rules import Finding
 if TYPE_CHECKING:
     from sipdeploy.lint.stack.asterisk.config import Config
     from sipdeploy.lint.stack.files import StackFile
-    from sipdeploy.lint.stack.rules import Stack
+    from sipdeploy.lint.stack.rules import RuleFunction, Stack
 
 # Text that somebody fills in before Asterisk reads the file: `${IP}`, `{{ ip }}`, `<ip>`, `%IP%`.
 _OPEN_TEXT = re.compile(r"\$\{?\w|\{\{|\$\(|<%|^<[^>]*>$|%\w+%|@\w+@|__\w+__")
@@ -91,6 +91,21 @@ def _objects(files: Files) -> Pjsip | None:
 def pjsip(stack: Stack) -> Pjsip | None:
     """The objects of the pjsip.conf of a stack; None if it has none."""
     return _objects(stack.asterisk) if stack.asterisk else None
+
+
+def once(check: RuleFunction) -> RuleFunction:
+    """Drop repeated findings of a rule: many sections inherit the same line."""
+
+    @wraps(check)
+    def unrepeated(stack: Stack) -> Iterator[Finding]:
+        seen = set()
+        for finding in check(stack):
+            key = (finding.file.path, finding.start, finding.message)
+            if key not in seen:
+                seen.add(key)
+                yield finding
+
+    return unrepeated
 
 
 def is_open(value: str) -> bool:

@@ -16,7 +16,7 @@ from sipdeploy.lint.stack.asterisk.dialplan import (
     dialplan,
 )
 from sipdeploy.lint.stack.asterisk.patterns import covers, is_endless, is_pattern, split
-from sipdeploy.lint.stack.asterisk.pjsip import at_setting, is_open, pjsip, place
+from sipdeploy.lint.stack.asterisk.pjsip import at_setting, is_open, once, pjsip, place
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _all_targets(plan: Dialplan) -> tuple[tuple[Context, Extension, Target], ...
 
 
 @rule("SD850", "error")
+@once
 def missing_target(stack: Stack) -> Iterator[Finding]:
     """Goto or Gosub to a context, extension or priority that does not exist: the call ends there.
 
@@ -160,6 +161,7 @@ def _missing_extension(
 
 
 @rule("SD851", "warning")
+@once
 def missing_include(stack: Stack) -> Iterator[Finding]:
     """Include of a context that does not exist: its numbers cannot be called.
 
@@ -187,6 +189,7 @@ def missing_include(stack: Stack) -> Iterator[Finding]:
 
 
 @rule("SD852", "warning")
+@once
 def unreachable_priority(stack: Stack) -> Iterator[Finding]:
     """Unreachable priorities: a number is missing before them, and no Goto leads there.
 
@@ -240,6 +243,7 @@ def _is_elsewhere(plan: Dialplan, context: Context, extension: Extension, missin
 
 
 @rule("SD853", "error")
+@once
 def refused_line(stack: Stack) -> Iterator[Finding]:
     """Line of the dialplan that Asterisk refuses: `same` or `n` without a line before it.
 
@@ -260,6 +264,7 @@ def refused_line(stack: Stack) -> Iterator[Finding]:
 
 
 @rule("SD854", "warning")
+@once
 def repeated_priority(stack: Stack) -> Iterator[Finding]:
     """The same priority twice: Asterisk keeps the first and ignores the second.
 
@@ -338,6 +343,7 @@ def _overlaps(plan: Dialplan) -> Iterator[tuple[Context, Extension, Context, Set
 
 
 @rule("SD859", "error")
+@once
 def missing_endpoint(stack: Stack) -> Iterator[Finding]:
     """Dial of an endpoint that pjsip.conf does not have: the call fails at once.
 
