@@ -76,6 +76,10 @@ def test_lines_with_a_problem(line, is_complete, kinds):
     assert [problem.kind for problem in parsed.problems] == kinds
 
 
+def test_a_file_that_includes_itself_is_read_once():
+    assert shape(config("[x]\na=1\n#include pjsip.conf\n")) == [("x", False, ["a=1"])]
+
+
 def test_a_setting_outside_of_a_section():
     assert [each.kind for each in config("a=1\n[x]\n").problems] == ["outside"]
 
@@ -168,6 +172,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("file", ["pjsip.conf", "extensions.conf"])
 def test_long_files_take_linear_time(name, file):
