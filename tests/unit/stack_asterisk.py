@@ -1,9 +1,8 @@
 """Helpers of the tests of the rules over Asterisk's files."""
 
 import re
-from dataclasses import dataclass
 
-from sipdeploy.lint.stack import across
+from sipdeploy.lint.stack import across, kamailio
 from sipdeploy.lint.stack.asterisk import RULE_MODULES, parse
 from sipdeploy.lint.stack.files import StackFile
 from sipdeploy.lint.stack.rules import RULES, Stack
@@ -14,38 +13,6 @@ OF_ASTERISK = sorted(
     if each.check.__module__ in {across.__name__, *(module.__name__ for module in RULE_MODULES)}
 )
 _FILE = re.compile(r"^[;#] (/etc/\S+)\n", re.MULTILINE)
-
-
-@dataclass
-class Socket:
-    proto: str
-    address: str
-    port: int
-    file: StackFile
-    start: int
-    end: int
-
-
-@dataclass
-class Destination:
-    uri: str
-    file: StackFile
-    start: int
-    end: int
-
-
-class Kamailio:
-    """Reads the simplest kamailio.cfg: `listen=` with an address, and quoted URIs."""
-
-    def __init__(self, file):
-        self.listeners = [
-            Socket(m[1], m[2], int(m[3]), file, m.start(), m.end())
-            for m in re.finditer(r"listen=(\w+):([\d.]+):(\d+)", file.text)
-        ]
-        self.destinations = [
-            Destination(m[1], file, m.start(1), m.end(1))
-            for m in re.finditer(r'"(sip:[^"]+)"', file.text)
-        ]
 
 
 def split_files(path, text):
@@ -61,7 +28,7 @@ def stack_of(files, version=None):
     cfg = parsed.pop("/etc/kamailio/kamailio.cfg", None)
     return Stack(
         asterisk=parse(parsed),
-        kamailio=Kamailio(cfg) if cfg else None,
+        kamailio=kamailio.parse(cfg, parsed) if cfg else None,
         asterisk_version=version,
     )
 

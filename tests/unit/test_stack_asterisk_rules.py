@@ -88,6 +88,13 @@ media_encryption_optimistic=yes
 type=aor
 contact=sip:127.0.0.1:5062
 """
+KAMAILIO = """\
+listen=udp:0.0.0.0:5062
+request_route {
+    $du = "sip:127.0.0.1:5060";
+    t_relay();
+}
+"""
 GUIDE = {
     "/etc/asterisk/pjsip.conf": GUIDE_PJSIP,
     "/etc/asterisk/extensions.conf": """\
@@ -98,7 +105,7 @@ exten => 1001,1,Dial(PJSIP/1001@kamailio,30)
 exten => 1001,n,Hangup()
 """,
     "/etc/asterisk/rtp.conf": "[general]\nrtpstart=10000\nrtpend=20000\nicesupport=yes\n",
-    "/etc/kamailio/kamailio.cfg": 'listen=udp:0.0.0.0:5062\n$du = "sip:127.0.0.1:5060";\n',
+    "/etc/kamailio/kamailio.cfg": KAMAILIO,
 }
 
 

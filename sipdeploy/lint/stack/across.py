@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from sipdeploy.lint.stack.asterisk.dialplan import dialplan
 from sipdeploy.lint.stack.asterisk.others import boxes, general, rtp_range
@@ -17,6 +17,7 @@ from sipdeploy.lint.stack.asterisk.pjsip import (
     pjsip,
     place,
 )
+from sipdeploy.lint.stack.kamailio.config import of
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
@@ -27,79 +28,6 @@ _EVERYWHERE = {"", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
 _UDP_AND_TCP = {"udp", "tcp", "tls"}
 
 
-class Listener(Protocol):
-    """A socket of Kamailio, from `listen=`; `proto` in lower case."""
-
-    @property
-    def proto(self) -> str:
-        """The protocol: udp, tcp, tls."""
-        ...
-
-    @property
-    def address(self) -> str:
-        """The address, or an empty text for all."""
-        ...
-
-    @property
-    def port(self) -> int:
-        """The port."""
-        ...
-
-    @property
-    def file(self) -> StackFile:
-        """Where it is written."""
-        ...
-
-    @property
-    def start(self) -> int:
-        """The offset of its first letter."""
-        ...
-
-    @property
-    def end(self) -> int:
-        """The offset after its last letter."""
-        ...
-
-
-class Destination(Protocol):
-    """A literal URI to which Kamailio sends requests, such as `sip:127.0.0.1:5060`."""
-
-    @property
-    def uri(self) -> str:
-        """The URI as it is written."""
-        ...
-
-    @property
-    def file(self) -> StackFile:
-        """Where it is written."""
-        ...
-
-    @property
-    def start(self) -> int:
-        """The offset of its first letter."""
-        ...
-
-    @property
-    def end(self) -> int:
-        """The offset after its last letter."""
-        ...
-
-
-@runtime_checkable
-class KamailioSide(Protocol):
-    """What these rules ask of a parsed kamailio.cfg."""
-
-    @property
-    def listeners(self) -> Sequence[Listener]:
-        """The sockets of `listen=`."""
-        ...
-
-    @property
-    def destinations(self) -> Sequence[Destination]:
-        """The literal URIs to which it sends."""
-        ...
-
-
 class Bind(NamedTuple):
     """A socket that Asterisk binds."""
 
@@ -107,10 +35,6 @@ class Bind(NamedTuple):
     host: str
     port: int
     setting: Setting
-
-
-def _kamailio(stack: Stack) -> KamailioSide | None:
-    return stack.kamailio if isinstance(stack.kamailio, KamailioSide) else None
 
 
 def _binds(objects: Pjsip | None) -> tuple[list[Bind], bool]:
@@ -163,13 +87,12 @@ def nothing_listens(stack: Stack) -> Iterator[Finding]:
         type=transport
         bind=127.0.0.1:5060
     """
-    kamailio = _kamailio(stack)
+    kamailio = of(stack)
     binds, is_whole = _binds(pjsip(stack))
-    for each in kamailio.destinations if kamailio and is_whole else ():
+    for each in kamailio.destinations if is_whole and kamailio.knows_listeners else ():
         host, port = host_and_port(each.uri)
         proto = _proto(each.uri)
-        own = kamailio.listeners if kamailio else ()
-        is_own = any(s.port == port and _is_at(s.address, host) for s in own)
+        is_own = any(s.port == port and _is_at(s.address, host) for s in kamailio.listeners)
         is_bound = any(b.proto == proto and b.port == port and _is_at(b.host, host) for b in binds)
         if _is_loopback(host) and not is_own and not is_bound and proto in _UDP_AND_TCP:
             at = binds[0].setting
@@ -202,8 +125,8 @@ def contact_is_no_listener(stack: Stack) -> Iterator[Finding]:
         ; /etc/kamailio/kamailio.cfg
         listen=udp:127.0.0.1:5062
     """
-    kamailio, objects = _kamailio(stack), pjsip(stack)
-    if kamailio is None or objects is None or not kamailio.listeners:
+    kamailio, objects = of(stack), pjsip(stack)
+    if objects is None or not kamailio.knows_listeners:
         return
     binds, _ = _binds(objects)
     contacts = [s for aor in objects.of("aor") for s in aor.settings if s.key == "contact"]
@@ -355,11 +278,10 @@ def port_among_rtp(stack: Stack) -> Iterator[Finding]:
 
 def _udp_ports(stack: Stack) -> Iterator[tuple[int, Place]]:
     """The UDP ports of SIP, and where they are written."""
-    kamailio = _kamailio(stack)
     for bind in _binds(pjsip(stack))[0]:
         if bind.proto == "udp":
             yield bind.port, place(bind.setting, "the SIP port")
-    for each in kamailio.listeners if kamailio else ():
+    for each in of(stack).listeners:
         if each.proto == "udp":
             yield each.port, (each.file, each.start, each.end, "the SIP port")
 
@@ -385,9 +307,8 @@ def asterisk_beside_proxy(stack: Stack) -> Iterator[Finding]:
         listen=udp:127.0.0.1:5062
         request_route { $du = "sip:127.0.0.1:5060"; t_relay(); }
     """
-    kamailio = _kamailio(stack)
     for bind in _binds(pjsip(stack))[0]:
-        for each in kamailio.destinations if kamailio else ():
+        for each in of(stack).destinations:
             host, port = host_and_port(each.uri)
             if port == bind.port and bind.host in _EVERYWHERE and _is_loopback(host):
                 yield at_setting(

@@ -74,20 +74,14 @@ def loaded_rules() -> Mapping[str, Rule]:
     return RULES
 
 
-def _module(name: str) -> ModuleType | None:
-    whole = f"{__package__}.{name}"
-    try:
-        return importlib.import_module(whole)
-    except ModuleNotFoundError as failure:
-        if failure.name != whole:
-            raise
-        return None
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__package__}.{name}")
 
 
 def _kamailio(tree: reading.Tree) -> object | None:
     """Kamailio's parsed configuration; None without one."""
-    parser, root = _module("kamailio"), _root(tree)
-    return parser.parse(root, tree.of("kamailio")) if parser and root else None
+    root = _root(tree)
+    return _module("kamailio").parse(root, tree.of("kamailio")) if root else None
 
 
 def _root(tree: reading.Tree) -> StackFile | None:
@@ -104,8 +98,7 @@ def _first(files: Iterable[StackFile]) -> StackFile | None:
 
 def _asterisk(tree: reading.Tree) -> object | None:
     files = tree.of("asterisk")
-    parser = _module("asterisk")
-    return parser.parse(files) if parser and files else None
+    return _module("asterisk").parse(files) if files else None
 
 
 def _diagnostic(rule: Rule, finding: Finding) -> Diagnostic:

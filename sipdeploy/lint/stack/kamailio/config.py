@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sipdeploy.lint.stack.kamailio.flow import Flow
 from sipdeploy.lint.stack.kamailio.parser import Parser
-from sipdeploy.lint.stack.kamailio.syntax import NO_FILE, Setting, Syntax
+from sipdeploy.lint.stack.kamailio.syntax import NO_FILE, Assign, Setting, Syntax, statements_of
 from sipdeploy.lint.stack.rules import Finding
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ _LINE = re.compile(
     re.MULTILINE,
 )
 _LISTEN = re.compile(
-    r"(?:(?P<protocol>udp|tcp|tls|sctp|ws|wss):)?(?P<host>\[[^\]]*\]|[^:\s]*)(?::(?P<port>\d+))?"
+    r"(?:(?P<protocol>udp|tcp|tls|sctp|ws|wss):)?(?P<host>\[[^\]]*\]|[^:\s]*)(?::(?P<port>\d{1,5}))?"
     r"(?:.*?\badvertise (?P<advertised>\[[^\]]*\]|[^:\s]*))?",
     re.DOTALL,
 )
 _LOOPBACK = re.compile(r"127\.[\d.]+|\[::1\]|localhost|lo")
+_BEHIND_A_SOCKET = ("advertise ", "name ", "virtual")
 _YES = {"yes", "on", "1", "true"}
 
 
@@ -61,6 +63,43 @@ class Socket(NamedTuple):
         """Whether only this machine reaches it."""
         return bool(_LOOPBACK.fullmatch(self.host))
 
+    @property
+    def address(self) -> str | None:
+        """The address, empty for every one; None for a name or an interface."""
+        if self.is_wildcard:
+            return ""
+        host = "127.0.0.1" if self.host == "lo" else self.host.strip("[]")
+        try:
+            return host if host == "localhost" else str(ipaddress.ip_address(host))
+        except ValueError:
+            return None
+
+    @property
+    def is_single(self) -> bool:
+        """Whether nothing but its options follows: the syntax allows several addresses."""
+        _, _, rest = self.setting.value.partition(" ")
+        return not rest or rest.startswith(_BEHIND_A_SOCKET)
+
+
+class Listener(NamedTuple):
+    """A port of a transport protocol on an address; an empty address is every one."""
+
+    proto: str
+    address: str
+    port: int
+    file: StackFile
+    start: int
+    end: int
+
+
+class Destination(NamedTuple):
+    """A literal URI to which requests go."""
+
+    uri: str
+    file: StackFile
+    start: int
+    end: int
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -86,6 +125,45 @@ class Config:
                 found.append(Socket(setting, *parts))
         return tuple(found)
 
+    @cached_property
+    def listeners(self) -> tuple[Listener, ...]:
+        """What `listen` opens, as far as its address is in the file."""
+        return tuple(
+            Listener(proto, socket.address, self._port(socket, proto), *_place(socket.setting))
+            for socket in self.sockets
+            for proto in _TRANSPORTS.get(socket.protocol, (socket.protocol,))
+            if socket.address is not None
+        )
+
+    def _port(self, socket: Socket, proto: str) -> int:
+        common = self.syntax.setting("port")
+        given = socket.port or (common.value if common else "")
+        default = 5061 if proto == "tls" else 5060
+        return int(given) if re.fullmatch(r"\d{1,5}", given) else default
+
+    @property
+    def knows_listeners(self) -> bool:
+        """Whether `listeners` are all."""
+        is_known = all(each.address is not None and each.is_single for each in self.sockets)
+        has_block = self.syntax.setting("socket") is not None
+        return bool(self.sockets) and is_known and not has_block and self.syntax.is_complete
+
+    @cached_property
+    def destinations(self) -> tuple[Destination, ...]:
+        """The literal URIs that become the destination, `$du`."""
+        assignments = (
+            statement
+            for route in self.syntax.routes
+            for statement in statements_of(route.body)
+            if isinstance(statement, Assign) and statement.target.value == "$du"
+        )
+        return tuple(
+            Destination(token.value, token.file, token.start, token.end)
+            for each in assignments
+            for token in each.value
+            if len(each.value) == 1 and token.kind == "string" and ":" in token.value
+        )
+
     @property
     def is_reachable(self) -> bool:
         """Whether other machines can send requests: without `listen`, on all addresses."""
@@ -101,6 +179,13 @@ class Config:
         """Whether a global parameter is switched on."""
         setting = self.syntax.setting(name)
         return setting is not None and setting.value.lower() in _YES
+
+
+_TRANSPORTS = {"": ("udp", "tcp"), "ws": ("tcp",), "wss": ("tls",)}
+
+
+def _place(setting: Setting) -> tuple[StackFile, int, int]:
+    return setting.token.file, setting.token.start, max(setting.end, setting.token.end)
 
 
 _EMPTY = Config()
