@@ -104,7 +104,13 @@ exten => 6000,n,Hangup()
 exten => 1001,1,Dial(PJSIP/1001@kamailio,30)
 exten => 1001,n,Hangup()
 """,
-    "/etc/asterisk/rtp.conf": "[general]\nrtpstart=10000\nrtpend=20000\nicesupport=yes\n",
+    "/etc/asterisk/rtp.conf": """\
+[general]
+rtpstart=10000
+rtpend=20000
+stunaddr=stun.example.org
+icesupport=yes
+""",
     "/etc/kamailio/kamailio.cfg": KAMAILIO,
 }
 
@@ -117,6 +123,7 @@ def test_the_defects_of_the_guide():
         ("SD840", 23, "1234"),
         ("SD841", 23, "1234"),
         ("SD842", 8, "203.0.113.10"),
+        ("SD869", 4, "stun.example.org"),
         ("SD886", 7, "0.0.0.0:5060"),  # callers can pass Kamailio by
     ]
 

@@ -148,6 +148,8 @@ def line_of(text: str, excerpt: str) -> int:
         pytest.param("SD813", "$si ==", id="trust in 127.0.0.1"),
         pytest.param("SD816", "listen=udp", id="private socket on every address"),
         pytest.param("SD816", "listen=tcp", id="the same port by TCP"),
+        pytest.param("SD822", "listen=tls", id="connections of one address as shipped"),
+        pytest.param("SD827", "ws_handle_handshake", id="Origin not checked"),
         pytest.param("SD819", 'loadmodule "websocket.so"', id="replies of anyone"),
     ],
 )
@@ -281,6 +283,21 @@ request_route { t_on_reply("A"); $du = "sip:10.0.0.1"; t_relay(); }
 onreply_route[A] { if (status == "200") save("location"); }
 """
     assert "SD810" not in codes(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_open"),
+    [
+        ('save("location");', True),
+        ('if (allow_source_address("1")) save("location");', True),  # of the visitor of a page
+        ('if (auth_check("$fd", "u", "1")) save("location");', False),
+        ('if ($hdr(Origin) == "https://a.example.com") exit;\nsave("location");', False),
+        ('$du = "sip:10.0.0.1"; t_relay();', False),  # the server there may ask for a password
+    ],
+)
+def test_the_origin_of_a_page_matters_where_no_password_is_needed(body, is_open):
+    text = f"request_route {{ {body} }}\nevent_route[xhttp:request] {{ ws_handle_handshake(); }}\n"
+    assert ("SD827" in codes(text)) == is_open
 
 
 def test_who_listens_for_this_host_alone_is_not_open():

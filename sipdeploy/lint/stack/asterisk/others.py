@@ -79,16 +79,54 @@ def no_ice(stack: Stack) -> Iterator[Finding]:
         type=endpoint
         webrtc=yes
     """
-    section, objects = general(stack, "rtp.conf"), pjsip(stack)
+    section, browser = general(stack, "rtp.conf"), _browser(stack)
     setting = section.values.get("icesupport") if section else None
-    browser = next(
-        (e for e in (objects.of("endpoint") if objects else ()) if e.says("webrtc")), None
-    )
     if section and setting and browser and not section.says("icesupport"):
         yield at_setting(
             setting,
             f"browsers, such as `{browser.name}`, need ICE",
             "write `icesupport=yes`",
+            other=(place(browser, "`webrtc=yes`"),),
+        )
+
+
+def _browser(stack: Stack) -> Section | None:
+    """The first endpoint of a browser."""
+    objects = pjsip(stack)
+    endpoints = objects.of("endpoint") if objects else ()
+    return next((each for each in endpoints if each.says("webrtc")), None)
+
+
+@rule("SD869", "note")
+def no_turn(stack: Stack) -> Iterator[Finding]:
+    """STUN for browsers, and no TURN: in networks that let no UDP out, calls have no audio.
+
+    STUN tells an address; only a TURN server relays. The phones need one in their settings, and
+    `turnaddr` is for an Asterisk whose RTP ports are not reachable either.
+
+    Bad: /etc/asterisk/rtp.conf
+        [general]
+        stunaddr=stun.example.com:3478
+        ; /etc/asterisk/pjsip.conf
+        [1001]
+        type=endpoint
+        webrtc=yes
+    Good: /etc/asterisk/rtp.conf
+        [general]
+        stunaddr=turn.example.com:3478
+        turnaddr=turn.example.com:3478
+        ; /etc/asterisk/pjsip.conf
+        [1001]
+        type=endpoint
+        webrtc=yes
+    """
+    section, browser = general(stack, "rtp.conf"), _browser(stack)
+    setting = section.values.get("stunaddr") if section else None
+    if section and setting and setting.value and browser and not section.get("turnaddr"):
+        yield at_setting(
+            setting,
+            "a STUN server, and no TURN server",
+            "run a TURN server, such as coturn, and name it in the settings of the phones too",
             other=(place(browser, "`webrtc=yes`"),),
         )
 

@@ -117,6 +117,59 @@ def unchecked_caller(stack: Stack) -> Iterator[Finding]:
         )
 
 
+@rule("SD827", "note")
+def any_origin(stack: Stack) -> Iterator[Finding]:
+    """WebSocket from any web page, and a request without a password passes.
+
+    A page that somebody in your network visits can then register and call from there. A password
+    for each request is enough too: browsers send none by themselves.
+
+    Bad:
+        loadmodule "websocket.so"
+        request_route {
+            if (!lookup("location")) exit;
+            t_relay();
+        }
+        event_route[xhttp:request] {
+            ws_handle_handshake();
+        }
+    Good:
+        loadmodule "websocket.so"
+        request_route {
+            if (!lookup("location")) exit;
+            t_relay();
+        }
+        event_route[xhttp:request] {
+            if ($hdr(Origin) != "https://phone.example.com") {
+                xhttp_reply("403", "Forbidden", "", "");
+                exit;
+            }
+            ws_handle_handshake();
+        }
+    """
+    config = of(stack)
+    call = config.syntax.called("ws_handle_handshake")
+    is_checked = any("hdr(Origin" in name for name in config.syntax.variables)
+    if call and not is_checked and _is_open(config) and _accepts_without_password(config):
+        yield at(
+            call.token,
+            "any web page can connect, and needs no password",
+            help='before it: `if ($hdr(Origin) != "https://PAGE-OF-YOUR-PHONES")'
+            ' { xhttp_reply("403", "Forbidden", "", ""); exit; }`',
+        )
+
+
+def _accepts_without_password(config: Config) -> bool:
+    """Whether a request is stored, or finds somebody, by its address alone, or by nothing.
+
+    A relay does not count: the server behind it may ask for a password.
+    """
+    flow = config.flow
+    sinks = [*flow.reached("REGISTER", "save"), *flow.reached("INVITE", "lookup")]
+    enough = (PROOFS | {"loopback"}) - {"address"}
+    return any(not state.kinds() & enough for sink in sinks for state in sink.states)
+
+
 @rule("SD812", "error")
 def open_relay(stack: Stack) -> Iterator[Finding]:
     """Open relay: an INVITE of a stranger goes to the address that its sender chose.
@@ -392,12 +445,12 @@ def lost_dialog(stack: Stack) -> Iterator[Finding]:
     if recording is None or not config.syntax.is_complete:
         return
     loose = config.syntax.called(*_LOOSE)
-    for method in _lost(config):
+    lost = list(_lost(config))
+    if lost:
+        reason = "no relay follows" if loose else "nothing calls"
         yield at(
             (loose or recording).token,
-            f"{method} inside a dialog does not arrive: no relay follows `loose_route()`"
-            if loose
-            else f"{method} inside a dialog does not arrive: nothing calls `loose_route()`",
+            f"inside a dialog, {' and '.join(lost)} cannot arrive: {reason} `loose_route()`",
             help="begin with `if (has_totag()) { if (loose_route()) t_relay(); exit; }`",
         )
 

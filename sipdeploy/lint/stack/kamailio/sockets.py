@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import listed
@@ -89,11 +90,16 @@ def kept_contacts(stack: Stack) -> Iterator[Finding]:
     usrloc = config.syntax.loaded.get("usrloc")
     is_handled = lost is not None and lost.value != "0"
     if config.websocket and usrloc and not is_handled and config.syntax.is_complete:
-        yield at(
+        found = at(
             lost.name if lost else usrloc,
             "contacts stay when their connection is lost",
             help='add `modparam("usrloc", "handle_lost_tcp", 1)`',
         )
+        mode = config.syntax.parameter("usrloc", "db_mode")
+        memory = mode.name if mode and mode.value == "0" else None
+        text = "in memory only: a restart forgets all contacts"
+        other = ((memory.file, memory.start, memory.end, text),) if memory else ()
+        yield replace(found, other=other)
 
 
 @rule("SD816", "warning")
@@ -303,11 +309,11 @@ def default_connections_of_an_address(stack: Stack) -> Iterator[Finding]:
         yield at(
             stream,
             "one address can have 1024 connections by default",
-            help="set `tcp_accept_iplimit` for the largest network behind one address",
+            help="from 5.7.3, set `tcp_accept_iplimit` for the largest network behind one address",
         )
 
 
 def _has_limit(stack: Stack) -> bool:
-    """Whether the version is known, and has `tcp_accept_iplimit`."""
+    """Whether the version has `tcp_accept_iplimit`; without a version, the newest counts."""
     version = stack.kamailio_version
-    return version is not None and (version >= (5, 7, 3) or version == (5, 7))
+    return version is None or version >= (5, 7, 3) or version == (5, 7)
