@@ -3,22 +3,13 @@
 import inspect
 import re
 import textwrap
-from pathlib import Path
 
 import pytest
-from examples import examples
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from stack_asterisk import OF_ASTERISK, findings, reported, split_files
 
-from sipdeploy.inventory.fields import ASTERISK_VERSIONS
-from sipdeploy.inventory.site import Versions, load_site
 from sipdeploy.lint.stack.asterisk import catalogue
 from sipdeploy.lint.stack.rules import RULES
-from sipdeploy.services import file_set
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-TREES = sorted(GOLDEN.glob("*/expected/*"))
 OUTSIDE = {"SD832"}  # needs the version
 
 
@@ -137,52 +128,6 @@ def test_no_message_shows_a_password():
     for _, each in findings(files):
         assert secret not in each.message + each.help + each.label
         assert "1234" not in each.message + each.help + each.label
-
-
-# --- our own files -------------------------------------------------------------------------------
-
-
-def of_tree(tree):
-    paths = (tree / "etc/asterisk").rglob("*.conf")
-    return {f"/{path.relative_to(tree)}": path.read_text("utf-8") for path in paths}
-
-
-@pytest.mark.parametrize("tree", TREES, ids=lambda tree: f"{tree.parent.parent.name}-{tree.name}")
-@pytest.mark.parametrize("version", [None, 16, 22])
-def test_the_golden_files_have_no_report(tree, version):
-    assert reported(of_tree(tree), version and (version,)) == []
-
-
-KINDS = ["echo", "ivr-test", "voicemail"]
-
-
-@settings(max_examples=examples(60), deadline=None)
-@given(
-    mode=st.sampled_from(["kamailio", "asterisk"]),
-    version=st.sampled_from(ASTERISK_VERSIONS),
-    users=st.lists(st.integers(100, 9999), min_size=1, max_size=5, unique=True),
-    kinds=st.lists(st.sampled_from(KINDS), max_size=3, unique=True),
-    has_boxes=st.booleans(),
-    extra=st.sampled_from(
-        ["", "origins: [https://phone.example.com]\n", "limits: {connections: 512}\n"]
-    ),
-    address=st.sampled_from(["", ", private_address: 10.0.0.5"]),
-)
-def test_our_own_files_have_no_report(*, mode, version, users, kinds, has_boxes, extra, address):
-    listed = ", ".join(f"{n}: {{name: A, voicemail: {str(has_boxes).lower()}}}" for n in users)
-    services = ", ".join(f"'{60000 + i}': {{kind: {kind}}}" for i, kind in enumerate(kinds))
-    text = (
-        "domain: sip.example.com\nemail: ops@example.com\n"
-        f"hosts: {{sip1: {{address: 203.0.113.10{address}}}}}\nauthentication: {mode}\n"
-        f"users: {{{listed}}}\nservices: {{{services}}}\n{extra}"
-    )
-    site, problems, _ = load_site(text, "inventory.yaml")
-    assert site, problems
-    hashes = dict.fromkeys(site.users, "0" * 32)
-    versions = Versions(asterisk=version)
-    files = file_set(site, "sip1", versions=versions, credentials=hashes)
-    shown = {p: t for p, t in files.text().items() if p.startswith("/etc/asterisk/")}
-    assert reported(shown, (int(version),)) == []
 
 
 # --- single rules --------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import re
 import time
-from pathlib import Path
 
 import pytest
 from examples import examples
@@ -10,67 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stack_kamailio import GOOD, PLACE, codes, found
 
-from sipdeploy.inventory.site import load_site
 from sipdeploy.lint.stack import kamailio
 from sipdeploy.lint.stack.files import StackFile
 from sipdeploy.lint.stack.kamailio import catalogue
 from sipdeploy.lint.stack.kamailio.tokens import tokens
-from sipdeploy.services import file_set
-
-GOLDEN = Path(__file__).parent.parent / "golden"
-TREES = sorted(GOLDEN.glob("*/expected/*"))
-KEY = ("/etc/kamailio/dialog-key.cfg", '#!substdef "!DIALOG_KEY!0123456789abcdef!g"\n')
-VERSIONS = {"oldest": (5, 4)}
-
-
-def rendered(texts: dict[str, str], version) -> list[tuple[int, str]]:
-    others = [KEY, *((p, t) for p, t in texts.items() if p.endswith("tls.cfg"))]
-    return found(texts[PLACE], version=version, files=others)
-
-
-@pytest.mark.parametrize("tree", TREES, ids=lambda tree: f"{tree.parent.parent.name}-{tree.name}")
-def test_our_own_trees_have_no_finding(tree):
-    folder = tree / "etc/kamailio"
-    texts = {f"/etc/kamailio/{path.name}": path.read_text("utf-8") for path in folder.iterdir()}
-    assert rendered(texts, VERSIONS.get(tree.parent.parent.name, (6, 1))) == []
-
-
-SITE = """\
-domain: {domain}
-email: a@b.example
-authentication: {mode}
-versions: {{kamailio: "{version}"}}
-hosts: {{sip1: {{address: 203.0.113.10{private}}}}}
-origins: {origins}
-users: {users}
-services: {{'6000': {{kind: ivr-test}}}}
-"""
-
-
-@settings(max_examples=examples(25), deadline=None)
-@given(
-    mode=st.sampled_from(["kamailio", "asterisk"]),
-    version=st.sampled_from(["5.4", "5.5", "5.6", "5.7", "5.8", "6.0", "6.1"]),
-    private=st.sampled_from(["", ", private_address: 10.0.0.5"]),
-    origins=st.sampled_from(["any", "[https://phone.example.com]"]),
-    domain=st.from_regex(r"([a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?\.){1,3}[a-z]{2,5}", fullmatch=True),
-    users=st.integers(1, 300),
-)
-def test_generated_sites_have_no_finding(  # noqa: PLR0917
-    mode, version, private, origins, domain, users
-):
-    numbers = {f"{1000 + number}": {} for number in range(users)}
-    text = SITE.format(
-        mode=mode, version=version, private=private, origins=origins, domain=domain, users=numbers
-    )
-    site, problems, _ = load_site(text.replace("'", '"'), "inventory.yaml")
-    if site is None:
-        assert all(each.code.startswith("SD2") for each in problems)
-        return
-    files = file_set(
-        site, "sip1", versions=site.versions, credentials=dict.fromkeys(numbers, "0" * 32)
-    )
-    assert rendered(files.text(), tuple(map(int, version.split(".")))) == []
 
 
 def test_the_good_configuration_of_these_tests_has_no_finding():
