@@ -209,14 +209,15 @@ def _sarif_rule(code: str, manual: str, level: str) -> dict[str, Any]:
 
 def _sarif_result(diagnostic: Diagnostic, codes: list[str]) -> dict[str, Any]:
     texts = (_sentence(diagnostic), *diagnostic.notes, diagnostic.help)
+    # code scanning refuses a whole report for one result without a place
+    span = diagnostic.span or Span(path=".", line=1, column=1)
     result: dict[str, Any] = {
         "ruleId": diagnostic.code,
         "ruleIndex": codes.index(diagnostic.code),
         "level": diagnostic.severity,
         "message": {"text": "\n".join(text for text in texts if text)},
+        "locations": [{"physicalLocation": _sarif_place(span)}],
     }
-    if diagnostic.span is not None:
-        result["locations"] = [{"physicalLocation": _sarif_place(diagnostic.span)}]
     if diagnostic.related:
         result["relatedLocations"] = [
             {"physicalLocation": _sarif_place(each.span), "message": {"text": each.text}}
