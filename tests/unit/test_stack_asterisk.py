@@ -138,6 +138,9 @@ WORDS = [
     *("${EXTEN}", "${FILTER(0-9,", "${SHELL(", "$[", "}", '"', "include => in\n", "switch => x\n"),
     *("#include pjsip.conf\n", "#include *.conf\n", "#exec x\n", ";--", "--;", "\\;", "\n", "\0"),
     *("enabled=yes\n", "secret=a\n", "rtpstart=9\n", "rtpend=x\n", "1001 => 1,A\n", "é", "\ufeff"),
+    # `isdigit` accepts the first, `\\d` the second, and `int` refuses the third: it is too long
+    *("²", "٣", "9" * 5000, "exten => 1,1,Goto(", "bind=0.0.0.0:", "contact=sip:127.0.0.1:"),
+    *("rtpstart=", "max_contacts=", "exten => 1,n+", "same => n,Goto(in,1,", ")\n"),
 ]
 anything = st.one_of(st.lists(st.sampled_from(WORDS), max_size=60).map("".join), st.text())
 
@@ -219,3 +222,18 @@ def test_the_independent_reader_reads_the_same():
 
 def test_every_rule_is_tried():
     assert len(OF_ASTERISK) > 30
+
+
+@pytest.mark.parametrize("digits", ["²", "٣", "9" * 5000, "-1", "0x10"])
+def test_numbers_that_are_none_make_no_rule_fail(digits):
+    files = {
+        PJSIP: f"[t]\ntype=transport\nbind=0.0.0.0:{digits}\n"
+        f"[a]\ntype=aor\ncontact=sip:127.0.0.1:{digits}\nmax_contacts={digits}\n",
+        "/etc/asterisk/rtp.conf": f"[general]\nrtpstart={digits}\nrtpend={digits}\n",
+        "/etc/asterisk/extensions.conf": f"[in]\nexten => {digits},1,Goto({digits})\n"
+        f"same => n+{digits},Goto(in,1,{digits})\nexten => 1,{digits},VoiceMail({digits})\n",
+        "/etc/asterisk/voicemail.conf": f"[default]\n{digits} => {digits},A\n",
+        "/etc/kamailio/kamailio.cfg": f"port={digits}\nlisten=udp:127.0.0.1:{digits}\n"
+        f'request_route {{ $du = "sip:127.0.0.1:{digits}"; }}\n',
+    }
+    findings(files, version=(18, 20))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sipdeploy.lint.stack.files import StackFile
 
 _EVERYWHERE = {"", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
+_BIND = re.compile(r"(\[[^\]]*\]|[^:]*|[0-9a-fA-F:]+)(?::([0-9]{1,5}))?")
 _UDP_AND_TCP = {"udp", "tcp", "tls"}
 
 
@@ -42,14 +43,13 @@ def _binds(objects: Pjsip | None) -> tuple[list[Bind], bool]:
     binds, is_whole = [], objects is not None and objects.is_closed("transport")
     for transport in objects.of("transport") if objects else ():
         setting = transport.values.get("bind")
-        if setting is None or is_open(setting.value):
+        match = _BIND.fullmatch(setting.value) if setting else None
+        if setting is None or match is None or is_open(setting.value):
             is_whole = False
             continue
         proto = transport.get("protocol", "udp").lower()
-        match = re.match(r"(\[[^\]]*\]|[^:]*|[0-9a-fA-F:]+)(?::(\d+))?\Z", setting.value)
-        host = match[1].strip("[]") if match else ""
         default = 5061 if proto == "tls" else 5060
-        binds.append(Bind(proto, host, int((match and match[2]) or default), setting))
+        binds.append(Bind(proto, match[1].strip("[]"), int(match[2] or default), setting))
     return binds, is_whole and bool(binds)
 
 

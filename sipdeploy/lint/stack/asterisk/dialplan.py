@@ -53,7 +53,7 @@ class Extension:
 
     def has(self, place: str) -> bool:
         """Whether a priority, as a number or a label, is there."""
-        return place in self.labels or (place.isdigit() and int(place[:9]) in self.steps)
+        return place in self.labels or (place.isdecimal() and int(place[:9]) in self.steps)
 
 
 class Refused(NamedTuple):

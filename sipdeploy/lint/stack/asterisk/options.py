@@ -119,7 +119,7 @@ def _check_number(option: dict[str, Any], value: str) -> tuple[str, str]:
     if not re.fullmatch(_NUMBERS[option["type"]], value):
         return "is not a number", "write a number, such as `60`"
     low, high = option.get("range", (None, None))
-    if low is not None and value.isdigit() and not low <= int(value[:12]) <= high:
+    if low is not None and value.isdecimal() and not low <= int(value[:12]) <= high:
         return f"is not between {low} and {high}", f"write a number from {low} to {high}"
     return "", ""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Text that somebody fills in before Asterisk reads the file: `${IP}`, `{{ ip }}`, `<ip>`, `%IP%`.
 _OPEN_TEXT = re.compile(r"\$\{?\w|\{\{|\$\(|<%|^<[^>]*>$|%\w+%|@\w+@|__\w+__")
-_URI = re.compile(r"sips?:(?:[^@;]*@)?(\[[^\]]*\]|[^:;>?\s]+)(?::(\d+))?")
+_URI = re.compile(r"sips?:(?:[^@;]*@)?(\[[^\]]*\]|[^:;>?\s]+)(?::([0-9]{1,5}))?")
 
 
 @dataclass(eq=False, kw_only=True)
