@@ -8,6 +8,8 @@ import pytest
 
 from sipdeploy.__main__ import main
 from sipdeploy.lint.stack import judging
+from sipdeploy.lint.stack.files import StackFile
+from sipdeploy.lint.stack.reading import Tree
 from sipdeploy.lint.stack.rules import RULES, Finding, Rule
 
 
@@ -194,6 +196,25 @@ def test_every_format_takes_a_problem_of_two_files(run, form):
     if form == "gitlab":
         first = json.loads(out)[0]
         assert first["location"] == {"path": "kamailio.cfg", "lines": {"begin": 2}}
+
+
+def test_numbers_and_ports_are_shown_where_no_password_is():
+    files = {
+        "rtp.conf": "rtpstart=20000",
+        "extensions.conf": "exten => 1001,1,NoOp()",
+        "included.conf": "exten => 1001,1,NoOp()",
+        "pjsip.conf": "bind=5060",
+        "voicemail.conf": "alice => 4711,Alice",
+        "boxes.conf": "alice => 4711,Alice",
+    }
+    tree = Tree(
+        files={
+            name: StackFile(path=name, place=f"/etc/asterisk/{name}", text=text)
+            for name, text in files.items()
+        }
+    )
+    hidden = {name for name, source in judging._sources(tree) if source.hidden}  # noqa: SLF001
+    assert hidden == {"voicemail.conf", "boxes.conf"}
 
 
 @pytest.mark.parametrize(

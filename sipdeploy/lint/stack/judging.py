@@ -129,29 +129,36 @@ def _sources(tree: reading.Tree) -> Iterator[tuple[str, Source]]:
     """The lines of the files, without passwords."""
     for file in tree.files.values():
         lines = file.text.split("\n")
-        yield file.path, Source(lines=lines, hidden=dict(hidden_columns(lines)))
+        has_pins = not _WITHOUT_PINS.fullmatch(file.place)
+        yield file.path, Source(lines=lines, hidden=dict(hidden_columns(lines, pins=has_pins)))
 
 
-# `password = x` and `secret = x` of Asterisk, `1001 => 1234,Alice` of voicemail.conf, URLs of
-# databases and long keys of Kamailio.
+_WITHOUT_PINS = re.compile(
+    r"/etc/kamailio/.*|/etc/asterisk/(?:(?:pjsip|extensions)[^/]*|rtp|http|manager)\.conf"
+)
+# `password = x` and `secret = x` of Asterisk, `1001 => 1234,Alice` of voicemail.conf and of files
+# that it may include, URLs of databases and long keys of Kamailio.
 _SECRET = re.compile(
     r"(?i)^\s*(?:password|secret|md5_cred|password_digest|oauth_secret|refresh_token|dbpass\w*)"
     r"\s*=>?\s*(?P<value>[^;\n]*[^;\s])"
-    r"|^\s*[0-9*#A-Za-z_-]+\s*=>?\s*-?(?P<pin>[0-9*#]{2,20})\s*(?:,|$)"
+    r"|^\s*(?!exten\b|same\b)[0-9*#A-Za-z_-]+\s*=>?\s*-?(?P<pin>[0-9*#]{2,20})\s*(?:,|$)"
     r"|://[^\s/:@\"']*:(?P<url>[^\s/@\"']+)@"
     r"|\"(?:secret_?key|secret|key|auth_secret|password|[a-z_]*passw[a-z_]*|shared_secret)\"\s*,\s*"
     r"\"(?P<modparam>[^\"\n]+)\""
 )
 
 
-def hidden_columns(lines: Iterable[str]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+def hidden_columns(
+    lines: Iterable[str], *, pins: bool = True
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
     """The columns of passwords, by line: a report shows none of them."""
     for number, line in enumerate(lines, 1):
         ranges = [
             (start + 1, end + 1)
             for match in _SECRET.finditer(line[:10_000])
-            for start, end in (match.span(name) for name in match.re.groupindex)
-            if start >= 0
+            for name in match.re.groupindex
+            for start, end in [match.span(name)]
+            if start >= 0 and (pins or name != "pin")
         ]
         if ranges:
             yield number, ranges
