@@ -72,7 +72,7 @@ def in_time(*words):
     began = time.process_time()
     code = main(["-q", "lint", *words])
     assert code in {0, 1}
-    assert time.process_time() - began < 4
+    assert time.process_time() - began < 20, "about 1 s on a machine that does nothing else"
 
 
 SETTINGS = settings(
