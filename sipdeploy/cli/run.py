@@ -67,14 +67,15 @@ def transact(
                 done = run(both)
         except Interrupted as interrupted:
             done, code = interrupted.reports, INTERRUPTED
-        for report in done:
-            session.output.problems(report.diagnostics, report.sources)
-            log.report(report)
-        if form:
-            shape = reports.as_json if form == "json" else reports.as_text
-            session.output.result(shape(done))
-        else:  # the command prints another result
-            session.output.progress(reports.as_text(done))
+        with _uninterrupted():
+            for report in done:
+                session.output.problems(report.diagnostics, report.sources)
+                log.report(report)
+            if form:
+                shape = reports.as_json if form == "json" else reports.as_text
+                session.output.result(shape(done))
+            else:  # the command prints another result
+                session.output.progress(reports.as_text(done))
         worst = max(report.exit_code for report in done)
         code = worst if worst == RollbackFailed.exit_code else code or worst
         if code:
@@ -82,6 +83,16 @@ def transact(
         else:
             session.output.detail(f"log: {log.path}")
     return code, done
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C: the hosts are done, and one more would lose what became of them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
