@@ -13,9 +13,9 @@ import click
 
 from sipdeploy import inventory, lint
 from sipdeploy.cli.session import TRUSTED, Session
-from sipdeploy.diagnostics import Diagnostic, Source, count
+from sipdeploy.diagnostics import Diagnostic, Severity, Source, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.diagnostics.formats import Context, FailOn, Format, attribute, fails, xml_report
+from sipdeploy.diagnostics.formats import Context, Format, attribute, fails, xml_report
 from sipdeploy.inventory import files as local
 from sipdeploy.inventory import reading, search
 from sipdeploy.inventory.reading import BREAK
@@ -75,7 +75,7 @@ class _Found:
 )
 @click.option(
     "--fail-on",
-    type=click.Choice(list(get_args(FailOn))),
+    type=click.Choice(list(get_args(Severity))),
     default="error",
     show_default=True,
     help="The least severity for the exit code 1.",
@@ -106,7 +106,7 @@ def lint_command(
     *,
     is_stack_only: bool,
     form: Format | None,
-    fail_on: FailOn,
+    fail_on: Severity,
     when: native.When | None,
     explain: str | None,
     is_trusted: bool,

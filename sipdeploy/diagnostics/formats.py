@@ -24,7 +24,6 @@ from sipdeploy.diagnostics import (
     printable,
 )
 
-FailOn = Literal["error", "warning", "note"]
 _RANK: Mapping[str, int] = {"error": 0, "warning": 1, "note": 2}
 _GITHUB: Mapping[str, str] = {"error": "error", "warning": "warning", "note": "notice"}
 _GITLAB: Mapping[str, str] = {"error": "major", "warning": "minor", "note": "info"}
@@ -35,21 +34,16 @@ class Context:
     """What a report needs besides the problems: the manuals of their codes, and what fails."""
 
     manuals: Mapping[str, str] = field(default_factory=dict)
-    fail_on: FailOn = "error"
+    fail_on: Severity = "error"
 
 
-def fails(severity: Severity, fail_on: FailOn) -> bool:
+def fails(severity: Severity, fail_on: Severity) -> bool:
     """Whether a problem of this severity makes the run fail."""
     return _RANK[severity] <= _RANK[fail_on]
 
 
-def github(
-    diagnostics: Iterable[Diagnostic],
-    sources: Sources | None = None,
-    context: Context | None = None,
-) -> str:
+def github(diagnostics: Iterable[Diagnostic]) -> str:
     """Workflow commands, which GitHub shows next to the lines of a pull request."""
-    del sources, context
     return "\n".join(_github(diagnostic) for diagnostic in ordered(diagnostics))
 
 
@@ -82,23 +76,13 @@ def _github_escape(text: str, also: str) -> str:
     return text
 
 
-def as_json(
-    diagnostics: Iterable[Diagnostic],
-    sources: Sources | None = None,
-    context: Context | None = None,
-) -> str:
+def as_json(diagnostics: Iterable[Diagnostic]) -> str:
     """A JSON list of the diagnostics, sorted."""
-    del sources, context
     return json.dumps([asdict(diagnostic) for diagnostic in ordered(diagnostics)], indent=2)
 
 
-def gitlab(
-    diagnostics: Iterable[Diagnostic],
-    sources: Sources | None = None,
-    context: Context | None = None,
-) -> str:
+def gitlab(diagnostics: Iterable[Diagnostic]) -> str:
     """A code quality report of GitLab, which shows it in a merge request."""
-    del sources, context
     seen: Counter[tuple[str, str, str]] = Counter()
     issues = []
     for diagnostic in ordered(diagnostics):
@@ -169,13 +153,8 @@ def xml_report(name: str, cases: Sequence[str], failed: int) -> str:
     )
 
 
-def sarif(
-    diagnostics: Iterable[Diagnostic],
-    sources: Sources | None = None,
-    context: Context | None = None,
-) -> str:
+def sarif(diagnostics: Iterable[Diagnostic], context: Context | None = None) -> str:
     """SARIF 2.1.0 (OASIS), for code scanning services, with the manual of each code."""
-    del sources
     shown, manuals = ordered(diagnostics), (context or Context()).manuals
     codes = sorted({diagnostic.code for diagnostic in shown})
     levels = {diagnostic.code: diagnostic.severity for diagnostic in reversed(shown)}
@@ -234,31 +213,14 @@ def _sarif_place(span: Span) -> dict[str, Any]:
     return {"artifactLocation": {"uri": uri}, "region": region}
 
 
-def _full(
-    diagnostics: Iterable[Diagnostic],
-    sources: Sources | None = None,
-    context: Context | None = None,
-) -> str:
-    del context
-    return full(diagnostics, sources)
-
-
-def _concise(
-    diagnostics: Iterable[Diagnostic],
-    sources: Sources | None = None,
-    context: Context | None = None,
-) -> str:
-    del sources, context
-    return concise(diagnostics)
-
-
 Format = Literal["full", "concise", "github", "gitlab", "sarif", "junit", "json"]
+# Some need the lines of the files, or what a report needs besides the problems.
 FORMATS: Mapping[Format, Callable[[Iterable[Diagnostic], Sources | None, Context | None], str]] = {
-    "full": _full,
-    "concise": _concise,
-    "github": github,
-    "gitlab": gitlab,
-    "sarif": sarif,
+    "full": lambda problems, sources, _: full(problems, sources),
+    "concise": lambda problems, *_: concise(problems),
+    "github": lambda problems, *_: github(problems),
+    "gitlab": lambda problems, *_: gitlab(problems),
+    "sarif": lambda problems, _, context: sarif(problems, context),
     "junit": junit,
-    "json": as_json,
+    "json": lambda problems, *_: as_json(problems),
 }

@@ -99,7 +99,7 @@ def test_places_of_all_kinds():
         Diagnostic("SD890", "there is nothing"),
         Diagnostic("SD880", "ports", related=(Related(span=broken, text="this"),), span=broken),
     ]
-    found = checked(sarif(problems, None, Context(manuals=lint.explanations())))
+    found = checked(sarif(problems, Context(manuals=lint.explanations())))
     assert len(found) == 3
 
 
