@@ -1,4 +1,4 @@
-"""What each module of Kamailio offers, by version: the data of the linter's rules.
+"""Harvests the parameters and functions of Kamailio's modules, by version, for the linter's rules.
 
 Two sources, joined, because a name that is reported as unknown must be unknown to both: the tables
 that a module exports to Kamailio (`exports` in its shared object), and the contents of the

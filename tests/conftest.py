@@ -6,6 +6,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+from sipdeploy.__main__ import main
+
 # No deadline, because machines are slow at times. In CI the examples are the same each time.
 settings.register_profile("sipdeploy", deadline=None, derandomize=bool(os.environ.get("CI")))
 # `make check` runs few examples and no slow tests; `make test` runs all.
@@ -58,6 +60,21 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("source"):
                 item.add_marker(pytest.mark.skip(reason="`make test-source` runs it"))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty directory; return exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GITHUB_ACTIONS", "SIPDEPLOY_INVENTORY", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def start(*words):
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return start
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -6,7 +6,6 @@ stranger's file is safe. Never prints.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +113,5 @@ def sizes(site: Site) -> str:
 
 def explanations() -> Mapping[str, str]:
     """Return the manual of every code."""
-    rules = {code: inspect.getdoc(each.check) or "" for code, each in RULES.items()}
     rendered, stack = lint_rendered.explanations(), judging.manuals()
-    return dict(sorted({**codes.EXPLAIN, **rules, **rendered, **stack}.items()))
+    return dict(sorted({**codes.EXPLAIN, **RULES.manuals(), **rendered, **stack}.items()))

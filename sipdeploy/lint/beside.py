@@ -18,7 +18,7 @@ from sipdeploy.lint.rules import Exposed
 
 _MOST = 20  # git is asked about each
 _MOST_ENTRIES = 10_000
-_MOST_BYTES = 16 << 20  # of a table, of which only the first line matters
+_MOST_BYTES = 16 << 20  # of a table; lint needs its first line only
 
 
 def exposed(site: Site, directory: Path) -> Iterator[Exposed]:

@@ -7,8 +7,8 @@ from sipdeploy.inventory import placeholders
 from sipdeploy.inventory.fields import PRIVATE_NAME
 from sipdeploy.lint.rules import Finding, Subject, rule
 
-# The sources: ITU-T E.161.1 recommends 112 and 911; Directive (EU) 2018/1972, article 109, makes
-# 112 that of the EU, and 47 U.S.C. 251(e)(3) 911 that of the USA. 3GPP TS 22.101, section 10.1.1:
+# The sources: ITU-T E.161.1 recommends 112 and 911. Directive (EU) 2018/1972, article 109, sets
+# 112 for the EU, and 47 U.S.C. 251(e)(3) sets 911 for the USA. 3GPP TS 22.101, section 10.1.1:
 # mobile phones treat 112 and 911 as emergency calls everywhere, and 000, 08, 110, 118, 119, 999
 # without a SIM. The others are in the national numbering plans that ITU-T publishes (E.129).
 # Short on purpose: numbers that are an emergency number in few countries and a common extension
@@ -106,9 +106,9 @@ def emergency_number(subject: Subject) -> Iterator[Finding]:
     """Emergency number: a person in need would reach a colleague, or a recording.
 
     sipdeploy connects to no telephone network, so nobody answers emergency calls. A number that
-    people dial in an emergency must not lead to something else. The list is that of ITU-T E.161.1
-    and 3GPP TS 22.101 (10.1.1), with some national numbers; suppress the warning where the number
-    has no such meaning in your country.
+    people dial in an emergency must not lead to something else. The list follows ITU-T E.161.1
+    and 3GPP TS 22.101 (10.1.1) and adds some national numbers; suppress the warning where the
+    number has no such meaning in your country.
 
     Bad:
         users: {112: {name: Alice}}

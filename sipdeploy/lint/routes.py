@@ -54,9 +54,9 @@ class Verdict:
 
 
 def outcome(site: Site, caller: str, dialled: str) -> str:
-    """What a call from the phone of a user leads to.
+    """Say where a call from the phone of a user leads.
 
-    That is a status (`404`), the kind of a service (`echo`), or `rings NUMBER`, with `, then
+    The result is a status (`404`), the kind of a service (`echo`), or `rings NUMBER`, with `, then
     voicemail` if nobody answers. A caller who is not a user is `refused`.
     """
     if caller not in site.users:

@@ -1,13 +1,16 @@
 """Lint rules of the inventory: their input, their output, and the table of all rules.
 
+The table serves the rules of other files too (lint/stack/rules.py).
+
 Pure: a rule is a generator over a `Subject`; its docstring is its manual, including snippets.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.secrets_file import SecretsFile
@@ -72,26 +75,37 @@ class Finding:
     help: str = ""
 
 
-RuleFunction = Callable[[Subject], Iterable[Finding]]
+S = TypeVar("S")  # what a rule judges
+F = TypeVar("F")  # what it finds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Generic[S, F]):
     """A check with its code; the docstring of the check is its manual."""
 
     code: str
     severity: Severity
-    check: RuleFunction
+    check: Callable[[S], Iterable[F]]
 
 
-RULES: dict[str, Rule] = {}
+class Rules(dict[str, Rule[S, F]]):
+    """A table of rules, by code."""
+
+    def rule(
+        self, code: str, severity: Severity
+    ) -> Callable[[Callable[[S], Iterable[F]]], Callable[[S], Iterable[F]]]:
+        """Register a generator as a rule."""
+
+        def enter(check: Callable[[S], Iterable[F]]) -> Callable[[S], Iterable[F]]:
+            self[code] = Rule(code=code, severity=severity, check=check)
+            return check
+
+        return enter
+
+    def manuals(self) -> dict[str, str]:
+        """The manual of every rule."""
+        return {code: inspect.getdoc(each.check) or "" for code, each in self.items()}
 
 
-def rule(code: str, severity: Severity) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a generator as a rule."""
-
-    def enter(check: RuleFunction) -> RuleFunction:
-        RULES[code] = Rule(code=code, severity=severity, check=check)
-        return check
-
-    return enter
+RULES: Rules[Subject, Finding] = Rules()
+rule = RULES.rule

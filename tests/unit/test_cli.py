@@ -8,27 +8,11 @@ import click
 import pytest
 import yaml
 
-from sipdeploy.__main__ import main
 from sipdeploy.cli import cli
 from sipdeploy.lint import explanations
 from sipdeploy.transaction.release import Header
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty directory; return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("GITHUB_ACTIONS", "SIPDEPLOY_INVENTORY", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-
-    def start(*words):
-        code = main(list(words))
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return start
 
 
 def test_from_nothing_to_rendered_files(run):

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sipdeploy.__main__ import main
 from sipdeploy.diagnostics import Diagnostic, Fix, Span
 from sipdeploy.lint.fixing import fixed
 
@@ -24,15 +23,10 @@ GOOD = (
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for name in ("GITHUB_ACTIONS", "SIPDEPLOY_INVENTORY", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-
+def run(run):
     def start(text, *words):
         Path("inventory.yaml").write_bytes(text.encode())
-        code = main(["lint", "--fix", *words])
-        out, err = capsys.readouterr()
+        code, out, err = run("lint", "--fix", *words)
         return code, Path("inventory.yaml").read_bytes().decode(), out + err
 
     return start

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sipdeploy.__main__ import main
 from sipdeploy.inventory.site import load_site
 from sipdeploy.lint.routes import outcome, read
 
@@ -46,15 +45,12 @@ def test_where_a_call_leads(mode, caller, dialled, expected):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SIPDEPLOY_INVENTORY", raising=False)
+def run(run):
     Path("inventory.yaml").write_text(SITE)
 
     def start(text, *words):
         Path("routes.yaml").write_text(text)
-        code = main(["test", "routes.yaml", *words])
-        return code, *capsys.readouterr()
+        return run("test", "routes.yaml", *words)
 
     return start
 

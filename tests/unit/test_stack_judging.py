@@ -3,14 +3,15 @@
 import json
 import sys
 import types
+from functools import partial
 
 import pytest
 
-from sipdeploy.__main__ import main
+from sipdeploy.lint.rules import Rule
 from sipdeploy.lint.stack import judging
 from sipdeploy.lint.stack.files import StackFile
 from sipdeploy.lint.stack.reading import Tree
-from sipdeploy.lint.stack.rules import RULES, Finding, Rule
+from sipdeploy.lint.stack.rules import RULES, Finding
 
 
 @pytest.fixture
@@ -52,13 +53,8 @@ def stack(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(stack, capsys):  # noqa: ARG001
-    def start(*words):
-        code = main(["lint", *words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return start
+def run(run, stack):  # noqa: ARG001
+    return partial(run, "lint")
 
 
 def test_a_problem_shows_the_lines_that_matter_of_each_file_and_no_password(run):

@@ -11,7 +11,7 @@ from sipdeploy.lint.stack.asterisk.others import boxes, general, rtp_range
 from sipdeploy.lint.stack.asterisk.pjsip import (
     Pjsip,
     Place,
-    at_setting,
+    at,
     host_and_port,
     is_open,
     pjsip,
@@ -140,7 +140,7 @@ def contact_is_no_listener(stack: Stack) -> Iterator[Finding]:
         is_own = any(bind.port == port for bind in binds)
         if _is_loopback(host) and not is_there and not is_own:
             first = next((s for s in listeners if s.proto == proto), listeners[0])
-            yield at_setting(
+            yield at(
                 setting,
                 f"Kamailio does not listen at `{host}:{port}` ({proto})",
                 f"write port {first.port}",
@@ -233,7 +233,7 @@ def missing_context(stack: Stack) -> Iterator[Finding]:
             if setting and setting.value and setting not in seen and not is_open(setting.value):
                 seen.add(setting)
                 if setting.value not in plan.contexts:
-                    yield at_setting(
+                    yield at(
                         setting,
                         f"the dialplan has no context `{setting.value}`",
                         f"add a section `[{setting.value}]` to extensions.conf",
@@ -268,7 +268,7 @@ def port_among_rtp(stack: Stack) -> Iterator[Finding]:
     start, end = rtp_range(section)
     for port, socket in _udp_ports(stack):
         if start <= port <= end:
-            yield at_setting(
+            yield at(
                 setting,
                 f"the SIP port {port} is in the RTP range {start} to {end}",
                 "write `rtpstart=10000`, or move the SIP port out of the range",
@@ -290,7 +290,7 @@ def _udp_ports(stack: Stack) -> Iterator[tuple[int, Place]]:
 def asterisk_beside_proxy(stack: Stack) -> Iterator[Finding]:
     """Asterisk listens on all addresses, though Kamailio reaches it on this host.
 
-    Whoever reaches its port passes Kamailio by, with its authentication and its limits.
+    A caller who reaches Asterisk's port avoids Kamailio, its authentication and its limits.
 
     Bad: /etc/asterisk/pjsip.conf
         [udp]
@@ -311,7 +311,7 @@ def asterisk_beside_proxy(stack: Stack) -> Iterator[Finding]:
         for each in of(stack).destinations:
             host, port = host_and_port(each.uri)
             if port == bind.port and bind.host in _EVERYWHERE and _is_loopback(host):
-                yield at_setting(
+                yield at(
                     bind.setting,
                     "Asterisk listens on all addresses, so callers can pass Kamailio by",
                     f"write `bind={host}:{port}`",

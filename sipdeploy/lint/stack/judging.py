@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING
 from sipdeploy.diagnostics import Diagnostic, Related, Source, Span
 from sipdeploy.lint import suppress
 from sipdeploy.lint.stack import reading
-from sipdeploy.lint.stack.rules import RULES, Finding, Rule, Stack
+from sipdeploy.lint.stack.rules import RULES, Finding, Stack
 
 if TYPE_CHECKING:
+    from sipdeploy.lint.rules import Rule, Rules
     from sipdeploy.lint.stack.files import StackFile
 
 # Their import registers their rules; it waits until there is a file to judge.
@@ -45,8 +45,8 @@ def lint_stack(
         judged.problems.extend(judge(tree, kamailio=kamailio, asterisk=asterisk))
         judged.sources.update(_sources(tree))
         root = _root(tree)
-        starts = root is not None and not root.place.endswith("/tls.cfg")
-        judged.roots.extend([root.path] if root and starts else [])
+        if root and not root.place.endswith("/tls.cfg"):
+            judged.roots.append(root.path)
     return judged
 
 
@@ -67,7 +67,7 @@ def judge(
     return suppress.suppressed(problems, _comments(tree))
 
 
-def loaded_rules() -> Mapping[str, Rule]:
+def loaded_rules() -> Rules[Stack, Finding]:
     """All rules, by code."""
     for name in _MODULES:
         _module(name)
@@ -101,7 +101,7 @@ def _asterisk(tree: reading.Tree) -> object | None:
     return _module("asterisk").parse(files) if files else None
 
 
-def _diagnostic(rule: Rule, finding: Finding) -> Diagnostic:
+def _diagnostic(rule: Rule[Stack, Finding], finding: Finding) -> Diagnostic:
     return Diagnostic(
         rule.code,
         finding.message,
@@ -166,4 +166,4 @@ def hidden_columns(
 
 def manuals() -> dict[str, str]:
     """The manual of every rule."""
-    return {code: inspect.getdoc(each.check) or "" for code, each in loaded_rules().items()}
+    return loaded_rules().manuals()

@@ -183,9 +183,8 @@ class _Reader:
         if text is None:
             return False
         files = self.trees.setdefault(origin.host, Tree()).files
-        return (
-            files.setdefault(place, StackFile(path=str(path), place=place, text=text)) is not None
-        )
+        files.setdefault(place, StackFile(path=str(path), place=place, text=text))
+        return True
 
     def stop(self, limit: str, path: Path) -> None:
         """Report once that a limit was reached."""

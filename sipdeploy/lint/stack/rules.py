@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sipdeploy.lint.rules import Rules
+
 if TYPE_CHECKING:
-    from sipdeploy.diagnostics import Severity
     from sipdeploy.lint.stack.files import StackFile
 
 
@@ -49,23 +50,5 @@ class Finding:
 RuleFunction = Callable[[Stack], Iterable[Finding]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """A check with its code; the docstring of the check is its manual."""
-
-    code: str
-    severity: Severity
-    check: RuleFunction
-
-
-RULES: dict[str, Rule] = {}
-
-
-def rule(code: str, severity: Severity) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a generator as a rule."""
-
-    def enter(check: RuleFunction) -> RuleFunction:
-        RULES[code] = Rule(code=code, severity=severity, check=check)
-        return check
-
-    return enter
+RULES: Rules[Stack, Finding] = Rules()
+rule = RULES.rule

@@ -11,8 +11,7 @@ from sipdeploy.lint.stack.asterisk.config import names
 from sipdeploy.lint.stack.asterisk.dialplan import dialled, dialplan
 from sipdeploy.lint.stack.asterisk.pjsip import (
     Pjsip,
-    at_section,
-    at_setting,
+    at,
     is_open,
     pjsip,
 )
@@ -58,7 +57,7 @@ def unreachable_endpoint(stack: Stack) -> Iterator[Finding]:
         if endpoint is None or endpoint.get("aors") or call.has_uri or endpoint.name in told:
             continue
         told.add(endpoint.name)
-        yield at_section(
+        yield at(
             endpoint,
             f"the endpoint `{endpoint.name}` is dialled, but has no `aors`",
             f"add `aors={endpoint.name}` and a section `[{endpoint.name}]` with `type=aor`",
@@ -109,7 +108,7 @@ def open_endpoint(stack: Stack) -> Iterator[Finding]:
     identified = _identified(objects) if objects else set()
     for endpoint in _by_name(objects) if objects else ():
         if endpoint.name not in identified and objects and objects.is_closed("identify"):
-            yield at_section(
+            yield at(
                 endpoint,
                 f"anybody who writes `{endpoint.name}` into From calls as this endpoint",
                 f"add `identify_by=ip`, and a section with `type=identify`, "
@@ -147,7 +146,7 @@ def endpoint_by_name_too(stack: Stack) -> Iterator[Finding]:
     identified = _identified(objects) if objects else set()
     for endpoint in _by_name(objects) if objects else ():
         if endpoint.name in identified:
-            yield at_section(
+            yield at(
                 endpoint,
                 f"`{endpoint.name}` is identified by its address, but also by its name in From",
                 "add `identify_by=ip`",
@@ -197,7 +196,7 @@ def clear_password(stack: Stack) -> Iterator[Finding]:
     """
     objects = pjsip(stack)
     for auth, password in _passwords(objects) if objects else ():
-        yield at_setting(
+        yield at(
             password,
             f"the password of `{auth.get('username', auth.name)}` is in clear",
             "write `auth_type=md5`, and `md5_cred=` the MD5 of `USER:REALM:PASSWORD`",
@@ -225,7 +224,7 @@ def weak_password(stack: Stack) -> Iterator[Finding]:
         is_left = _PLACEHOLDER.search(password.value)
         reason = "a placeholder" if is_left else weakness(password.value, user.lower(), "")
         if reason:
-            yield at_setting(
+            yield at(
                 password,
                 f"the password of `{user}` is weak",
                 "write a long random one, as `openssl rand -base64 18` prints",

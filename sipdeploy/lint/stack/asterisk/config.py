@@ -1,6 +1,6 @@
 r"""Asterisk's configuration format, with the place of each word. Never raises; linear in the text.
 
-The format is that of Asterisk's main/config.c: sections, templates `(!)`, inheritance `(a,b)`,
+Asterisk's main/config.c reads this format: sections, templates `(!)`, inheritance `(a,b)`,
 additions `(+)`, includes, `=` and `=>`, and comments `;`, `;-- --;`, unless escaped as `\;`.
 """
 
@@ -40,7 +40,7 @@ class Line(NamedTuple):
     text: str
     start: int
     end: int
-    is_plain: bool  # the text is that of the file, so offsets in it are offsets in the file
+    is_plain: bool  # offsets in the text are offsets in the file
 
 
 class Problem(NamedTuple):
@@ -195,7 +195,7 @@ def _uncommented(text: str, at: int, end: int, depth: int) -> tuple[list[tuple[i
 
 
 class _Parser:
-    """One file with its includes, which are read in place: a section goes on in them."""
+    """Reads a file, and its includes in place: a section continues in an included file."""
 
     def __init__(self, file: StackFile, files: Mapping[str, StackFile], most: int) -> None:
         self.config = Config(file=file)

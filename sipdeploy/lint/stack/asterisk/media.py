@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from sipdeploy.lint.stack.asterisk.config import is_false, is_true, names
 from sipdeploy.lint.stack.asterisk.pjsip import (
     Pjsip,
-    at_section,
-    at_setting,
+    at,
     host_and_port,
     is_open,
     is_private,
@@ -55,7 +54,7 @@ def overridden_by_webrtc(stack: Stack) -> Iterator[Finding]:
             setting = endpoint.values.get(key)
             if setting and _is_other(setting) and setting not in seen:
                 seen.add(setting)
-                yield at_setting(
+                yield at(
                     setting,
                     f"`{key}={setting.value}` has no effect, because of `webrtc=yes`",
                     "delete the line; for a phone that is not a browser, write `webrtc=no`",
@@ -101,7 +100,7 @@ def proxy_without_webrtc(stack: Stack) -> Iterator[Finding]:
         hosts = [host_and_port(each.value)[0] for each in objects.contacts(endpoint)]
         is_local = any(map(is_private, hosts))
         if is_local and endpoint.get("media_encryption").lower() != "dtls":
-            yield at_section(
+            yield at(
                 endpoint,
                 f"`{endpoint.name}` offers plain RTP/AVP to the browsers behind it",
                 "add `webrtc=yes` to it",
@@ -115,7 +114,7 @@ def public_signaling_for_neighbours(stack: Stack) -> Iterator[Finding]:
     """`external_signaling_address` without `local_net`: neighbours get the public address too.
 
     Asterisk then writes it into Contact and Via of every request, also of those to a proxy on the
-    same host. What answers goes to the public address, where a firewall drops it.
+    same host. The proxy answers to the public address, where a firewall drops the answer.
 
     Bad: /etc/asterisk/pjsip.conf
         [udp]
@@ -143,7 +142,7 @@ def public_signaling_for_neighbours(stack: Stack) -> Iterator[Finding]:
         if setting and setting.value and local and not transport.get("local_net"):
             host = host_and_port(local.value)[0]
             net = "127.0.0.0/8" if host.startswith("127.") else f"{host}/32"
-            yield at_setting(
+            yield at(
                 setting,
                 f"`{host}` gets the public address too, because `local_net` is missing",
                 f"add `local_net={net}`",
@@ -193,13 +192,13 @@ def no_codec(stack: Stack) -> Iterator[Finding]:
         codecs = codecs_of(endpoint)
         last = endpoint.values.get("disallow", setting)
         if not codecs - {"none"}:
-            yield at_setting(
+            yield at(
                 last if endpoint.values.get("allow") else setting,
                 f"`{endpoint.name}` has no codec, so each of its calls fails",
                 "write `disallow=all` first, then `allow=opus,ulaw,alaw`",
             )
         elif endpoint.says("webrtc") and not codecs & (_BROWSERS | {"all"}):
-            yield at_setting(
+            yield at(
                 setting,
                 f"`{endpoint.name}` has no audio codec that browsers have",
                 "add one, such as `allow=opus,ulaw,alaw`",
@@ -228,7 +227,7 @@ def dtls_certificate(stack: Stack) -> Iterator[Finding]:
         is_automatic = automatic is not None and is_true(automatic.value)
         has_file = bool(endpoint.get("dtls_cert_file"))
         if automatic and is_automatic and has_file:
-            yield at_setting(
+            yield at(
                 automatic,
                 f"`{endpoint.name}` also has `dtls_cert_file`, so Asterisk drops the endpoint",
                 "delete this line, or `dtls_cert_file`",
@@ -238,7 +237,7 @@ def dtls_certificate(stack: Stack) -> Iterator[Finding]:
             and not endpoint.says("webrtc")
             and not (is_automatic or has_file)
         ):
-            yield at_setting(
+            yield at(
                 endpoint.values["media_encryption"],
                 f"`{endpoint.name}` has no certificate for DTLS",
                 "add `dtls_auto_generate_cert=yes`, or write `webrtc=yes` for browsers",
@@ -279,7 +278,7 @@ def webrtc_over_udp(stack: Stack) -> Iterator[Finding]:
         seen.add(setting)
         protocol = transport.get("protocol", "udp").lower()
         if protocol in {"udp", "tcp", "tls"}:
-            yield at_setting(
+            yield at(
                 setting,
                 f"`{endpoint.name}` is for browsers, but its transport is {protocol}",
                 "delete the line: Asterisk answers over the transport of the request",

@@ -12,9 +12,8 @@ from sipdeploy.lint.stack.asterisk import catalogue
 from sipdeploy.lint.stack.asterisk.config import Setting, is_false, is_true, names
 from sipdeploy.lint.stack.asterisk.pjsip import (
     Pjsip,
+    at,
     at_key,
-    at_section,
-    at_setting,
     is_open,
     once,
     pjsip,
@@ -34,7 +33,7 @@ _FOREIGN_CODECS = {"amr", "amrwb", "amr-wb", "evs"}  # widely used patches
 
 
 def settings_by_kind(objects: Pjsip) -> Iterator[tuple[str, Setting]]:
-    """Each setting with the type of its section; that of a template once for each type."""
+    """Yield each setting with its type of section; a template's, once for each type."""
     seen: set[tuple[str, int]] = set()
     for kind, sections in objects.typed.items():
         for section in sections:
@@ -179,7 +178,7 @@ def wrong_value(stack: Stack) -> Iterator[Finding]:
         if option is not None:
             reason, fix = _wrong(kind, setting.key, setting.value)
             if reason:
-                yield at_setting(setting, f"`{setting.key}={setting.value}` {reason}", fix)
+                yield at(setting, f"`{setting.key}={setting.value}` {reason}", fix)
 
 
 @rule("SD832", "error")
@@ -222,14 +221,14 @@ def unknown_type(stack: Stack) -> Iterator[Finding]:
         kind = section.values.get("type")
         if kind is None and section.settings:
             near = catalogue.near(section.name.lower(), catalogue.kinds())
-            yield at_section(
+            yield at(
                 section,
                 f"the section `{section.name}` has no `type`, so Asterisk ignores it",
                 f"add `type={near}`" if near else "add a `type`, such as `type=endpoint`",
             )
         elif kind and kind.value.lower() not in catalogue.kinds() and not is_open(kind.value):
             near = catalogue.near(kind.value.lower(), catalogue.kinds())
-            yield at_setting(
+            yield at(
                 kind,
                 f"there is no type `{kind.value}`, so Asterisk ignores the section",
                 f"write `type={near}`" if near else "write a type, such as `type=endpoint`",
@@ -319,7 +318,7 @@ def duplicate_section(stack: Stack) -> Iterator[Finding]:
                 continue
             other = first.setdefault(section.name, section)
             if other is not section:
-                yield at_section(
+                yield at(
                     section,
                     f"there is another section `{section.name}` with `type={kind}`",
                     "delete one of them, or write `[NAME](+)` to add to the first",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sipdeploy.lint.secrets import weakness
-from sipdeploy.lint.stack.asterisk.pjsip import at_section, at_setting, is_open, once, pjsip, place
+from sipdeploy.lint.stack.asterisk.pjsip import at, is_open, once, pjsip, place
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def wrong_rtp_range(stack: Stack) -> Iterator[Finding]:
     setting = section.values.get("rtpend") or section.values.get("rtpstart")
     texts = [section.get(key) for key in ("rtpstart", "rtpend")]
     if setting and start >= end and not any(map(is_open, texts)):
-        yield at_setting(
+        yield at(
             setting,
             f"the RTP range {start} to {end} is empty, so Asterisk uses 5000 to 31000",
             "write `rtpstart=10000` and `rtpend=20000`",
@@ -82,7 +82,7 @@ def no_ice(stack: Stack) -> Iterator[Finding]:
     section, browser = general(stack, "rtp.conf"), _browser(stack)
     setting = section.values.get("icesupport") if section else None
     if section and setting and browser and not section.says("icesupport"):
-        yield at_setting(
+        yield at(
             setting,
             f"browsers, such as `{browser.name}`, need ICE",
             "write `icesupport=yes`",
@@ -123,7 +123,7 @@ def no_turn(stack: Stack) -> Iterator[Finding]:
     section, browser = general(stack, "rtp.conf"), _browser(stack)
     setting = section.values.get("stunaddr") if section else None
     if section and setting and setting.value and browser and not section.get("turnaddr"):
-        yield at_setting(
+        yield at(
             setting,
             "a STUN server, and no TURN server",
             "run a TURN server, such as coturn, and name it in the settings of the phones too",
@@ -151,7 +151,7 @@ def public_http(stack: Stack) -> Iterator[Finding]:
     if section is None or setting is None or not section.says("enabled"):
         return
     if setting.value in _EVERYWHERE - {""} and not section.says("tlsenable"):
-        yield at_setting(
+        yield at(
             setting,
             "the HTTP server listens on all addresses, without TLS",
             "write `bindaddr=127.0.0.1`, or `tlsenable=yes` with `tlscertfile=`",
@@ -190,7 +190,7 @@ def public_manager(stack: Stack) -> Iterator[Finding]:
         return
     for user in _managers(stack):
         if not any(user.get(key) for key in ("permit", "deny", "acl")):
-            yield at_section(
+            yield at(
                 user,
                 f"`{user.name}` may log in to the manager interface from any address",
                 "write `bindaddr=127.0.0.1` in `[general]`, or `deny=0.0.0.0/0` and `permit=`",
@@ -219,7 +219,7 @@ def weak_manager_secret(stack: Stack) -> Iterator[Finding]:
         is_default = secret.value.lower() in {"mysecret", "amp111", "mysecretpassword"}
         reason = "printed in manuals" if is_default else weakness(secret.value, user.name, "")
         if reason and not is_open(secret.value):
-            yield at_setting(
+            yield at(
                 secret,
                 f"the secret of `{user.name}` is weak",
                 "write a long random one, as `openssl rand -base64 18` prints",

@@ -131,14 +131,19 @@ def is_private(host: str) -> bool:
 Place = tuple["StackFile", int, int, str]
 
 
-def at_setting(
-    setting: Setting, message: str, fix: str, *, label: str = "", other: tuple[Place, ...] = ()
+def at(
+    thing: Setting | Section,
+    message: str,
+    fix: str,
+    *,
+    label: str = "",
+    other: tuple[Place, ...] = (),
 ) -> Finding:
-    """A finding at the value of a setting."""
+    """A finding at the value of a setting, or at the name of a section."""
     return Finding(
-        file=setting.file,
-        start=setting.start,
-        end=setting.end,
+        file=thing.file,
+        start=thing.start,
+        end=thing.end,
         message=message,
         help=fix,
         label=label,
@@ -150,21 +155,6 @@ def at_key(setting: Setting, message: str, fix: str) -> Finding:
     """A finding at the key of a setting."""
     end = setting.key_start + len(setting.key)
     return Finding(file=setting.file, start=setting.key_start, end=end, message=message, help=fix)
-
-
-def at_section(
-    section: Section, message: str, fix: str, *, label: str = "", other: tuple[Place, ...] = ()
-) -> Finding:
-    """A finding at the name of a section."""
-    return Finding(
-        file=section.file,
-        start=section.start,
-        end=section.end,
-        message=message,
-        help=fix,
-        label=label,
-        other=other,
-    )
 
 
 def place(thing: Setting | Section, label: str) -> Place:

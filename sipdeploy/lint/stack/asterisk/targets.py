@@ -16,7 +16,7 @@ from sipdeploy.lint.stack.asterisk.dialplan import (
     dialplan,
 )
 from sipdeploy.lint.stack.asterisk.patterns import covers, is_endless, is_pattern, split
-from sipdeploy.lint.stack.asterisk.pjsip import at_setting, is_open, once, pjsip, place
+from sipdeploy.lint.stack.asterisk.pjsip import at, is_open, once, pjsip, place
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def missing_include(stack: Stack) -> Iterator[Finding]:
         for name, setting in context.includes:
             if name not in plan.contexts and name not in _MADE and _is_known(name):
                 near = catalogue.near(name, plan.contexts)
-                yield at_setting(
+                yield at(
                     setting,
                     f"`{context.name}` includes the context `{name}`, which does not exist",
                     f"write `{near}`" if near else f"add a section `[{name}]`, or delete the line",
@@ -211,7 +211,7 @@ def unreachable_priority(stack: Stack) -> Iterator[Finding]:
         step = extension.steps[min(n for n in extension.steps if n > missing)]
         is_target = step.label or str(step.priority) in reached
         if plan and not is_target and not _is_elsewhere(plan, context, extension, missing):
-            yield at_setting(
+            yield at(
                 step.setting,
                 f"`{extension.name}` has no priority {missing}, "
                 f"so priority {step.priority} is not reached",
@@ -260,7 +260,7 @@ def refused_line(stack: Stack) -> Iterator[Finding]:
     plan = dialplan(stack)
     for context in plan.contexts.values() if plan else ():
         for setting, reason, fix in context.refused:
-            yield at_setting(setting, f"Asterisk refuses this line: {reason}", fix)
+            yield at(setting, f"Asterisk refuses this line: {reason}", fix)
 
 
 @rule("SD854", "warning")
@@ -280,7 +280,7 @@ def repeated_priority(stack: Stack) -> Iterator[Finding]:
     plan = dialplan(stack)
     for context in plan.contexts.values() if plan else ():
         for step, first in context.repeated:
-            yield at_setting(
+            yield at(
                 step.setting,
                 f"Asterisk ignores this line: priority {step.priority} is there already",
                 "write `n`, or delete the line",
@@ -324,7 +324,7 @@ def hidden_extension(stack: Stack) -> Iterator[Finding]:
         ]
         if hidden:
             more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
-            yield at_setting(
+            yield at(
                 setting,
                 f"`{pattern.name}` hides `{hidden[0]}`{more} of `{inner.name}`",
                 f"move `{pattern.name}` to a context of its own, included last",

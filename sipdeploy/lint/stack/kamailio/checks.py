@@ -200,7 +200,7 @@ def flag(call: Call) -> str:
     return f"{kind}:{call.argument(0)}"
 
 
-# What two sides that are equal tell, by the left one, and what they tell if they are not.
+# The left side of a comparison -> what the script knows if both sides are equal, and if not.
 _TELLS = {
     **dict.fromkeys(("$si", "src_ip", "$siz", "$sas"), ("address", "")),
     **dict.fromkeys(("$au", "$aU", "$Au"), ("identity", "")),
