@@ -343,6 +343,23 @@ def test_a_port_that_is_used_again_has_proved_nothing(system):
     run(scenario())
 
 
+def test_a_flood_is_logged_and_counted_once(system):
+    """Kamailio still reads what a connection had sent, after it has closed it."""
+
+    async def scenario():
+        async with system.phone("1003") as phone:
+            await phone.connect()
+            source = ":".join(map(str, phone.wire.local_address))
+            with contextlib.suppress(ConnectionError):
+                for _ in range(400):
+                    await phone.send(phone.initial("OPTIONS", "1001", {}))
+            await asyncio.sleep(3)
+        log = system.run("journalctl -b -u kamailio -o cat --no-pager")
+        assert log.count(f"flood from={source} ") == 1
+
+    run(scenario())
+
+
 def said(phone, **options):
     """Send a MESSAGE without credentials; return the final reply."""
     return phone.request("MESSAGE", "1001", body="x", authenticate=False, **options)
