@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).parent.parent / "inventory.example.yaml"
 DOMAIN = "sip.example.com"
+INIT = "init --new-passwords"  # the example names users, and no secrets file comes with it
 LOW_HZ, HIGH_HZ = 440, 620
 NEXT = """
 It took {total:.0f} s from a bare Debian to a proven call. The host is removed. On your own host:
@@ -75,7 +76,7 @@ def _without_a_host(reason: str) -> None:
     folder.mkdir(exist_ok=True)
     shutil.copy(EXAMPLE, folder / "inventory.yaml")
     environment = dict(os.environ)
-    for command in ("init", "lint", "render"):
+    for command in (INIT, "lint", "render"):
         _type(command, folder, environment)
     _say(f"see {folder / 'rendered'}; no host was booted, and no call was proven")
 
@@ -85,7 +86,7 @@ def _site(folder: Path, address: str) -> None:
     folder.mkdir()
     text = re.sub(r"(?m)^(\s+address:) \S+", rf"\1 {address}", EXAMPLE.read_text(), count=1)
     (folder / "inventory.yaml").write_text(text)
-    _type("init", folder, dict(os.environ))
+    _type(INIT, folder, dict(os.environ))
 
 
 def _home(lab: Lab) -> dict[str, str]:
