@@ -751,18 +751,48 @@ def test_a_closed_connection_leaves_no_proof(system):
     run(scenario())
 
 
+HANDSHAKE = "\r\n".join(
+    [
+        "GET /ws HTTP/1.1",
+        f"Host: {DOMAIN}",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "",
+        "",
+    ]
+)
+
+
+def test_a_handshake_inside_a_websocket_is_none(system):
+    """It ends its connection; repeated by a phone, it would count as many connections."""
+
+    async def scenario():
+        request = HANDSHAKE.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: sip\r\n\r\n")
+        async with system.phone("1004") as phone:
+            await phone.connect()
+            assert (await phone.register()).status == 200
+            with contextlib.suppress(ConnectionError):
+                for _ in range(30):
+                    await phone.send_raw(request)
+            await asyncio.sleep(0.5)
+            counted = re.findall(r"value: (\d+)", system.run("kamcmd htable.get unproven all"))
+            assert not counted or int(counted[0]) <= 5
+            assert phone.is_closed
+
+    run(scenario())
+
+
 def test_handshakes_that_fail_take_no_place(system):
     """Many handshakes without a subprotocol on one connection do not block other phones."""
 
     async def scenario():
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        lines = ["GET /ws HTTP/1.1", f"Host: {DOMAIN}", "Upgrade: websocket"]
-        lines.append("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
-        request = "\r\n".join([*lines, "Connection: Upgrade", "Sec-WebSocket-Version: 13", "", ""])
         for _ in range(5):
             reader, writer = await asyncio.open_connection(system.address, 8443, ssl=context)
-            writer.write(request.encode() * 60)
+            writer.write(HANDSHAKE.encode() * 60)
             await asyncio.sleep(0.3)
             status = await asyncio.wait_for(reader.readline(), 5)
             assert status.split()[1] == b"400"  # as docs/first-phone.md says

@@ -17,7 +17,7 @@ from lab.acme import Authority, Directory
 NUMBERS = ("1001", "1002", "1004")
 INVENTORY = """\
 domain: {domain}
-email: ops@example.com
+email: ops@{domain}
 hosts: {{sip1: {{address: {address}}}}}
 tls: {{{tls}}}
 users: {{1001: {{name: Alice}}, 1002: {{name: Bob, voicemail: yes}}, 1004: {{}}{users}}}
