@@ -6,25 +6,17 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from sipdeploy.lint.stack import asterisk, kamailio
+from sipdeploy.lint.stack.addresses import host_and_port, is_loopback, is_wildcard
 from sipdeploy.lint.stack.asterisk.dialplan import dialplan
-from sipdeploy.lint.stack.asterisk.others import boxes, general, rtp_range
-from sipdeploy.lint.stack.asterisk.pjsip import (
-    Pjsip,
-    Place,
-    at,
-    host_and_port,
-    is_open,
-    pjsip,
-    place,
-)
-from sipdeploy.lint.stack.kamailio.config import of
+from sipdeploy.lint.stack.asterisk.others import boxes, rtp_range
+from sipdeploy.lint.stack.asterisk.pjsip import Pjsip, Place, at, is_open, once, pjsip, place
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
     from sipdeploy.lint.stack.asterisk.config import Setting
     from sipdeploy.lint.stack.files import StackFile
 
-_EVERYWHERE = {"", "0.0.0.0", "::"}  # noqa: S104  # compared, not bound
 _BIND = re.compile(r"(\[[^\]]*\]|[^:]*|[0-9a-fA-F:]+)(?::([0-9]{1,5}))?")
 _UDP_AND_TCP = {"udp", "tcp", "tls"}
 
@@ -38,10 +30,10 @@ class Bind(NamedTuple):
     setting: Setting
 
 
-def _binds(objects: Pjsip | None) -> tuple[list[Bind], bool]:
+def _binds(objects: Pjsip) -> tuple[list[Bind], bool]:
     """The sockets of Asterisk, and whether these are all."""
-    binds, is_whole = [], objects is not None and objects.is_closed("transport")
-    for transport in objects.of("transport") if objects else ():
+    binds, is_whole = [], objects.is_closed("transport")
+    for transport in objects.of("transport"):
         setting = transport.values.get("bind")
         match = _BIND.fullmatch(setting.value) if setting else None
         if setting is None or match is None or is_open(setting.value):
@@ -58,14 +50,9 @@ def _proto(uri: str) -> str:
     return match[1].lower() if match else "udp"
 
 
-def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host in {"localhost", "::1"}
-
-
 def _is_at(address: str, host: str) -> bool:
-    return (
-        address in _EVERYWHERE or address == host or {address, host} <= {"localhost", "127.0.0.1"}
-    )
+    is_same = address == host or {address, host} <= {"localhost", "127.0.0.1"}
+    return is_same or is_wildcard(address)
 
 
 @rule("SD880", "error")
@@ -87,15 +74,14 @@ def nothing_listens(stack: Stack) -> Iterator[Finding]:
         type=transport
         bind=127.0.0.1:5060
     """
-    kamailio = of(stack)
+    proxy = kamailio.of(stack)
     binds, is_whole = _binds(pjsip(stack))
-    for each in kamailio.destinations if is_whole and kamailio.knows_listeners else ():
+    for each in proxy.destinations if is_whole and proxy.knows_listeners else ():
         host, port = host_and_port(each.uri)
         proto = _proto(each.uri)
-        is_own = any(s.port == port and _is_at(s.address, host) for s in kamailio.listeners)
+        is_own = any(s.port == port and _is_at(s.address, host) for s in proxy.listeners)
         is_bound = any(b.proto == proto and b.port == port and _is_at(b.host, host) for b in binds)
-        if _is_loopback(host) and not is_own and not is_bound and proto in _UDP_AND_TCP:
-            at = binds[0].setting
+        if is_loopback(host) and not is_own and not is_bound and proto in _UDP_AND_TCP:
             yield Finding(
                 file=each.file,
                 start=each.start,
@@ -104,7 +90,7 @@ def nothing_listens(stack: Stack) -> Iterator[Finding]:
                 help=f"write port {binds[0].port}, where Asterisk listens"
                 if binds[0].port != port
                 else f"add `;transport={binds[0].proto}`",
-                other=((at.file, at.start, at.end, "Asterisk listens here"),),
+                other=(place(binds[0].setting, "Asterisk listens here"),),
             )
 
 
@@ -125,20 +111,19 @@ def contact_is_no_listener(stack: Stack) -> Iterator[Finding]:
         ; /etc/kamailio/kamailio.cfg
         listen=udp:127.0.0.1:5062
     """
-    kamailio, objects = of(stack), pjsip(stack)
-    if objects is None or not kamailio.knows_listeners:
+    proxy, objects = kamailio.of(stack), pjsip(stack)
+    if not proxy.knows_listeners:
         return
     binds, _ = _binds(objects)
-    contacts = [s for aor in objects.of("aor") for s in aor.settings if s.key == "contact"]
-    for setting in contacts:
+    for setting in objects.static_contacts:
         host, port = host_and_port(setting.value)
         proto = _proto(setting.value)
-        listeners = kamailio.listeners
+        listeners = proxy.listeners
         is_there = any(
             s.proto == proto and s.port == port and _is_at(s.address, host) for s in listeners
         )
         is_own = any(bind.port == port for bind in binds)
-        if _is_loopback(host) and not is_there and not is_own:
+        if is_loopback(host) and not is_there and not is_own:
             first = next((s for s in listeners if s.proto == proto), listeners[0])
             yield at(
                 setting,
@@ -152,6 +137,7 @@ _BOX = re.compile(r"\s*(\d+)@?([\w-]*)")
 
 
 @rule("SD882", "error")
+@once
 def missing_mailbox(stack: Stack) -> Iterator[Finding]:
     """Mailbox that voicemail.conf does not have: no message can be left, and none is announced.
 
@@ -168,44 +154,41 @@ def missing_mailbox(stack: Stack) -> Iterator[Finding]:
         [default]
         1001 => 583021,Alice
     """
-    config = stack.asterisk.named("voicemail.conf") if stack.asterisk else None
-    database = stack.asterisk.named("extconfig.conf") if stack.asterisk else None
-    stored = any("voicemail" in section.values for section in (database.live if database else ()))
-    if config is None or not config.is_complete or stored:
+    files = asterisk.of(stack)
+    is_stored = any("voicemail" in each.values for each in files.named("extconfig.conf").live)
+    if is_stored or not files.named("voicemail.conf").is_complete:
         return
     known = boxes(stack)
     for file, start, text in (*_dialled_boxes(stack), *_watched_boxes(stack)):
         match = _BOX.match(text)
         if match and (match[1], match[2] or "default") not in known:
-            at = start + match.start(1)
+            begin = start + match.start(1)
             context = match[2] or "default"
             yield Finding(
                 file=file,
-                start=at,
-                end=at + len(match[0].strip()),
+                start=begin,
+                end=begin + len(match[0].strip()),
                 message=f"there is no mailbox `{match[1]}` in `[{context}]` of voicemail.conf",
                 help=f"add `{match[1]} => PIN,NAME` to `[{context}]`",
             )
 
 
 def _dialled_boxes(stack: Stack) -> Iterator[tuple[StackFile, int, str]]:
-    plan = dialplan(stack)
-    for _, _, step in plan.steps() if plan else ():
+    for _, _, step in dialplan(stack).steps():
         if step.application.lower() == "voicemail" and "$" not in step.arguments.partition(",")[0]:
             yield step.setting.file, step.arguments_start, step.arguments.partition(",")[0]
 
 
 def _watched_boxes(stack: Stack) -> Iterator[tuple[StackFile, int, str]]:
-    objects, seen = pjsip(stack), set()
     for kind in ("endpoint", "aor"):
-        for section in objects.of(kind) if objects else ():
+        for section in pjsip(stack).of(kind):
             setting = section.values.get("mailboxes")
-            if setting and setting not in seen and not is_open(setting.value):
-                seen.add(setting)
+            if setting and not is_open(setting.value):
                 yield setting.file, setting.start, setting.value.partition(",")[0]
 
 
 @rule("SD883", "error")
+@once
 def missing_context(stack: Stack) -> Iterator[Finding]:
     """Context of an endpoint that the dialplan does not have: each of its calls gets 404.
 
@@ -224,20 +207,18 @@ def missing_context(stack: Stack) -> Iterator[Finding]:
         [in]
         exten => 6000,1,Answer()
     """
-    objects, plan, seen = pjsip(stack), dialplan(stack), set()
-    if objects is None or plan is None or not plan.is_closed:
-        return
-    for endpoint in objects.of("endpoint"):
+    plan = dialplan(stack)
+    for endpoint in pjsip(stack).of("endpoint") if plan.is_closed else ():
         for key in ("context", "message_context", "subscribe_context"):
             setting = endpoint.values.get(key)
-            if setting and setting.value and setting not in seen and not is_open(setting.value):
-                seen.add(setting)
-                if setting.value not in plan.contexts:
-                    yield at(
-                        setting,
-                        f"the dialplan has no context `{setting.value}`",
-                        f"add a section `[{setting.value}]` to extensions.conf",
-                    )
+            if setting is None or setting.value in plan.contexts or is_open(setting.value):
+                continue
+            if setting.value:
+                yield at(
+                    setting,
+                    f"the dialplan has no context `{setting.value}`",
+                    f"add a section `[{setting.value}]` to extensions.conf",
+                )
 
 
 @rule("SD885", "error")
@@ -261,9 +242,9 @@ def port_among_rtp(stack: Stack) -> Iterator[Finding]:
         type=transport
         bind=127.0.0.1:5060
     """
-    section = general(stack, "rtp.conf")
-    setting = section.values.get("rtpstart") if section else None
-    if section is None or setting is None:
+    section = asterisk.of(stack).named("rtp.conf").general
+    setting = section.values.get("rtpstart")
+    if setting is None:
         return
     start, end = rtp_range(section)
     for port, socket in _udp_ports(stack):
@@ -281,7 +262,7 @@ def _udp_ports(stack: Stack) -> Iterator[tuple[int, Place]]:
     for bind in _binds(pjsip(stack))[0]:
         if bind.proto == "udp":
             yield bind.port, place(bind.setting, "the SIP port")
-    for each in of(stack).listeners:
+    for each in kamailio.of(stack).listeners:
         if each.proto == "udp":
             yield each.port, (each.file, each.start, each.end, "the SIP port")
 
@@ -308,9 +289,9 @@ def asterisk_beside_proxy(stack: Stack) -> Iterator[Finding]:
         request_route { $du = "sip:127.0.0.1:5060"; t_relay(); }
     """
     for bind in _binds(pjsip(stack))[0]:
-        for each in of(stack).destinations:
+        for each in kamailio.of(stack).destinations:
             host, port = host_and_port(each.uri)
-            if port == bind.port and bind.host in _EVERYWHERE and _is_loopback(host):
+            if port == bind.port and is_wildcard(bind.host) and is_loopback(host):
                 yield at(
                     bind.setting,
                     "Asterisk listens on all addresses, so callers can pass Kamailio by",

@@ -38,3 +38,6 @@ class StackFile:
             column=start - first + 1,
             end_column=max(end, start + 1) - first + 1,
         )
+
+
+NO_FILE = StackFile(path="", place="", text="")

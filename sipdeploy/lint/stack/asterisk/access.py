@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING
 from sipdeploy.lint.secrets import weakness
 from sipdeploy.lint.stack.asterisk.config import names
 from sipdeploy.lint.stack.asterisk.dialplan import dialled, dialplan
-from sipdeploy.lint.stack.asterisk.pjsip import (
-    Pjsip,
-    at,
-    is_open,
-    pjsip,
-)
+from sipdeploy.lint.stack.asterisk.pjsip import Pjsip, at, at_weak, is_open, pjsip
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
@@ -50,10 +45,9 @@ def unreachable_endpoint(stack: Stack) -> Iterator[Finding]:
         [in]
         exten => 1001,1,Dial(PJSIP/1001)
     """
-    objects, plan = pjsip(stack), dialplan(stack)
-    told = set()
-    for call in dialled(plan) if objects and plan else ():
-        endpoint = objects.by_name.get(("endpoint", call.endpoint)) if objects else None
+    objects, told = pjsip(stack), set()
+    for call in dialled(dialplan(stack)):
+        endpoint = objects.by_name.get(("endpoint", call.endpoint))
         if endpoint is None or endpoint.get("aors") or call.has_uri or endpoint.name in told:
             continue
         told.add(endpoint.name)
@@ -105,9 +99,9 @@ def open_endpoint(stack: Stack) -> Iterator[Finding]:
         match=127.0.0.1
     """
     objects = pjsip(stack)
-    identified = _identified(objects) if objects else set()
-    for endpoint in _by_name(objects) if objects else ():
-        if endpoint.name not in identified and objects and objects.is_closed("identify"):
+    identified = _identified(objects)
+    for endpoint in _by_name(objects) if objects.is_closed("identify") else ():
+        if endpoint.name not in identified:
             yield at(
                 endpoint,
                 f"anybody who writes `{endpoint.name}` into From calls as this endpoint",
@@ -143,8 +137,8 @@ def endpoint_by_name_too(stack: Stack) -> Iterator[Finding]:
         match=192.0.2.1
     """
     objects = pjsip(stack)
-    identified = _identified(objects) if objects else set()
-    for endpoint in _by_name(objects) if objects else ():
+    identified = _identified(objects)
+    for endpoint in _by_name(objects):
         if endpoint.name in identified:
             yield at(
                 endpoint,
@@ -166,13 +160,8 @@ def _passwords(objects: Pjsip) -> Iterator[tuple[Section, Setting]]:
         password = auth.values.get("password")
         is_clear = auth.get("auth_type", "userpass").lower() in {"userpass", "digest"}
         is_ours = auth.name in outbound and auth.name not in inbound
-        if (
-            password
-            and is_clear
-            and not is_ours
-            and password.value
-            and not is_open(password.value)
-        ):
+        is_written = password and password.value and not is_open(password.value)
+        if password and is_written and is_clear and not is_ours:
             yield auth, password
 
 
@@ -194,8 +183,7 @@ def clear_password(stack: Stack) -> Iterator[Finding]:
         username=1001
         md5_cred=0f2c5b6de1c2cb2ae9c0cd7c9a3e9f3e
     """
-    objects = pjsip(stack)
-    for auth, password in _passwords(objects) if objects else ():
+    for auth, password in _passwords(pjsip(stack)):
         yield at(
             password,
             f"the password of `{auth.get('username', auth.name)}` is in clear",
@@ -218,15 +206,9 @@ def weak_password(stack: Stack) -> Iterator[Finding]:
         username=1001
         password=fmK4tXw9Rd2zHq7pVb3n
     """
-    objects = pjsip(stack)
-    for auth, password in _passwords(objects) if objects else ():
+    for auth, password in _passwords(pjsip(stack)):
         user = auth.get("username") or auth.name
         is_left = _PLACEHOLDER.search(password.value)
         reason = "a placeholder" if is_left else weakness(password.value, user.lower(), "")
         if reason:
-            yield at(
-                password,
-                f"the password of `{user}` is weak",
-                "write a long random one, as `openssl rand -base64 18` prints",
-                label=reason.replace("the number", "the user name"),
-            )
+            yield at_weak(password, user, reason)

@@ -32,8 +32,8 @@ def unknown_application(stack: Stack) -> Iterator[Finding]:
         [in]
         exten => 6000,1,Answer()
     """
-    plan, known = dialplan(stack), catalogue.applications()
-    for _, _, step in plan.steps() if plan else ():
+    known = catalogue.applications()
+    for _, _, step in dialplan(stack).steps():
         name = step.application
         entry = known.get(name.lower())
         reason = catalogue.missing_in(entry or {}, stack.asterisk_version)
@@ -107,8 +107,7 @@ def number_in_dial(stack: Stack) -> Iterator[Finding]:
 
 def _steps(stack: Stack) -> Iterator[tuple[Extension, Step, set[str]]]:
     """Each step with the variables that earlier steps of its extension filled from the number."""
-    plan = dialplan(stack)
-    for context in plan.contexts.values() if plan else ():
+    for context in dialplan(stack).contexts.values():
         for extension in context.extensions.values():
             tainted: set[str] = set()
             for _, step in sorted(extension.steps.items()):

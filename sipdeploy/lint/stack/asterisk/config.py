@@ -14,8 +14,11 @@ from functools import cached_property
 from posixpath import dirname, join, normpath
 from typing import TYPE_CHECKING, NamedTuple
 
+from sipdeploy.lint.stack.files import NO_FILE
+
 if TYPE_CHECKING:
     from sipdeploy.lint.stack.files import StackFile
+    from sipdeploy.lint.stack.rules import Stack
 
 _SPACE = "".join(map(chr, range(33)))
 _MOST_INCLUDES = 10  # levels, as in Asterisk
@@ -102,10 +105,11 @@ class Section:
 class Config:
     """A file with its includes: sections in order, and what is wrong with its lines.
 
-    `is_complete` is false if it includes a file that is not there, or the output of a program.
+    `is_complete` is false if it includes a file that is not there, or the output of a program, or
+    is not there itself.
     """
 
-    file: StackFile
+    file: StackFile = NO_FILE
     sections: list[Section] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     is_complete: bool = True
@@ -115,23 +119,38 @@ class Config:
         """The sections that are not templates."""
         return [each for each in self.sections if not each.is_template]
 
-    def section(self, name: str) -> Section | None:
-        """Return the first section of a name that is not a template."""
-        return next((each for each in self.live if each.name.lower() == name), None)
+    def section(self, name: str) -> Section:
+        """Return the first section of a name that is not a template; without one, an empty one."""
+        found = (each for each in self.live if each.name.lower() == name)
+        return next(found, None) or Section(name=name, file=self.file, start=0, end=0)
+
+    @property
+    def general(self) -> Section:
+        """The section `[general]`."""
+        return self.section("general")
 
 
 @dataclass(eq=False)
 class Files:
     """Place to parsed file, for the files of Asterisk that rules read."""
 
-    configs: dict[str, Config]
+    configs: dict[str, Config] = field(default_factory=dict)
     places: frozenset[str] = frozenset()  # of all files of the stack
 
-    def named(self, name: str) -> Config | None:
-        """Return the file of a name such as `pjsip.conf`, of whatever folder."""
-        return self.configs.get(f"/etc/asterisk/{name}") or next(
-            (each for place, each in self.configs.items() if place.endswith(f"/{name}")), None
-        )
+    def named(self, name: str) -> Config:
+        """Return the file of a name such as `pjsip.conf` in whatever folder; else an empty one."""
+        own = self.configs.get(f"/etc/asterisk/{name}")
+        others = (each for place, each in self.configs.items() if place.endswith(f"/{name}"))
+        return own or next(others, _ABSENT)
+
+
+_ABSENT = Config(is_complete=False)
+_EMPTY = Files()
+
+
+def of(stack: Stack) -> Files:
+    """Asterisk's part of a stack; without one, an empty one, in which no rule finds anything."""
+    return stack.asterisk if isinstance(stack.asterisk, Files) else _EMPTY
 
 
 def is_true(value: str) -> bool:

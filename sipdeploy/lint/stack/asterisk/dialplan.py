@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from sipdeploy.lint.stack.asterisk.config import of
 from sipdeploy.lint.stack.asterisk.patterns import covers, is_pattern
 
 if TYPE_CHECKING:
-    from sipdeploy.lint.stack.asterisk.config import Config, Files, Section, Setting
+    from sipdeploy.lint.stack.asterisk.config import Files, Section, Setting
     from sipdeploy.lint.stack.rules import Stack
 
 HINT = -1
@@ -93,7 +94,6 @@ class Context:
 class Dialplan:
     """All contexts of a dialplan."""
 
-    config: Config
     contexts: dict[str, Context]
     is_closed: bool  # no other file defines contexts
     _reached: dict[str, tuple[list[Context], bool]] = field(default_factory=dict)
@@ -153,26 +153,21 @@ class Dialplan:
 
 
 @lru_cache(maxsize=4)
-def _read(files: Files) -> Dialplan | None:
+def _read(files: Files) -> Dialplan:
     config = files.named("extensions.conf")
-    if config is None:
-        return None
     contexts: dict[str, Context] = {}
     for section in config.live:
         if section.name.lower() not in {"general", "globals"}:
             context = contexts.setdefault(section.name, Context(section.name, section))
             _Reader(context).read(section)
-    general = config.section("general")
-    users = files.named("users.conf")
-    is_closed = config.is_complete and not (users and len(users.live) > 1)
-    return Dialplan(
-        config, contexts, is_closed and not (general and general.get("overrideswitch"))
-    )
+    has_users = len(files.named("users.conf").live) > 1
+    is_switched = bool(config.general.get("overrideswitch"))
+    return Dialplan(contexts, config.is_complete and not has_users and not is_switched)
 
 
-def dialplan(stack: Stack) -> Dialplan | None:
-    """The dialplan of a stack; None if it has none."""
-    return _read(stack.asterisk) if stack.asterisk else None
+def dialplan(stack: Stack) -> Dialplan:
+    """The dialplan of a stack."""
+    return _read(of(stack))
 
 
 class _Reader:

@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sipdeploy.lint.stack.addresses import host_and_port, is_private
 from sipdeploy.lint.stack.asterisk.config import is_false, is_true, names
-from sipdeploy.lint.stack.asterisk.pjsip import (
-    Pjsip,
-    at,
-    host_and_port,
-    is_open,
-    is_private,
-    pjsip,
-    place,
-)
+from sipdeploy.lint.stack.asterisk.pjsip import Pjsip, at, is_open, once, pjsip, place
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
@@ -26,13 +19,12 @@ _WORDS = {"media_encryption": "dtls", "dtls_verify": "fingerprint", "dtls_setup"
 _BROWSERS = {"opus", "ulaw", "alaw", "g722"}
 
 
-def _endpoints(objects: Pjsip | None, *, webrtc: bool) -> Iterator[Section]:
-    for endpoint in objects.of("endpoint") if objects else ():
-        if endpoint.says("webrtc") == webrtc:
-            yield endpoint
+def _endpoints(objects: Pjsip, *, webrtc: bool) -> Iterator[Section]:
+    return (each for each in objects.of("endpoint") if each.says("webrtc") == webrtc)
 
 
 @rule("SD838", "warning")
+@once
 def overridden_by_webrtc(stack: Stack) -> Iterator[Finding]:
     """Setting that `webrtc=yes` overrides: Asterisk does not do what the file says.
 
@@ -48,12 +40,10 @@ def overridden_by_webrtc(stack: Stack) -> Iterator[Finding]:
         type=endpoint
         webrtc=yes
     """
-    seen = set()
     for endpoint in _endpoints(pjsip(stack), webrtc=True):
         for key in (*_SWITCHES, *_WORDS):
             setting = endpoint.values.get(key)
-            if setting and _is_other(setting) and setting not in seen:
-                seen.add(setting)
+            if setting and _is_other(setting):
                 yield at(
                     setting,
                     f"`{key}={setting.value}` has no effect, because of `webrtc=yes`",
@@ -94,7 +84,7 @@ def proxy_without_webrtc(stack: Stack) -> Iterator[Finding]:
     """
     objects = pjsip(stack)
     browser = next(_endpoints(objects, webrtc=True), None)
-    if objects is None or browser is None or not objects.is_reached_by_proxy:
+    if browser is None or not objects.is_reached_by_proxy:
         return
     for endpoint in _endpoints(objects, webrtc=False):
         hosts = [host_and_port(each.value)[0] for each in objects.contacts(endpoint)]
@@ -133,10 +123,9 @@ def public_signaling_for_neighbours(stack: Stack) -> Iterator[Finding]:
         contact=sip:127.0.0.1:5062
     """
     objects = pjsip(stack)
-    if objects is None:
-        return
-    contacts = [s for aor in objects.of("aor") for s in aor.settings if s.key == "contact"]
-    local = next((s for s in contacts if is_private(host_and_port(s.value)[0])), None)
+    local = next(
+        (s for s in objects.static_contacts if is_private(host_and_port(s.value)[0])), None
+    )
     for transport in objects.of("transport"):
         setting = transport.values.get("external_signaling_address")
         if setting and setting.value and local and not transport.get("local_net"):
@@ -184,8 +173,7 @@ def no_codec(stack: Stack) -> Iterator[Finding]:
         disallow=all
         allow=opus
     """
-    objects = pjsip(stack)
-    for endpoint in objects.of("endpoint") if objects else ():
+    for endpoint in pjsip(stack).of("endpoint"):
         setting = endpoint.values.get("allow") or endpoint.values.get("disallow")
         if setting is None or any(is_open(s.value) for s in endpoint.settings if "allow" in s.key):
             continue
@@ -221,8 +209,7 @@ def dtls_certificate(stack: Stack) -> Iterator[Finding]:
         media_encryption=dtls
         dtls_auto_generate_cert=yes
     """
-    objects = pjsip(stack)
-    for endpoint in objects.of("endpoint") if objects else ():
+    for endpoint in pjsip(stack).of("endpoint"):
         automatic = endpoint.values.get("dtls_auto_generate_cert")
         is_automatic = automatic is not None and is_true(automatic.value)
         has_file = bool(endpoint.get("dtls_cert_file"))
@@ -270,9 +257,7 @@ def webrtc_over_udp(stack: Stack) -> Iterator[Finding]:
     objects, seen = pjsip(stack), set()
     for endpoint in _endpoints(objects, webrtc=True):
         setting = endpoint.values.get("transport")
-        transport = (
-            objects.by_name.get(("transport", setting.value)) if objects and setting else None
-        )
+        transport = objects.by_name.get(("transport", setting.value)) if setting else None
         if setting is None or transport is None or setting in seen:
             continue
         seen.add(setting)

@@ -9,16 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sipdeploy.lint.stack.asterisk import catalogue
-from sipdeploy.lint.stack.asterisk.config import Setting, is_false, is_true, names
-from sipdeploy.lint.stack.asterisk.pjsip import (
-    Pjsip,
-    at,
-    at_key,
-    is_open,
-    once,
-    pjsip,
-    place,
-)
+from sipdeploy.lint.stack.asterisk.config import Setting, is_false, is_true, names, of
+from sipdeploy.lint.stack.asterisk.pjsip import Pjsip, at, at_key, is_open, once, pjsip, place
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
@@ -48,14 +40,12 @@ Option = tuple[str, Setting, dict[str, Any] | None]
 
 def _options(stack: Stack) -> tuple[Option, ...]:
     """Each setting of a section of a known type, with its entry of the catalogue."""
-    return _of_files(stack.asterisk) if stack.asterisk else ()
+    return _of_files(of(stack))
 
 
 @lru_cache(maxsize=4)
 def _of_files(files: Files) -> tuple[Option, ...]:
     objects = pjsip(Stack(asterisk=files))
-    if objects is None:
-        return ()
     tables = {kind: catalogue.options(kind) for kind in objects.typed if kind != "phoneprov"}
     return tuple(
         (kind, setting, tables[kind].get(setting.key))
@@ -216,8 +206,7 @@ def unknown_type(stack: Stack) -> Iterator[Finding]:
         type=global
         user_agent=pbx
     """
-    objects = pjsip(stack)
-    for section in objects.config.live if objects else ():
+    for section in pjsip(stack).config.live:
         kind = section.values.get("type")
         if kind is None and section.settings:
             near = catalogue.near(section.name.lower(), catalogue.kinds())
@@ -264,8 +253,6 @@ def missing_section(stack: Stack) -> Iterator[Finding]:
         type=aor
     """
     objects = pjsip(stack)
-    if objects is None:
-        return
     for kind, references in _REFERENCES.items():
         for section in objects.of(kind):
             for key, wanted in references.items():
@@ -309,8 +296,7 @@ def duplicate_section(stack: Stack) -> Iterator[Finding]:
         type=aor
         max_contacts=5
     """
-    objects = pjsip(stack)
-    for kind, sections in objects.typed.items() if objects else ():
+    for kind, sections in pjsip(stack).typed.items():
         count = Counter(section.name for section in sections)
         first: dict[str, Section] = {}
         for section in sections:

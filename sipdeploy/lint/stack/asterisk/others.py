@@ -7,21 +7,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sipdeploy.lint.secrets import weakness
-from sipdeploy.lint.stack.asterisk.pjsip import at, is_open, once, pjsip, place
+from sipdeploy.lint.stack.addresses import is_wildcard
+from sipdeploy.lint.stack.asterisk.config import of
+from sipdeploy.lint.stack.asterisk.pjsip import at, at_weak, is_open, once, pjsip, place
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
 
 if TYPE_CHECKING:
-    from sipdeploy.lint.stack.asterisk.config import Section, Setting
+    from sipdeploy.lint.stack.asterisk.config import Config, Problem, Section, Setting
 
-_EVERYWHERE = {"", "0.0.0.0", "::", "[::]", "0.0.0.0:0"}  # noqa: S104  # compared, not bound
 RTP_DEFAULT = (5000, 31000)
-
-
-def general(stack: Stack, name: str) -> Section | None:
-    """The section `[general]` of a file."""
-    config = stack.asterisk.named(name) if stack.asterisk else None
-    section: Section | None = config.section("general") if config else None
-    return section
 
 
 def rtp_range(section: Section) -> tuple[int, int]:
@@ -46,9 +40,7 @@ def wrong_rtp_range(stack: Stack) -> Iterator[Finding]:
         rtpstart=10000
         rtpend=20000
     """
-    section = general(stack, "rtp.conf")
-    if section is None:
-        return
+    section = of(stack).named("rtp.conf").general
     start, end = rtp_range(section)
     setting = section.values.get("rtpend") or section.values.get("rtpstart")
     texts = [section.get(key) for key in ("rtpstart", "rtpend")]
@@ -79,9 +71,9 @@ def no_ice(stack: Stack) -> Iterator[Finding]:
         type=endpoint
         webrtc=yes
     """
-    section, browser = general(stack, "rtp.conf"), _browser(stack)
-    setting = section.values.get("icesupport") if section else None
-    if section and setting and browser and not section.says("icesupport"):
+    section, browser = of(stack).named("rtp.conf").general, _browser(stack)
+    setting = section.values.get("icesupport")
+    if setting and browser and not section.says("icesupport"):
         yield at(
             setting,
             f"browsers, such as `{browser.name}`, need ICE",
@@ -92,8 +84,7 @@ def no_ice(stack: Stack) -> Iterator[Finding]:
 
 def _browser(stack: Stack) -> Section | None:
     """The first endpoint of a browser."""
-    objects = pjsip(stack)
-    endpoints = objects.of("endpoint") if objects else ()
+    endpoints = pjsip(stack).of("endpoint")
     return next((each for each in endpoints if each.says("webrtc")), None)
 
 
@@ -120,9 +111,9 @@ def no_turn(stack: Stack) -> Iterator[Finding]:
         type=endpoint
         webrtc=yes
     """
-    section, browser = general(stack, "rtp.conf"), _browser(stack)
-    setting = section.values.get("stunaddr") if section else None
-    if section and setting and setting.value and browser and not section.get("turnaddr"):
+    section, browser = of(stack).named("rtp.conf").general, _browser(stack)
+    setting = section.values.get("stunaddr")
+    if setting and setting.value and browser and not section.get("turnaddr"):
         yield at(
             setting,
             "a STUN server, and no TURN server",
@@ -146,11 +137,11 @@ def public_http(stack: Stack) -> Iterator[Finding]:
         enabled=yes
         bindaddr=127.0.0.1
     """
-    section = general(stack, "http.conf")
-    setting = section.values.get("bindaddr") if section else None
-    if section is None or setting is None or not section.says("enabled"):
+    section = of(stack).named("http.conf").general
+    setting = section.values.get("bindaddr")
+    if setting is None or not section.says("enabled") or section.says("tlsenable"):
         return
-    if setting.value in _EVERYWHERE - {""} and not section.says("tlsenable"):
+    if setting.value and is_wildcard(setting.value):
         yield at(
             setting,
             "the HTTP server listens on all addresses, without TLS",
@@ -158,12 +149,9 @@ def public_http(stack: Stack) -> Iterator[Finding]:
         )
 
 
-def _managers(stack: Stack) -> Iterator[Section]:
+def _managers(config: Config) -> list[Section]:
     """The users of the manager interface, if it is enabled."""
-    section = general(stack, "manager.conf")
-    if section and section.says("enabled"):
-        config = stack.asterisk.named("manager.conf")
-        yield from (each for each in config.live if each.get("secret"))
+    return [s for s in config.live if s.get("secret")] if config.general.says("enabled") else []
 
 
 @rule("SD863", "warning")
@@ -185,10 +173,10 @@ def public_manager(stack: Stack) -> Iterator[Finding]:
         [monitor]
         secret=fmK4tXw9Rd2zHq7pVb3n
     """
-    section = general(stack, "manager.conf")
-    if section is None or section.get("bindaddr") not in _EVERYWHERE:
+    config = of(stack).named("manager.conf")
+    if not is_wildcard(config.general.get("bindaddr")):
         return
-    for user in _managers(stack):
+    for user in _managers(config):
         if not any(user.get(key) for key in ("permit", "deny", "acl")):
             yield at(
                 user,
@@ -214,25 +202,19 @@ def weak_manager_secret(stack: Stack) -> Iterator[Finding]:
         deny=0.0.0.0/0
         permit=127.0.0.1/32
     """
-    for user in _managers(stack):
+    for user in _managers(of(stack).named("manager.conf")):
         secret = user.values["secret"]
         is_default = secret.value.lower() in {"mysecret", "amp111", "mysecretpassword"}
         reason = "printed in manuals" if is_default else weakness(secret.value, user.name, "")
         if reason and not is_open(secret.value):
-            yield at(
-                secret,
-                f"the secret of `{user.name}` is weak",
-                "write a long random one, as `openssl rand -base64 18` prints",
-                label=reason.replace("the number", "the user name"),
-            )
+            yield at_weak(secret, user.name, reason)
 
 
 def boxes(stack: Stack) -> dict[tuple[str, str], Setting]:
     """The mailboxes of voicemail.conf by number and context."""
-    config = stack.asterisk.named("voicemail.conf") if stack.asterisk else None
     return {
         (setting.key, section.name): setting
-        for section in (config.live if config else ())
+        for section in of(stack).named("voicemail.conf").live
         if section.name.lower() not in {"general", "zonemessages"}
         for setting in section.settings
     }
@@ -262,6 +244,12 @@ def weak_mailbox_password(stack: Stack) -> Iterator[Finding]:
             )
 
 
+def _problems(stack: Stack) -> Iterator[tuple[Config, Problem]]:
+    """The lines of all files that Asterisk does not accept."""
+    for config in of(stack).configs.values():
+        yield from ((config, problem) for problem in config.problems)
+
+
 _FATAL = {
     "bracket": ("the section has no closing `{}`", "add it"),
     "addition": ("`(+)` adds to a section `{}` that is not above", "delete `(+)`"),
@@ -284,18 +272,11 @@ def refused_file(stack: Stack) -> Iterator[Finding]:
         webrtc=yes
         [1001](webrtc)
     """
-    for config in stack.asterisk.configs.values() if stack.asterisk else ():
-        for problem in config.problems:
-            is_sure = config.is_complete or problem.kind in {"bracket", "outside"}
-            if problem.kind in _FATAL and is_sure:
-                message, fix = _FATAL[problem.kind]
-                yield Finding(
-                    file=problem.file,
-                    start=problem.start,
-                    end=problem.end,
-                    message=f"Asterisk refuses the file: {message.format(problem.text)}",
-                    help=fix,
-                )
+    for config, problem in _problems(stack):
+        is_sure = config.is_complete or problem.kind in {"bracket", "outside"}
+        if problem.kind in _FATAL and is_sure:
+            message, fix = _FATAL[problem.kind]
+            yield at(problem, f"Asterisk refuses the file: {message.format(problem.text)}", fix)
 
 
 @rule("SD867", "warning")
@@ -309,16 +290,13 @@ def absent_include(stack: Stack) -> Iterator[Finding]:
     Good: /etc/asterisk/pjsip.conf
         #tryinclude pjsip_users.conf
     """
-    for config in stack.asterisk.configs.values() if stack.asterisk else ():
-        for problem in config.problems:
-            if problem.kind == "include":
-                yield Finding(
-                    file=problem.file,
-                    start=problem.start,
-                    end=problem.end,
-                    message=f"the included file `{problem.text}` is not there",
-                    help="write `#tryinclude`, or name the files together with this one",
-                )
+    for _, problem in _problems(stack):
+        if problem.kind == "include":
+            yield at(
+                problem,
+                f"the included file `{problem.text}` is not there",
+                "write `#tryinclude`, or name the files together with this one",
+            )
 
 
 @rule("SD868", "warning")
@@ -332,15 +310,12 @@ def ignored_line(stack: Stack) -> Iterator[Finding]:
         [general]
         rtpstart=10000
     """
-    for config in stack.asterisk.configs.values() if stack.asterisk else ():
-        for problem in config.problems:
-            if problem.kind in {"equals", "directive"}:
-                yield Finding(
-                    file=problem.file,
-                    start=problem.start,
-                    end=problem.end,
-                    message="Asterisk skips this line, because it has no `=`"
-                    if problem.kind == "equals"
-                    else f"there is no directive `{problem.text[:40]}`",
-                    help="write `NAME=VALUE`, or a comment with `;`",
-                )
+    for _, problem in _problems(stack):
+        if problem.kind in {"equals", "directive"}:
+            yield at(
+                problem,
+                "Asterisk skips this line, because it has no `=`"
+                if problem.kind == "equals"
+                else f"there is no directive `{problem.text[:40]}`",
+                "write `NAME=VALUE`, or a comment with `;`",
+            )

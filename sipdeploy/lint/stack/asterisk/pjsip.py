@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, wraps
 from typing import TYPE_CHECKING
 
-from sipdeploy.lint.stack.asterisk.config import Files, Section, Setting, names
+from sipdeploy.lint.stack.asterisk.config import Files, Problem, Section, Setting, names, of
 from sipdeploy.lint.stack.rules import Finding
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 # Text that somebody fills in before Asterisk reads the file: `${IP}`, `{{ ip }}`, `<ip>`, `%IP%`.
 _OPEN_TEXT = re.compile(r"\$\{?\w|\{\{|\$\(|<%|^<[^>]*>$|%\w+%|@\w+@|__\w+__")
-_URI = re.compile(r"sips?:(?:[^@;]*@)?(\[[^\]]*\]|[^:;>?\s]+)(?::([0-9]{1,5}))?")
 
 
 @dataclass(eq=False, kw_only=True)
@@ -48,23 +46,28 @@ class Pjsip:
 
     def is_closed(self, kind: str) -> bool:
         """Whether all objects of a type are in the file, and not in a database or a wizard."""
-        wizard = self.files.named("pjsip_wizard.conf")
-        return (
-            self.config.is_complete and not (wizard and wizard.live) and kind not in self._stored
-        )
+        return self._is_whole and kind not in self._stored
+
+    @cached_property
+    def _is_whole(self) -> bool:
+        """Whether the file includes all of its parts, and no wizard adds objects."""
+        return self.config.is_complete and not self.files.named("pjsip_wizard.conf").live
 
     @cached_property
     def _stored(self) -> set[str]:
         """The types that sorcery.conf reads from elsewhere."""
-        sorcery = self.files.named("sorcery.conf")
-        sections = sorcery.live if sorcery else []
         return {
             setting.key.partition("/")[0]
-            for section in sections
+            for section in self.files.named("sorcery.conf").live
             if section.name.startswith("res_pjsip")
             for setting in section.settings
             if not setting.value.startswith("config,pjsip.conf")
         }
+
+    @property
+    def static_contacts(self) -> list[Setting]:
+        """The static contacts of all aors."""
+        return [s for aor in self.of("aor") for s in aor.settings if s.key == "contact"]
 
     def contacts(self, endpoint: Section) -> Iterator[Setting]:
         """The static contacts of an endpoint's aors."""
@@ -76,21 +79,18 @@ class Pjsip:
     def is_reached_by_proxy(self) -> bool:
         """Whether browsers come through a proxy: Asterisk itself serves no WebSocket."""
         protocols = {each.get("protocol").lower() for each in self.of("transport")}
-        http = self.files.named("http.conf")
-        general = http.section("general") if http else None
-        is_serving = general is not None and general.says("enabled")
+        is_serving = self.files.named("http.conf").general.says("enabled")
         return not protocols & {"ws", "wss"} and not is_serving
 
 
 @lru_cache(maxsize=4)
-def _objects(files: Files) -> Pjsip | None:
-    config = files.named("pjsip.conf")
-    return Pjsip(config=config, files=files) if config else None
+def _objects(files: Files) -> Pjsip:
+    return Pjsip(config=files.named("pjsip.conf"), files=files)
 
 
-def pjsip(stack: Stack) -> Pjsip | None:
-    """The objects of the pjsip.conf of a stack; None if it has none."""
-    return _objects(stack.asterisk) if stack.asterisk else None
+def pjsip(stack: Stack) -> Pjsip:
+    """The objects of the pjsip.conf of a stack."""
+    return _objects(of(stack))
 
 
 def once(check: RuleFunction) -> RuleFunction:
@@ -113,33 +113,18 @@ def is_open(value: str) -> bool:
     return bool(_OPEN_TEXT.search(value))
 
 
-def host_and_port(uri: str) -> tuple[str, int]:
-    """Host and port of the first SIP URI in a text; 5060 if there is no port."""
-    match = _URI.search(uri)
-    return (match[1].strip("[]"), int(match[2] or 5060)) if match else ("", 0)
-
-
-def is_private(host: str) -> bool:
-    """Whether a host is a private or loopback address; a name is neither."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return host == "localhost"
-    return address.is_private and not address.is_unspecified
-
-
 Place = tuple["StackFile", int, int, str]
 
 
 def at(
-    thing: Setting | Section,
+    thing: Setting | Section | Problem,
     message: str,
     fix: str,
     *,
     label: str = "",
     other: tuple[Place, ...] = (),
 ) -> Finding:
-    """A finding at the value of a setting, or at the name of a section."""
+    """A finding at the value of a setting, at the name of a section, or at a refused line."""
     return Finding(
         file=thing.file,
         start=thing.start,
@@ -155,6 +140,16 @@ def at_key(setting: Setting, message: str, fix: str) -> Finding:
     """A finding at the key of a setting."""
     end = setting.key_start + len(setting.key)
     return Finding(file=setting.file, start=setting.key_start, end=end, message=message, help=fix)
+
+
+def at_weak(secret: Setting, user: str, reason: str) -> Finding:
+    """A finding at a password or secret that is easy to guess, by the reason of `weakness()`."""
+    return at(
+        secret,
+        f"the {secret.key} of `{user}` is weak",
+        "write a long random one, as `openssl rand -base64 18` prints",
+        label=reason.replace("the number", "the user name"),
+    )
 
 
 def place(thing: Setting | Section, label: str) -> Place:

@@ -93,8 +93,8 @@ def missing_target(stack: Stack) -> Iterator[Finding]:
         exten => s,1,Answer()
     """
     plan = dialplan(stack)
-    for context, extension, target in _all_targets(plan) if plan else ():
-        if plan and (problem := _missing(plan, context, extension, target)):
+    for context, extension, target in _all_targets(plan):
+        if problem := _missing(plan, context, extension, target):
             message, fix = problem
             yield Finding(
                 file=target.step.setting.file,
@@ -175,7 +175,7 @@ def missing_include(stack: Stack) -> Iterator[Finding]:
         exten => 1001,1,Dial(PJSIP/1001)
     """
     plan = dialplan(stack)
-    if plan is None or not plan.is_closed:
+    if not plan.is_closed:
         return
     for context in plan.contexts.values():
         for name, setting in context.includes:
@@ -206,11 +206,11 @@ def unreachable_priority(stack: Stack) -> Iterator[Finding]:
         exten => 6000,2,Echo()
     """
     plan = dialplan(stack)
-    reached = {target.priority for _, _, target in _all_targets(plan)} if plan else set()
-    for context, extension, missing in _gaps(plan) if plan else ():
+    reached = {target.priority for _, _, target in _all_targets(plan)}
+    for context, extension, missing in _gaps(plan):
         step = extension.steps[min(n for n in extension.steps if n > missing)]
         is_target = step.label or str(step.priority) in reached
-        if plan and not is_target and not _is_elsewhere(plan, context, extension, missing):
+        if not is_target and not _is_elsewhere(plan, context, extension, missing):
             yield at(
                 step.setting,
                 f"`{extension.name}` has no priority {missing}, "
@@ -257,8 +257,7 @@ def refused_line(stack: Stack) -> Iterator[Finding]:
         exten => 6000,1,Answer()
         same => n,Echo()
     """
-    plan = dialplan(stack)
-    for context in plan.contexts.values() if plan else ():
+    for context in dialplan(stack).contexts.values():
         for setting, reason, fix in context.refused:
             yield at(setting, f"Asterisk refuses this line: {reason}", fix)
 
@@ -277,8 +276,7 @@ def repeated_priority(stack: Stack) -> Iterator[Finding]:
         exten => 6000,1,Answer()
         exten => 6000,2,Echo()
     """
-    plan = dialplan(stack)
-    for context in plan.contexts.values() if plan else ():
+    for context in dialplan(stack).contexts.values():
         for step, first in context.repeated:
             yield at(
                 step.setting,
@@ -309,9 +307,8 @@ def hidden_extension(stack: Stack) -> Iterator[Finding]:
         [rest]
         exten => _X.,1,Hangup()
     """
-    plan = dialplan(stack)
     left = _MOST_COMPARISONS
-    for context, pattern, inner, setting in _overlaps(plan) if plan else ():
+    for context, pattern, inner, setting in _overlaps(dialplan(stack)):
         left -= len(inner.extensions)
         if left < 0:
             return
@@ -360,10 +357,10 @@ def missing_endpoint(stack: Stack) -> Iterator[Finding]:
         [bob]
         type=endpoint
     """
-    plan, objects = dialplan(stack), pjsip(stack)
-    if plan is None or objects is None or not objects.is_closed("endpoint"):
+    objects = pjsip(stack)
+    if not objects.is_closed("endpoint"):
         return
-    for each in dialled(plan):
+    for each in dialled(dialplan(stack)):
         if ("endpoint", each.endpoint) not in objects.by_name and not is_open(each.endpoint):
             near = catalogue.near(each.endpoint, [s.name for s in objects.of("endpoint")][:1000])
             add = f"add `[{each.endpoint}]` with `type=endpoint` to pjsip.conf"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from sipdeploy.lint.stack.addresses import is_loopback
 from sipdeploy.lint.stack.kamailio.syntax import Assign, Call, Compare, Condition, Tokens
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ REQUESTS = (
     Request("BYE", "BYE", has_totag=True),
 )
 
-_LOOSE = {"loose_route", "loose_route_mode", "loose_route_preloaded"}
-_IN_DIALOG_ONLY = _LOOSE | {
+LOOSE = {"loose_route", "loose_route_mode", "loose_route_preloaded"}
+_IN_DIALOG_ONLY = LOOSE | {
     "t_check_trans",
     "t_precheck_trans",
     "t_lookup_request",
@@ -106,7 +107,7 @@ SINKS = {
     "lookup": "lookup",
     "lookup_branches": "lookup",
     **dict.fromkeys(RELAYS, "relay"),
-    **dict.fromkeys(_LOOSE, "loose"),
+    **dict.fromkeys(LOOSE, "loose"),
 }
 
 # Success of these functions proves the sender by a password, token, certificate or subscription.
@@ -155,7 +156,7 @@ def _learned(name: str, *, has_arguments: bool) -> tuple[Facts, Facts]:
         yes.add(Fact("destination"))
     if name in _DOMAIN:
         yes.add(Fact("domain"))
-    if name in _LOOSE:
+    if name in LOOSE:
         yes.add(Fact("loose"))
     if name in _IDENTITY or (_DIGEST.fullmatch(name) and not _ANY_USER.fullmatch(name)):
         yes.add(Fact("identity"))
@@ -210,7 +211,6 @@ _TELLS = {
     **dict.fromkeys(("uri", "$rd", "$ru", "$(rd{s.tolower})"), ("domain", "")),
 }
 _TABLES = ("$sht(", "$(sht(", "$shtex(", "$mct(", "$redis(")
-_LOOPBACK = re.compile(r"127\.[\d.]+|\[?::1\]?|localhost")
 
 
 def compared(condition: Condition) -> tuple[Facts, Facts]:
@@ -238,7 +238,7 @@ def _equal(left: Token, right: Token) -> tuple[Facts, Facts]:
     yes, no = _TELLS.get(name, ("", ""))
     if is_null or not yes:
         return NOTHING, NOTHING
-    if yes == "address" and _LOOPBACK.fullmatch(right.value):
+    if yes == "address" and is_loopback(right.value):
         yes = "loopback"
     token = left if yes in {"loopback", "from"} else None
     return frozenset({Fact(yes, token)}), frozenset({Fact(no)}) if no else NOTHING

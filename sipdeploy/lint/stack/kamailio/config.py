@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from sipdeploy.lint.stack.addresses import is_loopback
+from sipdeploy.lint.stack.files import NO_FILE
 from sipdeploy.lint.stack.kamailio.flow import Flow
 from sipdeploy.lint.stack.kamailio.parser import Parser
-from sipdeploy.lint.stack.kamailio.syntax import NO_FILE, Assign, Setting, Syntax, statements_of
+from sipdeploy.lint.stack.kamailio.syntax import Assign, Setting, Syntax, statements_of
 from sipdeploy.lint.stack.rules import Finding
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ _LISTEN = re.compile(
     r"(?:.*?\badvertise (?P<advertised>\[[^\]]*\]|[^:\s]*))?",
     re.DOTALL,
 )
-_LOOPBACK = re.compile(r"127\.[\d.]+|\[::1\]|localhost|lo")
 _BEHIND_A_SOCKET = ("advertise ", "name ", "virtual")
 _YES = {"yes", "on", "1", "true"}
 
@@ -61,7 +62,7 @@ class Socket(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
-        return bool(_LOOPBACK.fullmatch(self.host))
+        return self.host == "lo" or is_loopback(self.host)
 
     @property
     def address(self) -> str | None:

@@ -49,7 +49,6 @@ class State(NamedTuple):
 
 States = frozenset[State]
 NOWHERE: States = frozenset()
-NO_FACTS: checks.Facts = frozenset()
 
 
 class Sink(NamedTuple):
@@ -140,7 +139,7 @@ class Walk:
         return Outcome(NOWHERE, _resulting(states, sign))
 
     def _switch(self, switch: Switch, states: States) -> Outcome:
-        """Each case that is possible; one without `break` goes on into the next."""
+        """Walk each possible case; a case without `break` continues in the next one."""
         onward, returned, running = NOWHERE, NOWHERE, NOWHERE
         rest = states
         for case in switch.cases:
@@ -172,7 +171,9 @@ class Walk:
             self.sinks.setdefault((kind, id(call)), Sink(call, set())).states.update(states)
         certain = self.request.answers(call)
         forgotten = checks.forgotten(call)
-        after = {_with(self._after(call, state), NO_FACTS, forgotten, None) for state in states}
+        after = {
+            _with(self._after(call, state), checks.NOTHING, forgotten, None) for state in states
+        }
         if call.name in checks.FLAG_TESTS:
             flag = checks.flag(call)
             return (
@@ -310,15 +311,10 @@ def _contradicts(decided: frozenset[tuple[str, bool]], condition: str, *, is_tru
     if (condition, not is_true) in decided:
         return True
     left, equal, _ = condition.partition("==")
-    return (
-        is_true
-        and any(
-            held and other != condition and other.startswith(f"{left}==")
-            for other, held in decided
-        )
-        if equal
-        else False
-    )
+    if not equal or not is_true:
+        return False
+    others = (other for other, held in decided if held and other != condition)
+    return any(other.startswith(f"{left}==") for other in others)
 
 
 def _resulting(states: States, sign: int) -> States:

@@ -269,7 +269,8 @@ def deaf_event_route(stack: Stack) -> Iterator[Finding]:
 def missing_quote(stack: Stack) -> Iterator[Finding]:
     """Missing quote: a string ends in the wrong place, and Kamailio does not start.
 
-    The linter goes on at the next line, and keeps silent about what it does not find.
+    The linter continues at the next line. It may have skipped something, so it then reports no
+    name as missing.
 
     Bad:
         request_route {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from sipdeploy.lint.stack.kamailio.preprocessor import Preprocessor
 from sipdeploy.lint.stack.kamailio.syntax import (
-    NO_FILE,
     Assign,
     Block,
     Both,
@@ -63,7 +62,7 @@ class Parser:
         found = list(self._preprocessor.run(root))
         self._broken = tuple(token for token in found if token.kind == "broken")
         self._tokens = [token for token in found if token.kind != "broken"]
-        end = Token("end", "", root or NO_FILE, len(root.text), len(root.text))
+        end = Token("end", "", root, len(root.text), len(root.text))
         self._tokens += [end, end]
         self._at = 0
         self._depth = 0

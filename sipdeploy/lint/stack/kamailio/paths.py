@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sipdeploy.lint.stack.kamailio.checks import PROOFS
+from sipdeploy.lint.stack.kamailio.checks import LOOSE, PROOFS
 from sipdeploy.lint.stack.kamailio.config import Config, at, of
 from sipdeploy.lint.stack.kamailio.syntax import Call, Jump, Route, calls_of, statements_of
 from sipdeploy.lint.stack.rules import Finding, Stack, rule
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 def _is_open(config: Config) -> bool:
     """Whether strangers reach this server, and nothing of it is unknown."""
     return config.is_reachable and config.syntax.is_complete
+
+
+def _reached(config: Config, request: str, kind: str) -> list[Sink]:
+    """The calls of a kind that a stranger's request reaches, if strangers reach this server."""
+    return config.flow.reached(request, kind) if _is_open(config) else []
 
 
 def _unproven(state: State, *weaker: str) -> bool:
@@ -55,10 +60,7 @@ def open_registrar(stack: Stack) -> Iterator[Finding]:
             }
         }
     """
-    config = of(stack)
-    if not _is_open(config):
-        return
-    for sink in config.flow.reached("REGISTER", "save"):
+    for sink in _reached(of(stack), "REGISTER", "save"):
         if any(_unproven(state, "loopback") for state in sink.states):
             yield at(
                 sink.call.token,
@@ -71,8 +73,7 @@ def open_registrar(stack: Stack) -> Iterator[Finding]:
 
 def _sending(config: Config) -> list[Sink]:
     """The places that an INVITE reaches to find or call somebody, in the order of the text."""
-    flow = config.flow
-    sinks = [*flow.reached("INVITE", "lookup"), *flow.reached("INVITE", "relay")]
+    sinks = [*_reached(config, "INVITE", "lookup"), *_reached(config, "INVITE", "relay")]
     return sorted(sinks, key=lambda sink: sink.call.token.start)
 
 
@@ -98,12 +99,9 @@ def unchecked_caller(stack: Stack) -> Iterator[Finding]:
             t_relay();
         }
     """
-    config = of(stack)
-    if not _is_open(config):
-        return
     found = [
         sink.call
-        for sink in _sending(config)
+        for sink in _sending(of(stack))
         if any(_unproven(state, "loopback", "foreign", "from") for state in sink.states)
     ]
     if found:
@@ -150,7 +148,7 @@ def any_origin(stack: Stack) -> Iterator[Finding]:
     config = of(stack)
     call = config.syntax.called("ws_handle_handshake")
     is_checked = any("hdr(Origin" in name for name in config.syntax.variables)
-    if call and not is_checked and _is_open(config) and _accepts_without_password(config):
+    if call and not is_checked and _accepts_without_password(config):
         yield at(
             call.token,
             "any web page can connect, and needs no password",
@@ -164,8 +162,7 @@ def _accepts_without_password(config: Config) -> bool:
 
     A relay does not count: the server behind it may ask for a password.
     """
-    flow = config.flow
-    sinks = [*flow.reached("REGISTER", "save"), *flow.reached("INVITE", "lookup")]
+    sinks = [*_reached(config, "REGISTER", "save"), *_reached(config, "INVITE", "lookup")]
     enough = (PROOFS | {"loopback"}) - {"address"}
     return any(not state.kinds() & enough for sink in sinks for state in sink.states)
 
@@ -191,10 +188,7 @@ def open_relay(stack: Stack) -> Iterator[Finding]:
             t_relay();
         }
     """
-    config = of(stack)
-    if not _is_open(config):
-        return
-    for sink in config.flow.reached("INVITE", "relay"):
+    for sink in _reached(of(stack), "INVITE", "relay"):
         aimless = [s for s in sink.states if not s.kinds() & {"domain", "destination"}]
         if any(_unproven(state, "loopback", "from") for state in aimless):
             yield at(
@@ -232,9 +226,7 @@ def any_user(stack: Stack) -> Iterator[Finding]:
         }
     """
     config = of(stack)
-    if not _is_open(config):
-        return
-    sinks = ((config.flow.reached("REGISTER", "save"), "To"), (_sending(config), "From"))
+    sinks = ((_reached(config, "REGISTER", "save"), "To"), (_sending(config), "From"))
     for found, header in sinks:
         for sink in found:
             kinds = [state.kinds() for state in sink.states]
@@ -252,7 +244,7 @@ def any_user(stack: Stack) -> Iterator[Finding]:
 def _only_by(config: Config, kind: str) -> Iterator[tuple[Token, Call]]:
     """The comparisons that are the only check before a call: facts of `kind`, and no proof."""
     seen = set()
-    for sink in (*config.flow.reached("REGISTER", "save"), *_sending(config)):
+    for sink in (*_reached(config, "REGISTER", "save"), *_sending(config)):
         states = [state for state in sink.states if _unproven(state)]
         if kind == "from" and any(kind not in state.kinds() for state in states):
             continue  # the call is open anyway, which another rule reports
@@ -284,10 +276,7 @@ def trusted_loopback(stack: Stack) -> Iterator[Finding]:
             }
         }
     """
-    config = of(stack)
-    if not _is_open(config):
-        return
-    for token, call in _only_by(config, "loopback"):
+    for token, call in _only_by(of(stack), "loopback"):
         yield at(
             token,
             "the address of the host itself is the only check of the sender",
@@ -315,10 +304,7 @@ def trusted_from(stack: Stack) -> Iterator[Finding]:
             t_relay();
         }
     """
-    config = of(stack)
-    if not _is_open(config):
-        return
-    for token, call in _only_by(config, "from"):
+    for token, call in _only_by(of(stack), "from"):
         yield at(
             token,
             "From is the only check of the sender, who writes it",
@@ -412,7 +398,6 @@ def _drops(config: Config, replies: list[Route]) -> bool:
 
 
 _RECORDING = ("record_route", "record_route_preset", "record_route_advertised_address")
-_LOOSE = ("loose_route", "loose_route_mode", "loose_route_preloaded")
 
 
 @rule("SD807", "error")
@@ -444,7 +429,7 @@ def lost_dialog(stack: Stack) -> Iterator[Finding]:
     recording = config.syntax.called(*_RECORDING)
     if recording is None or not config.syntax.is_complete:
         return
-    loose = config.syntax.called(*_LOOSE)
+    loose = config.syntax.called(*LOOSE)
     lost = list(_lost(config))
     if lost:
         reason = "no relay follows" if loose else "nothing calls"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from sipdeploy.lint.stack.files import StackFile
 from sipdeploy.lint.stack.kamailio.tokens import Token
 
 Tokens = tuple[Token, ...]
@@ -247,6 +246,3 @@ def _calls_in(condition: Condition) -> Iterator[Call]:
             yield part
         elif isinstance(part, Compare) and part.call:
             yield part.call
-
-
-NO_FILE = StackFile(path="", place="", text="")
