@@ -96,8 +96,6 @@ def placeholders(found: Site) -> dict[YamlPath, str]:
 
 def refuse_placeholders(inventory: Inventory, names: Sequence[str]) -> None:
     """InvalidFiles (SD321) if hosts, or the certificate, can never work with what is written."""
-    tls = inventory.site.tls
-    is_public = tls.provider == "letsencrypt" and tls.server is None
     problems = [
         Diagnostic(
             "SD321",
@@ -106,7 +104,7 @@ def refuse_placeholders(inventory: Inventory, names: Sequence[str]) -> None:
             help="write your own",
         )
         for path, text in placeholders(inventory.site).items()
-        if (path[1] in names if path[0] == "hosts" else is_public)
+        if (path[1] in names if path[0] == "hosts" else inventory.site.tls.is_public)
     ]
     if problems:
         raise InvalidFiles(problems, sources=inventory.sources)

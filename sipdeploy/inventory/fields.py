@@ -69,14 +69,16 @@ class Invalid(ValueError):  # noqa: N818  # a verdict, not a failure
 
     def at(self, span: Span | None = None) -> Diagnostic:
         """Return the diagnostic for a value at this span."""
-        has_fix = bool(self.right) and span is not None and span.end_column is not None
+        fix = None
+        if self.right and span is not None and span.end_column is not None:
+            fix = Fix(span=span, text=self.right)
         return Diagnostic(
             self.code,
             self.message,
             span=span,
             label=self.label,
             help=self.advice,
-            fix=Fix(span=span, text=self.right) if span is not None and has_fix else None,
+            fix=fix,
         )
 
 

@@ -298,6 +298,11 @@ class Tls(_Part):
     )
     private_key: Line | None = Field(default=None, description="files: PEM, without a passphrase")
 
+    @property
+    def is_public(self) -> bool:
+        """Whether Let's Encrypt itself issues it, which knows only names of the public DNS."""
+        return self.provider == "letsencrypt" and self.server is None
+
 
 class User(_Part):
     """A person with a phone."""

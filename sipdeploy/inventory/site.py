@@ -441,7 +441,7 @@ def _provider_keys(site: Site) -> Iterator[Fault]:
             advice = f"delete it, or write `provider: {provider}`"
             label = f"the provider is `{site.tls.provider}`"
             yield ("tls", key), "key", Invalid("SD218", message, label, advice=advice)
-    if site.tls.ca_bundle and site.tls.server is None and site.tls.provider == "letsencrypt":
+    if site.tls.ca_bundle and site.tls.is_public:
         advice = "add `server: https://HOST/directory`, the ACME server with this root certificate"
         fault = Invalid(
             "SD217", "`tls.server` is missing", "`ca_bundle` requires it", advice=advice

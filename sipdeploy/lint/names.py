@@ -46,9 +46,7 @@ def no_certificate(subject: Subject) -> Iterator[Finding]:
         domain: sip.office.lan
         tls: {server: "https://acme.office.lan/directory", ca_bundle: root.pem}
     """
-    tls = subject.site.tls
-    is_public = tls.provider == "letsencrypt" and tls.server is None
-    if is_public and PRIVATE_NAME.fullmatch(subject.site.domain):
+    if subject.site.tls.is_public and PRIVATE_NAME.fullmatch(subject.site.domain):
         yield Finding(
             message=f"`{subject.site.domain}` can get no certificate of Let's Encrypt",
             span=subject.value(("domain",)),
