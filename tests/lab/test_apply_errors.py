@@ -115,14 +115,23 @@ def test_a_configuration_that_does_not_parse_changes_nothing(installed, monkeypa
     assert (live(host), units(host)) == before
 
 
+def take(host, port):
+    """Let another program listen at a port, as the unit `thiefPORT`."""
+    # a bare host has python3-minimal, without http.server
+    code = f"import socket, time; s = socket.create_server(('', {port})); time.sleep(600)"
+    host.run(f'systemd-run --unit=thief{port} python3 -c "{code}"', check=True)
+    end = time.monotonic() + 20
+    while f":{port}" not in host.run("ss -tln").stdout:
+        assert time.monotonic() < end
+
+
 def test_a_service_that_does_not_start_is_rolled_back(installed, monkeypatch):
     host = installed
     before = live(host)
     monkeypatch.setattr(preflight, "taken_ports", lambda *_: ())
-    server = "systemd-run --unit=thief python3 -m http.server 9443"
-    host.run(server, check=True)
+    take(host, 9443)
     report = run_apply(site_on(host, more="ports: {wss: 9443}"))
-    host.run("systemctl stop thief")
+    host.run("systemctl stop thief9443")
     assert report.state == "rolled back"
     assert codes(report)[0] in ("SD523", "SD524")
     assert live(host) == before
@@ -132,12 +141,9 @@ def test_a_service_that_does_not_start_is_rolled_back(installed, monkeypatch):
 def test_a_port_taken_by_another_program_is_told_before_anything(installed):
     host = installed
     before = live(host), units(host)
-    host.run("systemd-run --unit=thief2 python3 -m http.server 9444", check=True)
-    end = time.monotonic() + 20
-    while ":9444" not in host.run("ss -tln").stdout:
-        assert time.monotonic() < end
+    take(host, 9444)
     report = run_apply(site_on(host, more="ports: {wss: 9444}"))
-    host.run("systemctl stop thief2")
+    host.run("systemctl stop thief9444")
     assert codes(report) == ["SD514"]
     assert "`python3` (pid " in text(report)
     assert "set `ports.wss` to a free port" in text(report)
