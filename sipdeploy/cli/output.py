@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 import click
 
-from sipdeploy.diagnostics import Diagnostic, full
+from sipdeploy.diagnostics import Diagnostic, full, reason_of
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class Output:
         except OSError as failure:
             _discard(sys.stdout)
             if not isinstance(failure, BrokenPipeError):
-                reason = (failure.strerror or str(failure)).lower()
-                message = f"cannot write the result to standard output: {reason}"
+                message = f"cannot write the result to standard output: {reason_of(failure)}"
                 advice = "everything else is done; free space, or send the output elsewhere"
                 raise InvalidFiles([Diagnostic("SD110", message, help=advice)]) from failure
 

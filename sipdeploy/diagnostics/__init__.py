@@ -285,6 +285,12 @@ def listed(items: Iterable[str], *, most: int = 10) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
+def reason_of(failure: OSError) -> str:
+    """Say why the system refused, as the end of a sentence: `permission denied`."""
+    text = failure.strerror or str(failure)
+    return text[:1].lower() + text[1:]
+
+
 def count(number: int, noun: str) -> str:
     """`1 file`, `2 files`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -9,6 +9,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sipdeploy.diagnostics import reason_of
+
 COMMAND_SECONDS = 10.0
 
 
@@ -65,8 +67,7 @@ def run(
     except UnicodeDecodeError as failure:
         raise NoPasswordError(f"the output of `{name}` is not UTF-8") from failure
     except OSError as failure:
-        reason = (failure.strerror or "cannot run").lower()
-        raise NoPasswordError(f"cannot run `{name}`: {reason}") from failure
+        raise NoPasswordError(f"cannot run `{name}`: {reason_of(failure)}") from failure
     except (ValueError, IndexError) as failure:  # shlex: quotation marks; an empty command
         raise NoPasswordError("the command is empty, or its quotes do not match") from failure
 

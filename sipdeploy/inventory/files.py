@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics import Diagnostic, reason_of
 from sipdeploy.inventory import reading
 
 BOM = b"\xef\xbb\xbf"
@@ -202,13 +202,12 @@ def create_file(target: Path, content: bytes, mode: int) -> None:
 
 def unwritable(failure: OSError, code: str = "SD110") -> Diagnostic:
     """The diagnostic for a file that cannot be written: the reason, and the command that helps."""
-    reason = (failure.strerror or str(failure)).lower()
     path = failure.filename2 or failure.filename  # of a rename: the target
     folder = shlex.quote(str(Path(path).parent))
     remedies = {errno.ENOENT: f"`mkdir -p {folder}`", errno.ENOSPC: f"`df -h {folder}` shows why"}
     advice = f"`ls -ld {folder}` shows owner and mode of the directory"
     advice = remedies.get(failure.errno or 0, advice)
-    return Diagnostic(code, f"cannot write `{path}`: {reason}", help=advice)
+    return Diagnostic(code, f"cannot write `{path}`: {reason_of(failure)}", help=advice)
 
 
 def replace_file(target: Path, content: bytes, mode: int) -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sipdeploy.diagnostics import Diagnostic, listed, named
+from sipdeploy.diagnostics import Diagnostic, listed, named, reason_of
 from sipdeploy.inventory import reading
 from sipdeploy.inventory.commands import NoPasswordError, Outputs, program
 from sipdeploy.inventory.fields import CONTROL
@@ -214,7 +214,6 @@ def _file(directory: Path, name: str, is_trusted: bool) -> str:  # noqa: FBT001
             return reading.regular(directory / expanded(name), most).raw.decode()
         return reading.below(directory, expanded(name), most).raw.decode()
     except OSError as failure:
-        reason = (failure.strerror or "").lower()
-        raise NoPasswordError(f"cannot read `{name}`: {reason}") from failure
+        raise NoPasswordError(f"cannot read `{name}`: {reason_of(failure)}") from failure
     except UnicodeDecodeError as failure:
         raise NoPasswordError(f"`{name}` is not UTF-8") from failure

@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from sipdeploy.diagnostics import Diagnostic, Span
+from sipdeploy.diagnostics import Diagnostic, Span, reason_of
 
 BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")  # the line breaks of libyaml
 MOST = 16 << 20  # for an inventory or a secrets file; 100,000 users take 8 MiB
@@ -126,13 +126,12 @@ def read(
 
 def unreadable(path: Path, failure: OSError, absent: str = INVENTORY_HELP) -> Diagnostic:
     """The diagnostic for a file that cannot be read, with the reason (SD110)."""
-    reason = (failure.strerror or str(failure)).lower()
     advice = f"`ls -ld {shlex.quote(str(path))}` shows owner and mode"
     if isinstance(failure, FileNotFoundError):
         advice = absent
     if failure.errno == errno.ELOOP:
         advice = "name the file itself, or add `--trusted` if the link is your own"
-    return Diagnostic("SD110", f"cannot read `{path}`: {reason}", help=advice)
+    return Diagnostic("SD110", f"cannot read `{path}`: {reason_of(failure)}", help=advice)
 
 
 def decode(raw: bytes, path: str) -> tuple[str | None, list[Diagnostic]]:

@@ -202,6 +202,7 @@ def test_a_hostile_directory_takes_little_time_and_memory(tmp_path):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 1, done.stderr
     assert "pjsip.conf:1:1: error[SD892]" in done.stdout
+    assert "it is larger than 16 MiB" in done.stdout
     assert "SD891" in done.stdout
     # processor time, because other processes may run on the machine; half of it is the start
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4
