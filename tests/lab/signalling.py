@@ -52,6 +52,16 @@ async def gone(system, number, seconds=15):
         await asyncio.sleep(0.5)
 
 
+async def sniff(system, program, seconds=15):
+    """Start a Python program that reads packets; return its task when it has its socket."""
+    task = asyncio.create_task(asyncio.to_thread(system.host.run, ["python3", "-c", program]))
+    begun = time.monotonic()
+    while "python3" not in system.run("ss -0Hp"):
+        assert time.monotonic() - begun < seconds, "the program has no socket"
+        await asyncio.sleep(0.1)
+    return task
+
+
 async def challenge(phone, method="REGISTER", uri=""):
     """A nonce of the server for this connection."""
     if method == "REGISTER":

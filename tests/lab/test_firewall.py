@@ -89,7 +89,11 @@ def test_local_rules_are_kept_and_ssh_stays_open_before_them(host):
 
 
 class Watch:
-    """A context that records when the SSH port of a host did not answer."""
+    """A context that records when a host did not answer.
+
+    It tries the port of the phones, because sshd refuses an address that connects often and
+    does not log in (`PerSourcePenalties`).
+    """
 
     def __init__(self, host):
         self.shut_at = self.open_again_at = 0.0
@@ -107,7 +111,7 @@ class Watch:
 
     def _look(self):
         while not self._end.wait(0.2):
-            if not is_open(self._host, 22):
+            if not is_open(self._host, 8443):
                 self.shut_at = self.shut_at or time.monotonic()
             elif self.shut_at:
                 self.open_again_at = self.open_again_at or time.monotonic()
@@ -137,7 +141,8 @@ def test_somebody_elses_firewall_is_told_of_until_it_is_open(host):
 def test_a_lock_out_is_undone_by_the_host_itself(host, monkeypatch, record_property):
     """The new rules drop SSH, also open connections, so sipdeploy cannot confirm."""
     before = live(host)
-    first, rule = b"\t\tct state established,related accept\n", b"\t\ttcp dport 22 drop\n"
+    first = b"\t\tct state established,related accept\n"
+    rule = b"\t\ttcp dport { 22, 8443 } drop\n"
 
     def shut(content):
         return content.replace(first, rule)

@@ -8,7 +8,7 @@ import re
 import ssl
 
 import pytest
-from signalling import forgive, registered, run, talk
+from signalling import forgive, registered, run, sniff, talk
 from system import DOMAIN
 
 from sipdeploy.sip.dialog import Sdp
@@ -267,9 +267,7 @@ def test_candidates_are_bounded_in_every_request(system, method):
                 f"a=candidate:{i} 1 udp {2113937151 - i} 198.51.100.{i} 40000 typ host\r\n"
                 for i in range(1, 61)
             )
-            sniffing = asyncio.to_thread(system.host.run, ["python3", "-c", SNIFF])
-            heard = asyncio.create_task(sniffing)
-            await asyncio.sleep(1)
+            heard = await sniff(system, SNIFF)
             offer = sdp.replace(own, many)
             reply = await call.request_in_dialog(method, body=offer)
             seen = int((await heard).stdout)
