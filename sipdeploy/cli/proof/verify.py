@@ -235,7 +235,7 @@ class _Show:
     has_diagrams: bool
 
     def __call__(self, proofs: Sequence[Proof]) -> int:
-        from sipdeploy.proof.outside import diagram, formats
+        from sipdeploy.proof.reports import diagram, formats
 
         output = self.session.output
         output.problems([problem for proof in proofs for problem in proof.diagnostics])
