@@ -32,6 +32,10 @@ def apply(
     session: Session, loaded: Inventory, names: Sequence[str], options: Options, *, form: str
 ) -> tuple[int, tuple[Report, ...]]:
     """Apply to the named hosts, as `transact` says."""
+    if options.verify == "full":
+        from sipdeploy.cli.proof.verify import check_level
+
+        check_level(options.verify)
     credentials = session.credentials(loaded)
     return transact(
         session,
