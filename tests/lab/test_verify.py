@@ -105,7 +105,7 @@ def test_quick_is_green_and_quick(system):
     statuses = {step["name"]: step["status"] for step in proof["steps"]}
     assert statuses.pop("DNS") == "skipped"
     assert set(statuses.values()) == {"ok"}, done.stderr
-    assert len(statuses) == 15
+    assert len(statuses) == 16
     assert proof["seconds"] < QUICK_SECONDS
     assert left(system) == {}
     sys.stdout.write(f"{system.mode}: {proof['seconds']} s\n")
