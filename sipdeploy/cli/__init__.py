@@ -32,6 +32,7 @@ _COMMANDS = {
     "set-password": "users",
     "users": "users",
     "secrets": "users",
+    "verify": "proof.verify",
     "cert": "cert",
     "schema": "site",
     "completion": "site",

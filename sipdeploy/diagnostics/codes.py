@@ -533,5 +533,61 @@ _MANUALS: Mapping[str, str] = {
         Example: `routes: {1001 calls 1002: yes}`
         Fix: `1001 dials 1002: rings 1002`. An outcome is a SIP status such as `404`, a kind of a
         service such as `echo`, `rings NUMBER`, `rings NUMBER, then voicemail`, or `refused`.""",
+    "SD901": """The domain does not lead to the host, as this machine sees DNS.
+        Phones connect to the domain, not to the address in the inventory.
+        Situation: `sipdeploy verify` after a move, while DNS still has the old address.
+        Fix: set the A record of `domain` (and AAAA, if the host has IPv6) to the address of the
+        host; `getent ahosts sip.example.com` shows when this machine sees it.""",
+    "SD902": """The port of the phones cannot be reached from this machine.
+        Refused: nothing listens, or a firewall rejects. No answer: a firewall drops.
+        Situation: the firewall of the provider, in front of the host, has no rule for 8443.
+        Fix: open TCP 8443 (`ports.wss`) there to everyone; on the host, `nft list ruleset` shows
+        its own rules, and `ss -ltn` the ports that have a listener.""",
+    "SD903": """The port of the phones does not speak TLS.
+        Situation: another program has the port, or a proxy in front of the host forwards it
+        without TLS.
+        Fix: on the host, `ss -ltnp` shows whose port it is, and `journalctl -b -u kamailio` why
+        Kamailio does not serve it.""",
+    "SD904": """Phones get another certificate than the one in the file of the host.
+        Situation: a new certificate was put into place, and Kamailio still serves the old one; or
+        DNS leads to another machine.
+        Fix: on the host, `kamcmd tls.reload`; `sipdeploy cert sip1` compares both.""",
+    "SD905": """The WebSocket does not open for phones, or it opens where it must not.
+        Situation: a proxy in front of the host does not forward `Upgrade`; or the configuration
+        on the host was edited, and accepts every path or every origin.
+        Fix: `sipdeploy plan sip1` shows edits, `sipdeploy apply sip1` replaces them; connect
+        phones to the host without the proxy.""",
+    "SD906": """A phone cannot register, or can do so without a password.
+        Situation: Asterisk is down with `authentication: asterisk`; the password of `--user` is
+        wrong; or the number has as many phones as `max_contacts` allows.
+        Fix: on the host, `journalctl -b -u kamailio -u asterisk` shows why; `sipdeploy users`
+        shows the phones of each number.""",
+    "SD907": """A call between two phones does not go as it should.
+        The message names the step: ringing, answer, ACK, BYE, CANCEL, busy, transfer.
+        Situation: the routing on the host was edited, or a proxy changes SIP messages.
+        Fix: `sipdeploy verify sip1 --ladder` shows each message, `sipdeploy plan sip1` shows
+        edits on the host, and `sipdeploy apply sip1` replaces them.""",
+    "SD908": """A service does not answer, or expects media at a wrong address.
+        Situation: Asterisk is down, or `public_address` of the host is not the address that
+        phones can reach.
+        Fix: correct `hosts.sip1.public_address`, or look for the cause on the host with
+        `journalctl -b -u asterisk`.""",
+    "SD909": """The host does not take the probe accounts of a proof.
+        They are set over SSH in the running daemons, and in no file.
+        Situation: the host has the configuration of an older sipdeploy; or Kamailio does not run.
+        Fix: `sipdeploy apply sip1`. `sipdeploy verify --user 1001` uses the account of a user
+        instead, and no SSH.""",
+    "SD911": """The host is applied, and phones cannot use it from the deploying machine.
+        On the host itself everything works, so the cause is likely on the way, or it was there
+        before this apply: an apply that broke the way would have been taken back.
+        Situation: the first apply to a host behind the firewall of a provider.
+        Fix: open the port that the message names, or run `sipdeploy verify sip1` on a machine that
+        can reach the host.""",
+    "SD912": """The apply was taken back, because phones could not use the host afterwards.
+        On the host itself everything worked.
+        Situation: the new firewall, port or certificate keeps phones out; or a call from the
+        deploying machine worked before this apply, and not after it.
+        Fix: correct what the other messages name; `sipdeploy apply sip1 --verify none` applies
+        without a proof from this machine.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}

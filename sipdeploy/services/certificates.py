@@ -12,7 +12,7 @@ import re
 import ssl
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -26,7 +26,7 @@ from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.inventory import reading
 from sipdeploy.inventory.files import expanded
-from sipdeploy.inventory.site import Site
+from sipdeploy.inventory.site import Site, Tls
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -281,6 +281,26 @@ def refusals(name: str, pem: bytes, domain: str, now: dt.datetime) -> Iterator[D
         if reason == MUST_STAPLE:
             code, fix = "SD616", "get it without this extension (must-staple)"
         yield Diagnostic(code, f"browsers refuse {name}: {reason}", help=fix)
+
+
+def served(name: str, pem: bytes, domain: str, now: dt.datetime) -> Iterator[Diagnostic]:
+    """Every problem that browsers have with the chain that a server sent."""
+    yield from refusals(name, pem, domain, now)
+    with contextlib.suppress(ValueError, UnsupportedAlgorithm, IndexError):
+        yield from _trust(name, _chain(pem), now)
+
+
+def for_provider(problem: Diagnostic, tls: Tls) -> Diagnostic:
+    """A problem of a served chain, as severe as it is for the source of the certificate.
+
+    A private ACME server sends every intermediate certificate, so that only the root is missing.
+    Let's Encrypt signs none that ends at a private root: it comes from somebody in between.
+    """
+    if tls.provider == "letsencrypt" and tls.server is None and problem.code == "SD617":
+        return replace(problem, severity="error")
+    if tls.provider == "letsencrypt" and tls.server is not None and problem.code == "SD608":
+        return replace(problem, severity="warning")
+    return problem
 
 
 def _dates(name: str, certificate: "x509.Certificate", now: dt.datetime) -> Iterator[Diagnostic]:

@@ -32,6 +32,7 @@ LIBRARIES = {
     "pydantic": {"inventory", "transaction"},
     "pydantic_core": {"inventory"},
     "click": {"cli", "__main__"},
+    "websockets": {"sip"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = [PACKAGE, *sorted({path.parent for path in FILES} - {PACKAGE})]
