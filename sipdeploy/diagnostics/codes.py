@@ -508,5 +508,9 @@ _MANUALS: Mapping[str, str] = {
         Situation: `sipdeploy users --on sip1` while Kamailio is stopped
         Fix: on the host, `journalctl -b -u kamailio` says why;
         `sipdeploy apply sip1` starts it.""",
+    "SD850": """Calls with sound need the extra `media`, which is not installed.
+        Situation: `sipdeploy verify --level full` with an installation by `pipx install .`
+        Fix: type the command that the message shows, or install again with the extra:
+        `pipx install --force '.[media]'` in the checkout. `--level quick` needs no extra.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}
