@@ -1,1 +1,1 @@
-"""The verification of a host before an apply is confirmed."""
+"""Whether a host works: asked on the host (`inside`), and from here as phones do (`outside`)."""

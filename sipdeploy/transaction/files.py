@@ -10,7 +10,7 @@ from sipdeploy.facts import STATE
 from sipdeploy.host import Host, ask, host_failed
 from sipdeploy.host.incoming import OnLine
 from sipdeploy.plan import Plan
-from sipdeploy.proof import verify
+from sipdeploy.proof.inside import verify
 from sipdeploy.services import SERVICES
 from sipdeploy.services.service import Check, Complaint
 from sipdeploy.transaction.candidate import archive

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sipdeploy.plan import Plan
-from sipdeploy.proof.register import Register
+from sipdeploy.proof.inside.register import Register
 from sipdeploy.services import firewall
 from sipdeploy.services import install as repository
 from sipdeploy.transaction import release

@@ -22,7 +22,7 @@ from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import User, load_site
 from sipdeploy.plan.desired import Probe
 from sipdeploy.plan.text import _diff
-from sipdeploy.proof.register import Register, spread
+from sipdeploy.proof.inside.register import Register, spread
 from sipdeploy.services import kamailio
 from sipdeploy.services.service import Port
 from sipdeploy.transaction import Report

@@ -9,7 +9,7 @@ from sipdeploy.facts import STATE
 from sipdeploy.host import MARK, Host, ask, host_failed
 from sipdeploy.host.incoming import OnLine, whole
 from sipdeploy.plan.desired import Desired
-from sipdeploy.proof.verify import where_to_look
+from sipdeploy.proof.inside.verify import where_to_look
 from sipdeploy.services.service import url_host
 
 SECONDS = 20  # for all users; the others are skipped

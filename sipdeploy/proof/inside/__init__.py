@@ -1,0 +1,1 @@
+"""The proof that a host makes on its own loopback before an apply is confirmed."""

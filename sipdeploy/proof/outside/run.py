@@ -1,0 +1,106 @@
+"""Carries out the steps of a proof: in order where one needs another, else at the same time."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.proof.outside.step import (
+    PHONES,
+    Proof,
+    Status,
+    Step,
+    StepFailed,
+    StepResult,
+    StepSkipped,
+)
+from sipdeploy.proof.outside.subject import Subject
+from sipdeploy.sip.call import CallRefusedError
+
+# Called when a step begins (None), and when it ends.
+Watch = Callable[[Step, StepResult | None], None]
+
+
+def unwatched(step: Step, result: StepResult | None) -> None:
+    """Show nothing."""
+    del step, result
+
+
+async def prove(subject: Subject, steps: Sequence[Step], watch: Watch = unwatched) -> Proof:
+    """Carry out the steps; a failure stops only the steps that need it. Never raises for one."""
+    began, clock = time.time(), time.monotonic()
+    results: dict[str, asyncio.Task[StepResult]] = {}
+    last: dict[str, asyncio.Task[StepResult]] = {}  # of each lane
+    try:
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                before = [results[need] for need in step.needs if need in results]
+                turn = last.get(step.lane) if step.lane else None
+                task = group.create_task(_one(step, subject, before, turn, watch))
+                results[step.name] = task
+                last[step.lane] = task
+    finally:
+        await subject.hang_up()
+    return Proof(
+        host=subject.name,
+        level=subject.level,
+        results=tuple(results[step.name].result() for step in steps),
+        seconds=time.monotonic() - clock,
+        began=began,
+    )
+
+
+async def _one(
+    step: Step,
+    subject: Subject,
+    needs: Sequence[asyncio.Task[StepResult]],
+    turn: asyncio.Task[StepResult] | None,
+    watch: Watch,
+) -> StepResult:
+    for need in needs:
+        result = await need
+        if result.status != "ok":
+            why = f"needs `{result.name}`, which {_was(result)}"
+            skipped = StepResult(name=step.name, status="skipped", message=why)
+            watch(step, skipped)
+            return skipped
+    if turn is not None:
+        await turn
+    watch(step, None)
+    result = await attempt(step, subject)
+    if result.status == "failed" and step.lane == PHONES:
+        await subject.hang_up()  # the next step begins with new connections
+    watch(step, result)
+    return result
+
+
+def _was(result: StepResult) -> str:
+    return "failed" if result.status == "failed" else "was skipped"
+
+
+async def attempt(step: Step, subject: Subject) -> StepResult:
+    """Carry out one step within its time."""
+    began = time.monotonic()
+    message, problems = "", tuple[Diagnostic, ...]()
+    status: Status = "ok"
+    try:
+        async with asyncio.timeout(step.seconds):
+            message = await step.run(subject)
+    except StepSkipped as skipped:
+        message, status = str(skipped), "skipped"
+    except StepFailed as failure:
+        message, status, problems = str(failure), "failed", failure.diagnostics
+    except (OSError, CallRefusedError) as failure:  # also TimeoutError and ConnectionError
+        message = str(failure) or f"not done within {step.seconds:g} s"
+        problem = Diagnostic(
+            step.code, f"{step.name} failed on `{subject.name}`: {message}", help=subject.logs
+        )
+        status, problems = "failed", (problem,)
+    return StepResult(
+        name=step.name,
+        status=status,
+        seconds=time.monotonic() - began,
+        began=began,
+        message=message,
+        diagnostics=(*problems, *subject.warnings.pop(step.name, ())),
+    )

@@ -1,0 +1,90 @@
+"""A step of the proof from outside, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from sipdeploy.diagnostics import Diagnostic
+    from sipdeploy.proof.outside.subject import Subject
+
+Level = Literal["ports", "quick", "full", "attack"]
+LEVELS: tuple[Level, ...] = get_args(Level)  # each includes those before it
+Status = Literal["ok", "failed", "skipped"]
+PHONES = "phones"  # the lane of all steps that use the phones of the subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that a phone needs.
+
+    `run` returns what it saw, and raises StepFailed or StepSkipped. A step is skipped unless all
+    steps in `needs` were ok. The steps of a lane run one after the other, in the order of the
+    ladder; all others run at the same time. `code` is the diagnostic of a failure that the step
+    does not explain itself: a timeout, a lost connection.
+    """
+
+    name: str
+    level: Level
+    run: Callable[[Subject], Awaitable[str]]
+    code: str
+    needs: tuple[str, ...] = ()
+    lane: str = ""
+    seconds: float = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """The result of a step. `began` is in seconds of the monotonic clock.
+
+    `message` is what was seen or why the step was skipped; `diagnostics` say what is wrong. A step
+    that is ok may have warnings.
+    """
+
+    name: str
+    status: Status
+    seconds: float = 0.0
+    began: float = 0.0
+    message: str = ""
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The results of all steps on one host, in the order of the ladder."""
+
+    host: str
+    level: Level
+    results: tuple[StepResult, ...]
+    seconds: float = 0.0
+    began: float = 0.0  # Unix time
+
+    @property
+    def failed(self) -> tuple[StepResult, ...]:
+        """The steps that failed; those that were skipped because of them are not among these."""
+        return tuple(each for each in self.results if each.status == "failed")
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """The problems of all steps."""
+        return tuple(problem for each in self.results for problem in each.diagnostics)
+
+
+class StepFailed(Exception):  # noqa: N818 - named after the event, as in diagnostics/errors.py
+    """What the step proves does not work; the diagnostics say why."""
+
+    def __init__(self, *diagnostics: Diagnostic) -> None:
+        self.diagnostics = diagnostics
+        super().__init__("; ".join(each.message for each in diagnostics))
+
+
+class StepSkipped(Exception):  # noqa: N818
+    """The step cannot be tried here, and that is no fault; the argument says why."""
+
+
+def of_level(ladder: Sequence[Step], level: Level) -> tuple[Step, ...]:
+    """The steps of a level and of those before it, in the order of the ladder."""
+    rank = LEVELS.index(level)
+    return tuple(step for step in ladder if LEVELS.index(step.level) <= rank)

@@ -1,0 +1,122 @@
+"""What the steps of a proof share: the host, the accounts, and the phones of the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sipdeploy.proof.inside.verify import where_to_look
+from sipdeploy.sip.phone import Phone, Reply
+from sipdeploy.sip.wire import trusting_tls
+
+if TYPE_CHECKING:
+    from sipdeploy.diagnostics import Diagnostic
+    from sipdeploy.inventory.site import HostEntry, Site
+    from sipdeploy.proof.outside.step import Level
+    from sipdeploy.sip.wire import Traced
+
+REGISTER_SECONDS = 90  # a registration that nobody removes is gone in less than two minutes
+PATIENCE_SECONDS = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A number and its password; `title` is what diagrams and messages call it."""
+
+    number: str
+    password: str = field(repr=False)
+    title: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Subject:
+    """The host that is proven, and what earlier steps have found about it.
+
+    accounts: two probe accounts, one user, or none (level `ports`).
+    fingerprint: SHA-256 of the certificate that was deployed; empty if it is not known.
+    address: where this machine reaches the port of the phones; the step `TCP` sets it.
+    chain: the certificates that the port serves, in DER; the step `TLS` sets it.
+    phones: the phones that are connected, by account and device.
+    traces: what each phone sent and received, also those that are closed.
+    """
+
+    name: str
+    site: Site
+    entry: HostEntry
+    level: Level
+    accounts: tuple[Account, ...] = ()
+    fingerprint: str = ""
+    address: str = ""
+    chain: tuple[bytes, ...] = ()
+    warnings: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)  # by step
+    phones: dict[tuple[int, int], Phone] = field(default_factory=dict)
+    traces: list[tuple[str, list[Traced]]] = field(default_factory=list)
+    tls: ssl.SSLContext = field(default_factory=trusting_tls)
+
+    @property
+    def port(self) -> int:
+        """The port of the phones."""
+        return self.site.ports.wss
+
+    @property
+    def origin(self) -> str | None:
+        """An origin that the host accepts; None where every origin is accepted."""
+        return next(iter(self.site.origins), None)
+
+    @property
+    def logs(self) -> str:
+        """The command that shows the log of the daemons."""
+        return where_to_look(self.name)
+
+    def new_phone(self, account: int, device: int = 0) -> Phone:
+        """A phone of an account, not connected; its messages are traced."""
+        owner = self.accounts[account]
+        phone = Phone(
+            owner.number,
+            owner.password,
+            domain=self.site.domain,
+            address=(self.address, self.port),
+            origin=self.origin,
+            tls=self.tls,
+            timeout_seconds=PATIENCE_SECONDS,
+        )
+        self.traces.append((f"{owner.title}{' on a 2nd device' * device}", phone.wire.trace))
+        return phone
+
+    async def phone(self, account: int, device: int = 0) -> Phone:
+        """The registered phone of an account, connected by the first step that needs it."""
+        key = (account, device)
+        if key not in self.phones:
+            phone = self.new_phone(account, device)
+            await phone.connect()
+            self.phones[key] = phone
+            await self.register(phone)
+        return self.phones[key]
+
+    async def register(self, phone: Phone) -> Reply:
+        """Register a phone; ConnectionError with the reply if it is refused."""
+        reply = await phone.register(expires=REGISTER_SECONDS)
+        if reply.status != 200:  # noqa: PLR2004
+            raise ConnectionError(f"REGISTER was answered with {reply.status} {reply.reason}")
+        return reply
+
+    async def pair(self) -> tuple[Phone, Phone]:
+        """The registered phones of both accounts."""
+        return await self.phone(0), await self.phone(1)
+
+    async def hang_up(self, keys: Iterable[tuple[int, int]] | None = None) -> None:
+        """Unregister and disconnect phones, by default all of them."""
+        chosen = list(self.phones if keys is None else keys)
+        leaving = [self.phones.pop(key) for key in chosen if key in self.phones]
+        await asyncio.gather(*(_leave(phone) for phone in leaving))
+
+
+async def _leave(phone: Phone) -> None:
+    with contextlib.suppress(OSError):
+        await phone.register(expires=0, timeout_seconds=1)
+    with contextlib.suppress(OSError):
+        await phone.close()
