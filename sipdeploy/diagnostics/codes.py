@@ -512,5 +512,11 @@ _MANUALS: Mapping[str, str] = {
         Situation: `sipdeploy verify --level full` with an installation by `pipx install .`
         Fix: type the command that the message shows, or install again with the extra:
         `pipx install --force '.[media]'` in the checkout. `--level quick` needs no extra.""",
+    "SD851": """A call has no sound, or a call with sound cannot be held or transferred.
+        The note shows ICE, DTLS and the packets of the phone that does not hear.
+        Situation: `sipdeploy verify --level full` while a provider's firewall blocks UDP
+        Fix: without a pair (ICE failed), open the range of `ports.rtp` for UDP, and compare
+        `hosts.NAME.public_address` with the address that the internet sees. With DTLS connected
+        and no packets received, see the log of Asterisk (`journalctl -b -u asterisk`).""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}

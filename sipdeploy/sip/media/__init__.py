@@ -57,6 +57,13 @@ class MediaState:
             return "relayed"
         return "server-reflexive" if kinds & {"srflx", "prflx"} else "direct"
 
+    def __str__(self) -> str:
+        """All of it, as evidence."""
+        pair = f"{self.local} to {self.remote}, {self.path}" if self.local else "no path"
+        counts = f"{self.packets_sent} packets sent, {self.packets_received} received"
+        codec = self.codec or "no codec"
+        return f"ICE {self.ice}, DTLS {self.dtls}, {codec}, {self.direction}; {pair}; {counts}"
+
 
 def missing() -> Diagnostic | None:
     """The problem that the extra is not installed, with the command that installs it (SD850)."""

@@ -301,6 +301,10 @@ class Audio:
             lambda: self.heard.loud_seconds(begun) >= seconds, timeout_seconds
         )
 
+    def heard_hz(self) -> int:
+        """The strongest frequency of the last second, to 25 Hz; 0 for silence."""
+        return self.heard.strongest_hz(time.monotonic() - 1)
+
     @staticmethod
     async def _until(event: Callable[[], bool], seconds: float) -> bool:
         end = time.monotonic() + seconds
