@@ -31,6 +31,7 @@ _COMMANDS = {
     "set-password": "users",
     "users": "users",
     "secrets": "users",
+    "verify": "proof.verify",
     "cert": "cert",
     "completion": "site",
 }

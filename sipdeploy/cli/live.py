@@ -18,6 +18,7 @@ from sipdeploy.host.connection import connect
 from sipdeploy.host.incoming import number, whole
 from sipdeploy.inventory import secret
 from sipdeploy.plan import effects
+from sipdeploy.proof.probe_numbers import is_probe
 from sipdeploy.services import kamailio
 from sipdeploy.transaction import Options
 
@@ -201,10 +202,13 @@ def _ask(name: str, site: Site) -> Mapping[str, str]:
 
 
 def _contacts(name: str, domain: str, text: str) -> Iterator[tuple[str, Contact]]:
-    """The contacts by number; one of another domain, by its address of record."""
+    """The contacts by number; one of another domain, by its address of record.
+
+    Without the phones of a proof, which is under way at this moment.
+    """
     for line in text.splitlines():
         row = line.split("\t")
-        if len(row) == 4:  # noqa: PLR2004 - address, source, time, device
+        if len(row) == 4 and not is_probe(row[0].partition("@")[0]):  # noqa: PLR2004 - address, source, time, device
             registered = int(number(row[2], 0))
             contact = Contact(host=name, source=row[1], registered=registered, device=row[3])
             yield row[0].removesuffix(f"@{domain}"), contact

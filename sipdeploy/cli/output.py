@@ -169,7 +169,7 @@ def _discard(stream: TextIO) -> None:
 
 
 SPINNER = "|/-\\"
-COLOURS = {"ok": "green", "failed": "red"}
+COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
 
 
 class Progress:

@@ -75,7 +75,7 @@ def add_user_command(
       sipdeploy add-user 1003 --dry-run
     """
     user = _user(number, name=name, voicemail=voicemail, max_contacts=max_contacts)
-    password = _given_password() if password_stdin else Secret(new_password())
+    password = given_password() if password_stdin else Secret(new_password())
 
     def work(begun: Draft) -> Draft:
         done = draft.add(begun, {number: user}, {number: password})
@@ -184,7 +184,7 @@ def set_password_command(
       sipdeploy set-password 1003 --apply sip1
       pass show sip/1003 | sipdeploy set-password 1003 --password-stdin
     """
-    password = _given_password() if password_stdin else Secret(new_password())
+    password = given_password() if password_stdin else Secret(new_password())
 
     def work(begun: Draft) -> Draft:
         done = draft.set_passwords(begun, {number: password})
@@ -231,10 +231,13 @@ def _show(session: Session, values: Mapping[str, str], form: str) -> None:
     session.output.result(show(values))
 
 
-def _given_password() -> Secret:
-    """The first line of standard input, not echoed on a terminal; WrongUsage if not valid."""
+def given_password(*, is_new: bool = True) -> Secret:
+    """The first line of standard input, not echoed on a terminal; WrongUsage if not valid.
+
+    A terminal asks twice for a new password.
+    """
     if is_terminal(sys.stdin):
-        text = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
+        text = click.prompt("password", hide_input=True, confirmation_prompt=is_new, err=True)
     else:
         text = _first_line()
     if not text:

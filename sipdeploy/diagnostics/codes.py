@@ -508,6 +508,50 @@ _MANUALS: Mapping[str, str] = {
         Situation: `sipdeploy users --on sip1` while Kamailio is stopped
         Fix: on the host, `journalctl -b -u kamailio` says why;
         `sipdeploy apply sip1` starts it.""",
+    "SD801": """The domain does not lead to the host, as this machine sees DNS.
+        Phones connect to the domain, not to the address in the inventory.
+        Situation: `sipdeploy verify` after a move, while DNS still has the old address.
+        Fix: set the A record of `domain` (and AAAA, if the host has IPv6) to the address of the
+        host; `getent ahosts sip.example.com` shows when this machine sees it.""",
+    "SD802": """The port of the phones cannot be reached from this machine.
+        Refused: nothing listens, or a firewall rejects. No answer: a firewall drops.
+        Situation: the firewall of the provider, in front of the host, has no rule for 8443.
+        Fix: open TCP 8443 (`ports.wss`) there to everyone; on the host, `nft list ruleset` shows
+        its own rules, and `ss -ltn` the ports that have a listener.""",
+    "SD803": """The port of the phones does not speak TLS.
+        Situation: another program has the port, or a proxy in front of the host forwards it
+        without TLS.
+        Fix: on the host, `ss -ltnp` shows whose port it is, and `journalctl -b -u kamailio` why
+        Kamailio does not serve it.""",
+    "SD804": """Phones get another certificate than the one in the file of the host.
+        Situation: a new certificate was put into place, and Kamailio still serves the old one; or
+        DNS leads to another machine.
+        Fix: on the host, `kamcmd tls.reload`; `sipdeploy cert sip1` compares both.""",
+    "SD805": """The WebSocket does not open for phones, or it opens where it must not.
+        Situation: a proxy in front of the host does not forward `Upgrade`; or the configuration
+        on the host was edited, and accepts every path or every origin.
+        Fix: `sipdeploy plan sip1` shows edits, `sipdeploy apply sip1` replaces them; connect
+        phones to the host without the proxy.""",
+    "SD806": """A phone cannot register, or can do so without a password.
+        Situation: Asterisk is down with `authentication: asterisk`; the password of `--user` is
+        wrong; or the number has as many phones as `max_contacts` allows.
+        Fix: on the host, `journalctl -b -u kamailio -u asterisk` shows why; `sipdeploy users`
+        shows the phones of each number.""",
+    "SD807": """A call between two phones does not go as it should.
+        The message names the step: ringing, answer, ACK, BYE, CANCEL, busy, transfer.
+        Situation: the routing on the host was edited, or a proxy changes SIP messages.
+        Fix: `sipdeploy verify sip1 --ladder` shows each message, `sipdeploy plan sip1` shows
+        edits on the host, and `sipdeploy apply sip1` replaces them.""",
+    "SD808": """A service does not answer, or expects media at a wrong address.
+        Situation: Asterisk is down, or `public_address` of the host is not the address that
+        phones can reach.
+        Fix: correct `hosts.sip1.public_address`, or look for the cause on the host with
+        `journalctl -b -u asterisk`.""",
+    "SD809": """The host does not take the probe accounts of a proof.
+        They are set over SSH in the running daemons, and in no file.
+        Situation: the host has the configuration of an older sipdeploy; or Kamailio does not run.
+        Fix: `sipdeploy apply sip1`. `sipdeploy verify --user 1001` uses the account of a user
+        instead, and no SSH.""",
     "SD850": """Calls with sound need the extra `media`, which is not installed.
         Situation: `sipdeploy verify --level full` with an installation by `pipx install .`
         Fix: type the command that the message shows, or install again with the extra:

@@ -119,7 +119,8 @@ OVERRIDE = "/etc/systemd/system/asterisk.service.d/sipdeploy.conf"
 SOCKETS = "/etc/sipdeploy/asterisk-sockets.sh"
 USERS = ("sh", RELOAD, "users")
 USER_FILES = ("pjsip_users.conf", "voicemail_users.conf")
-DATABASE_FILES = ("sorcery.conf", "extconfig.conf", "res_config_sqlite3.conf")
+SORCERY = "sorcery.conf"
+DATABASE_FILES = ("extconfig.conf", "res_config_sqlite3.conf")
 DATABASE_MODULES = ("res_config_sqlite3", "res_sorcery_realtime")
 # Simultaneous calls of one number with services and mailboxes: one, and a few in transfer.
 CALLS_OF_NUMBER = 10
@@ -161,7 +162,9 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
     """Every managed file of Asterisk."""
     values = _values(deployment)
     is_large = values["has_database"]
-    added = ((name, None) for name in DATABASE_FILES if is_large)
+    added = [(name, None) for name in DATABASE_FILES if is_large]
+    if is_large or deployment.site.authentication == "asterisk":
+        added.append((SORCERY, None))
     reloads = {
         name: reload for name, reload in (*FILES, *added) if not is_large or name not in USER_FILES
     }

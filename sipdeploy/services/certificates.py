@@ -12,7 +12,7 @@ import re
 import ssl
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -281,6 +281,19 @@ def refusals(name: str, pem: bytes, domain: str, now: dt.datetime) -> Iterator[D
         if reason == MUST_STAPLE:
             code, fix = "SD616", "get it without this extension (must-staple)"
         yield Diagnostic(code, f"browsers refuse {name}: {reason}", help=fix)
+
+
+def served(name: str, pem: bytes, domain: str, now: dt.datetime) -> Iterator[Diagnostic]:
+    """Every problem that browsers have with the chain that a server sent."""
+    yield from refusals(name, pem, domain, now)
+    with contextlib.suppress(ValueError, UnsupportedAlgorithm, IndexError):
+        yield from _trust(name, _chain(pem), now)
+
+
+def of_private_authority(problem: Diagnostic) -> Diagnostic:
+    """The problem as a warning if it is only that browsers do not have the root by themselves."""
+    is_root = problem.code == "SD608"  # an ACME server sends every intermediate certificate
+    return replace(problem, severity="warning") if is_root else problem
 
 
 def _dates(name: str, certificate: "x509.Certificate", now: dt.datetime) -> Iterator[Diagnostic]:

@@ -18,7 +18,7 @@ class Event:
 
     host: str
     title: str
-    state: Literal["start", "ok", "failed", "line"]
+    state: Literal["start", "ok", "failed", "skipped", "line"]
     seconds: float = 0.0
     text: str = ""
 

@@ -1,10 +1,12 @@
 """Carries out the steps of a proof: in order where one needs another, else at the same time."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.proof.outside.ladder import LADDER
 from sipdeploy.proof.outside.step import (
     PHONES,
     Proof,
@@ -13,10 +15,13 @@ from sipdeploy.proof.outside.step import (
     StepFailed,
     StepResult,
     StepSkipped,
+    of_level,
 )
 from sipdeploy.proof.outside.subject import Subject
 from sipdeploy.sip.call import CallRefusedError
 
+SECONDS = 95.0  # of a whole proof; the probe accounts live for a little longer
+POLL_SECONDS = 0.2
 # Called when a step begins (None), and when it ends.
 Watch = Callable[[Step, StepResult | None], None]
 
@@ -47,6 +52,8 @@ async def prove(subject: Subject, steps: Sequence[Step], watch: Watch = unwatche
         results=tuple(results[step.name].result() for step in steps),
         seconds=time.monotonic() - clock,
         began=began,
+        traces=tuple((title, tuple(trace)) for title, trace in subject.traces),
+        chain=subject.chain,
     )
 
 
@@ -83,8 +90,11 @@ async def attempt(step: Step, subject: Subject) -> StepResult:
     began = time.monotonic()
     message, problems = "", tuple[Diagnostic, ...]()
     status: Status = "ok"
+    left = subject.ends - began
     try:
-        async with asyncio.timeout(step.seconds):
+        if left <= 0:
+            raise TimeoutError("the time of the whole proof is over")
+        async with asyncio.timeout(min(step.seconds, left)):
             message = await step.run(subject)
     except StepSkipped as skipped:
         message, status = str(skipped), "skipped"
@@ -104,3 +114,33 @@ async def attempt(step: Step, subject: Subject) -> StepResult:
         message=message,
         diagnostics=(*problems, *subject.warnings.pop(step.name, ())),
     )
+
+
+def prove_host(
+    subject: Subject, *, watch: Watch = unwatched, stop: threading.Event | None = None
+) -> Proof | None:
+    """Prove one host, and remove the probe accounts; None if `stop` was set before the end."""
+    subject.ends = time.monotonic() + SECONDS
+    steps = of_level(LADDER, subject.level)
+    try:
+        return asyncio.run(_unless(stop, prove(subject, steps, watch)))
+    finally:
+        if subject.probes is not None:
+            subject.probes.remove()
+
+
+async def _unless(
+    stop: threading.Event | None, proving: Coroutine[None, None, Proof]
+) -> Proof | None:
+    """The proof; None if `stop` was set, which another thread or a signal handler may do."""
+    task = asyncio.create_task(proving)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=POLL_SECONDS)
+            if stop is not None and stop.is_set():
+                break
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    return None if task.cancelled() else task.result()

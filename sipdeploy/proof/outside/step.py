@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
+
+from sipdeploy.diagnostics.errors import HostFailed
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.proof.outside.subject import Subject
+    from sipdeploy.sip.wire import Traced
 
 Level = Literal["ports", "quick", "full", "attack"]
 LEVELS: tuple[Level, ...] = get_args(Level)  # each includes those before it
 Status = Literal["ok", "failed", "skipped"]
+ACCOUNTS = "probe accounts"  # the step that asks the host over SSH
 PHONES = "phones"  # the lane of all steps that use the phones of the subject
 
 
@@ -53,18 +57,30 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """The results of all steps on one host, in the order of the ladder."""
+    """The results of all steps on one host, in the order of the ladder.
+
+    `traces` has the messages of each phone by its title, and `chain` the served certificates in
+    PEM, for reports.
+    """
 
     host: str
     level: Level
     results: tuple[StepResult, ...]
     seconds: float = 0.0
     began: float = 0.0  # Unix time
+    traces: tuple[tuple[str, tuple[Traced, ...]], ...] = field(default=(), repr=False)
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
 
     @property
     def failed(self) -> tuple[StepResult, ...]:
         """The steps that failed; those that were skipped because of them are not among these."""
         return tuple(each for each in self.results if each.status == "failed")
+
+    @property
+    def exit_code(self) -> int:
+        """0; 1 if something does not work; 4 if the host could not be asked for probe accounts."""
+        names = {each.name for each in self.failed}
+        return 0 if not names else HostFailed.exit_code if names == {ACCOUNTS} else 1
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,11 +17,26 @@ from sipdeploy.sip.wire import trusting_tls
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.inventory.site import HostEntry, Site
+    from sipdeploy.proof.outside.probes import Probes
     from sipdeploy.proof.outside.step import Level
     from sipdeploy.sip.wire import Traced
 
 REGISTER_SECONDS = 90  # a registration that nobody removes is gone in less than two minutes
 PATIENCE_SECONDS = 4.0
+
+
+class NotRegisteredError(ConnectionError):
+    """A registrar refused a phone; `reply` is its final reply."""
+
+    def __init__(self, number: str, reply: Reply) -> None:
+        super().__init__(f"REGISTER was answered with {reply.status} {reply.reason}")
+        self.number = number
+        self.reply = reply
+
+    @property
+    def status(self) -> str:
+        """The status line of the reply."""
+        return f"{self.reply.status} {self.reply.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +52,11 @@ class Account:
 class Subject:
     """The host that is proven, and what earlier steps have found about it.
 
-    accounts: two probe accounts, one user, or none (level `ports`).
-    fingerprint: SHA-256 of the certificate that was deployed; empty if it is not known.
+    probes: sets two probe accounts on the host; None if a user's own account is given.
+    accounts: the probe accounts once they are set, or one user.
+    fingerprint: SHA-256 of the certificate file on the host; empty if it is not known.
     address: where this machine reaches the port of the phones; the step `TCP` sets it.
-    chain: the certificates that the port serves, in DER; the step `TLS` sets it.
+    chain: the certificates that the port serves, in PEM; the step `TLS` sets it.
     phones: the phones that are connected, by account and device.
     traces: what each phone sent and received, also those that are closed.
     """
@@ -48,6 +65,7 @@ class Subject:
     site: Site
     entry: HostEntry
     level: Level
+    probes: Probes | None = None
     accounts: tuple[Account, ...] = ()
     fingerprint: str = ""
     address: str = ""
@@ -56,6 +74,7 @@ class Subject:
     phones: dict[tuple[int, int], Phone] = field(default_factory=dict)
     traces: list[tuple[str, list[Traced]]] = field(default_factory=list)
     tls: ssl.SSLContext = field(default_factory=trusting_tls)
+    ends: float = math.inf  # the end of the whole proof, of the monotonic clock
 
     @property
     def port(self) -> int:
@@ -98,15 +117,11 @@ class Subject:
         return self.phones[key]
 
     async def register(self, phone: Phone) -> Reply:
-        """Register a phone; ConnectionError with the reply if it is refused."""
+        """Register a phone; NotRegisteredError with the reply if it is refused."""
         reply = await phone.register(expires=REGISTER_SECONDS)
         if reply.status != 200:  # noqa: PLR2004
-            raise ConnectionError(f"REGISTER was answered with {reply.status} {reply.reason}")
+            raise NotRegisteredError(phone.number, reply)
         return reply
-
-    async def pair(self) -> tuple[Phone, Phone]:
-        """The registered phones of both accounts."""
-        return await self.phone(0), await self.phone(1)
 
     async def hang_up(self, keys: Iterable[tuple[int, int]] | None = None) -> None:
         """Unregister and disconnect phones, by default all of them."""

@@ -1,0 +1,1 @@
+"""The commands that ask whether a host works, and why not."""

@@ -1,0 +1,299 @@
+"""The command verify: the proof from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sipdeploy.cli.output import is_terminal
+from sipdeploy.cli.session import Session, host_names
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy.inventory import chosen_hosts, files, open_inventory
+from sipdeploy.proof.outside.step import LEVELS
+
+if TYPE_CHECKING:
+    from sipdeploy.host import Host
+    from sipdeploy.inventory.site import Site
+    from sipdeploy.proof.outside.step import Level, Proof, Step, StepResult
+    from sipdeploy.proof.outside.subject import Account
+    from sipdeploy.transaction.runner import Event
+
+AT_ONCE = 8
+POLL_SECONDS = 0.2
+LEAST_SECONDS = 10
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _seconds(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """Read a time such as `30s`, `5m` or `1h`; click.BadParameter if it is none, or very short."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})([smh])", value)
+    if match is None:
+        raise click.BadParameter(f"`{value}` is not a time, such as `30s` or `5m`", ctx, option)
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds < LEAST_SECONDS:
+        raise click.BadParameter(f"the least is `{LEAST_SECONDS}s`", ctx, option)
+    return seconds
+
+
+@click.command("verify", short_help="Prove from this machine that phones can use hosts.")
+@click.argument("hosts", nargs=-1, shell_complete=host_names)
+@click.option(
+    "--level",
+    type=click.Choice(LEVELS),
+    default="quick",
+    show_default=True,
+    help="ports: name, port, certificate, WebSocket. quick: calls without sound too.",
+)
+@click.option(
+    "--user",
+    "number",
+    metavar="NUMBER",
+    help="Use this account instead of probe accounts, and no SSH; password on standard input.",
+)
+@click.option(
+    "--every", "every_seconds", metavar="TIME", callback=_seconds, help="Repeat, until Ctrl-C."
+)
+@click.option("--ladder", "has_diagrams", is_flag=True, help="Show the messages of each call.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "junit", "prometheus"]),
+    default="text",
+    help="Output format.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Replace FILE with the result of each proof, for monitoring.",
+)
+@click.pass_obj
+def verify_command(
+    session: Session,
+    /,
+    hosts: tuple[str, ...],
+    form: Literal["text", "json", "junit", "prometheus"],
+    *,
+    level: Level,
+    number: str | None,
+    every_seconds: int | None,
+    has_diagrams: bool,
+    file: Path | None,
+) -> int:
+    """Prove from this machine that phones can use HOSTS, or all hosts.
+
+    sipdeploy uses a host as phones do, over the network: it resolves the name, judges the
+    certificate as browsers do, opens the WebSocket, registers two phones and lets them call each
+    other and a service. For that it sets two probe accounts over SSH, which only reach each other
+    and services, and which the host forgets after two minutes in any case.
+
+    Exits with 1 if something does not work, and with 4 if the host could not be asked.
+
+    \b
+    Examples:
+      sipdeploy verify sip1
+      sipdeploy verify --level ports                 without SSH and accounts
+      sipdeploy verify --every 5m --format prometheus -o /var/lib/node_exporter/sipdeploy.prom
+      pass show sip/1001 | sipdeploy verify --user 1001
+    """
+    if file is not None:
+        _write(lambda: files.check_writable(file))
+    loaded = open_inventory(session.inventory)
+    names = chosen_hosts(loaded, hosts)
+    account = _account(loaded.site, number) if number else None
+    round_ = Round(session=session, site=loaded.site, names=names, level=level, account=account)
+    round_.check()
+    show = _Show(session=session, form=form, file=file, has_diagrams=has_diagrams)
+    if every_seconds is None:
+        with _stopping(round_.stop):
+            proofs = round_.run()
+        return show(proofs)
+    with _stopping(round_.stop, is_clean=True):
+        _repeat(round_, show, every_seconds)
+    return 0
+
+
+def _account(site: Site, number: str) -> Account:
+    """The account of a user, whose password is on standard input."""
+    from sipdeploy.cli.users import given_password
+    from sipdeploy.proof.outside.subject import Account
+
+    if number not in site.users:
+        advice = "`sipdeploy users` lists them"
+        message = f"the inventory has no user `{number}`"
+        raise WrongUsage([Diagnostic("SD001", message, help=advice)])
+    return Account(
+        number=number, password=given_password(is_new=False).reveal(), title=f"phone of {number}"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One proof of each host, at the same time. `stop` ends it early, without results."""
+
+    session: Session
+    site: Site
+    names: Sequence[str]
+    level: Level
+    account: Account | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """WrongUsage if there are no steps of the level."""
+        from sipdeploy.proof.outside.ladder import LADDER
+
+        if not any(step.level == self.level for step in LADDER):
+            message = f"this version has no steps of level {self.level}"
+            raise WrongUsage([Diagnostic("SD002", message, help="use `--level quick`")])
+
+    def run(self) -> list[Proof]:
+        """The proofs of all hosts; fewer if `stop` was set."""
+        with (
+            self.session.output.steps() as say,
+            ThreadPoolExecutor(min(AT_ONCE, len(self.names))) as pool,
+        ):
+            tasks = [pool.submit(self._prove, name, say) for name in self.names]
+            while not all(task.done() for task in tasks):
+                time.sleep(POLL_SECONDS / 4)
+        return [proof for task in tasks if (proof := task.result()) is not None]
+
+    def _prove(self, name: str, say: Callable[[Event], None]) -> Proof | None:
+        from sipdeploy.host.connection import connect
+        from sipdeploy.proof.outside.probes import Probes
+        from sipdeploy.proof.outside.run import prove_host
+        from sipdeploy.proof.outside.subject import Subject
+
+        entry = self.site.hosts[name]
+        with contextlib.ExitStack() as stack:
+
+            def opened() -> Host:
+                host = connect(name, entry)
+                stack.callback(host.close)
+                return host
+
+            needs_probes = self.account is None and self.level != "ports"
+            subject = Subject(
+                name=name,
+                site=self.site,
+                entry=entry,
+                level=self.level,
+                accounts=(self.account,) if self.account else (),
+                probes=Probes(name=name, domain=self.site.domain, connect=opened)
+                if needs_probes
+                else None,
+            )
+            return prove_host(subject, watch=_watch(name, say), stop=self.stop)
+
+
+def _watch(name: str, say: Callable[[Event], None]) -> Callable[[Step, StepResult | None], None]:
+    """Turn the begin and the end of steps into events."""
+    from sipdeploy.diagnostics import printable
+    from sipdeploy.transaction.runner import Event
+
+    def watch(step: Step, result: StepResult | None) -> None:
+        if result is None:
+            say(Event(host=name, title=step.name, state="start"))
+            return
+        text = "" if result.status == "failed" else printable(result.message)
+        say(
+            Event(
+                host=name,
+                title=step.name,
+                state=result.status,
+                seconds=result.seconds,
+                text=text,
+            )
+        )
+
+    return watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Show:
+    """Shows the proofs of a round: diagnostics, diagrams, the result; the exit code."""
+
+    session: Session
+    form: Literal["text", "json", "junit", "prometheus"]
+    file: Path | None
+    has_diagrams: bool
+
+    def __call__(self, proofs: Sequence[Proof]) -> int:
+        from sipdeploy.proof.outside import diagram, formats
+
+        output = self.session.output
+        output.problems([problem for proof in proofs for problem in proof.diagnostics])
+        if self.has_diagrams:
+            for proof in proofs:
+                output.result(diagram.as_text(proof))
+        text = formats.FORMATS[self.form](proofs)
+        if self.file is not None:
+            target = self.file
+            _write(lambda: files.replace_file(target, f"{text}\n".encode(), 0o644))
+        elif self.form != "text" or not self._has_shown:
+            output.result(text)
+        if self.form == "text" and (self.file is not None or self._has_shown):
+            output.result("\n".join(formats.summary(proof) for proof in proofs))
+        codes = {proof.exit_code for proof in proofs}
+        return 1 if 1 in codes else max(codes, default=0)
+
+    @property
+    def _has_shown(self) -> bool:
+        """Whether the reader of the result has already seen each step."""
+        is_seen = is_terminal(sys.stdout) and is_terminal(sys.stderr)
+        return is_seen and not self.session.output.quiet
+
+
+def _repeat(round_: Round, show: Callable[[Sequence[Proof]], int], seconds: int) -> None:
+    """Prove again and again, until `stop` is set."""
+    gc.enable()  # the start of sipdeploy has disabled it, which suits a short run
+    while not round_.stop.is_set():
+        due = time.monotonic() + seconds
+        proofs = round_.run()
+        if not round_.stop.is_set():
+            show(proofs)
+        round_.stop.wait(max(0.0, due - time.monotonic()))
+
+
+@contextlib.contextmanager
+def _stopping(stop: threading.Event, *, is_clean: bool = False) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set `stop`, so that a proof removes its accounts before it ends.
+
+    Raises KeyboardInterrupt afterwards, unless the end `is_clean`.
+    """
+
+    def end(*_: object) -> None:
+        stop.set()
+
+    before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    if stop.is_set() and not is_clean:
+        raise KeyboardInterrupt
+
+
+def _write(write: Callable[[], None]) -> None:
+    """Write the file of `-o`, or check that this is possible; InvalidFiles (SD110) if not."""
+    try:
+        write()
+    except OSError as failure:
+        raise InvalidFiles([files.unwritable(failure)]) from failure
