@@ -1,22 +1,30 @@
 """Steps of level `full` with two phones whose wires are joined, as if nothing were in between."""
 
 import asyncio
+import contextlib
+import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
+from sipdeploy.inventory.site import load_site
 from sipdeploy.proof.outside import full
 from sipdeploy.proof.outside.ladder import LADDER
 from sipdeploy.proof.outside.run import attempt
 from sipdeploy.proof.outside.step import of_level
-from sipdeploy.proof.outside.subject import Account
+from sipdeploy.proof.outside.subject import Account, Subject
 from sipdeploy.sip.media import talk
 from sipdeploy.sip.message import Reply, parse, with_headers
 from sipdeploy.sip.phone import Phone
 
 pytest.importorskip("aiortc", reason="the extra `media` is not installed")
 
+TEXT = """\
+domain: sip.example.com
+email: ops@example.com
+hosts: {sip1: {address: 203.0.113.10}}
+users: {1001: {}}
+"""
 STEPS = {step.name: step for step in full.STEPS}
 
 
@@ -46,33 +54,29 @@ class Joined:
         self.coming.put_nowait(None)
 
 
-class Pair:
-    """What the steps need of a subject, with the phones 1 and 2."""
-
-    name, logs, warnings = "sip1", "see the log", {}
-    site = SimpleNamespace(
-        domain="sip.example.test",
-        services={},
-        users={},
-        ports=SimpleNamespace(rtp=SimpleNamespace(start=10000, end=20000)),
+@contextlib.asynccontextmanager
+async def joined(monkeypatch, change=lambda sdp, _: sdp):
+    """A subject with two phones, connected to each other."""
+    site, problems, _ = load_site(TEXT, "inventory.yaml")
+    assert site, problems
+    wires = [Joined(change), Joined(change)]
+    wires[0].other, wires[1].other = reversed(wires)
+    monkeypatch.setattr(Phone, "_new_wire", lambda phone: wires[int(phone.number) - 1])
+    subject = Subject(
+        name="sip1",
+        site=site,
+        entry=site.hosts["sip1"],
+        level="full",
+        accounts=tuple(Account(number=n, password="", title=n) for n in "12"),
+        ends=time.monotonic() + 60,
     )
-    entry = SimpleNamespace(media_address="203.0.113.10")
-    accounts = tuple(Account(number=n, password="", title=n) for n in ("1", "2"))
-
-    def __init__(self, change, monkeypatch):
-        wires = [Joined(change), Joined(change)]
-        wires[0].other, wires[1].other = reversed(wires)
-        monkeypatch.setattr(Phone, "_new_wire", lambda phone: wires[int(phone.number) - 1])
-        self.phones = [
-            Phone(n, domain="sip.example.test", address=("", 0), gruu=False) for n in ("1", "2")
-        ]
-
-    async def phone(self, account, device=0):
-        assert device == 0
-        return self.phones[account]
-
-    def new_phone(self, account):
-        return self.phones[account]
+    for account in (0, 1):
+        phone = Phone(str(account + 1), domain=site.domain, address=("", 0), gruu=False)
+        subject.phones[account, 0] = phone
+        await phone.connect()
+    yield subject
+    for phone in subject.phones.values():
+        await phone.close()
 
 
 @pytest.fixture
@@ -81,14 +85,8 @@ def prove(monkeypatch):
 
     def proving(name, change=lambda sdp, _: sdp):
         async def scene():
-            pair = Pair(change, monkeypatch)
-            for phone in pair.phones:
-                await phone.connect()
-            try:
-                return await attempt(STEPS[name], pair)
-            finally:
-                for phone in pair.phones:
-                    await phone.close()
+            async with joined(monkeypatch, change) as subject:
+                return await attempt(STEPS[name], subject)
 
         return asyncio.run(scene())
 
@@ -177,28 +175,24 @@ def test_the_steps_of_full_come_after_those_of_quick_in_two_lanes():
 
 def test_a_refer_names_the_call_that_is_replaced(monkeypatch):
     async def scene():
-        pair = Pair(lambda sdp, _: sdp, monkeypatch)
-        for phone in pair.phones:
-            await phone.connect()
-        caller, callee = pair.phones
-        call = await caller.invite("2")
-        answered = await (await callee.incoming(method="INVITE")).answer()
-        await call.answered()
-        await call.ack()
-        side, other = (talk.Talk(call=each, audio=None) for each in (call, answered))
-        await side.refer("sip:3@sip.example.test;gr=a", call)
-        refer = await callee.incoming(method="REFER")
-        target, headers = talk.refer_target(refer)
-        assert target == "sip:3@sip.example.test;gr=a"
-        await callee.invite("1", headers=headers)
-        invite = await caller.incoming(method="INVITE")
-        assert not talk.replaces(invite, call)
-        assert talk.replaces(invite, answered)
-        await other.referred(refer, "200 OK")
-        notify = await caller.incoming(method="NOTIFY")
-        assert notify.request.body == "SIP/2.0 200 OK\r\n"
-        assert notify.request.header("Event") == f"refer;id={refer.request.cseq[0]}"
-        for phone in pair.phones:
-            await phone.close()
+        async with joined(monkeypatch) as subject:
+            caller, callee = subject.phones.values()
+            call = await caller.invite("2")
+            answered = await (await callee.incoming(method="INVITE")).answer()
+            await call.answered()
+            await call.ack()
+            side, other = (talk.Talk(call=each, audio=None) for each in (call, answered))
+            await side.refer("sip:3@sip.example.test;gr=a", call)
+            refer = await callee.incoming(method="REFER")
+            target, headers = talk.refer_target(refer)
+            assert target == "sip:3@sip.example.test;gr=a"
+            await callee.invite("1", headers=headers)
+            invite = await caller.incoming(method="INVITE")
+            assert not talk.replaces(invite, call)
+            assert talk.replaces(invite, answered)
+            await other.referred(refer, "200 OK")
+            notify = await caller.incoming(method="NOTIFY")
+            assert notify.request.body == "SIP/2.0 200 OK\r\n"
+            assert notify.request.header("Event") == f"refer;id={refer.request.cseq[0]}"
 
     asyncio.run(asyncio.wait_for(scene(), 20))

@@ -6,7 +6,9 @@ import sys
 from array import array
 
 import pytest
+from click.testing import CliRunner
 
+from sipdeploy.cli import cli
 from sipdeploy.diagnostics.errors import WrongUsage
 from sipdeploy.sip import media
 from sipdeploy.sip.dialog import Sdp
@@ -257,6 +259,17 @@ class TestWithoutTheExtra:
         (problem,) = caught.value.diagnostics
         assert problem.code == "SD850"
         assert problem.help.startswith(f"`{sys.executable} -m pip install 'aiortc>=")
+
+    def test_a_proof_with_sound_does_not_begin(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "aiortc", None)
+        (tmp_path / "inventory.yaml").write_text(
+            "domain: sip.example.com\nemail: ops@example.com\n"
+            "hosts: {sip1: {address: 203.0.113.10}}\nusers: {1001: {}}\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        result = CliRunner().invoke(cli, ["verify", "sip1", "--level", "full"])
+        assert isinstance(result.exception, WrongUsage)
+        assert [each.code for each in result.exception.diagnostics] == ["SD850"]
 
     def test_the_package_is_imported_without_it(self):
         absent = "import sys; sys.modules['aiortc'] = sys.modules['av'] = None"

@@ -156,12 +156,16 @@ class Round:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """WrongUsage if there are no steps of the level."""
+        """WrongUsage if there are no steps of the level, or it needs an extra that is missing."""
         from sipdeploy.proof.outside.ladder import LADDER
+        from sipdeploy.proof.outside.step import of_level
+        from sipdeploy.sip import media
 
         if not any(step.level == self.level for step in LADDER):
             message = f"this version has no steps of level {self.level}"
             raise WrongUsage([Diagnostic("SD002", message, help="use `--level quick`")])
+        if any(step.level == "full" for step in of_level(LADDER, self.level)):
+            media.require()
 
     def run(self) -> list[Proof]:
         """The proofs of all hosts; fewer if `stop` was set."""

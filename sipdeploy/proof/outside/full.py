@@ -303,7 +303,7 @@ def _check_untouched(subject: Subject, sent: str, received: str) -> None:
 @contextlib.asynccontextmanager
 async def _own_phone(subject: Subject) -> AsyncIterator[Phone]:
     """Another phone of the first account, because the other lane uses that of the subject."""
-    phone = subject.new_phone(0)
+    phone = subject.new_phone(0, 1)
     async with phone:
         await phone.connect()
         await subject.register(phone)
