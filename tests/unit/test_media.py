@@ -1,6 +1,10 @@
 """The audio of two phones that talk to each other, by real ICE, DTLS and codecs."""
 
 import asyncio
+import gc
+import logging
+import subprocess
+import sys
 import threading
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -12,6 +16,28 @@ from sipdeploy.sip.media.description import Description
 pytest.importorskip("aiortc", reason="the extra `media` is not installed")
 
 LOW, HIGH = 440, 620
+
+
+class Kept(logging.Handler):
+    """Keeps what would be printed: warnings, and tasks whose exceptions nobody has seen."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def silent():
+    """Nothing is logged, because a traceback would reach the user."""
+    kept = Kept()
+    logging.getLogger().addHandler(kept)
+    yield
+    gc.collect()
+    logging.getLogger().removeHandler(kept)
+    assert not kept.messages
 
 
 def run(scene):
@@ -186,12 +212,46 @@ def test_an_answer_that_cannot_be_used_is_refused_with_the_reason(old, new, why)
     run(scene())
 
 
+def test_no_server_is_asked_that_nobody_has_named(monkeypatch):
+    from aiortc import RTCIceGatherer  # noqa: PLC0415 - not without the extra
+
+    monkeypatch.setattr(RTCIceGatherer, "getDefaultIceServers", lambda: pytest.fail("asked"))
+
+    async def scene():
+        async with open_audio() as caller:
+            await caller.offer()
+
+    run(scene())
+
+
+def test_warnings_of_the_libraries_are_not_printed():
+    names = ("aiortc.rtcdtlstransport", "aioice.ice")
+    code = "import logging; import sipdeploy.sip.media.audio\n" + "".join(
+        f"logging.getLogger({name!r}).warning('Traceback')\n" for name in names
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
 @pytest.mark.slow
 def test_servers_that_do_not_answer_delay_the_offer_and_do_not_break_it():
     async def scene():
         servers = [IceServer(url="stun:127.0.0.1:9"), IceServer(url="turn:127.0.0.1:9")]
         async with open_audio(ice_servers=servers) as caller:
             assert Description(await caller.offer()).candidates
+
+    run(scene())
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_call_can_be_closed_at_any_time(steps):
+    """After so many turns of the loop, while ICE and DTLS are under way."""
+
+    async def scene():
+        async with open_audio() as caller, open_audio() as callee:
+            await caller.accept(await callee.answer(await caller.offer()))
+            for _ in range(2**steps):
+                await asyncio.sleep(0.001)
 
     run(scene())
 

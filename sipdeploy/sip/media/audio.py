@@ -11,6 +11,7 @@ It owns the peer connection, and takes and gives SDP as text. It sends no SIP:
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from array import array
@@ -37,9 +38,13 @@ from sipdeploy.sip.media.description import Candidate, Description, completed
 from sipdeploy.sip.media.digits import Digits
 from sipdeploy.sip.media.sound import FRAME, RATE, Heard, tone
 
+# Their warnings contain tracebacks; what matters is in the state of the audio.
+for _library in ("aiortc", "aioice"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
+
 _TICK_SECONDS = 0.05  # between two looks at what was heard
 _TONE_SECONDS = 0.4  # enough to tell two tones apart by 5 Hz
-_CLOSE_SECONDS = 5
+_SETTLE_SECONDS, _CLOSE_SECONDS = 1, 5
 
 
 class _Voice(MediaStreamTrack):
@@ -257,6 +262,8 @@ class Audio:
         self._voice.stop()
         if self._listener:
             self._listener.cancel()
+        # aiortc leaves tasks behind if it is closed while it connects
+        await self._until(lambda: self._peer.connectionState != "connecting", _SETTLE_SECONDS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._peer.close()

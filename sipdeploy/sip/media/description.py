@@ -12,7 +12,8 @@ _PROFILES = {"UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP"}
 _EVENTS = {101: 8000, 102: 48000}  # payload types of our offers; aiortc uses 0, 8, 9, 96
 _STATIC = {0: "PCMU/8000", 8: "PCMA/8000", 9: "G722/8000"}  # need no rtpmap (RFC 3551)
 _DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
-_MOST_HOST_CANDIDATES = 12  # of a machine with many bridges; Kamailio refuses 40 in all
+_MOST_CANDIDATES = 40  # of a stranger; Kamailio accepts as many
+_MOST_HOST_CANDIDATES = 12  # of a machine with many bridges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,8 @@ class Description:
             yield "it has no ICE user and password"
         if not self.candidates:
             yield "it has no ICE candidate"
+        if len(self.candidates) > _MOST_CANDIDATES:  # each would get packets from this machine
+            yield f"it has {len(self.candidates)} ICE candidates"
         if not self.values("rtcp-mux"):
             yield "it has no rtcp-mux"
         if is_answer and self.setup not in {"active", "passive"}:

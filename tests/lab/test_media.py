@@ -1,0 +1,147 @@
+"""Calls with sound by the phone in Python: with services, with itself, with a real browser."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from system import DOMAIN, password
+
+from lab.browser import Browser, spki_pin
+from sipdeploy.sip.media import open_audio, talk
+
+pytestmark = pytest.mark.lab
+
+LOW, HIGH = 440, 620
+VERIFY = (sys.executable, "-m", "sipdeploy", "verify")
+
+
+def verify(system, *arguments, secret=""):
+    """The results by step of `verify --level full` on the deploying machine, and its seconds."""
+    deployer = system.deployer
+    began = time.monotonic()
+    done = subprocess.run(
+        [*VERIFY, system.host.name, "--level", "full", "--format", "json", *arguments],
+        cwd=deployer.folder,
+        env=deployer.environment,
+        input=secret,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout), seconds
+
+
+def steps(report, record_property, title, seconds):
+    """The results by the names of the steps, which are printed with their times."""
+    (host,) = report["hosts"]
+    times = [f"{each['name']} {each['seconds']:.1f}" for each in host["steps"]]
+    record_property("figure", f"{title}: {seconds:.1f} s; {', '.join(times)}")
+    return {each["name"]: each for each in host["steps"]}
+
+
+def test_a_proof_with_sound(system, record_property):
+    report, seconds = verify(system)
+    results = steps(report, record_property, f"full, mode {system.mode}", seconds)
+    skipped = {name for name, each in results.items() if each["status"] != "ok"}
+    assert skipped <= {"DNS", "voicemail"}, results
+    assert seconds < 60
+
+
+@pytest.fixture(scope="module")
+def browser(system):
+    """A browser whose microphone plays 440 Hz."""
+    pin = spki_pin(system.host.read("/etc/kamailio/tls/server.crt"))
+    with Browser({DOMAIN: system.address}, spki=[pin], tone_hz=LOW) as opened:
+        yield opened
+
+
+@contextmanager
+def beside(scene):
+    """Runs a phone in Python beside the browser, and ends with its result."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(asyncio.run, asyncio.wait_for(scene(), 60))
+        yield running
+        running.result()
+
+
+@pytest.mark.parametrize("library", ["jssip", "sipjs"])
+def test_a_browser_calls_the_phone_in_python(system, browser, library):
+    alice = browser.phone("1001", password=password("1001"), library=library)
+    ready, held = threading.Event(), threading.Event()
+
+    async def callee():
+        async with system.phone("1004") as bob, open_audio(tone_hz=HIGH) as audio:
+            await bob.connect()
+            await bob.register()
+            ready.set()
+            side = await talk.answer(await bob.incoming(20, method="INVITE"), audio)
+            await side.call.acknowledged()
+            await audio.connected()
+            assert await audio.hears(LOW)
+            for _ in ("hold", "resume"):
+                await side.reoffered(await bob.incoming(20, method="INVITE"))
+            held.set()
+            assert await audio.hears(LOW)
+            await side.call.ended(20)
+
+    with beside(callee):
+        wait(ready)
+        call = alice.call("1004").wait("answered")
+        assert call.hears(HIGH), call.listen()
+        assert call.hold()
+        assert call.unhold()
+        wait(held)
+        assert call.hears(HIGH), call.listen()
+        call.hang_up()
+    alice.close()
+
+
+@pytest.mark.parametrize("library", ["jssip", "sipjs"])
+def test_the_phone_in_python_calls_a_browser(system, browser, library):
+    alice = browser.phone("1001", password=password("1001"), library=library)
+
+    async def caller():
+        async with system.phone("1004") as bob, open_audio(tone_hz=HIGH) as audio:
+            await bob.connect()
+            await bob.register()
+            side = await talk.connect(await talk.dial(bob, "1001", audio), audio, 20)
+            assert await audio.hears(LOW)
+            await side.hold()
+            assert await audio.hears_nothing()
+            await side.resume()
+            assert await audio.hears(LOW)
+            state = await audio.state()
+            assert (state.codec, state.dtls) == ("opus/48000", "connected")
+            assert (await side.call.bye()).status == 200
+
+    with beside(caller):
+        incoming = alice.wait_incoming().answer()
+        assert incoming.hears(HIGH), incoming.listen()
+        incoming.wait("ended", timeout_seconds=30)
+    alice.close()
+
+
+def wait(event, seconds=20):
+    end = time.monotonic() + seconds
+    while not event.is_set():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_user_proves_the_own_mailbox(system, record_property):
+    report, seconds = verify(system, "--user", "1002", secret=password("1002"))
+    results = steps(report, record_property, f"full of a user, mode {system.mode}", seconds)
+    for name in ("echo", "digits", "speech", "voicemail"):
+        assert results[name]["status"] == "ok", results
+    assert seconds < 60
+    box = "/var/spool/asterisk/voicemail/default/1002"
+    assert not system.run(f"find {box} -name 'msg*' 2>/dev/null || true")
