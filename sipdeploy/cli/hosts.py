@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -138,7 +138,9 @@ def _shown(planned: Sequence[Planned], form: str, *, diffs: bool, is_whole: bool
     rows = [(each.host, each.plan, each.present) for each in planned if each.plan is not None]
     if form == "json":
         return json.dumps({"hosts": [text.as_data(*row) for row in rows]}, indent=2)
-    return "\n".join(text.as_text(*row, diffs=diffs, is_whole=is_whole) for row in rows)
+    return "\n".join(
+        text.as_text(*row, diffs=diffs, is_whole=is_whole, proof="quick") for row in rows
+    )
 
 
 def _save(session: Session, plans: Mapping[str, Plan], file: Path) -> None:
@@ -191,6 +193,14 @@ def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
     help="Change N hosts at a time.",
 )
 @click.option("--all-or-nothing", is_flag=True, help="If one host fails, roll all hosts back.")
+@click.option(
+    "--verify",
+    "verify",
+    type=click.Choice(["ports", "quick", "full", "none"]),
+    default="quick",
+    show_default=True,
+    help="Level of the proof from this machine, see `sipdeploy verify`.",
+)
 @_transaction
 @FORMAT
 @click.pass_obj
@@ -203,6 +213,7 @@ def apply_command(
     is_agreed: bool,
     parallel: int,
     all_or_nothing: bool,
+    verify: Literal["ports", "quick", "full", "none"],
     overwrites: bool,
     lock_wait_seconds: int,
     breaks_lock: bool,
@@ -212,7 +223,8 @@ def apply_command(
 
     sipdeploy first stages the files on all hosts, where their own daemons validate them; then it
     changes one host after the other. If verification fails or the connection is lost, the host
-    returns to its previous release. A second apply changes, reloads and restarts nothing.
+    returns to its previous release. The last check uses the host from here, as phones do. A second
+    apply changes, reloads and restarts nothing.
 
     \b
     Examples:
@@ -236,7 +248,8 @@ def apply_command(
             connect=ahead.take,
             purpose=f"apply {' '.join(hosts)}".strip(),
             saved=agreed,
-            agree=agree,
+            agree=agree and partial(agree, proof=verify),
+            verify=verify,
             parallel=parallel,
             all_or_nothing=all_or_nothing,
             overwrites=overwrites,

@@ -60,6 +60,7 @@ def bring(
         agree=None if is_agreed else agreement,
         expects=partial(is_expected, kamailio.credential_sums(done.before.site.domain, before)),
         prove=new,
+        verify="ports",
         lock_wait_seconds=LOCK_WAIT_SECONDS,
     )
     code, reports = run.apply(session, done.after, names, options, form="")

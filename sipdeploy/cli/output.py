@@ -88,12 +88,13 @@ class Output:
         *,
         question: str = "apply this to {}?",
         is_agreed: bool = False,
+        proof: str = "none",
     ) -> bool:
         """Show the plans of all hosts, and ask once for all of them unless it `is_agreed`."""
         from sipdeploy.plan.text import as_text
 
         for host, (plan, present) in plans.items():
-            _tell(as_text(host, plan, present, diffs=self.verbose))
+            _tell(as_text(host, plan, present, diffs=self.verbose, proof=proof))
         return is_agreed or click.confirm(question.format(", ".join(plans)), err=True)
 
     def require_terminal(self, verb: str) -> None:

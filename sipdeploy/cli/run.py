@@ -32,6 +32,10 @@ def apply(
     session: Session, loaded: Inventory, names: Sequence[str], options: Options, *, form: str
 ) -> tuple[int, tuple[Report, ...]]:
     """Apply to the named hosts, as `transact` says."""
+    if options.verify == "full":
+        from sipdeploy.cli.proof.verify import check_level
+
+        check_level(options.verify)
     credentials = session.credentials(loaded)
     return transact(
         session,
@@ -70,17 +74,17 @@ def transact(
         for report in done:
             session.output.problems(report.diagnostics, report.sources)
             log.report(report)
-        if form:
-            shape = reports.as_json if form == "json" else reports.as_text
-            session.output.result(shape(done))
-        else:  # the command prints another result
-            session.output.progress(reports.as_text(done))
         worst = max(report.exit_code for report in done)
         code = worst if worst == RollbackFailed.exit_code else code or worst
         if code:
             session.output.progress(f"log of this run: {log.path}")
         else:
             session.output.detail(f"log: {log.path}")
+        if form:
+            shape = reports.as_json if form == "json" else reports.as_text
+            session.output.result(shape(done))
+        else:  # the command prints another result
+            session.output.progress(reports.as_text(done))
     return code, done
 
 

@@ -552,6 +552,18 @@ _MANUALS: Mapping[str, str] = {
         Situation: the host has the configuration of an older sipdeploy; or Kamailio does not run.
         Fix: `sipdeploy apply sip1`. `sipdeploy verify --user 1001` uses the account of a user
         instead, and no SSH.""",
+    "SD811": """The host is applied, and phones cannot use it from the deploying machine.
+        On the host itself everything works, so the cause is likely on the way, or it was there
+        before this apply: an apply that broke the way would have been taken back.
+        Situation: the first apply to a host behind the firewall of a provider.
+        Fix: open the port that the message names, or run `sipdeploy verify sip1` on a machine that
+        can reach the host.""",
+    "SD812": """The apply was taken back, because phones could not use the host afterwards.
+        On the host itself everything worked.
+        Situation: the new firewall, port or certificate keeps phones out; or a call from the
+        deploying machine worked before this apply, and not after it.
+        Fix: correct what the other messages name; `sipdeploy apply sip1 --verify none` applies
+        without a proof from this machine.""",
     "SD850": """Calls with sound need the extra `media`, which is not installed.
         Situation: `sipdeploy verify --level full` with an installation by `pipx install .`
         Fix: type the command that the message shows, or install again with the extra:

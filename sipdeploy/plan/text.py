@@ -21,12 +21,26 @@ SECRET = re.compile(r"^([-+ ]?\s*(?:password_digest|md5_cred|password)\s*=\s*).+
 HASH = re.compile(r"\b(?:[0-9a-f]{16}){1,2}\b")  # HA1, and checksums of it
 
 
+_PROOFS = {
+    "ports": ", then from here: name, port, certificate, WebSocket (level ports)",
+    "quick": ", then from here: registration, calls and a service by signalling (level quick)",
+    "full": ", then from here: calls with sound (level full)",
+}
+
+
 def as_text(
-    name: str, plan: Plan, present: Present, *, diffs: bool, is_whole: bool = False
+    name: str,
+    plan: Plan,
+    present: Present,
+    *,
+    diffs: bool,
+    is_whole: bool = False,
+    proof: str = "none",
 ) -> str:
     """The plan of one host: one line for each item, differences below their file.
 
-    With `is_whole` it has the unchanged files too, and all lines of long differences.
+    With `is_whole` it has the unchanged files too, and all lines of long differences. `proof` is
+    the level of the proof that the deploying machine makes.
     """
     lines = [name, *(unchanged(plan) if is_whole else ())]
     if plan.is_empty:
@@ -42,6 +56,7 @@ def as_text(
         lines.append(f"  ? {edit.path} (edited on the host, left alone)")
         lines += (f"      {row}" for row in difference(edit, plan, present) if diffs)
     lines += (f"  = {note}" for note in (*plan.desired.notes, *costs(plan, present)))
+    lines.append(f"  = proof: on the host{_PROOFS.get(proof, '')}")
     lines.append(f"  {_total(plan)}")
     return "\n".join(lines)
 

@@ -17,6 +17,7 @@ from sipdeploy.plan import Plan, make_plan, preflight, saved
 from sipdeploy.plan.preview import Present, preview
 from sipdeploy.transaction import reports as notices
 from sipdeploy.transaction.lock import Owner, locked, recover, stale_owner
+from sipdeploy.transaction.outside.reachability import Seen
 from sipdeploy.transaction.packages import update_lists, warnings_of
 from sipdeploy.transaction.reports import Planned, Report, State
 from sipdeploy.transaction.runner import Event, UndoStack, run_step
@@ -49,6 +50,7 @@ class HostRun:
         self._seconds = 0.0
         self._title = ""  # of the last step
         self._cut_step = ""  # the step that Ctrl-C ended
+        self._seen = Seen()
 
     @property
     def has_work(self) -> bool:
@@ -133,7 +135,8 @@ class HostRun:
     def report(self) -> Report:
         """The report of the run."""
         failure = self.failure
-        code = failure.exit_code if failure else 0
+        is_unreachable = self.is_applied and self._seen.problem is not None
+        code = failure.exit_code if failure else int(is_unreachable)
         return Report(
             host=self.name,
             state=self._state,
@@ -141,6 +144,7 @@ class HostRun:
             diagnostics=self._diagnostics,
             seconds=self._seconds,
             sources=self._sources,
+            unreachable=notices.unreachable(self._seen) if is_unreachable else "",
             exit_code=RollbackFailed.exit_code if self._state == "unknown" else code,
         )
 
@@ -158,7 +162,12 @@ class HostRun:
     @property
     def _diagnostics(self) -> tuple[Diagnostic, ...]:
         failure = self.failure.diagnostics if self.failure else ()
-        return (*self._warnings, *(notices.with_state(each, self._state) for each in failure))
+        seen = self._seen.diagnostics if self.is_applied else ()
+        return (
+            *self._warnings,
+            *seen,
+            *(notices.with_state(each, self._state) for each in failure),
+        )
 
     @property
     def _sources(self) -> Mapping[str, Source]:
@@ -337,7 +346,9 @@ class HostRun:
         """Run the steps that the plan needs, in order."""
         if self.plan is None or self._undo_stack is None:
             raise host_failed("SD522", f"`{self.name}` was not prepared")
-        work = Work(plan=self.plan, owner=self._owner, run=self.run)
+        work = Work(
+            plan=self.plan, owner=self._owner, run=self.run, facts=self._facts, seen=self._seen
+        )
         for step in steps:
             if self.run.stop.is_set():
                 self._undo_stack.undo()

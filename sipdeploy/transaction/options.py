@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from sipdeploy.host import Host
 from sipdeploy.inventory.site import HostEntry, Site
@@ -22,6 +23,7 @@ class Options:
     agree: asks for consent to the plans of all hosts, before one of them changes.
     expects: whether a plan needs no consent.
     prove: numbers and their HA1; apply registers as each of them before it confirms a host.
+    verify: the level of the proof from outside, or `none`.
     saved: the only plans that apply may carry out, by host.
     connect: opens a host, or returns an open one.
     """
@@ -31,6 +33,7 @@ class Options:
     agree: Callable[[Mapping[str, tuple[Plan, Present]]], bool] | None = None
     expects: Callable[[Plan], bool] | None = None
     prove: Mapping[str, str] = field(default_factory=dict, repr=False)
+    verify: Literal["none", "ports", "quick", "full"] = "none"
     saved: Mapping[str, Mapping[str, object]] | None = None
     overwrites: bool = False
     breaks_lock: bool = False

@@ -11,6 +11,7 @@ from sipdeploy.facts import Facts, SelfRollback
 from sipdeploy.plan import Plan
 from sipdeploy.plan.preview import Present
 from sipdeploy.services.service import local_place
+from sipdeploy.transaction.outside.reachability import Seen
 
 State = Literal["unchanged", "applied", "rolled back", "unknown"]
 
@@ -26,6 +27,7 @@ class Report:
     seconds: float = 0.0
     sources: Mapping[str, Source] = field(default_factory=dict)
     exit_code: int = 0
+    unreachable: str = ""  # why phones cannot reach an applied host from here
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -59,11 +61,26 @@ class Interrupted(KeyboardInterrupt):
 
 
 def as_text(reports: Sequence[Report]) -> str:
-    """One line for each host: `sip1  applied, 42 changes, 15.1 s`."""
-    return "\n".join(
+    """One line for each host: `sip1  applied, 42 changes, 15.1 s`. Last, those without phones."""
+    lines = [
         f"{report.host}  {report.state}, {_changes(report)}, {report.seconds:.1f} s"
         for report in reports
+    ]
+    lines += (
+        f"{report.host}  applied; phones cannot reach it from here: {report.unreachable}"
+        for report in reports
+        if report.unreachable
     )
+    return "\n".join(lines)
+
+
+def unreachable(seen: Seen) -> str:
+    """The rung that failed, and what is likely to help."""
+    first = seen.after.failed[0] if seen.after else None
+    if first is None:
+        return ""
+    fix = next((each.help for each in first.diagnostics if each.help), "")
+    return f"{first.name} failed{f'; {fix}' if fix else ''}"
 
 
 def _changes(report: Report) -> str:
@@ -81,6 +98,7 @@ def as_json(reports: Sequence[Report]) -> str:
             "changes": report.changes,
             "problems": [problem.message for problem in report.diagnostics],
             "seconds": round(report.seconds, 3),
+            "unreachable": report.unreachable or None,
         }
         for report in reports
     ]

@@ -2,17 +2,19 @@
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sipdeploy.facts import Facts
 from sipdeploy.plan import Plan
 from sipdeploy.proof.inside.register import Register
-from sipdeploy.services import firewall
+from sipdeploy.proof.outside.step import Level
 from sipdeploy.services import install as repository
 from sipdeploy.transaction import release
 from sipdeploy.transaction.certificate import Issue
 from sipdeploy.transaction.files import Stage, Swap
 from sipdeploy.transaction.lock import Confirm, Lock, Owner
 from sipdeploy.transaction.options import Run
+from sipdeploy.transaction.outside.reachability import Seen, changes_firewall, present_port
 from sipdeploy.transaction.packages import AddRepository, BuildAsterisk, Packages
 from sipdeploy.transaction.runner import Step
 
@@ -26,6 +28,8 @@ class Work:
     plan: Plan
     owner: Owner
     run: Run
+    facts: Facts | None = None
+    seen: Seen = field(default_factory=Seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,39 @@ def _register(work: Work) -> Step:
     return Register(desired=desired, credentials=prove)
 
 
+def _needs_proof(work: Work) -> bool:
+    return work.run.options.verify != "none"
+
+
+def _needs_proof_before(work: Work) -> bool:
+    """Whether it matters if the host worked before: a change of users breaks no way to it."""
+    return _needs_proof(work) and work.plan.release > 0 and not work.plan.is_only_data
+
+
+def _ask_before(work: Work) -> Step:
+    from sipdeploy.transaction.outside.steps import AskBefore  # noqa: PLC0415 - a phone is slow to import
+
+    port = present_port(work.facts, work.run.site.ports.wss)
+    return AskBefore(run_=work.run, level=_level(work), port=port, seen=work.seen)
+
+
+def _prove_after(work: Work) -> Step:
+    from sipdeploy.transaction.outside.steps import ProveAfter  # noqa: PLC0415 - as above
+
+    return ProveAfter(
+        run_=work.run, level=_level(work), plan=work.plan, facts=work.facts, seen=work.seen
+    )
+
+
+def _level(work: Work) -> Level:
+    level = work.run.options.verify
+    assert level != "none"  # noqa: S101 - else there is no proof
+    return level
+
+
 def _confirm_release(work: Work) -> Step:
     plan = work.plan
-    is_shut = any(change.service == firewall.NAME for change in plan.changes) or any(
-        unit.unit == firewall.UNIT and unit.action != "none" for unit in plan.units
-    )
+    is_shut = changes_firewall(plan)
     return Confirm(owner=work.owner, audit=plan.lines(), is_new_connection=is_shut)
 
 
@@ -119,7 +151,9 @@ STAGE = (
 )
 # Host by host:
 SWAP = (
+    StepOf("try from here, before the change", _needs_proof_before, _ask_before),
     StepOf("swap files, reload or restart, verify", _always, _swap_files),
     StepOf("register as the new users", lambda work: bool(work.run.options.prove), _register),
+    StepOf("prove from here", _needs_proof, _prove_after),
 )
 CONFIRM = (StepOf("confirm", _always, _confirm_release),)

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.lab
 
 ROOT = Path(__file__).parent.parent.parent
 LIBRARIES = "python3-click python3-jinja2 python3-paramiko python3-pydantic python3-yaml"
+LIBRARIES += " python3-websockets"
 
 
 def test_a_host_applies_to_itself(lab):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.proof.outside import diagram, formats
 from sipdeploy.proof.outside.step import ACCOUNTS, Proof, StepResult
+from sipdeploy.proof.reports import diagram, formats
 from sipdeploy.sip.wire import Traced
 
 TEXT = st.text(max_size=40)

@@ -119,7 +119,7 @@ def verify_command(
     names = chosen_hosts(loaded, hosts)
     account = _account(loaded.site, number) if number else None
     round_ = Round(session=session, site=loaded.site, names=names, level=level, account=account)
-    round_.check()
+    check_level(level)
     show = _Show(session=session, form=form, file=file, has_diagrams=has_diagrams)
     if every_seconds is None:
         with _stopping(round_.stop):
@@ -128,6 +128,19 @@ def verify_command(
     with _stopping(round_.stop, is_clean=True):
         _repeat(round_, show, every_seconds)
     return 0
+
+
+def check_level(level: Level) -> None:
+    """WrongUsage if there are no steps of the level, or it needs an extra that is missing."""
+    from sipdeploy.proof.outside.ladder import LADDER
+    from sipdeploy.proof.outside.step import of_level
+    from sipdeploy.sip import media
+
+    if not any(step.level == level for step in LADDER):
+        message = f"this version has no steps of level {level}"
+        raise WrongUsage([Diagnostic("SD002", message, help="use level `quick`")])
+    if any(step.level == "full" for step in of_level(LADDER, level)):
+        media.require()
 
 
 def _account(site: Site, number: str) -> Account:
@@ -154,18 +167,6 @@ class Round:
     level: Level
     account: Account | None = None
     stop: threading.Event = field(default_factory=threading.Event)
-
-    def check(self) -> None:
-        """WrongUsage if there are no steps of the level, or it needs an extra that is missing."""
-        from sipdeploy.proof.outside.ladder import LADDER
-        from sipdeploy.proof.outside.step import of_level
-        from sipdeploy.sip import media
-
-        if not any(step.level == self.level for step in LADDER):
-            message = f"this version has no steps of level {self.level}"
-            raise WrongUsage([Diagnostic("SD002", message, help="use `--level quick`")])
-        if any(step.level == "full" for step in of_level(LADDER, self.level)):
-            media.require()
 
     def run(self) -> list[Proof]:
         """The proofs of all hosts; fewer if `stop` was set."""
@@ -239,7 +240,7 @@ class _Show:
     has_diagrams: bool
 
     def __call__(self, proofs: Sequence[Proof]) -> int:
-        from sipdeploy.proof.outside import diagram, formats
+        from sipdeploy.proof.reports import diagram, formats
 
         output = self.session.output
         output.problems([problem for proof in proofs for problem in proof.diagnostics])

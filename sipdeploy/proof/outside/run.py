@@ -117,10 +117,14 @@ async def attempt(step: Step, subject: Subject) -> StepResult:
 
 
 def prove_host(
-    subject: Subject, *, watch: Watch = unwatched, stop: threading.Event | None = None
+    subject: Subject,
+    *,
+    watch: Watch = unwatched,
+    stop: threading.Event | None = None,
+    seconds: float = SECONDS,
 ) -> Proof | None:
     """Prove one host, and remove the probe accounts; None if `stop` was set before the end."""
-    subject.ends = time.monotonic() + SECONDS
+    subject.ends = time.monotonic() + seconds
     steps = of_level(LADDER, subject.level)
     try:
         return asyncio.run(_unless(stop, prove(subject, steps, watch)))

@@ -75,11 +75,10 @@ class Subject:
     traces: list[tuple[str, list[Traced]]] = field(default_factory=list)
     tls: ssl.SSLContext = field(default_factory=trusting_tls)
     ends: float = math.inf  # the end of the whole proof, of the monotonic clock
+    port: int = 0  # of the phones; default: that of the inventory
 
-    @property
-    def port(self) -> int:
-        """The port of the phones."""
-        return self.site.ports.wss
+    def __post_init__(self) -> None:
+        self.port = self.port or self.site.ports.wss
 
     @property
     def origin(self) -> str | None:

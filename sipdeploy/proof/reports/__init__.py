@@ -1,0 +1,1 @@
+"""What a proof has shown, for people and for programs."""

@@ -1,0 +1,1 @@
+"""The proof from outside in an apply: before the swap, and after it."""
