@@ -196,16 +196,16 @@ async def voicemail(subject: Subject) -> str:
     """A user leaves a message for the own number, is told of it, hears it and removes it."""
     number = _mailbox(subject)
     service = _service(subject, "voicemail")
-    async with _own_phone(subject) as phone:
-        await phone.request("SUBSCRIBE", number, headers=_MWI)
-        if await _new_messages(phone):
-            raise StepSkipped(f"{number} has new messages, and the proof leaves them alone")
-        await _leave_message(subject, phone, number)
-        if (count := await _new_messages(phone)) != 1:
-            raise _failed(subject, f"after one message, {number} is told of {count}")
-        await _remove_message(subject, phone, service)
-        if count := await _new_messages(phone):
-            raise _failed(subject, f"after its removal, {number} is told of {count} messages")
+    phone = await subject.phone(0)  # the only one of the number, because all of them ring
+    await phone.request("SUBSCRIBE", number, headers=_MWI)
+    if await _new_messages(phone):
+        raise StepSkipped(f"{number} has new messages, and the proof leaves them alone")
+    await _leave_message(subject, phone, number)
+    if (count := await _new_messages(phone)) != 1:
+        raise _failed(subject, f"after one message, {number} is told of {count}")
+    await _remove_message(subject, phone, service)
+    if count := await _new_messages(phone):
+        raise _failed(subject, f"after its removal, {number} is told of {count} messages")
     return f"left, told, heard and removed in the mailbox of {number}"
 
 
@@ -239,7 +239,7 @@ async def _leave_message(subject: Subject, phone: Phone, number: str) -> None:
         audio = await _open(stack, 0)
         call = await talk.dial(phone, number, audio)
         await (await phone.incoming(method="INVITE")).reject(603)
-        side = await talk.connect(call, audio)
+        side = await talk.connect(call, audio, GREETING_SECONDS)
         await audio.hears_sound(0.5, GREETING_SECONDS)
         await audio.dial("#")  # ends the greeting
         if not await audio.hears_nothing(0.6, GREETING_SECONDS):
