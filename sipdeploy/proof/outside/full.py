@@ -12,7 +12,6 @@ from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.proof.outside.step import PHONES, Step, StepFailed, StepSkipped
 from sipdeploy.sip.media import MediaError, open_audio, talk
 from sipdeploy.sip.media.description import Description
-from sipdeploy.sip.message import uri_of
 
 if TYPE_CHECKING:
     from sipdeploy.proof.outside.subject import Subject
@@ -115,7 +114,10 @@ async def attended_transfer(subject: Subject) -> str:
     async with _talking(subject) as (held, transferor), contextlib.AsyncExitStack() as stack:
         other = await subject.phone(1, 1)
         asking, asked = [await _open(stack, hz) for hz in (HIGH, OTHER)]
-        call = await talk.dial(callee, uri_of(other.contact), asking)
+        call = await talk.dial(
+            callee, callee.number, asking
+        )  # the own number, as the other has it
+        await (await callee.incoming(method="INVITE")).reject(480)
         second = await talk.answer(await other.incoming(method="INVITE"), asked)
         first = await talk.join(call, asking, second)
         await transferor.refer(first.call.established.remote_target, first.call)
