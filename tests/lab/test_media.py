@@ -62,10 +62,9 @@ def test_a_proof_with_sound(system, record_property):
 @pytest.mark.parametrize("chain", ["input", "output"])
 def test_a_closed_range_is_told_with_what_to_open(system, chain, record_property):
     only_kamailio(system)
-    system.run(
-        f"nft 'add table inet shut; add chain inet shut x {{ type filter hook {chain} priority 0; }}; "
-        f"add rule inet shut x udp {'dport' if chain == 'input' else 'sport'} 10000-20000 drop'"
-    )
+    port = "dport" if chain == "input" else "sport"
+    hook = f"type filter hook {chain} priority 0;"
+    system.run(f"nft 'table inet shut {{ chain x {{ {hook} udp {port} 10000-20000 drop; }}; }}'")
     try:
         report, seconds = verify(system, code=1)
     finally:
