@@ -26,7 +26,7 @@ from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.inventory import reading
 from sipdeploy.inventory.files import expanded
-from sipdeploy.inventory.site import Site
+from sipdeploy.inventory.site import Site, Tls
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -290,10 +290,17 @@ def served(name: str, pem: bytes, domain: str, now: dt.datetime) -> Iterator[Dia
         yield from _trust(name, _chain(pem), now)
 
 
-def of_private_authority(problem: Diagnostic) -> Diagnostic:
-    """The problem as a warning if it is only that browsers do not have the root by themselves."""
-    is_root = problem.code == "SD608"  # an ACME server sends every intermediate certificate
-    return replace(problem, severity="warning") if is_root else problem
+def for_provider(problem: Diagnostic, tls: Tls) -> Diagnostic:
+    """A problem of a served chain, as severe as it is for the source of the certificate.
+
+    A private ACME server sends every intermediate certificate, so that only the root is missing.
+    Let's Encrypt signs none that ends at a private root: it comes from somebody in between.
+    """
+    if tls.provider == "letsencrypt" and tls.server is None and problem.code == "SD617":
+        return replace(problem, severity="error")
+    if tls.provider == "letsencrypt" and tls.server is not None and problem.code == "SD608":
+        return replace(problem, severity="warning")
+    return problem
 
 
 def _dates(name: str, certificate: "x509.Certificate", now: dt.datetime) -> Iterator[Diagnostic]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _CHALLENGES = {401, 407}
 _WITH_CONTACT = {"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER", "OPTIONS"}
-_AGENT = "sipdeploy-lab"
+_AGENT = "sipdeploy"
 
 
 class Options(TypedDict, total=False):

@@ -289,7 +289,7 @@ async def told(host, deployer):
         )
     rows = {row["number"]: row for row in json.loads(done.stdout)["users"]}
     (contact,) = rows["1001"]["contacts"]
-    assert contact["device"] == "sipdeploy-lab"
+    assert contact["device"] == "sipdeploy"
     assert contact["host"] == host.name
     assert rows["1002"]["messages"] == 1
     assert rows["1004"]["contacts"] == []
@@ -324,7 +324,7 @@ def removed_by_hand(host, deployer):
             path.write_text("".join(line for line in lines if "  1003:" not in line))
             done = await asyncio.to_thread(deployer.run, "users", "--on", host.name)
             assert re.search(
-                r"^1003 +\(not in the inventory\) .*sipdeploy-lab$", done.stdout, re.MULTILINE
+                r"^1003 +\(not in the inventory\) .*sipdeploy$", done.stdout, re.MULTILINE
             )
             done = await asyncio.to_thread(deployer.run, "apply", host.name, "--yes")
             assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.lab
 
 QUICK_SECONDS = 5
 RUNS = 20
+GONE_SECONDS = 120
 LIFETIME = "import sipdeploy.proof.outside.probes as p; p.LIFETIME_SECONDS = 6; "
 
 
@@ -90,6 +91,10 @@ def left(system):
         "channels": "asterisk -rx 'core show channels concise'",
     }
     said = {key: system.host.run(command).stdout.strip() for key, command in ask.items()}
+    # Asterisk forgets the Contact of a phone that has died by itself, in time
+    ends = re.findall(r'"expiration_time":"(\d+)"', said["registrar"])
+    if all(int(end) < time.time() + GONE_SECONDS for end in ends):
+        said["registrar"] = ""
     return {key: text for key, text in said.items() if text and "does not exist" not in text}
 
 
@@ -100,7 +105,7 @@ def test_quick_is_green_and_quick(system):
     statuses = {step["name"]: step["status"] for step in proof["steps"]}
     assert statuses.pop("DNS") == "skipped"
     assert set(statuses.values()) == {"ok"}, done.stderr
-    assert len(statuses) == 14
+    assert len(statuses) == 16
     assert proof["seconds"] < QUICK_SECONDS
     assert left(system) == {}
     sys.stdout.write(f"{system.mode}: {proof['seconds']} s\n")
@@ -154,24 +159,29 @@ def test_a_probe_reaches_only_probes_and_services(system, home):
     assert left(system) == {}
 
 
+@contextlib.contextmanager
+def noting_arguments(system):
+    """Each program that a script may start writes its arguments to a file first."""
+    names = "kamcmd asterisk systemd-run systemctl perl sed timeout cut head cat wc grep"
+    wrapper = "for name in {names}; do real=$(command -v $name); {{ echo '#!/bin/sh'; "
+    wrapper += """echo 'printf "%s\\n" "'$name' $*" >>/root/arguments'; echo exec $real '"$@"'; """
+    wrapper += "}} >/root/$name; chmod 755 /root/$name; done; mv {paths} /usr/local/sbin/"
+    paths = " ".join(f"/root/{name}" for name in names.split())
+    system.host.run(wrapper.format(names=names, paths=paths), check=True)
+    try:
+        yield
+    finally:
+        system.run("cd /usr/local/sbin && rm " + names)
+
+
 def test_the_password_of_a_probe_is_in_no_argument_and_in_no_log(system, home):
-    """Every command line on the host while the accounts are set, and its journal afterwards."""
-    script = (
-        "end=$(($(date +%s) + 3)); while [ $(date +%s) -lt $end ]; do "
-        "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; done"
-    )
-    pid = system.host.pid
-    with subprocess.Popen(
-        ["nsenter", "-t", str(pid), "-p", "-m", "sh", "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as watcher:
-        with accounts(system, home) as both:
-            pass
-        seen = watcher.stdout.read().decode(errors="replace")
+    """Every program that the script starts notes its arguments; so does the journal."""
+    with noting_arguments(system), accounts(system, home) as both:
+        pass
+    seen = system.run("cat /root/arguments; rm /root/arguments")
     journal = system.run("journalctl -b --no-pager -o cat")
     for account in both:
-        assert account.number in seen, "the watcher saw the commands"
+        assert account.number in seen, "arguments are noted"
         for text in (account.password, ha1(account.number, DOMAIN, account.password)):
             assert text not in seen
             assert text not in journal
@@ -299,9 +309,14 @@ def applied(system, loaded, **options):
 
 
 def test_a_firewall_that_shuts_phones_out_goes_back(system, home, monkeypatch):
-    shut = re.compile(rb"\b8443\b")
+    rule = b"tcp dport 8443 counter "
     with monkeypatch.context() as patch:
-        change_file(patch, "firewall", firewall.NFTABLES, lambda text: shut.sub(b"8444", text))
+        change_file(
+            patch,
+            "firewall",
+            firewall.NFTABLES,
+            lambda text: text.replace(rule + b"accept", rule + b"reject"),
+        )
         report = applied(system, home)
     assert report.state == "rolled back", report.diagnostics
     assert "SD812" in codes(report)

@@ -297,6 +297,19 @@ def test_a_certificate_of_an_own_authority_is_a_warning_where_the_inventory_name
     assert served(leaf(by=between), between)[0] == ["SD608"]
 
 
+@pytest.mark.parametrize(
+    ("tls", "severity"),
+    [
+        ("", "error"),  # Let's Encrypt: somebody in between
+        ("tls: {server: 'https://acme.example.test/directory'}", "warning"),
+        ("tls: {provider: self-signed}", "warning"),
+    ],
+)
+def test_a_self_signed_certificate_is_as_severe_as_its_source_says(served, tls, severity):
+    told, _ = served(leaf(by=None), more=tls)
+    assert told == (["SD617"] if severity == "error" else ["SD617 warning"])
+
+
 def test_a_port_without_tls():
     async def scenario():
         async with serving() as port:

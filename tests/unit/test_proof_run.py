@@ -11,6 +11,7 @@ from sipdeploy.proof.outside.ladder import LADDER
 from sipdeploy.proof.outside.run import prove
 from sipdeploy.proof.outside.step import LEVELS, Step, StepFailed, StepSkipped, of_level
 from sipdeploy.proof.outside.subject import Subject
+from sipdeploy.sip.message import MalformedMessage
 
 TEXT = """\
 domain: sip.example.com
@@ -96,7 +97,15 @@ def test_a_lane_runs_in_order_also_after_a_failure():
     assert statuses(proof) == {"a": "failed", "b": "ok"}
 
 
-@pytest.mark.parametrize("error", [TimeoutError("no 180"), ConnectionError("no 180")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("no 180"),
+        ConnectionError("no 180"),
+        MalformedMessage("no 180"),
+        RuntimeError("no 180"),
+    ],
+)
 def test_an_error_that_a_step_does_not_explain_has_its_code(error):
     (problem,) = proof_of(step("call", failing(error))).diagnostics
     assert problem.code == "SD801"

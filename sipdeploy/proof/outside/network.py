@@ -254,9 +254,8 @@ def judged(subject: Subject, now: dt.datetime) -> Iterator[Diagnostic]:
     """What browsers say to the chain."""
     name = f"the certificate that port {subject.port} of `{subject.name}` serves"
     site, pem = subject.site, b"".join(subject.chain)
-    is_public = site.tls.provider != "letsencrypt" or site.tls.server is None
     for problem in certificates.served(name, pem, site.domain, now):
-        yield problem if is_public else certificates.of_private_authority(problem)
+        yield certificates.for_provider(problem, site.tls)
 
 
 async def deployed(subject: Subject) -> str:

@@ -100,7 +100,8 @@ async def attempt(step: Step, subject: Subject) -> StepResult:
         message, status = str(skipped), "skipped"
     except StepFailed as failure:
         message, status, problems = str(failure), "failed", failure.diagnostics
-    except (OSError, CallRefusedError) as failure:  # also TimeoutError and ConnectionError
+    # OSError: also TimeoutError and ConnectionError; the last two: a message that makes no sense
+    except (OSError, CallRefusedError, RuntimeError, ValueError) as failure:
         message = str(failure) or f"not done within {step.seconds:g} s"
         problem = Diagnostic(
             step.code, f"{step.name} failed on `{subject.name}`: {message}", help=subject.logs

@@ -6,12 +6,14 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.proof.outside import network
 from sipdeploy.proof.outside.step import ACCOUNTS, PHONES, Step, StepFailed, StepSkipped
 from sipdeploy.proof.outside.subject import REGISTER_SECONDS, NotRegisteredError
+from sipdeploy.sip.call import CallRefusedError
 from sipdeploy.sip.message import parameter, uri_of
 
 if TYPE_CHECKING:
@@ -176,7 +178,7 @@ async def two_devices(subject: Subject) -> str:
     await asyncio.sleep(0.05)
     successes = [each for each in outgoing.replies if each.status == 200]  # noqa: PLR2004
     if len(successes) != 1:
-        raise _broken(subject, f"{len(successes)} phones answered, and the caller got all answers")
+        raise _broken(subject, "the caller got the answers of both phones, not of one")
     kept = next(each for each in answered if each.acks)
     await _hang_up(outgoing, kept)
     await subject.hang_up([(1, 1)])
@@ -219,6 +221,33 @@ async def blind_transfer(subject: Subject) -> str:
     await callee.incoming(method="NOTIFY")
     await _hang_up(outgoing, incoming)
     return "REFER and its NOTIFY arrive"
+
+
+async def attended_transfer(subject: Subject) -> str:
+    """The callee connects its caller with a third phone, which it has called meanwhile."""
+    caller, callee = await _pair(subject)
+    third, other = await subject.phone(0, 1), await subject.phone(1, 1)
+    outgoing, incoming = await _talk(caller, callee)
+    asking, asked = await _talk(other, third)
+    dialog = asking.established
+    replaces = f"{dialog.call_id};to-tag={dialog.key[2]};from-tag={dialog.key[1]}"
+    uri, _ = dialog.next_hop()
+    target = f"<{uri}?Replaces={quote(replaces)}>"
+    reply = await incoming.request_in_dialog("REFER", headers={"Refer-To": target})
+    _expect(subject, "a REFER with Replaces", reply, 202)
+    await caller.incoming(method="REFER")
+    new = await caller.invite(uri, headers={"Replaces": replaces})
+    arriving = await _arriving(new, third)
+    if arriving.request.header("Replaces") != replaces:
+        raise _broken(subject, "the INVITE of a transfer arrives without its Replaces")
+    connected = await arriving.answer()
+    await new.answered()
+    await new.ack()
+    await connected.acknowledged()
+    for first, second in ((new, connected), (asking, asked), (outgoing, incoming)):
+        await _hang_up(first, second)
+    await subject.hang_up()
+    return "an INVITE with Replaces reaches the third phone"
 
 
 # --- services ------------------------------------------------------------------------------------
@@ -292,17 +321,24 @@ async def _next_invite(phone: Phone) -> Incoming:
     return await phone.incoming(method="INVITE")
 
 
+async def _arriving(outgoing: Call, callee: Phone) -> Incoming:
+    """The INVITE of a call at the callee; CallRefusedError if a server refuses it before."""
+    arriving = asyncio.create_task(_next_invite(callee))
+    final = asyncio.create_task(outgoing.final())
+    try:
+        await asyncio.wait({arriving, final}, return_when=asyncio.FIRST_COMPLETED)
+        if arriving.done():
+            return arriving.result()
+        raise CallRefusedError(final.result())
+    finally:
+        for task in (arriving, final):
+            task.cancel()
+        await asyncio.gather(arriving, final, return_exceptions=True)
+
+
 async def _ring(caller: Phone, callee: Phone) -> tuple[Call, Incoming]:
     outgoing = await caller.invite(callee.number)
-    arriving = asyncio.create_task(_next_invite(callee))
-    refusal = asyncio.create_task(outgoing.final())
-    try:
-        await asyncio.wait({arriving, refusal}, return_when=asyncio.FIRST_COMPLETED)
-        if not arriving.done():
-            await outgoing.answered()  # raises CallRefusedError with the reply
-    finally:
-        refusal.cancel()
-    ringing = await arriving
+    ringing = await _arriving(outgoing, callee)
     await ringing.ring()
     await outgoing.ringing()
     return outgoing, ringing
@@ -362,6 +398,7 @@ STEPS: tuple[Step, ...] = (
     _step("declined", declined),
     _step("blind transfer", blind_transfer),
     _step("two devices", two_devices),
+    _step("attended transfer", attended_transfer),
     _step("absent", absent),
     _step("service", service, needs=("REGISTER",), code="SD808"),
 )
