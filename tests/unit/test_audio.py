@@ -70,7 +70,7 @@ def test_each_hears_the_tone_of_the_other(codecs):
         async with talk(codecs=codecs) as (caller, callee):
             assert await caller.hears(HIGH)
             assert await callee.hears(LOW)
-            assert not await caller.hears(LOW, 0.3)
+            assert not await caller.hears(LOW, 0.5)
             for each in (caller, callee):
                 state = await each.state()
                 assert (state.ice, state.dtls) == ("completed", "connected")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SERVICES = "services"  # the lane of calls to services, beside the calls of the two phones
 LOW, HIGH, OTHER = 440, 620, 800  # Hz
-HEAR_SECONDS = 4.0
+HEAR_SECONDS = 6.0
 SPEECH_SECONDS = 1.0
 SERVICE_SECONDS = 20.0  # that the test service takes at most, until it hangs up
 GREETING_SECONDS = 10.0
@@ -387,7 +387,7 @@ def _step(
     *,
     needs: str = "call",
     lane: str = PHONES,
-    seconds: float = 12,
+    seconds: float = 20,
 ) -> Step:
     async def with_sound(subject: Subject) -> str:
         try:

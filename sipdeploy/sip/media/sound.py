@@ -15,6 +15,7 @@ RATE = 8000
 FRAME = RATE // 50  # samples of 20 ms, as in one packet
 _FULL = 32768
 _KEPT_SECONDS = 30
+_TONE_SAMPLES, _PIECE = 12 * FRAME, FRAME // 4  # of which a tone is recognised
 SILENCE_DBFS = -55.0  # noise of codecs and of comfort noise is below, speech is above
 _FLOOR_DBFS = -100.0
 
@@ -98,11 +99,19 @@ class Heard:
         return joined
 
     def has_tone(self, hz: int, start: float) -> bool:
-        """Whether, since `start`, a tone of that frequency makes most of the sound."""
-        samples = self.since(start)
-        if len(samples) < RATE // 5 or level_dbfs(samples) < SILENCE_DBFS:
+        """Whether a tone makes most of the last sound since `start`.
+
+        It is measured in pieces shorter than a packet: where one is lost, or comes too late on a
+        busy machine, the phase jumps, and a longer piece would show other frequencies.
+        """
+        samples = self.since(start)[-_TONE_SAMPLES:]
+        if len(samples) < _TONE_SAMPLES or level_dbfs(samples) < SILENCE_DBFS:
             return False
-        return share_of(samples, hz) > 0.6  # noqa: PLR2004 - a codec leaves 0.9 of a tone
+        pieces = [samples[n : n + _PIECE] for n in range(0, _TONE_SAMPLES, _PIECE)]
+        energies = [sum(sample * sample for sample in piece) for piece in pieces]
+        shares = [share_of(piece, hz) for piece in pieces]
+        energy = sum(share * part for share, part in zip(shares, energies, strict=True))
+        return energy > 0.6 * sum(energies)  # a codec leaves 0.9 of a tone
 
     def is_silent(self, start: float) -> bool:
         """Whether nothing above noise came since `start`."""
