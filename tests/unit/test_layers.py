@@ -34,6 +34,7 @@ LIBRARIES = {
     "click": {"cli", "__main__"},
     "aiortc": {"sip"},
     "av": {"sip"},
+    "websockets": {"sip"},
 }
 # The only file that imports what the extra `media` installs.
 WITH_AIORTC = PACKAGE / "sip" / "media" / "audio.py"

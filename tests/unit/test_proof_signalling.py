@@ -1,0 +1,259 @@
+"""The steps of SIP against a switch in memory: each fault of it is found by its step."""
+
+import asyncio
+import time
+
+import pytest
+
+from sipdeploy.inventory.site import load_site
+from sipdeploy.proof.outside import signalling, subject
+from sipdeploy.proof.outside.run import prove
+from sipdeploy.proof.outside.subject import Account, Subject
+from sipdeploy.sip.message import Reply, Request, parse, uri_of, with_headers
+from sipdeploy.sip.phone import Phone, Traced
+
+TEXT = """\
+domain: sip.example.test
+email: ops@example.com
+hosts: {sip1: {address: 203.0.113.10}}
+users: {1001: }
+services: {6000: {kind: ivr-test}}
+"""
+CHALLENGE = 'Digest realm="sip.example.test", nonce="n", qop="auth", algorithm=MD5'
+ACCOUNTS = tuple(Account(number=n, password="x", title=n) for n in ("2001", "2002"))
+
+
+class Wire:
+    """One phone's connection to the switch."""
+
+    def __init__(self, switch):
+        self.switch = switch
+        self.trace = []
+        self.frames_received = 0
+        self.coming = asyncio.Queue()
+
+    async def open(self):
+        pass
+
+    async def close(self):
+        self.switch.forget(self)
+        self.coming.put_nowait(None)
+
+    async def send(self, text):
+        self.note("sent", text)
+        await asyncio.sleep(0)
+        self.switch.take(self, parse(text))
+
+    async def receive(self):
+        return await self.coming.get()
+
+    def deliver(self, message):
+        self.note("received", str(message))
+        self.coming.put_nowait(str(message))
+
+    def note(self, direction, text):
+        self.trace.append(Traced(direction=direction, text=text, at=time.monotonic()))
+
+
+class Switch:
+    """A registrar and proxy that keeps all promises but those in `faults`."""
+
+    def __init__(self, *faults):
+        self.faults = faults
+        self.contacts = {}  # user part of a Contact -> its number and its wire
+        self.senders = {}  # branch -> the wire that sent the request
+        self.answered = {}  # branch of an INVITE -> the wire that answered first
+        self.ringing = {}  # branch of an INVITE -> its request and its targets
+
+    def forget(self, wire):
+        self.contacts = {u: row for u, row in self.contacts.items() if row[1] is not wire}
+
+    def take(self, wire, message):
+        if isinstance(message, Reply):
+            self.take_reply(wire, message)
+        elif message.method == "REGISTER":
+            self.register(wire, message)
+        else:
+            self.route(wire, message)
+
+    def register(self, wire, request):
+        if not request.header("Authorization") and "open" not in self.faults:
+            self.reply(wire, request, 401, {"WWW-Authenticate": CHALLENGE})
+            return
+        if "refuses" in self.faults:
+            self.reply(wire, request, 503)
+            return
+        contact = request.header("Contact")
+        user = uri_of(contact).removeprefix("sip:").partition("@")[0]
+        number = uri_of(request.header("From")).removeprefix("sip:").partition("@")[0]
+        seconds = request.header("Expires")
+        if seconds == "0":
+            self.contacts.pop(user, None)
+        else:
+            self.contacts[user] = (number, wire)
+        granted = "0" if "expired" in self.faults else seconds
+        headers = {} if "unbound" in self.faults else {"Contact": f"{contact};expires={granted}"}
+        self.reply(wire, request, 200, headers)
+
+    def reply(self, wire, request, status, headers=None, body=""):
+        kept = ("via", "from", "to", "call-id", "cseq")
+        copied = tuple(pair for pair in request.headers if pair[0].lower() in kept)
+        to = request.header("To")
+        changes = {"To": to if request.to_tag else f"{to};tag=switch"} | (headers or {})
+        wire.deliver(Reply(status=status, headers=with_headers(copied, changes), body=body))
+
+    def route(self, wire, request):
+        user = uri_of(f"<{request.uri}>").removeprefix("sip:").partition("@")[0]
+        if user in {"6000", "service"}:
+            self.serve(wire, request)
+            return
+        targets = [w for u, (n, w) in self.contacts.items() if user in {u, n}]
+        if not targets:
+            status = 486 if "absent is busy" in self.faults else 480
+            if request.method != "ACK":
+                self.reply(wire, request, status)
+            return
+        self.senders[request.branch] = wire
+        if request.method == "CANCEL":
+            self.reply(wire, request, 200)
+        if request.method == "INVITE":
+            self.ringing[request.branch] = (request, targets)
+        if f"no {request.method}" in self.faults:
+            if request.method not in {"ACK", "CANCEL"}:
+                self.reply(wire, request, 200)
+            return
+        for target in targets:
+            target.deliver(request)
+
+    def serve(self, wire, request):
+        if request.method == "INVITE" and "no service" in self.faults:
+            self.reply(wire, request, 503)
+        elif request.method == "INVITE":
+            address = "10.0.0.1" if "wrong media" in self.faults else "203.0.113.10"
+            sdp = f"v=0\r\na=candidate:1 1 udp 1 {address} 10000 typ host\r\n"
+            self.reply(wire, request, 200, {"Contact": "<sip:service@pbx>"}, sdp)
+        elif request.method == "BYE":
+            self.reply(wire, request, 200)
+
+    def take_reply(self, wire, reply):
+        number, method = reply.cseq
+        del number
+        sender = self.senders.get(reply.branch)
+        if sender is None or method == "CANCEL":
+            return
+        if method == "INVITE" and reply.status == 200:
+            first = self.answered.setdefault(reply.branch, wire)
+            if first is not wire and "both answers" not in self.faults:
+                if "no BYE for the surplus" not in self.faults:
+                    self.end(wire, reply)
+                return
+            self.cancel_others(reply.branch, first)
+        if reply.status == 487 and reply.branch in self.answered:
+            return
+        if reply.status == 486 and "busy is absent" in self.faults:
+            changed = with_headers(reply.headers, {})
+            reply = Reply(status=480, headers=changed)
+        sender.deliver(reply)
+
+    def cancel_others(self, branch, first):
+        request, targets = self.ringing[branch]
+        changes = {"CSeq": f"{request.cseq[0]} CANCEL"}
+        cancel = Request(
+            method="CANCEL", uri=request.uri, headers=with_headers(request.headers, changes)
+        )
+        for target in targets:
+            if target is not first:
+                target.deliver(cancel)
+
+    @staticmethod
+    def end(wire, reply):
+        names = {"from", "to", "call-id"}
+        headers = tuple(pair for pair in reply.headers if pair[0].lower() in names)
+        changes = {"Via": "SIP/2.0/WSS switch;branch=z9hG4bKbye", "CSeq": "9 BYE"}
+        bye = Request(method="BYE", uri="sip:x", headers=with_headers(headers, changes))
+        wire.deliver(bye)
+
+
+@pytest.fixture
+def proven(monkeypatch):
+    """The failed steps on a switch with faults, with their codes and messages."""
+    monkeypatch.setattr(subject, "PATIENCE_SECONDS", 0.4)
+    monkeypatch.setattr(signalling, "SURPLUS_SECONDS", 0.4)
+
+    def run(*faults, accounts=ACCOUNTS):
+        switch = Switch(*faults)
+        monkeypatch.setattr(Phone, "_new_wire", lambda _: Wire(switch))
+        site, problems, _ = load_site(TEXT, "inventory.yaml")
+        assert site, problems
+        made = Subject(
+            name="sip1", site=site, entry=site.hosts["sip1"], level="quick", accounts=accounts
+        )
+        made.address = "203.0.113.10"
+        return asyncio.run(prove(made, signalling.STEPS))
+
+    return run
+
+
+def failed(proof):
+    return {each.name: (each.diagnostics[0].code, each.message) for each in proof.failed}
+
+
+def test_a_good_switch_is_green(proven):
+    proof = proven()
+    assert failed(proof) == {}
+    skipped = [each.name for each in proof.results if each.status == "skipped"]
+    assert skipped == ["certificate"]
+    assert len(proof.traces) > 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "step", "code", "text"),
+    [
+        ("open", "REGISTER", "SD806", "without a password"),
+        ("refuses", "REGISTER", "SD806", "503"),
+        ("expired", "REGISTER", "SD806", "for 0 s"),
+        ("unbound", "REGISTER", "SD806", "without binding"),
+        ("no INVITE", "call", "SD807", ""),
+        ("no ACK", "call", "SD807", "ACK"),
+        ("no BYE", "call", "SD807", "BYE"),
+        ("no CANCEL", "CANCEL", "SD807", "CANCEL"),
+        ("no REFER", "blind transfer", "SD807", "REFER"),
+        ("no NOTIFY", "blind transfer", "SD807", "NOTIFY"),
+        ("busy is absent", "busy", "SD807", "480"),
+        ("absent is busy", "absent", "SD807", "486"),
+        ("both answers", "two devices", "SD807", ""),
+        ("no BYE for the surplus", "two devices", "SD807", "nothing"),
+        ("no service", "service", "SD808", "503"),
+        ("wrong media", "service", "SD808", "10.0.0.1"),
+    ],
+)
+def test_each_fault_is_found_by_its_step(proven, fault, step, code, text):
+    found = failed(proven(fault))
+    assert step in found
+    assert found[step][0] == code
+    assert text in found[step][1]
+
+
+def test_a_failed_registration_skips_the_calls(proven):
+    proof = proven("refuses")
+    statuses = {each.name: each.status for each in proof.results}
+    assert statuses["call"] == statuses["service"] == "skipped"
+
+
+def test_after_a_failure_the_next_step_begins_with_new_phones(proven):
+    """The INVITE that still rings at the callee would be taken for the one of the next step."""
+    found = failed(proven("no CANCEL"))
+    assert list(found) == ["CANCEL"]
+
+
+def test_one_account_registers_and_calls_services(proven):
+    proof = proven(accounts=ACCOUNTS[:1])
+    statuses = {each.name: each.status for each in proof.results}
+    assert (statuses["REGISTER"], statuses["service"]) == ("ok", "ok")
+    assert statuses["call"] == statuses["two devices"] == "skipped"
+
+
+def test_the_candidates_of_a_description():
+    sdp = "a=candidate:H 1 UDP 2130706431 203.0.113.10 12000 typ host\r\n"
+    sdp += "a=candidate:S 1 UDP 1 2001:db8::1 12000 typ srflx raddr 10.0.0.1 rport 1\r\n"
+    assert signalling.candidates(sdp) == ["203.0.113.10", "2001:db8::1"]
