@@ -112,7 +112,7 @@ def test_a_browser_calls_the_phone_in_python(system, browser, library):
             await audio.connected()
             assert await audio.hears(LOW)
             for _ in ("hold", "resume"):
-                await side.reoffered(await bob.incoming(20, method="INVITE"))
+                await side.reoffered(bob, 20)
             held.set()
             assert await audio.hears(LOW)
             await side.call.ended(20)

@@ -122,13 +122,13 @@ def test_a_fingerprint_that_the_host_changes_is_named(prove):
     assert found.message.endswith("arrives with another `a=fingerprint` than was sent")
 
 
-def test_an_answer_without_dtls_says_so_and_what_to_open(prove):
+def test_an_answer_without_dtls_says_so(prove):
     def plain(sdp, is_reply):
         return sdp.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP") if is_reply else sdp
 
     found = problem(prove("sound", plain))
     assert "the answer cannot be used: its audio is RTP/AVP, not DTLS-SRTP" in found.message
-    assert found.help.startswith("open UDP 10000-20000 to 203.0.113.10 in the firewall")
+    assert found.help.startswith("`sipdeploy plan sip1` shows what was edited on the host; ")
 
 
 def test_a_call_in_which_one_side_is_silent_names_that_side(prove):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.proof.outside.step import PHONES, Step, StepFailed, StepSkipped
-from sipdeploy.sip.media import MediaError, open_audio, talk
+from sipdeploy.sip.media import MediaError, NotConnected, open_audio, talk
 from sipdeploy.sip.media.description import Description
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ async def hold(subject: Subject) -> str:
     async with _talking(subject) as sides:
         for ours, theirs, phone in ((0, 1, phones[1]), (1, 0, phones[0])):
             for change in (sides[ours].hold, sides[ours].resume):
-                changing = asyncio.create_task(change())
-                await sides[theirs].reoffered(await phone.incoming(method="INVITE"))
-                await changing
+                await asyncio.gather(change(), sides[theirs].reoffered(phone))
                 if change == sides[ours].hold:
                     await _be_silent(subject, sides)
             await _hear_each_other(subject, *sides)
@@ -114,9 +112,8 @@ async def attended_transfer(subject: Subject) -> str:
     async with _talking(subject) as (held, transferor), contextlib.AsyncExitStack() as stack:
         other = await subject.phone(1, 1)
         asking, asked = [await _open(stack, hz) for hz in (HIGH, OTHER)]
-        call = await talk.dial(
-            callee, callee.number, asking
-        )  # the own number, as the other has it
+        # the other phone has the same number, which works in both modes; a Contact does not
+        call = await talk.dial(callee, callee.number, asking)
         await (await callee.incoming(method="INVITE")).reject(480)
         second = await talk.answer(await other.incoming(method="INVITE"), asked)
         first = await talk.join(call, asking, second)
@@ -153,7 +150,7 @@ async def _following(
 # --- services ------------------------------------------------------------------------------------
 
 
-async def ivr(subject: Subject) -> str:
+async def speech(subject: Subject) -> str:
     """The test service speaks, rings and hangs up."""
     number = _service(subject, "ivr-test")
     async with _service_call(subject, number, 0) as (_, side):
@@ -393,7 +390,8 @@ def _step(
         try:
             return await run(subject)
         except MediaError as error:
-            raise _unconnected(subject, error) from error
+            is_blocked = lane == SERVICES and isinstance(error, NotConnected)
+            raise _not_working(subject, error, is_blocked=is_blocked) from error
 
     return Step(
         name=name, level="full", run=with_sound, code="SD851", needs=(needs,), lane=lane,
@@ -401,14 +399,17 @@ def _step(
     )  # fmt: skip
 
 
-def _unconnected(subject: Subject, error: MediaError) -> StepFailed:
-    ports = subject.site.ports.rtp
+def _not_working(subject: Subject, error: MediaError, *, is_blocked: bool) -> StepFailed:
+    """SD851; the two phones of a proof are on this machine, so only services can be blocked."""
+    name, ports = subject.name, subject.site.ports.rtp
+    fix = f"`sipdeploy plan {name}` shows what was edited on the host"
+    if is_blocked:
+        fix = f"open UDP {ports} to {subject.entry.media_address} in the firewall of the provider"
     return StepFailed(
         Diagnostic(
             "SD851",
-            f"the audio of a call on `{subject.name}` does not work: {error}",
-            help=f"open UDP {ports.start}-{ports.end} to {subject.entry.media_address} in the "
-            f"firewall of the provider; {subject.logs}",
+            f"the audio of a call on `{name}` does not work: {error}",
+            help=f"{fix}; {subject.logs}",
         )
     )
 
@@ -423,6 +424,6 @@ STEPS: tuple[Step, ...] = (
     # after the transfers of level `quick`, which need the second phone of the first account
     _step("echo", echo, needs="service", lane=SERVICES),
     _step("digits", digits, needs="echo", lane=SERVICES),
-    _step("speech", ivr, needs="service", lane=SERVICES, seconds=35),
+    _step("speech", speech, needs="service", lane=SERVICES, seconds=35),
     _step("voicemail", voicemail, needs="REGISTER", lane=SERVICES, seconds=55),
 )

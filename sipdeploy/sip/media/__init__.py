@@ -25,6 +25,10 @@ class MediaError(Exception):
     """The audio of a call cannot be set up; the message says why, in one clause."""
 
 
+class NotConnected(MediaError):  # noqa: N818 - named after the event
+    """ICE or DTLS did not connect."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IceServer:
     """A STUN or TURN server (`turn:HOST:PORT?transport=udp`), with the credentials of TURN."""

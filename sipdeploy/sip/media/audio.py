@@ -33,7 +33,7 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
 from av import AudioFrame, AudioResampler
 
-from sipdeploy.sip.media import IceServer, MediaError, MediaState
+from sipdeploy.sip.media import IceServer, MediaError, MediaState, NotConnected
 from sipdeploy.sip.media.description import Candidate, Description, completed
 from sipdeploy.sip.media.digits import Digits
 from sipdeploy.sip.media.sound import FRAME, RATE, Heard, tone
@@ -159,7 +159,7 @@ class Audio:
     # --- descriptions ----------------------------------------------------------------------------
 
     async def offer(self, direction: str = "sendrecv") -> str:
-        """The SDP of an INVITE, or of a re-INVITE that holds (`sendonly`) or resumes the call."""
+        """The SDP of an INVITE, or of a re-INVITE that holds (`inactive`) or resumes the call."""
         self._transceiver.direction = direction
         if self._local.text:  # payload types stay what they were (RFC 3264 section 8.3.2)
             text = self._completed(self._local.text, direction)
@@ -217,7 +217,7 @@ class Audio:
     # --- the connection --------------------------------------------------------------------------
 
     async def connected(self, timeout_seconds: float = 10) -> MediaState:
-        """Wait for ICE and DTLS; MediaError says which of them failed, with the candidates."""
+        """Wait for ICE and DTLS; NotConnected says which of them failed, with the candidates."""
         over = {"connected", "failed", "closed"}
         await self._until(lambda: self._peer.connectionState in over, timeout_seconds)
         state = await self.state()
@@ -225,7 +225,7 @@ class Audio:
             return state
         stage = "DTLS" if state.ice == "completed" else "ICE"
         ours, theirs = (_listed(each.candidates) for each in (self._local, self._remote))
-        raise MediaError(
+        raise NotConnected(
             f"{stage} did not connect within {timeout_seconds:g} s"
             f" (ICE {state.ice}, DTLS {state.dtls}; here {ours}; there {theirs})"
         )

@@ -42,8 +42,9 @@ class Talk:
             raise MediaError(f"a re-INVITE is answered with {reply.status} {reply.reason}")
         await self.audio.accept(reply.body)
 
-    async def reoffered(self, reinvite: Incoming) -> None:
-        """Answer the offer of a re-INVITE, which this side has received in its call."""
+    async def reoffered(self, phone: Phone, timeout_seconds: float | None = None) -> None:
+        """Answer the next re-INVITE, which holds or resumes the call."""
+        reinvite = await phone.incoming(timeout_seconds, method="INVITE")
         await reinvite.answer(await self.audio.answer(reinvite.request.body))
 
     async def refer(self, target: str, replaced: Call | None = None) -> Reply:
