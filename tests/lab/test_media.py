@@ -1,25 +1,21 @@
 """Calls with sound by the phone in Python: with services, with itself, with a real browser."""
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
+import python_phone
 from signalling import only_kamailio
 from system import DOMAIN, password
 
 from lab.browser import Browser, spki_pin
-from sipdeploy.sip.media import open_audio, talk
 
 pytestmark = pytest.mark.lab
 
-LOW, HIGH = 440, 620
+LOW = 440
 VERIFY = (sys.executable, "-m", "sipdeploy", "verify")
 
 
@@ -88,77 +84,12 @@ def browser(system):
         yield opened
 
 
-@contextmanager
-def beside(scene):
-    """Runs a phone in Python beside the browser, and ends with its result."""
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(asyncio.run, asyncio.wait_for(scene(), 60))
-        yield running
-        running.result()
-
-
 @pytest.mark.parametrize("library", ["jssip", "sipjs"])
-def test_a_browser_calls_the_phone_in_python(system, browser, library):
+def test_a_browser_and_the_phone_in_python_call_each_other(system, browser, library):
     alice = browser.phone("1001", password=password("1001"), library=library)
-    ready, held = threading.Event(), threading.Event()
-
-    async def callee():
-        async with system.phone("1004") as bob, open_audio(tone_hz=HIGH) as audio:
-            await bob.connect()
-            await bob.register()
-            ready.set()
-            side = await talk.answer(await bob.incoming(20, method="INVITE"), audio)
-            await side.call.acknowledged()
-            await audio.connected()
-            assert await audio.hears(LOW)
-            for _ in ("hold", "resume"):
-                await side.reoffered(bob, 20)
-            held.set()
-            assert await audio.hears(LOW)
-            await side.call.ended(20)
-
-    with beside(callee):
-        wait(ready)
-        call = alice.call("1004").wait("answered")
-        assert call.hears(HIGH), call.listen()
-        assert call.hold()
-        assert call.unhold()
-        wait(held)
-        assert call.hears(HIGH), call.listen()
-        call.hang_up()
+    python_phone.is_called_by(alice, system, "1004", LOW)
+    python_phone.calls(alice, system, "1004", LOW)
     alice.close()
-
-
-@pytest.mark.parametrize("library", ["jssip", "sipjs"])
-def test_the_phone_in_python_calls_a_browser(system, browser, library):
-    alice = browser.phone("1001", password=password("1001"), library=library)
-
-    async def caller():
-        async with system.phone("1004") as bob, open_audio(tone_hz=HIGH) as audio:
-            await bob.connect()
-            await bob.register()
-            side = await talk.connect(await talk.dial(bob, "1001", audio), audio, 20)
-            assert await audio.hears(LOW)
-            await side.hold()
-            assert await audio.hears_nothing()
-            await side.resume()
-            assert await audio.hears(LOW)
-            state = await audio.state()
-            assert (state.codec, state.dtls) == ("opus/48000", "connected")
-            assert (await side.call.bye()).status == 200
-
-    with beside(caller):
-        incoming = alice.wait_incoming().answer()
-        assert incoming.hears(HIGH), incoming.listen()
-        incoming.wait("ended", timeout_seconds=30)
-    alice.close()
-
-
-def wait(event, seconds=20):
-    end = time.monotonic() + seconds
-    while not event.is_set():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_a_user_proves_the_own_mailbox(system, record_property):
