@@ -85,6 +85,7 @@ def test_each_hears_the_tone_of_the_other(codecs):
     run(scene())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holder", [0, 1])
 def test_hold_and_resume(holder):
     async def scene():
@@ -224,6 +225,7 @@ def test_no_server_is_asked_that_nobody_has_named(monkeypatch):
     run(scene())
 
 
+@pytest.mark.slow
 def test_warnings_of_the_libraries_are_not_printed():
     names = ("aiortc.rtcdtlstransport", "aioice.ice")
     code = "import logging; import sipdeploy.sip.media.audio\n" + "".join(

@@ -131,6 +131,12 @@ def test_an_answer_without_dtls_says_so(prove):
     assert found.help.startswith("`sipdeploy plan sip1` shows what was edited on the host; ")
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(full, "HEAR_SECONDS", 1)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_call_in_which_one_side_is_silent_names_that_side(prove):
     """The answer says that the callee does not send, so the caller hears nothing."""
 
@@ -144,6 +150,7 @@ def test_a_call_in_which_one_side_is_silent_names_that_side(prove):
     assert note.endswith(" 0 received")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_hold_that_does_not_reach_the_other_fails(prove):
     def resumed(sdp, _):
         return sdp.replace("a=inactive", "a=sendrecv")

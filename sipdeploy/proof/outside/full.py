@@ -355,7 +355,7 @@ async def _hear_each_other(
 
 async def _be_silent(subject: Subject, sides: tuple[Talk, Talk]) -> None:
     for side, who in zip(sides, ("the caller", "the callee"), strict=True):
-        if not await side.audio.hears_nothing(0.3):
+        if not await side.audio.hears_nothing(0.3, HEAR_SECONDS):
             raise _failed(subject, f"{who} still hears the other in a call that is held")
 
 
