@@ -13,11 +13,13 @@ OWN_HZ = 620
 
 @contextmanager
 def beside(scene):
-    """Run a phone in Python beside the browser, and end with its result."""
+    """Run a phone in Python beside the browser, and end with its result; its error comes first."""
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(asyncio.run, asyncio.wait_for(scene(), 90))
-        yield
-        running.result()
+        try:
+            yield
+        finally:
+            running.result()
 
 
 def wait(event, seconds=30):
@@ -70,7 +72,7 @@ def calls(browser_phone, system, number, browser_hz):
             await side.hold()
             assert await audio.hears_nothing()
             await side.resume()
-            assert await audio.hears(browser_hz)
+            assert await audio.hears(browser_hz), str(await audio.state())
             state = await audio.state()
             assert (state.codec, state.dtls) == ("opus/48000", "connected")
             assert (await side.call.bye()).status == 200

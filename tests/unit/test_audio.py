@@ -143,6 +143,22 @@ def test_digits_reach_the_other_with_the_clock_of_the_audio(packets, codecs, kin
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+def test_a_peer_that_says_goodbye_is_heard_when_it_speaks_again():
+    """Firefox sends an RTCP BYE where a call is held."""
+    from aiortc.rtp import RtcpByePacket  # noqa: PLC0415 - not without the extra
+
+    async def scene():
+        async with talk() as (caller, callee):
+            assert await callee.hears(LOW)
+            sender = caller._transceiver.sender  # noqa: SLF001
+            goodbye = bytes(RtcpByePacket(sources=[sender._ssrc]))  # noqa: SLF001
+            await sender.transport._send_rtp(goodbye)  # noqa: SLF001
+            await asyncio.sleep(0.3)
+            assert await callee.hears(LOW)
+
+    run(scene())
+
+
 def test_a_peer_without_events_gets_no_digits():
     async def scene():
         async with open_audio() as caller, open_audio() as callee:

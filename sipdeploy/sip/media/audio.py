@@ -26,11 +26,13 @@ from aiortc import (
     RTCDtlsTransport,
     RTCIceServer,
     RTCPeerConnection,
+    RTCRtpReceiver,
     RTCRtpSender,
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
+from aiortc.rtp import AnyRtcpPacket, RtcpByePacket
 from av import AudioFrame, AudioResampler
 
 from sipdeploy.sip.media import IceServer, MediaError, MediaState, NotConnected
@@ -98,6 +100,17 @@ class _WithDigits:
         await self._transport._send_rtp(self._digits.replaced(data))  # noqa: SLF001
 
 
+def _outlive_goodbyes(receiver: RTCRtpReceiver) -> None:
+    """Firefox says goodbye (RTCP BYE) where a call is held, and aiortc never listens again."""
+    handle = receiver._handle_rtcp_packet  # noqa: SLF001
+
+    async def handle_others(packet: AnyRtcpPacket) -> None:
+        if not isinstance(packet, RtcpByePacket):
+            await handle(packet)
+
+    receiver._handle_rtcp_packet = handle_others  # type: ignore[method-assign]  # noqa: SLF001
+
+
 @contextlib.contextmanager
 def _refusing(what: str) -> Iterator[None]:
     """Turn what aiortc raises for the description of a stranger into a MediaError."""
@@ -133,6 +146,7 @@ class Audio:
         self._prefer(codecs)
         sender = self._transceiver.sender
         sender.setTransport(cast("RTCDtlsTransport", _WithDigits(sender.transport, self._digits)))
+        _outlive_goodbyes(self._transceiver.receiver)
         self._peer.on("track", self._on_track)
         self._session, self._version = str(secrets.randbits(62)), 0
         self._local, self._remote = Description(""), Description("")
@@ -329,8 +343,9 @@ class Audio:
         resampler = AudioResampler(format="s16", layout="mono", rate=RATE)
         with contextlib.suppress(MediaStreamError):
             while True:
-                frame = await track.recv()
-                for part in resampler.resample(cast("AudioFrame", frame)):
+                frame = cast("AudioFrame", await track.recv())
+                frame.pts = None  # its clock may jump where the peer resumes
+                for part in resampler.resample(frame):
                     samples = bytes(part.planes[0])[: 2 * part.samples]  # planes are padded
                     self.heard.add(samples, time.monotonic())
 
