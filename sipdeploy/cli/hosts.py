@@ -22,7 +22,13 @@ from sipdeploy.cli.session import (
 )
 from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.inventory import chosen_hosts, files, open_for_host, open_inventory
+from sipdeploy.inventory import (
+    chosen_hosts,
+    files,
+    open_for_host,
+    open_inventory,
+    refuse_placeholders,
+)
 
 if TYPE_CHECKING:
     from sipdeploy.inventory import Inventory
@@ -112,6 +118,7 @@ def plan_command(
         _write(lambda: files.check_writable(file))
     loaded = open_inventory(session.inventory)
     names = chosen_hosts(loaded, hosts)
+    refuse_placeholders(loaded, names)
     with opened_ahead(loaded, names) as ahead:
         from sipdeploy import transaction
 
@@ -239,6 +246,7 @@ def apply_command(
         session.output.require_terminal("apply")
     loaded = open_inventory(session.inventory)
     names = chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
+    refuse_placeholders(loaded, names)
     with opened_ahead(loaded, names) as ahead:
         from sipdeploy.cli import run
         from sipdeploy.transaction import Options

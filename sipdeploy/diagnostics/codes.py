@@ -55,10 +55,13 @@ _MANUALS: Mapping[str, str] = {
         Example: `sipdeploy lint` in a directory without an inventory.yaml
         Fix: `ls -l FILE` shows owner and mode. `sipdeploy init` writes an inventory, and
         `sipdeploy -i FILE` selects another one. A symbolic link needs `lint --trusted`.""",
+    "SD111": """There are two inventories: `inventory.yaml` and `sipdeploy.yaml`.
+        Situation: the inventory was copied to the other name, and the first one is still there.
+        Fix: delete one of them, or name one: `sipdeploy -i sipdeploy.yaml lint`.""",
     "SD201": """The inventory has no such key.
         Example: `hosts: {sip1: {adress: 203.0.113.10}}`
         Fix: `hosts: {sip1: {address: 203.0.113.10}}`. inventory.example.yaml and
-        `sipdeploy lint --schema` list all keys.""",
+        `sipdeploy schema` list all keys.""",
     "SD202": """A required key is missing.
         Example: `hosts: {sip1: {user: root}}` (`address` is missing)
         Fix: add the key, as in `hosts: {sip1: {address: 203.0.113.10, user: root}}`.""",
@@ -508,71 +511,90 @@ _MANUALS: Mapping[str, str] = {
         Situation: `sipdeploy users --on sip1` while Kamailio is stopped
         Fix: on the host, `journalctl -b -u kamailio` says why;
         `sipdeploy apply sip1` starts it.""",
-    "SD801": """The domain does not lead to the host, as this machine sees DNS.
+    "SD890": """The paths contain no configuration of Kamailio or Asterisk.
+        Situation: `sipdeploy lint /srv` has no kamailio.cfg, pjsip.conf or extensions.conf.
+        Fix: name a file, a directory with such files, or `/etc`.""",
+    "SD891": """The paths contain more than lint reads.
+        It reads 2,000 files, 32 MiB, and the names of 100,000 entries of directories.
+        Situation: `sipdeploy lint /` on a whole machine.
+        Fix: name the directories: `sipdeploy lint /etc/kamailio /etc/asterisk`.""",
+    "SD892": """A file of Kamailio or Asterisk cannot be read.
+        It must be a regular file of at most 16 MiB (Kamailio: 2 MiB). lint follows no link out of
+        the path that you name: the files can come from a stranger.
+        Situation: `pjsip.conf` is a link to a directory elsewhere, or a FIFO.
+        Fix: name the file that the link leads to.""",
+    "SD893": """A file of Kamailio or Asterisk is not UTF-8 text.
+        Situation: a comment with umlauts in Latin-1, or a binary file with the name tls.cfg.
+        Fix: `iconv -f LATIN1 -t UTF-8 kamailio.cfg > new.cfg`, then replace the file.""",
+    "SD895": """The Kamailio installed here rejects the configuration (`lint --native`).
+        Situation: a syntax error, a module that is not installed, an unknown parameter.
+        Fix: correct the line; `kamailio -c -f FILE` prints the whole message.""",
+    "SD897": """A line of a file for `sipdeploy test` is not a call with its outcome.
+        Example: `routes: {1001 calls 1002: yes}`
+        Fix: `1001 dials 1002: rings 1002`. An outcome is a SIP status such as `404`, a kind of a
+        service such as `echo`, `rings NUMBER`, `rings NUMBER, then voicemail`, or `refused`.""",
+    "SD901": """The domain does not lead to the host, as this machine sees DNS.
         Phones connect to the domain, not to the address in the inventory.
         Situation: `sipdeploy verify` after a move, while DNS still has the old address.
         Fix: set the A record of `domain` (and AAAA, if the host has IPv6) to the address of the
         host; `getent ahosts sip.example.com` shows when this machine sees it.""",
-    "SD802": """The port of the phones cannot be reached from this machine.
+    "SD902": """The port of the phones cannot be reached from this machine.
         Refused: nothing listens, or a firewall rejects. No answer: a firewall drops.
         Situation: the firewall of the provider, in front of the host, has no rule for 8443.
         Fix: open TCP 8443 (`ports.wss`) there to everyone; on the host, `nft list ruleset` shows
         its own rules, and `ss -ltn` the ports that have a listener.""",
-    "SD803": """The port of the phones does not speak TLS.
+    "SD903": """The port of the phones does not speak TLS.
         Situation: another program has the port, or a proxy in front of the host forwards it
         without TLS.
         Fix: on the host, `ss -ltnp` shows whose port it is, and `journalctl -b -u kamailio` why
         Kamailio does not serve it.""",
-    "SD804": """Phones get another certificate than the one in the file of the host.
+    "SD904": """Phones get another certificate than the one in the file of the host.
         Situation: a new certificate was put into place, and Kamailio still serves the old one; or
         DNS leads to another machine.
         Fix: on the host, `kamcmd tls.reload`; `sipdeploy cert sip1` compares both.""",
-    "SD805": """The WebSocket does not open for phones, or it opens where it must not.
+    "SD905": """The WebSocket does not open for phones, or it opens where it must not.
         Situation: a proxy in front of the host does not forward `Upgrade`; or the configuration
         on the host was edited, and accepts every path or every origin.
         Fix: `sipdeploy plan sip1` shows edits, `sipdeploy apply sip1` replaces them; connect
         phones to the host without the proxy.""",
-    "SD806": """A phone cannot register, or can do so without a password.
+    "SD906": """A phone cannot register, or can do so without a password.
         Situation: Asterisk is down with `authentication: asterisk`; the password of `--user` is
         wrong; or the number has as many phones as `max_contacts` allows.
         Fix: on the host, `journalctl -b -u kamailio -u asterisk` shows why; `sipdeploy users`
         shows the phones of each number.""",
-    "SD807": """A call between two phones does not go as it should.
+    "SD907": """A call between two phones does not go as it should.
         The message names the step: ringing, answer, ACK, BYE, CANCEL, busy, transfer.
         Situation: the routing on the host was edited, or a proxy changes SIP messages.
         Fix: `sipdeploy verify sip1 --ladder` shows each message, `sipdeploy plan sip1` shows
         edits on the host, and `sipdeploy apply sip1` replaces them.""",
-    "SD808": """A service does not answer, or expects media at a wrong address.
+    "SD908": """A service does not answer, or expects media at a wrong address.
         Situation: Asterisk is down, or `public_address` of the host is not the address that
         phones can reach.
         Fix: correct `hosts.sip1.public_address`, or look for the cause on the host with
         `journalctl -b -u asterisk`.""",
-    "SD809": """The host does not take the probe accounts of a proof.
+    "SD909": """The host does not take the probe accounts of a proof.
         They are set over SSH in the running daemons, and in no file.
         Situation: the host has the configuration of an older sipdeploy; or Kamailio does not run.
         Fix: `sipdeploy apply sip1`. `sipdeploy verify --user 1001` uses the account of a user
         instead, and no SSH.""",
-    "SD811": """The host is applied, and phones cannot use it from the deploying machine.
+    "SD911": """The host is applied, and phones cannot use it from the deploying machine.
         On the host itself everything works, so the cause is likely on the way, or it was there
         before this apply: an apply that broke the way would have been taken back.
         Situation: the first apply to a host behind the firewall of a provider.
         Fix: open the port that the message names, or run `sipdeploy verify sip1` on a machine that
         can reach the host.""",
-    "SD812": """The apply was taken back, because phones could not use the host afterwards.
+    "SD912": """The apply was taken back, because phones could not use the host afterwards.
         On the host itself everything worked.
         Situation: the new firewall, port or certificate keeps phones out; or a call from the
         deploying machine worked before this apply, and not after it.
         Fix: correct what the other messages name; `sipdeploy apply sip1 --verify none` applies
         without a proof from this machine.""",
-    "SD850": """Calls with sound need the extra `media`, which is not installed.
-        Situation: `sipdeploy verify --level full` with an installation by `pipx install .`
-        Fix: type the command that the message shows, or install again with the extra:
-        `pipx install --force '.[media]'` in the checkout. `--level quick` needs no extra.""",
-    "SD851": """A call has no sound, or a call with sound cannot be held or transferred.
-        The note shows ICE, DTLS and the packets of the phone that does not hear.
-        Situation: `sipdeploy verify --level full` while a provider's firewall blocks UDP
-        Fix: without a pair (ICE failed), open the range of `ports.rtp` for UDP, and compare
-        `hosts.NAME.public_address` with the address that the internet sees. With DTLS connected
-        and no packets received, see the log of Asterisk (`journalctl -b -u asterisk`).""",
+    "SD921": """Calls with sound need the extra `media`, which is not installed.
+        Situation: `sipdeploy verify --level full` after `pipx install .`
+        Fix: type the command of the message, or `pipx install --force '.[media]'` again.""",
+    "SD922": """A call has no sound, or a call with sound cannot be held or transferred.
+        Situation: `sipdeploy verify --level full` while a provider's firewall blocks UDP.
+        Fix: if ICE failed, open UDP `ports.rtp` and compare `public_address` with the address that
+        the internet sees; otherwise `journalctl -b -u asterisk` on the host shows why.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}

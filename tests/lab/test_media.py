@@ -70,7 +70,7 @@ def test_a_closed_range_is_told_with_what_to_open(system, chain, record_property
     assert failed == {"echo", "speech"}, results
     for name in failed:
         (problem,) = results[name]["problems"]
-        assert problem["code"] == "SD851"
+        assert problem["code"] == "SD922"
         assert "ICE did not connect" in problem["message"]
         assert f"there host {system.address}:" in problem["message"]
         assert f"open UDP 10000-20000 to {system.address}" in problem["help"]

@@ -241,7 +241,7 @@ def test_a_wrong_password_of_a_user_is_told(system):
         check=False,
     )
     assert done.returncode == 1
-    assert "SD806" in done.stderr
+    assert "SD906" in done.stderr
     assert "set-password 1001" in done.stderr
     system.run("kamcmd htable.flush failures; kamcmd htable.flush waiting")
 
@@ -320,8 +320,8 @@ def test_a_firewall_that_shuts_phones_out_goes_back(system, home, monkeypatch):
         )
         report = applied(system, home)
     assert report.state == "rolled back", report.diagnostics
-    assert "SD812" in codes(report)
-    assert "SD802" in codes(report)
+    assert "SD912" in codes(report)
+    assert "SD902" in codes(report)
     assert quick(system, home).failed == ()
 
 

@@ -22,7 +22,7 @@ STATUSES = st.sampled_from(["ok", "failed", "skipped"])
 
 
 def proof(*statuses):
-    problem = Diagnostic("SD802", "port 8443 cannot be reached", help="open TCP 8443")
+    problem = Diagnostic("SD902", "port 8443 cannot be reached", help="open TCP 8443")
     return Proof(
         host="sip1",
         level="quick",
@@ -145,7 +145,7 @@ def test_what_broke_goes_back(hosts, proofs):
     rows += [OPEN, CLOSED]
     (report,), _ = run(names=["sip1"], verify="quick")
     assert (report.state, report.exit_code) == ("rolled back", 4)
-    assert [problem.code for problem in report.errors] == ["SD802", "SD812"]
+    assert [problem.code for problem in report.errors] == ["SD902", "SD912"]
     assert scripts(hosts) == ["facts", "stage", "swap", "restore", "unlock", "close"]
     assert "cannot reach" not in as_text([report])
 
@@ -161,7 +161,7 @@ def test_what_did_not_work_before_stays_and_is_told_in_the_last_line(monkeypatch
         "sip1  applied; phones cannot reach it from here: TCP failed; open TCP 8443"
     )
     assert '"unreachable": "TCP failed' in as_json([report])
-    assert [problem.code for problem in report.errors] == ["SD802", "SD811"]
+    assert [problem.code for problem in report.errors] == ["SD902", "SD911"]
 
 
 @pytest.mark.usefixtures("hosts")

@@ -288,7 +288,7 @@ def test_the_message_says_what_to_type(monkeypatch):
     with pytest.raises(WrongUsage) as caught:
         media.require()
     (problem,) = caught.value.diagnostics
-    assert problem.code == "SD850"
+    assert problem.code == "SD921"
     assert problem.help.startswith(f"`{sys.executable} -m pip install 'aiortc>=")
 
 
@@ -301,7 +301,7 @@ def test_a_proof_with_sound_does_not_begin(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, ["verify", "sip1", "--level", "full"])
     assert isinstance(result.exception, WrongUsage)
-    assert [each.code for each in result.exception.diagnostics] == ["SD850"]
+    assert [each.code for each in result.exception.diagnostics] == ["SD921"]
 
 
 def test_the_package_is_imported_without_it():

@@ -110,7 +110,7 @@ def test_two_phones_pass(prove, name, seen):
 def problem(result):
     assert result.status == "failed"
     (found,) = result.diagnostics
-    assert found.code == "SD851"
+    assert found.code == "SD922"
     return found
 
 

@@ -76,7 +76,7 @@ def test_a_host_that_does_not_take_them(answer, message, fix):
     with pytest.raises(HostFailed) as failed:
         some.set()
     (problem,) = failed.value.diagnostics
-    assert problem.code == "SD809"
+    assert problem.code == "SD909"
     assert message in problem.message
     assert fix in problem.help
 

@@ -17,7 +17,7 @@ TEXT = st.text(max_size=40)
 
 
 def problem(text):
-    return Diagnostic("SD802", text, notes=(text,), help=text)
+    return Diagnostic("SD902", text, notes=(text,), help=text)
 
 
 RESULTS = st.builds(

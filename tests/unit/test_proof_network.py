@@ -68,7 +68,7 @@ def test_a_name_that_leads_to_the_host(dns):
 
 def test_a_name_without_an_address(dns):
     assert not dns
-    assert codes(network.dns, subject("sip.somebody.net")) == ["SD801"]
+    assert codes(network.dns, subject("sip.somebody.net")) == ["SD901"]
 
 
 @pytest.mark.parametrize("domain", ["sip.example.test", "sip.example.com", "pbx.invalid"])
@@ -86,12 +86,12 @@ def test_a_name_that_is_only_like_a_reserved_one(dns):
 
 def test_a_name_that_leads_elsewhere(dns):
     dns.append("198.51.100.7")
-    assert codes(network.dns, subject("sip.somebody.net")) == ["SD801"]
+    assert codes(network.dns, subject("sip.somebody.net")) == ["SD901"]
 
 
 def test_a_name_that_also_leads_to_a_stranger(dns):
     dns += [HOST, "198.51.100.7"]
-    assert codes(network.dns, subject("sip.somebody.net")) == ["SD801"]
+    assert codes(network.dns, subject("sip.somebody.net")) == ["SD901"]
 
 
 def test_a_name_may_lead_to_every_host_of_the_inventory(dns):
@@ -163,7 +163,7 @@ def test_a_closed_port():
     with pytest.raises(StepFailed) as failed:
         asyncio.run(network.tcp(asked))
     (problem,) = failed.value.diagnostics
-    assert problem.code == "SD802"
+    assert problem.code == "SD902"
     assert "connection refused" in problem.message
     assert f"ss -ltn 'sport = :{asked.port}'" in problem.help
 
@@ -187,9 +187,9 @@ def test_a_port_that_drops(monkeypatch, dns):
     ("reasons", "expected"),
     [
         ({"2001:db8::1": network.UNROUTED}, []),
-        ({"2001:db8::1": "connection refused"}, ["SD802 warning"]),
-        ({HOST: "connection refused"}, ["SD802 error"]),
-        ({HOST: "x", "2001:db8::1": "x"}, ["SD802", "SD802"]),
+        ({"2001:db8::1": "connection refused"}, ["SD902 warning"]),
+        ({HOST: "connection refused"}, ["SD902 error"]),
+        ({HOST: "x", "2001:db8::1": "x"}, ["SD902", "SD902"]),
     ],
 )
 def test_every_address_of_the_name_is_tried(monkeypatch, dns, reasons, expected):
@@ -323,7 +323,7 @@ def test_a_port_without_tls():
             asyncio.run(scenario())
     finally:
         network.CONNECT_SECONDS = network_seconds
-    assert [problem.code for problem in failed.value.diagnostics] == ["SD803"]
+    assert [problem.code for problem in failed.value.diagnostics] == ["SD903"]
 
 
 def test_the_served_certificate_is_compared_with_the_file_of_the_host(served):
@@ -331,6 +331,6 @@ def test_the_served_certificate_is_compared_with_the_file_of_the_host(served):
     with pytest.raises(StepSkipped):
         asyncio.run(network.deployed(asked))
     asked.fingerprint = "00" * 32
-    assert codes(network.deployed, asked) == ["SD804"]
+    assert codes(network.deployed, asked) == ["SD904"]
     asked.fingerprint = certificates.parse(asked.chain[0], b"").fingerprint
     assert codes(network.deployed, asked) == []

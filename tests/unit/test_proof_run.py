@@ -32,7 +32,7 @@ def step(name, run=None, **fields):
         await asyncio.sleep(0)
         return "seen"
 
-    return Step(name=name, level="quick", run=run or fine, code="SD801", **fields)
+    return Step(name=name, level="quick", run=run or fine, code="SD901", **fields)
 
 
 def failing(error):
@@ -51,7 +51,7 @@ def statuses(proof):
 
 
 def test_a_failure_skips_only_what_needs_it():
-    broken = failing(StepFailed(Diagnostic("SD801", "closed")))
+    broken = failing(StepFailed(Diagnostic("SD901", "closed")))
     proof = proof_of(
         step("a", broken), step("b", needs=("a",)), step("c", needs=("b",)), step("d")
     )
@@ -108,7 +108,7 @@ def test_a_lane_runs_in_order_also_after_a_failure():
 )
 def test_an_error_that_a_step_does_not_explain_has_its_code(error):
     (problem,) = proof_of(step("call", failing(error))).diagnostics
-    assert problem.code == "SD801"
+    assert problem.code == "SD901"
     assert problem.message == "call failed on `sip1`: no 180"
     assert "journalctl" in problem.help
 

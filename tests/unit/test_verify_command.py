@@ -48,7 +48,7 @@ def test_a_host_that_cannot_be_reached(capsys):
     assert main(["verify", "--level", "ports"]) == 1
     out, err = capsys.readouterr()
     assert "sip1  does not work: TCP failed" in out
-    assert "error[SD802]" in err
+    assert "error[SD902]" in err
     assert "= help: on `sip1`: `ss -ltn" in err
 
 

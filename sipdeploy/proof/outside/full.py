@@ -369,12 +369,12 @@ async def _hears(subject: Subject, audio: Audio, hz: int, who: str) -> None:
 
 def _failed(subject: Subject, what: str, notes: tuple[str, ...] = ()) -> StepFailed:
     return StepFailed(
-        Diagnostic("SD851", f"on `{subject.name}`, {what}", notes=notes, help=subject.logs)
+        Diagnostic("SD922", f"on `{subject.name}`, {what}", notes=notes, help=subject.logs)
     )
 
 
 async def _deaf(subject: Subject, what: str, audio: Audio) -> StepFailed:
-    """SD851 with the state of the audio of the phone that does not hear."""
+    """SD922 with the state of the audio of the phone that does not hear."""
     return _failed(subject, what, (str(await audio.state()),))
 
 
@@ -394,20 +394,20 @@ def _step(
             raise _not_working(subject, error, is_blocked=is_blocked) from error
 
     return Step(
-        name=name, level="full", run=with_sound, code="SD851", needs=(needs,), lane=lane,
+        name=name, level="full", run=with_sound, code="SD922", needs=(needs,), lane=lane,
         seconds=seconds,
     )  # fmt: skip
 
 
 def _not_working(subject: Subject, error: MediaError, *, is_blocked: bool) -> StepFailed:
-    """SD851; the two phones of a proof are on this machine, so only services can be blocked."""
+    """SD922; the two phones of a proof are on this machine, so only services can be blocked."""
     name, ports = subject.name, subject.site.ports.rtp
     fix = f"`sipdeploy plan {name}` shows what was edited on the host"
     if is_blocked:
         fix = f"open UDP {ports} to {subject.entry.media_address} in the firewall of the provider"
     return StepFailed(
         Diagnostic(
-            "SD851",
+            "SD922",
             f"the audio of a call on `{name}` does not work: {error}",
             help=f"{fix}; {subject.logs}",
         )

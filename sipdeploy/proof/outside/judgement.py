@@ -37,7 +37,7 @@ def undone(name: str, after: Proof, *, is_suspect: bool) -> Diagnostic:
         else "before this apply, it worked"
     )
     return Diagnostic(
-        "SD812",
+        "SD912",
         f"phones cannot use `{name}` from here after the change: `{first.name}` failed",
         notes=(why, "on the host itself everything works"),
         help=f"`sipdeploy verify {name}` proves the present release; `sipdeploy apply {name} "
@@ -50,7 +50,7 @@ def unreachable(name: str, after: Proof) -> Diagnostic:
     first = after.failed[0]
     fix = next((each.help for each in first.diagnostics if each.help), "")
     return Diagnostic(
-        "SD811",
+        "SD911",
         f"`{name}` is applied, and phones cannot reach it from here: `{first.name}` failed",
         notes=(
             "on the host itself everything works",

@@ -43,7 +43,7 @@ async def dns(subject: Subject) -> str:
             raise StepSkipped(f"`{domain}` is reserved for tests; the address is the inventory's")
         raise StepFailed(
             Diagnostic(
-                "SD801",
+                "SD901",
                 f"`{domain}` has no address in DNS, as seen from this machine",
                 help=f"add the record `{domain}. A {subject.entry.media_address}` to your DNS; "
                 f"`getent ahosts {domain}` shows when this machine sees it",
@@ -72,7 +72,7 @@ def is_reserved(domain: str) -> bool:
 
 
 def misled(subject: Subject, found: Iterable[str]) -> Iterator[Diagnostic]:
-    """SD801 if the name does not lead to the host, or leads elsewhere too.
+    """SD901 if the name does not lead to the host, or leads elsewhere too.
 
     The inventory may know no IPv6 address of a host: the next step tries those of DNS.
     """
@@ -86,7 +86,7 @@ def misled(subject: Subject, found: Iterable[str]) -> Iterator[Diagnostic]:
     ]
     if not own & set(found):
         yield Diagnostic(
-            "SD801",
+            "SD901",
             f"`{domain}` leads to {listed(found)}, not to `{subject.name}` "
             f"({subject.entry.media_address})",
             help=f"change the record to `{domain}. A {subject.entry.media_address}`, or correct "
@@ -94,7 +94,7 @@ def misled(subject: Subject, found: Iterable[str]) -> Iterator[Diagnostic]:
         )
     elif strangers:
         yield Diagnostic(
-            "SD801",
+            "SD901",
             f"`{domain}` also leads to {listed(strangers)}, which no host of the inventory has",
             help="phones pick any of these addresses: delete the others from your DNS",
         )
@@ -184,7 +184,7 @@ def _closed(subject: Subject, address: str, reason: str) -> Diagnostic:
     # phones fall back to IPv4 where IPv6 does not answer
     is_spare = ":" in address and address != subject.entry.media_address
     return Diagnostic(
-        "SD802",
+        "SD902",
         f"port {port} of `{name}` cannot be reached at {address}: {reason}",
         severity="warning" if is_spare else "error",
         help=why,
@@ -208,7 +208,7 @@ async def tls(subject: Subject) -> str:
     except (OSError, EOFError, TimeoutError) as failure:
         raise StepFailed(
             Diagnostic(
-                "SD803",
+                "SD903",
                 f"port {subject.port} of `{subject.name}` does not speak TLS: {_reason(failure)}",
                 help=subject.logs,
             )
@@ -266,7 +266,7 @@ async def deployed(subject: Subject) -> str:
     if served is None or served.fingerprint != subject.fingerprint:
         raise StepFailed(
             Diagnostic(
-                "SD804",
+                "SD904",
                 f"port {subject.port} of `{subject.name}` serves another certificate than "
                 f"{certificates.PATH}",
                 notes=(
@@ -315,7 +315,7 @@ async def _opens(subject: Subject) -> Diagnostic | None:
         full = f"too many connections that have not registered; on `{subject.name}`: "
         full += "`kamcmd htable.dump unproven` counts them"
         return Diagnostic(
-            "SD805",
+            "SD905",
             f"`{subject.name}` does not open the WebSocket at /ws: {_reason(failure)}",
             help=full if is_full else subject.logs,
         )
@@ -324,7 +324,7 @@ async def _opens(subject: Subject) -> Diagnostic | None:
 
 
 async def _refuses(subject: Subject, **changes: str) -> Diagnostic | None:
-    """SD805 if the handshake succeeds with a path or an origin that the host must refuse."""
+    """SD905 if the handshake succeeds with a path or an origin that the host must refuse."""
     wire = _wire(subject, **changes)
     try:
         await wire.open()
@@ -333,7 +333,7 @@ async def _refuses(subject: Subject, **changes: str) -> Diagnostic | None:
     await wire.close()
     (key, value) = next(iter(changes.items()))
     return Diagnostic(
-        "SD805",
+        "SD905",
         f"`{subject.name}` opens a WebSocket for the {key} `{value}`, which it must refuse",
         help=f"`sipdeploy plan {subject.name}` shows what differs on the host; "
         f"`sipdeploy apply {subject.name}` restores its configuration",
@@ -341,8 +341,8 @@ async def _refuses(subject: Subject, **changes: str) -> Diagnostic | None:
 
 
 STEPS: tuple[Step, ...] = (
-    Step(name="DNS", level="ports", run=dns, code="SD801"),
-    Step(name="TCP", level="ports", run=tcp, code="SD802"),
-    Step(name="TLS", level="ports", run=tls, code="SD803", needs=("TCP",)),
-    Step(name="WebSocket", level="ports", run=wss, code="SD805", needs=("TLS",)),
+    Step(name="DNS", level="ports", run=dns, code="SD901"),
+    Step(name="TCP", level="ports", run=tcp, code="SD902"),
+    Step(name="TLS", level="ports", run=tls, code="SD903", needs=("TCP",)),
+    Step(name="WebSocket", level="ports", run=wss, code="SD905", needs=("TLS",)),
 )

@@ -45,20 +45,20 @@ class Probes:
     def set(self) -> str:
         """Set the accounts; the SHA-256 of the certificate file of the host, or empty.
 
-        HostFailed if the host cannot be reached, or SD809 if it does not take them.
+        HostFailed if the host cannot be reached, or SD909 if it does not take them.
         """
         self._host = self.connect()
         ha1 = secret.credentials(
             self.domain, {each.number: secret.Secret(each.password) for each in self.accounts}
         )
         lines = "".join(f"{number} {value}\n" for number, value in ha1.items())
-        problem = ("SD809", "the probe accounts cannot be set")
+        problem = ("SD909", "the probe accounts cannot be set")
         argv = ("probes", "set", str(LIFETIME_SECONDS), self.domain)
         found = ask(self._host, argv, problem, data=lines.encode())
         if "failed" in found:
             raise self._not_set(found["failed"])
         if "set" not in found:
-            raise host_failed("SD809", f"the probe accounts cannot be set on `{self.name}`")
+            raise host_failed("SD909", f"the probe accounts cannot be set on `{self.name}`")
         served = certificates.parse(found.get("certificate", "").encode(), b"")
         return served.fingerprint if served else ""
 
@@ -66,12 +66,12 @@ class Probes:
         daemon, *lines = [line for line in text.splitlines() if line.strip()]
         if "o such htable" in text or "table not found" in text.lower():
             return host_failed(
-                "SD809",
+                "SD909",
                 f"`{self.name}` was configured by an older sipdeploy, without probe accounts",
                 help_=f"`sipdeploy apply {self.name}` updates it; `--user NUMBER` needs none",
             )
         return host_failed(
-            "SD809",
+            "SD909",
             f"{daemon.capitalize()} on `{self.name}` does not take the probe accounts",
             notes=tuple(lines[-3:]),
             help_=f"on `{self.name}`: `journalctl -b -u {daemon}` shows why",
@@ -83,7 +83,7 @@ class Probes:
             return
         lines = "".join(f"{each.number}\n" for each in self.accounts)
         argv = ("probes", "remove", "-", self.domain)
-        problem = ("SD809", "the probe accounts cannot be removed")
+        problem = ("SD909", "the probe accounts cannot be removed")
         with contextlib.suppress(HostFailed):
             ask(self._host, argv, problem, data=lines.encode(), timeout_seconds=30)
         self._host = None

@@ -58,7 +58,7 @@ async def register(subject: Subject) -> str:
         if not phone.received(401):
             raise StepFailed(
                 Diagnostic(
-                    "SD806",
+                    "SD906",
                     f"`{subject.name}` accepts a REGISTER without a password: everybody can take "
                     "over every number",
                     help=f"`sipdeploy plan {subject.name}` shows what differs on the host; "
@@ -70,7 +70,7 @@ async def register(subject: Subject) -> str:
 
 
 def _refused(subject: Subject, refusal: NotRegisteredError) -> Diagnostic:
-    """SD806 with the likely reason of a final reply."""
+    """SD906 with the likely reason of a final reply."""
     name, status = subject.name, refusal.reply.status
     if status in UNPROVEN and len(subject.accounts) == 1:
         fix = f"check the password; `sipdeploy set-password {refusal.number} --apply {name}` sets "
@@ -80,7 +80,7 @@ def _refused(subject: Subject, refusal: NotRegisteredError) -> Diagnostic:
     else:
         fix = subject.logs
     return Diagnostic(
-        "SD806", f"{refusal.number} cannot register on `{name}`: {refusal.status}", help=fix
+        "SD906", f"{refusal.number} cannot register on `{name}`: {refusal.status}", help=fix
     )
 
 
@@ -94,7 +94,7 @@ def _granted(subject: Subject, phone: Phone) -> int:
         what = f"for {seconds} s" if contact and seconds else "without binding the phone"
         raise StepFailed(
             Diagnostic(
-                "SD806",
+                "SD906",
                 f"`{subject.name}` accepts the REGISTER of {phone.number} {what}",
                 notes=(f"asked for {REGISTER_SECONDS} s",),
                 help=f"`max_contacts` of {phone.number} may be reached: `sipdeploy users` shows "
@@ -262,7 +262,7 @@ async def service(subject: Subject) -> str:
     if reply.status != 200:  # noqa: PLR2004
         raise StepFailed(
             Diagnostic(
-                "SD808",
+                "SD908",
                 f"the service {number} on `{subject.name}` answers with {reply.status} "
                 f"{reply.reason}",
                 help=f"on `{subject.name}`: `journalctl -b -u asterisk` shows why",
@@ -286,14 +286,14 @@ def service_number(subject: Subject) -> str:
 
 
 def _check_media(subject: Subject, number: str, reply: Reply) -> None:
-    """SD808 unless the answer has a candidate with the address of the host."""
+    """SD908 unless the answer has a candidate with the address of the host."""
     announced = candidates(reply.body)
     public = subject.entry.media_address
     if public not in announced:
         where = ", ".join(announced) or "nowhere"
         raise StepFailed(
             Diagnostic(
-                "SD808",
+                "SD908",
                 f"the service {number} on `{subject.name}` expects media at {where}, "
                 f"not at {public}",
                 help=f"correct `hosts.{subject.name}.public_address`, or run "
@@ -368,7 +368,7 @@ def _expect(subject: Subject, what: str, reply: Reply, status: int) -> None:
 
 
 def _broken(subject: Subject, what: str) -> StepFailed:
-    return StepFailed(Diagnostic("SD807", f"on `{subject.name}`, {what}", help=subject.logs))
+    return StepFailed(Diagnostic("SD907", f"on `{subject.name}`, {what}", help=subject.logs))
 
 
 def _step(
@@ -376,21 +376,21 @@ def _step(
     run: Callable[[Subject], Awaitable[str]],
     *,
     needs: tuple[str, ...] = ("call",),
-    code: str = "SD807",
+    code: str = "SD907",
 ) -> Step:
     return Step(name=name, level="quick", run=run, code=code, needs=needs, lane=PHONES)
 
 
 STEPS: tuple[Step, ...] = (
-    Step(name=ACCOUNTS, level="quick", run=accounts, code="SD809", seconds=30),
+    Step(name=ACCOUNTS, level="quick", run=accounts, code="SD909", seconds=30),
     Step(
         name="certificate",
         level="quick",
         run=network.deployed,
-        code="SD804",
+        code="SD904",
         needs=("TLS", ACCOUNTS),
     ),
-    _step("REGISTER", register, needs=("WebSocket", ACCOUNTS), code="SD806"),
+    _step("REGISTER", register, needs=("WebSocket", ACCOUNTS), code="SD906"),
     _step("call", call, needs=("REGISTER",)),
     _step("call back", call_back),
     _step("CANCEL", cancel),
@@ -400,5 +400,5 @@ STEPS: tuple[Step, ...] = (
     _step("two devices", two_devices),
     _step("attended transfer", attended_transfer),
     _step("absent", absent),
-    _step("service", service, needs=("REGISTER",), code="SD808"),
+    _step("service", service, needs=("REGISTER",), code="SD908"),
 )

@@ -70,7 +70,7 @@ class MediaState:
 
 
 def missing() -> Diagnostic | None:
-    """The problem that the extra is not installed, with the command that installs it (SD850)."""
+    """The problem that the extra is not installed, with the command that installs it (SD921)."""
     reason = _reason()
     if not reason:
         return None
@@ -78,7 +78,7 @@ def missing() -> Diagnostic | None:
     has_pip = importlib.util.find_spec("pip") is not None  # uv makes environments without it
     install = f"{own} -m pip install" if has_pip else f"uv pip install --python {own}"
     return Diagnostic(
-        "SD850",
+        "SD921",
         f"calls with sound need the extra `media` of sipdeploy: {reason}",
         help=f"`{install} '{_requirement()}'`",
     )
@@ -103,7 +103,7 @@ def _requirement() -> str:
 
 
 def require() -> None:
-    """WrongUsage (SD850) without the extra."""
+    """WrongUsage (SD921) without the extra."""
     if problem := missing():
         raise WrongUsage([problem])
 
@@ -115,7 +115,7 @@ def open_audio(
     ice_servers: Sequence[IceServer] = (),
     relayed_only: bool = False,
 ) -> "Audio":
-    """The audio of one new call. WrongUsage (SD850) without the extra.
+    """The audio of one new call. WrongUsage (SD921) without the extra.
 
     It sends a tone, or silence. `codecs` are names in the order of preference; () is all.
     """

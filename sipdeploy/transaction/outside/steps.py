@@ -62,7 +62,7 @@ class ProveAfter:
         return f"prove from here, level {self.level}"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """HostFailed (SD812) if the apply must go back; else store the problem, if any."""
+        """HostFailed (SD912) if the apply must go back; else store the problem, if any."""
         port = self.run_.site.ports.wss
         proof = _prove(self.run_, host, self.level, port, on_line)
         if proof is None:
