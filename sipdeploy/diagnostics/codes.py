@@ -589,5 +589,12 @@ _MANUALS: Mapping[str, str] = {
         deploying machine worked before this apply, and not after it.
         Fix: correct what the other messages name; `sipdeploy apply sip1 --verify none` applies
         without a proof from this machine.""",
+    "SD921": """Calls with sound need the extra `media`, which is not installed.
+        Situation: `sipdeploy verify --level full` after `pipx install .`
+        Fix: type the command of the message, or `pipx install --force '.[media]'` again.""",
+    "SD922": """A call has no sound, or a call with sound cannot be held or transferred.
+        Situation: `sipdeploy verify --level full` while a provider's firewall blocks UDP.
+        Fix: if ICE failed, open UDP `ports.rtp` and compare `public_address` with the address that
+        the internet sees; otherwise `journalctl -b -u asterisk` on the host shows why.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}

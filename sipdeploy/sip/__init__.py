@@ -1,1 +1,1 @@
-"""A phone in Python: SIP over a secure WebSocket (RFC 7118), dialogs, digest; no media."""
+"""A phone in Python: SIP over a secure WebSocket (RFC 7118), dialogs, digest, audio (`media`)."""

@@ -7,11 +7,13 @@ import subprocess
 import time
 
 import pytest
-from signalling import ip
+from signalling import ip, run
 from system import DOMAIN, password
 
 from lab.browser import Browser, spki_pin
 from lab.phones.call import OVER
+from sipdeploy.sip.media import open_audio
+from sipdeploy.sip.media import talk as media
 
 pytestmark = pytest.mark.lab
 
@@ -309,3 +311,17 @@ def test_a_service_is_heard_over_ipv6(system):
         addresses = {line for line in answer.body.splitlines() if line.startswith("c=")}
         assert addresses == {f"c=IN IP6 {there}"}
         call.hang_up()
+
+    async def echo():
+        async with system.phone("1004", address=(there, 8443)) as bob, open_audio() as audio:
+            await bob.connect()
+            await bob.register()
+            side = await media.connect(await media.dial(bob, "6002", audio), audio)
+            audio.say(HIGH)
+            assert await audio.hears(HIGH)
+            state = await audio.state()
+            assert state.local.address == here
+            assert state.remote.address == there
+            await side.call.bye()
+
+    run(echo())

@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+import python_phone
 from conftest import Deployer
 from system import DOMAIN, System, packages_of, password
 
@@ -127,6 +128,11 @@ def test_both_hold_and_hang_up(phones, caller, callee):
     incoming.answer().hang_up()
     call.wait("ended")
     assert call.trace.received().requests("BYE")
+
+
+def test_it_and_the_phone_in_python_call_each_other(phones, system):
+    python_phone.is_called_by(phones["fox"], system, "1005", hz("fox"))
+    python_phone.calls(phones["fox"], system, "1005", hz("fox"))
 
 
 def test_the_service_speaks_and_hangs_up(phones):

@@ -32,8 +32,12 @@ LIBRARIES = {
     "pydantic": {"inventory", "transaction"},
     "pydantic_core": {"inventory"},
     "click": {"cli", "__main__"},
+    "aiortc": {"sip"},
+    "av": {"sip"},
     "websockets": {"sip"},
 }
+# The only file that imports what the extra `media` installs.
+WITH_AIORTC = PACKAGE / "sip" / "media" / "audio.py"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = [PACKAGE, *sorted({path.parent for path in FILES} - {PACKAGE})]
 by_path = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -82,6 +86,17 @@ def test_a_room_imports_only_from_those_above_it(path):
 def test_a_library_is_imported_only_where_it_may_be(path):
     used = {name.split(".")[0] for name in imports(path)}
     assert not {name for name in used & LIBRARIES.keys() if room(path) not in LIBRARIES[name]}
+
+
+def test_one_file_needs_the_extra_and_is_imported_in_one_function():
+    needing = {"aiortc", "av", "aioice"}
+    files = [path for path in FILES if {name.split(".")[0] for name in imports(path)} & needing]
+    assert files == [WITH_AIORTC]
+    tops = {path: ast.parse(path.read_text("utf-8")).body for path in FILES}
+    names = [
+        node.module for body in tops.values() for node in body if isinstance(node, ast.ImportFrom)
+    ]
+    assert "sipdeploy.sip.media.audio" not in names
 
 
 @by_path

@@ -131,12 +131,16 @@ def verify_command(
 
 
 def check_level(level: Level) -> None:
-    """WrongUsage if there are no steps of the level."""
+    """WrongUsage if there are no steps of the level, or it needs an extra that is missing."""
     from sipdeploy.proof.outside.ladder import LADDER
+    from sipdeploy.proof.outside.step import of_level
+    from sipdeploy.sip import media
 
     if not any(step.level == level for step in LADDER):
         message = f"this version has no steps of level {level}"
         raise WrongUsage([Diagnostic("SD002", message, help="use level `quick`")])
+    if any(step.level == "full" for step in of_level(LADDER, level)):
+        media.require()
 
 
 def _account(site: Site, number: str) -> Account:
