@@ -31,6 +31,7 @@ _COMMANDS = {
     "set-password": "users",
     "users": "users",
     "secrets": "users",
+    "phone": "phone",
     "cert": "cert",
     "completion": "site",
 }

@@ -508,5 +508,15 @@ _MANUALS: Mapping[str, str] = {
         Situation: `sipdeploy users --on sip1` while Kamailio is stopped
         Fix: on the host, `journalctl -b -u kamailio` says why;
         `sipdeploy apply sip1` starts it.""",
+    "SD720": """This installation of sipdeploy has no web phone.
+        The page is built when sipdeploy is installed, if Node.js and npm are there.
+        Situation: `pipx install .` on a machine without Node.js, then `sipdeploy phone --open`
+        Fix: `apt-get install npm`, then `pipx install --force .`; in a checkout,
+        `npm --prefix web ci --omit=dev` and `npm --prefix web run build`.""",
+    "SD721": """The inventory lists `origins`, and the page of this machine is not one of them.
+        Kamailio would refuse its WebSocket.
+        Example: `origins: [https://phone.example.com]` and `sipdeploy phone --open 1001`
+        Fix: `origins: [https://phone.example.com, "http://127.0.0.1:8080"]`, then
+        `sipdeploy apply` and `sipdeploy phone --open 1001 --port 8080`.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}
