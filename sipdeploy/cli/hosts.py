@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -244,7 +245,25 @@ def apply_command(
             breaks_lock=breaks_lock,
             confirm_seconds=confirm_seconds,
         )
-        return run.apply(session, loaded, names, options, form=form)[0]
+        code, reports = run.apply(session, loaded, names, options, form=form)
+    if not code and form == "text" and any(is_first(each.changes) for each in reports):
+        session.output.progress(next_step(session, loaded))
+    return code
+
+
+def is_first(changes: Sequence[str]) -> bool:
+    """Whether these changes made a calling system of a host that was none."""
+    return any(line.startswith("+ /etc/kamailio/kamailio.cfg") for line in changes)
+
+
+def next_step(session: Session, loaded: Inventory) -> str:
+    """The first call, or the first user."""
+    path = session.inventory
+    given = "" if str(path) == "inventory.yaml" else f" -i {shlex.quote(str(path))}"
+    numbers = " ".join(list(loaded.site.users)[:2])
+    if not numbers:
+        return f"next: `sipdeploy{given} add-user 1001 --apply {next(iter(loaded.site.hosts))}`"
+    return f"next: `sipdeploy{given} phone --open {numbers}` opens a phone in your browser"
 
 
 def _opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:

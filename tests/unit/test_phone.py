@@ -9,13 +9,19 @@ import re
 import socket
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
 from sipdeploy.__main__ import main
+from sipdeploy.cli.hosts import is_first, next_step
+from sipdeploy.cli.output import Output
 from sipdeploy.cli.phone import server
+from sipdeploy.cli.session import Session
+from sipdeploy.inventory import open_inventory
 from sipdeploy.inventory.secret import ha1
 from sipdeploy.inventory.site import load_site
+from sipdeploy.plan import Change
 from sipdeploy.services.phone import page, settings
 from sipdeploy.services.phone.sheet import sheet
 
@@ -453,3 +459,33 @@ def test_without_the_page_the_remedy_is_told(phone, monkeypatch):
 
 def test_a_port_is_only_for_open(phone):
     assert phone("1001", "--port", "8080")[0] == 2
+
+
+# --- the next step after the first apply ---------------------------------------------------------
+
+
+def change(kind, path):
+    values = {"mode": 0o644, "owner": "root:root", "service": "kamailio", "effect": "restart"}
+    return str(Change(kind=kind, path=path, **values))
+
+
+def test_only_the_first_apply_makes_a_calling_system():
+    assert is_first([change("create", "/etc/kamailio/kamailio.cfg")])
+    assert not is_first([change("update", "/etc/kamailio/kamailio.cfg")])
+    assert not is_first([change("create", "/etc/kamailio/tls.cfg")])
+
+
+@pytest.mark.parametrize(
+    ("path", "users", "command"),
+    [
+        ("inventory.yaml", "{1001: {}, 1002: {}, 1003: {}}", "sipdeploy phone --open 1001 1002"),
+        ("my site.yaml", "{1001: {}}", "sipdeploy -i 'my site.yaml' phone --open 1001"),
+        ("inventory.yaml", "{}", "sipdeploy add-user 1001 --apply sip1"),
+    ],
+)
+def test_the_next_step_can_be_typed(tmp_path, monkeypatch, path, users, command):
+    monkeypatch.chdir(tmp_path)
+    head = INVENTORY.partition("users:")[0]
+    (tmp_path / path).write_text(f"{head}users: {users}\n")
+    session = Session(inventory=Path(path), output=Output())
+    assert f"`{command}`" in next_step(session, open_inventory(Path(path)))
