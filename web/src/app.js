@@ -36,6 +36,7 @@ export class App {
       if (this.line?.calls.some((call) => call.state === "active")) event.preventDefault();
     });
     window.addEventListener("pagehide", () => this.line?.stop());
+    window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
   }
 
   /**

@@ -52,7 +52,7 @@ export function showKeypad(app) {
 export function showVoicemail(app) {
   const count = app.line?.messages ?? 0;
   const button = byId("voicemail");
-  button.hidden = !app.voicemail;
+  button.hidden = !app.voicemail || app.line?.messages == null;
   button.classList.toggle("lit", count > 0);
   byId("voicemail-text").textContent = count ? text("voicemailNew", { count }) : text("voicemail");
 }

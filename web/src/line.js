@@ -24,8 +24,8 @@ export class Line extends EventTarget {
   wasRegistered = false;
   /** @type {Problem | null} */
   problem = null;
-  /** new messages in the mailbox */
-  messages = 0;
+  /** @type {number | null} new messages in the mailbox; null for a user without one */
+  messages = null;
   /** @type {Call[]} those that are not over */
   calls = [];
   /** @type {Set<Session>} that take the place of another, and are answered at once */

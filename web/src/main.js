@@ -25,7 +25,8 @@ async function start() {
   try {
     config = await loadConfig();
   } catch {
-    notice("start", { key: "problem.config" });
+    notice("start", { key: navigator.onLine ? "problem.config" : "problem.offline" });
+    window.addEventListener("online", () => location.reload());
     return;
   }
   const app = new App(config);

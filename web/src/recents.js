@@ -31,12 +31,18 @@ export function countMissed() {
 function row(app, entry) {
   const kind = entry.missed ? "missed" : entry.direction;
   const { number, at, seconds } = entry;
-  const when = new Date(at).toLocaleString(currentLanguage(), { dateStyle: "medium", timeStyle: "short" });
-  const parts = [text(kind), when, ...(seconds ? [duration(seconds)] : [])];
+  const parts = [text(kind), moment(new Date(at)), ...(seconds ? [duration(seconds)] : [])];
   const name = app.nameOf(number) || entry.name;
   const button = person(app, { number, name }, parts.join(", "));
   button.prepend(icon(kind));
   return make("li", { className: kind }, button);
+}
+
+/** The time of today, else also the date, as people in the user's country write it. @param {Date} at */
+function moment(at) {
+  const locale = navigator.languages.find((each) => each.startsWith(currentLanguage())) ?? currentLanguage();
+  const isToday = at.toDateString() === new Date().toDateString();
+  return at.toLocaleString(locale, { ...(isToday ? {} : { dateStyle: "medium" }), timeStyle: "short" });
 }
 
 /** 3:07, or 1:02:03. @param {number} seconds */

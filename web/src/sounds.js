@@ -41,6 +41,7 @@ export function useSpeaker(id) {
 function tone(frequencies, seconds, volume) {
   const speaker = audio();
   const gain = new GainNode(speaker, { gain: 0 });
+  if (isSilenced()) return gain; // else all tones would come at once when the user clicks
   const end = speaker.currentTime + seconds;
   gain.gain.setTargetAtTime(volume, speaker.currentTime, 0.01);
   gain.gain.setTargetAtTime(0, end, 0.01);
