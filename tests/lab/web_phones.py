@@ -53,12 +53,12 @@ class WebPhone:
     def close(self):
         self.foreign.close()
 
-    def press(self, name, seconds=10):
+    def press(self, name, seconds=20):
         """Press the button with this name."""
         button = lambda page: page.get_by_role("button", name=name, exact=True)  # noqa: E731
         self.do(lambda page: button(page).first.click(timeout=seconds * 1000), seconds + 5)
 
-    def act(self, action, card=0, seconds=10):
+    def act(self, action, card=0, seconds=20):
         """Press a button of a call, by what it is for."""
         place = f".call-card >> nth={card} >> [data-action={action}]"
         self.do(lambda page: page.click(place, timeout=seconds * 1000), seconds + 5)
@@ -77,24 +77,24 @@ class WebPhone:
     def text(self, place):
         return self.do(lambda page: page.inner_text(place))
 
-    def see(self, text, seconds=10):
+    def see(self, text, seconds=20):
         """Wait until a text is visible."""
         where = lambda page: page.get_by_text(text).filter(visible=True).first  # noqa: E731
         wait = seconds * 1000
         self.do(lambda page: where(page).wait_for(timeout=wait), seconds + 5)
 
-    def gone(self, place, seconds=10):
+    def gone(self, place, seconds=20):
         self.do(
             lambda page: page.wait_for_selector(place, state="detached", timeout=seconds * 1000),
             seconds + 5,
         )
 
-    def wait_state(self, state, seconds=10):
+    def wait_state(self, state, seconds=20):
         """Wait until a call is in this state."""
         place = f".call-card[data-state={state}]"
         self.do(lambda page: page.wait_for_selector(place, timeout=seconds * 1000), seconds + 5)
 
-    def wait_ready(self, seconds=10):
+    def wait_ready(self, seconds=20):
         place = "#status[data-state=registered]"
         self.do(lambda page: page.wait_for_selector(place, timeout=seconds * 1000), seconds + 5)
 

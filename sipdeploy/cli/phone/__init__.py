@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from sipdeploy.inventory import Inventory
     from sipdeploy.services.phone.settings import Settings
 
-CLIENTS = ("browser-phone", "jssip", "sip.js")
-
 
 def _page(ctx: click.Context, option: click.Parameter, value: str) -> str:
     """The address of a web phone; a browser gives no microphone to a page without https."""
@@ -45,7 +43,9 @@ def _page(ctx: click.Context, option: click.Parameter, value: str) -> str:
 )
 @click.option("--show-passwords", is_flag=True, help="Print passwords even without a terminal.")
 @click.option(
-    "--client", type=click.Choice(CLIENTS), help="Print field by field what this phone needs."
+    "--client",
+    type=click.Choice(list(settings.CLIENTS)),
+    help="Print the fields of this phone, or the code for this library.",
 )
 @click.option("--qr", "has_qr", is_flag=True, help="Draw the address of --page as a QR code.")
 @click.option(
@@ -139,8 +139,7 @@ def _shown(every: Sequence[Settings], form: str, client: str | None, *, has_qr: 
         return settings.as_json(every)
     parts = []
     for each in every:
-        fields = {name.lower(): value for name, value in settings.phones(each).items()}
-        shown = settings.fields_as_text(fields[client]) if client else settings.as_text(each)
+        shown = settings.CLIENTS[client](each) if client else settings.as_text(each)
         parts.append("\n".join((shown, settings.qr(each.link))) if has_qr else shown)
     return "\n\n".join(parts)
 

@@ -1,10 +1,10 @@
-"""The settings of a phone: as text, as JSON, and field by field for the phones that work. Pure."""
+"""The settings of a phone: as text, as JSON, and as each phone that works takes them. Pure."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -94,27 +94,13 @@ def as_text(values: Settings) -> str:
 
 
 def as_json(every: Sequence[Settings]) -> str:
-    """The settings of users, with the fields of each phone."""
-    rows = [{**as_data(values), "phones": phones(values)} for values in every]
+    """The settings of users, with the fields of Browser-Phone."""
+    rows = [{**as_data(values), "browser_phone": browser_phone(values)} for values in every]
     return json.dumps({"users": rows}, indent=2)
 
 
-def phones(values: Settings) -> dict[str, Fields]:
-    """What to type into which field, by the name of the phone."""
-    password = "" if values.password is None else values.password
-    return {
-        **({"Web phone": _web_phone(values, password)} if values.page else {}),
-        "Browser-Phone": _browser_phone(values, password),
-        "JsSIP": _jssip(values, password),
-        "SIP.js": _sipjs(values, password),
-    }
-
-
-def _web_phone(values: Settings, password: str) -> Fields:
-    return {"Address": values.page, "Number": values.number, "Password": password}
-
-
-def _browser_phone(values: Settings, password: str) -> Fields:
+def browser_phone(values: Settings) -> Fields:
+    """What to type into which field of Browser-Phone."""
     mailbox = {"Subscribe to VoiceMail (MWI)": "Yes" if values.voicemail else "No"}
     if values.voicemail:
         mailbox["VoiceMail Management Number"] = values.voicemail
@@ -125,35 +111,51 @@ def _browser_phone(values: Settings, password: str) -> Fields:
         "Full Name": values.name or values.number,
         "Domain": values.domain,
         "SIP Username": values.number,
-        "SIP Password": password,
+        "SIP Password": values.password or "",
         **mailbox,
         "Chat Engine": "SIP",
     }
 
 
-def _jssip(values: Settings, password: str) -> Fields:
-    """The options of `new JsSIP.UA`, as JavaScript."""
-    return {
-        "sockets": f"[new JsSIP.WebSocketInterface({json.dumps(values.websocket)})]",
-        "uri": json.dumps(values.uri),
-        "password": json.dumps(password),
-        "session_timers": "false",
-    }
+_JSSIP = """\
+const ua = new JsSIP.UA({{
+  sockets: [new JsSIP.WebSocketInterface({websocket})],
+  uri: {uri},
+  password: {password},
+  session_timers: false,
+}});"""
+_SIPJS = """\
+const user = new Web.SimpleUser({websocket}, {{
+  aor: {uri},
+  reconnectionAttempts: 20,
+  reconnectionDelay: 4,
+  userAgentOptions: {{
+    authorizationUsername: {number},
+    authorizationPassword: {password},
+    sessionDescriptionHandlerFactoryOptions: {{
+      iceGatheringTimeout: 500,
+      peerConnectionConfiguration: {{ iceServers: [] }},
+    }},
+  }},
+}});"""
 
 
-def _sipjs(values: Settings, password: str) -> Fields:
-    """The arguments of `new Web.SimpleUser` and the paths of its options, as JavaScript."""
-    handler = "userAgentOptions.sessionDescriptionHandlerFactoryOptions"
-    return {
-        "server": json.dumps(values.websocket),
-        "aor": json.dumps(values.uri),
-        "userAgentOptions.authorizationUsername": json.dumps(values.number),
-        "userAgentOptions.authorizationPassword": json.dumps(password),
-        f"{handler}.iceGatheringTimeout": "500",
-        f"{handler}.peerConnectionConfiguration": "{ iceServers: [] }",
-        "reconnectionAttempts": "20",
-        "reconnectionDelay": "4",
+def _code(template: str, values: Settings) -> str:
+    password = "the password" if values.password is None else values.password
+    quoted = {
+        "websocket": values.websocket,
+        "uri": values.uri,
+        "number": values.number,
+        "password": password,
     }
+    return template.format(**{name: json.dumps(value) for name, value in quoted.items()})
+
+
+CLIENTS: Mapping[str, Callable[[Settings], str]] = {
+    "browser-phone": lambda values: fields_as_text(browser_phone(values)),
+    "jssip": lambda values: _code(_JSSIP, values),
+    "sip.js": lambda values: _code(_SIPJS, values),
+}
 
 
 def fields_as_text(fields: Fields) -> str:

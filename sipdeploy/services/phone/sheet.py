@@ -1,4 +1,4 @@
-"""The sheet to hand out: a page for each person, with the settings of each phone. Pure."""
+"""The sheet to hand out: a page for each person, to print. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sipdeploy.services.phone.settings import Fields, Settings, phones
+from sipdeploy.services.phone.settings import Fields, Settings, browser_phone
 from sipdeploy.services.render import Quoted, render
 
 
@@ -15,7 +15,7 @@ class _Page:
     """What the template prints for one person."""
 
     settings: Settings
-    phones: dict[str, Fields]
+    browser_phone: Fields
     drawing: Quoted
 
 
@@ -24,7 +24,7 @@ def sheet(every: Sequence[Settings]) -> bytes:
     pages = [
         _Page(
             settings=each,
-            phones={name: fields for name, fields in phones(each).items() if name != "Web phone"},
+            browser_phone=browser_phone(each),
             drawing=_drawing(each.link) if each.link else Quoted(""),
         )
         for each in every
@@ -37,5 +37,5 @@ def _drawing(link: str) -> Quoted:
     import segno  # noqa: PLC0415 - only for this option
 
     drawing = io.BytesIO()
-    segno.make_qr(link).save(drawing, kind="svg", xmldecl=False, scale=4, border=2)
+    segno.make_qr(link).save(drawing, kind="svg", xmldecl=False, omitsize=True, border=2)
     return Quoted(drawing.getvalue().decode())
