@@ -126,6 +126,33 @@ class WebPhone:
         return tone_seconds(frames, hz)
 
 
+class FirefoxPhone(WebPhone):
+    """The web phone in Firefox, whose driver has no mouse: scripts click on its buttons."""
+
+    def wait(self, script, seconds=20):
+        assert within(seconds, lambda: self.evaluate(f"() => Boolean({script})")), script
+
+    def act(self, action, card=0, seconds=20):
+        cards = f"document.querySelectorAll('.call-card')[{card}]"
+        button = f"{cards}?.querySelector('[data-action={action}]')"
+        self.wait(button, seconds)
+        self.evaluate(f"() => {button}.click()")
+
+    def dial(self, number):
+        fill = "document.querySelector('#dial-number').value = number"
+        submit = "document.querySelector('#dial').requestSubmit()"
+        self.evaluate(f"(number) => {{ {fill}; {submit}; }}", number)
+
+    def wait_state(self, state, seconds=20):
+        self.wait(f"document.querySelector('.call-card[data-state={state}]')", seconds)
+
+    def gone(self, place, seconds=20):
+        self.wait(f"!document.querySelector('{place}')", seconds)
+
+    def wait_ready(self, seconds=20):
+        self.wait("document.querySelector('#status[data-state=registered]')", seconds)
+
+
 def within(seconds, is_so, pause=0.2):
     """Whether something becomes true in time."""
     end = time.monotonic() + seconds
