@@ -69,9 +69,8 @@ export class Call extends EventTarget {
     session.on("unhold", ({ originator }) => this.#held(originator, false));
     session.on("ended", (event) => this.#end(event));
     session.on("failed", (event) => this.#end(event));
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    let gathering;
-    session.on("icecandidate", ({ ready }) => (gathering ??= setTimeout(ready, GATHERING)));
+    // the first call of `ready` counts
+    session.on("icecandidate", ({ ready }) => setTimeout(ready, GATHERING));
   }
 
   /** @param {State} state */

@@ -108,11 +108,10 @@ export class Line extends EventTarget {
     if (this.state === "stopped" || (!response && !this.ua.isConnected())) return;
     this.problem = registrationProblem(response?.status_code ?? null);
     const isFinal = this.problem.key === "problem.password" || this.problem.key === "problem.forbidden";
-    this.state = isFinal ? "refused" : "connecting";
     clearTimeout(this.#retry);
     if (isFinal) this.stop();
     else this.#retry = setTimeout(() => this.ua.register(), RETRY);
-    if (isFinal) this.state = "refused";
+    this.state = isFinal ? "refused" : "connecting";
     this.#changed();
   }
 
