@@ -6,9 +6,19 @@ import argparse
 import logging
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import Lab, LabError, claim, images, machine, why_not
+from lab import (
+    Lab,
+    LabError,
+    catalogue,
+    catalogue_asterisk,
+    claim,
+    images,
+    machine,
+    why_not,
+)
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -56,10 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("images", help="build the images of bare hosts")
     build.add_argument("suites", nargs="*", default=images.SUITES, metavar="SUITE")
     build.set_defaults(command=_images)
+    names = commands.add_parser("catalogue", help="write the linter's list of Kamailio's modules")
+    names.set_defaults(command=lambda _: catalogue.write())
     clean = commands.add_parser("clean", help="remove the remains of killed labs")
     clean.set_defaults(command=_clean)
     install = commands.add_parser("install", help="install the tools of the lab with apt-get")
     install.set_defaults(command=_install)
+    asterisk = commands.add_parser("catalogue-asterisk", help="write the options of Asterisk")
+    asterisk.add_argument("repository", type=Path, help="a bare clone of Asterisk's repository")
+    asterisk.set_defaults(command=lambda given: catalogue_asterisk.write(given.repository))
     guard = commands.add_parser("guard")  # every lab starts one, see claim.py
     guard.add_argument("number", type=int)
     guard.set_defaults(command=lambda arguments: claim.guard(arguments.number))

@@ -20,7 +20,8 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 # Command -> the module that defines it as `NAME_command`, in the order of the help.
 _COMMANDS = {
     "init": "site",
-    "lint": "site",
+    "lint": "lint",
+    "test": "lint",
     "render": "site",
     "plan": "hosts",
     "apply": "hosts",
@@ -33,6 +34,7 @@ _COMMANDS = {
     "secrets": "users",
     "phone": "phone",
     "cert": "cert",
+    "schema": "site",
     "completion": "site",
 }
 
@@ -41,8 +43,7 @@ def _global_options(*, is_late: bool) -> list[click.Option]:
     """The options of all commands: of the group, or, if `is_late`, of a command itself."""
     late: dict[str, Any] = {"hidden": True, "expose_value": False, "callback": _override}
     early: dict[str, Any] = {
-        "default": "inventory.yaml",
-        "show_default": True,
+        "default": None,
         "envvar": "SIPDEPLOY_INVENTORY",
         "show_envvar": True,
     }
@@ -52,7 +53,7 @@ def _global_options(*, is_late: bool) -> list[click.Option]:
             ["-i", "--inventory", "path"],
             metavar="FILE",
             type=click.Path(path_type=Path),
-            help="Inventory file to use.",
+            help="Inventory file to use.  [default: inventory.yaml or sipdeploy.yaml]",
             **path,
         ),
         click.Option(
@@ -75,7 +76,7 @@ def _override(ctx: click.Context, option: click.Parameter, value: Any) -> None:
     if session is None or not value:
         return
     if isinstance(value, Path):
-        ctx.obj = replace(session, inventory=value)
+        ctx.obj = replace(session, named=value)
     else:
         ctx.obj = replace(session, output=replace(session.output, **{str(option.name): True}))
 
@@ -124,7 +125,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings=_CONTEXT, params=[*_global_options(is_late=False)])
 @click.version_option(__version__, prog_name="sipdeploy")
 @click.pass_context
-def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
+def cli(ctx: click.Context, path: Path | None, *, verbose: bool, quiet: bool) -> None:
     """Turn one YAML file into a running, verified WebRTC calling system.
 
     \b
@@ -144,4 +145,4 @@ def cli(ctx: click.Context, path: Path, *, verbose: bool, quiet: bool) -> None:
     The options below also work after the command: `sipdeploy plan sip1 -v`.
     Shell completion: see `sipdeploy completion --help`.
     """
-    ctx.obj = Session(inventory=path, output=Output(quiet=quiet, verbose=verbose))
+    ctx.obj = Session(named=path, output=Output(quiet=quiet, verbose=verbose))

@@ -23,12 +23,18 @@ from sipdeploy.cli.session import (
 )
 from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.inventory import chosen_hosts, files, open_for_host, open_inventory
+from sipdeploy.inventory import (
+    chosen_hosts,
+    files,
+    open_for_host,
+    open_inventory,
+    refuse_placeholders,
+)
 
 if TYPE_CHECKING:
     from sipdeploy.inventory import Inventory
     from sipdeploy.plan import Plan
-    from sipdeploy.transaction import Planned
+    from sipdeploy.transaction import Planned, Report
     from sipdeploy.transaction.release import Header
 
 _YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
@@ -113,6 +119,7 @@ def plan_command(
         _write(lambda: files.check_writable(file))
     loaded = open_inventory(session.inventory)
     names = chosen_hosts(loaded, hosts)
+    refuse_placeholders(loaded, names)
     with opened_ahead(loaded, names) as ahead:
         from sipdeploy import transaction
 
@@ -228,6 +235,7 @@ def apply_command(
         session.output.require_terminal("apply")
     loaded = open_inventory(session.inventory)
     names = chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
+    refuse_placeholders(loaded, names)
     with opened_ahead(loaded, names) as ahead:
         from sipdeploy.cli import run
         from sipdeploy.transaction import Options
@@ -246,9 +254,14 @@ def apply_command(
             confirm_seconds=confirm_seconds,
         )
         code, reports = run.apply(session, loaded, names, options, form=form)
-    if not code and form == "text" and any(is_first(each.changes) for each in reports):
-        session.output.progress(next_step(session, loaded))
+    _say_next(session, loaded, () if code else reports)
     return code
+
+
+def _say_next(session: Session, loaded: Inventory, reports: Sequence[Report]) -> None:
+    """Name the next step after the first apply of a host."""
+    if any(is_first(each.changes) for each in reports):
+        session.output.progress(next_step(session, loaded))
 
 
 def is_first(changes: Sequence[str]) -> bool:
@@ -258,8 +271,8 @@ def is_first(changes: Sequence[str]) -> bool:
 
 def next_step(session: Session, loaded: Inventory) -> str:
     """The first call, or the first user."""
-    path = session.inventory
-    given = "" if str(path) == "inventory.yaml" else f" -i {shlex.quote(str(path))}"
+    named = session.named
+    given = "" if named is None else f" -i {shlex.quote(str(named))}"
     numbers = " ".join(list(loaded.site.users)[:2])
     if not numbers:
         return f"next: `sipdeploy{given} add-user 1001 --apply {next(iter(loaded.site.hosts))}`"

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 import click
 
-from sipdeploy.diagnostics import FORMATS, Diagnostic, full
+from sipdeploy.diagnostics import Diagnostic, full
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 
 if TYPE_CHECKING:
-    from sipdeploy.diagnostics import Format, Sources
+    from sipdeploy.diagnostics import Sources
+    from sipdeploy.diagnostics.formats import Context, Format
     from sipdeploy.plan import Plan
     from sipdeploy.plan.preview import Present
     from sipdeploy.transaction.runner import Event
@@ -114,7 +115,11 @@ class Output:
             timer.cancel()
 
     def findings(
-        self, diagnostics: Sequence[Diagnostic], sources: Sources, form: Format | None
+        self,
+        diagnostics: Sequence[Diagnostic],
+        sources: Sources,
+        form: Format | None,
+        context: Context | None = None,
     ) -> None:
         """Print diagnostics as the result.
 
@@ -124,7 +129,9 @@ class Output:
         if form == "full":
             self.result(full(diagnostics, sources, colour=has_colour(sys.stdout)))
         else:
-            self.result(FORMATS[form](diagnostics, sources))
+            from sipdeploy.diagnostics.formats import FORMATS
+
+            self.result(FORMATS[form](diagnostics, sources, context))
 
 
 def escape_unprintable() -> None:

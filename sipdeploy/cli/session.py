@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,10 +24,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """The inventory of a command and its output."""
+    """The inventory of a command and its output.
 
-    inventory: Path
+    `named` is the inventory of the command line; without one, the nearest is looked for.
+    """
+
     output: Output
+    named: Path | None = None
+    _found: list[Path] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory. InvalidFiles (SD111) if there are two; says so if it is not as usual."""
+        from sipdeploy.inventory import search
+
+        if self.named is not None:
+            return self.named
+        if not self._found:
+            self._found.append(search.nearest(Path()))
+            if self._found[0] != search.DEFAULT:
+                self.output.progress(f"inventory: {self._found[0]}")
+        return self._found[0]
 
     def credentials(self, loaded: Inventory) -> dict[str, str]:
         """Return the HA1 of every user by number, and print any warnings.
@@ -50,11 +67,13 @@ def described(site: Site, names: Sequence[str]) -> str:
 def host_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete names of hosts from the inventory; nothing if it cannot be read."""
     from sipdeploy import inventory
+    from sipdeploy.inventory import search
 
     del parameter
-    path = ctx.find_root().params.get("path") or Path("inventory.yaml")
+    path = ctx.find_root().params.get("path")
     try:
-        names = inventory.open_inventory(Path(path), is_trusted=False).site.hosts
+        path = Path(path) if path else search.nearest(Path())
+        names = inventory.open_inventory(path, is_trusted=False).site.hosts
     except InvalidFiles:
         return []
     return [name for name in names if name.startswith(incomplete)]
@@ -93,4 +112,11 @@ def as_json(answers: Mapping[str, Any], names: Sequence[str]) -> str:
 
 FORMAT = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."
+)
+TRUSTED = click.option(
+    "--trusted",
+    "is_trusted",
+    is_flag=True,
+    help="The inventory is your own: read files that it names outside its directory; render also "
+    "runs its password commands and reads its variables.",
 )

@@ -1,35 +1,28 @@
-"""Commands that use only local files: init, lint, render, completion. They contact no host."""
+"""Commands that use only local files: init, render, schema, completion. They contact no host."""
 
 import json
-import re
 import shlex
-from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
-from sipdeploy import inventory, lint
-from sipdeploy.cli.session import FORMAT, Session, host_names
-from sipdeploy.diagnostics import Diagnostic, Format, Source, Sources, count, has_errors
-from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
+from sipdeploy import inventory
+from sipdeploy.cli.session import FORMAT, TRUSTED, Session, host_names
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics.errors import WrongUsage
 from sipdeploy.editing import init as beginning
+from sipdeploy.inventory import search
 from sipdeploy.services import tree
 from sipdeploy.services.render import template_directory
 
-_DEFAULT = "inventory.yaml"
-_JOB = ".github/workflows/sipdeploy.yml"
-_REQUIREMENTS = ".github/workflows/sipdeploy-requirements.txt"
-_FORMATS = click.Choice(list(get_args(Format)))
-_TRUSTED = click.option(
-    "--trusted",
-    "is_trusted",
-    is_flag=True,
-    help="The inventory is your own: read files that it names outside its directory; render also "
-    "runs its password commands and reads its variables.",
-)
+_DEFAULT = str(search.DEFAULT)
+_REQUIREMENTS = "sipdeploy-requirements.txt"
+# The CI service -> the folder of its files, and the template of the job.
+_CI = {"github": (".github/workflows", "sipdeploy.yml"), "gitlab": (".gitlab", "gitlab.yml")}
+_GITLAB = ".gitlab-ci.yml"
 
 
 @click.command("init", short_help="Create a site: inventory, passwords, .gitignore, a CI job.")
@@ -44,6 +37,11 @@ _TRUSTED = click.option(
     "--public-address", help="Numeric address at which browsers reach it.  [default: --address]"
 )
 @click.option(
+    "--ci",
+    type=click.Choice([*_CI, "none"]),
+    help="The CI service of the job.  [default: gitlab if there is a .gitlab-ci.yml, else github]",
+)
+@click.option(
     "--new-passwords",
     "makes_new_passwords",
     is_flag=True,
@@ -55,6 +53,7 @@ def init_command(
     /,
     directory: Path | None,
     *,
+    ci: str | None,
     makes_new_passwords: bool,
     **answers: str | None,
 ) -> None:
@@ -71,11 +70,11 @@ def init_command(
       sipdeploy -i pbx/other.yaml init
     """
     session: Session = ctx.obj
-    path = _new_inventory(ctx, session.inventory, directory)
+    path = _new_inventory(ctx, session.named, directory)
     changes = beginning.init(
         path,
         beginning.Answers(**answers),
-        _texts(path.name),
+        _texts(path, ci or ("gitlab" if (path.parent / _GITLAB).exists() else "github")),
         makes_new_passwords=makes_new_passwords,
     )
     session.output.result("\n".join(changes))
@@ -86,124 +85,33 @@ def init_command(
     )
 
 
-def _new_inventory(ctx: click.Context, inventory: Path, directory: Path | None) -> Path:
+def _new_inventory(ctx: click.Context, named: Path | None, directory: Path | None) -> Path:
     """The inventory that init creates or completes; WrongUsage if it is named twice."""
     if directory is None:
-        return inventory
+        return named or search.beside(Path()) or search.DEFAULT
     source = ctx.parent.get_parameter_source("path") if ctx.parent else None
-    if source is ParameterSource.COMMANDLINE:
-        message = f"`-i {inventory}` and `{directory}` both say where to create the site"
-        advice = f"`sipdeploy -i {shlex.quote(str(directory / inventory.name))} init`"
+    if named is not None and source is ParameterSource.COMMANDLINE:
+        message = f"`-i {named}` and `{directory}` both say where to create the site"
+        advice = f"`sipdeploy -i {shlex.quote(str(directory / named.name))} init`"
         raise WrongUsage([Diagnostic("SD002", message, help=advice)])
-    return directory / _DEFAULT
+    return search.beside(directory) or directory / search.DEFAULT
 
 
-def _texts(name: str) -> beginning.Texts:
-    folder = template_directory() / "init"
-    inventory, job, requirements = (
-        (folder / each).read_text("utf-8")
-        for each in (_DEFAULT, Path(_JOB).name, Path(_REQUIREMENTS).name)
-    )
+def _texts(path: Path, ci: str) -> beginning.Texts:
+    """The template of the inventory, and the files of the CI service."""
+    source = template_directory() / "init"
+    inventory = (source / _DEFAULT).read_text("utf-8")
+    if ci not in _CI:
+        return beginning.Texts(inventory=inventory)
+    folder, template = _CI[ci]
+    job = (source / template).read_text("utf-8")
     # the CI job lints the inventory that this variable names
-    job = job.replace(f"_INVENTORY: {_DEFAULT}", f"_INVENTORY: {json.dumps(name)}")
-    return beginning.Texts(inventory=inventory, others={_JOB: job, _REQUIREMENTS: requirements})
-
-
-@click.command("lint", short_help="Show all problems of the inventory and its configuration.")
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--format", "form", type=_FORMATS, help="Output format. [default: full; on GitHub: github]"
-)
-@click.option(
-    "--explain",
-    metavar="[CODE]",
-    is_flag=False,
-    flag_value="",
-    help="Show the manual of a code, such as SD305; without one, list all codes.",
-)
-@click.option("--schema", is_flag=True, help="Show the JSON Schema of an inventory.")
-@_TRUSTED
-@click.pass_obj
-def lint_command(
-    session: Session,
-    /,
-    files: tuple[Path, ...],
-    *,
-    form: Format | None,
-    explain: str | None,
-    schema: bool,
-    is_trusted: bool,
-) -> int:
-    """Show all problems of the inventory and of the configuration it would produce.
-
-    Checks FILES, or the inventory. Safe for an inventory from a stranger: lint runs no command
-    that it names, and without --trusted reads no file outside its directory. The exit code is 1
-    if there are errors; warnings and notes do not change it.
-
-    \b
-    Examples:
-      sipdeploy lint
-      sipdeploy lint a.yaml b.yaml --format concise
-      sipdeploy lint --explain SD305          `--explain` alone lists all codes
-    """
-    if explain is not None:
-        session.output.result(_explained(explain.upper(), form))
-        return 0
-    if schema:
-        session.output.result(inventory.schema())
-        return 0
-    problems: list[Diagnostic] = []
-    sources: dict[str, Source] = {}
-    for path in files or (session.inventory,):
-        diagnostics, source = _lint(session, path, is_trusted=is_trusted)
-        problems += diagnostics
-        sources |= source
-    session.output.findings(problems, sources, form)
-    for code in sorted({each.code for each in problems}):
-        session.output.detail(f"\n{code}: {lint.explanations()[code]}")
-    if not problems:
-        session.output.progress("no problems")
-    return 1 if has_errors(problems) else 0
-
-
-def _explained(code: str, form: Format | None) -> str:
-    """The manual of a code, or, if `code` is empty, all codes and the first lines of theirs."""
-    if form not in (None, "full", "json"):
-        message = f"`--explain` has no format `{form}`"
-        advice = "leave out `--format`, or write `--format json`"
-        raise WrongUsage([Diagnostic("SD002", message, help=advice)])
-    known = lint.explanations()
-    if code and code not in known:
-        raise WrongUsage([_unknown_code(code, known)])
-    shown = {code: known[code]} if code else known
-    if form == "json":
-        return json.dumps([{"code": each, "manual": shown[each]} for each in shown], indent=2)
-    if code:
-        return f"{code}: {known[code]}"
-    return "\n".join(f"{each}  {known[each].partition(chr(10))[0]}" for each in known)
-
-
-def _unknown_code(code: str, known: Collection[str]) -> Diagnostic:
-    """Suggests the code with the same number, as for `305` and `SD3055`, and no other one."""
-    digits = re.search(r"[0-9]{3}", code)
-    meant = f"SD{digits[0]}" if digits else ""
-    advice = "`sipdeploy lint --explain` lists all codes"
-    advice = f"did you mean `{meant}`?" if meant in known else advice
-    return Diagnostic("SD001", f"there is no code `{code}`", help=advice)
-
-
-def _lint(
-    session: Session, path: Path, *, is_trusted: bool
-) -> tuple[Sequence[Diagnostic], Sources]:
-    try:
-        loaded = inventory.open_inventory(path, is_trusted=is_trusted)
-    except InvalidFiles as failure:
-        return failure.diagnostics, failure.sources
-    site = loaded.site
-    sizes = ((site.hosts, "host"), (site.users, "user"), (site.services, "service"))
-    listing = ", ".join(count(len(items), noun) for items, noun in sizes)
-    session.output.detail(f"{path}: {listing}")
-    return lint.lint_inventory(loaded), loaded.sources
+    job = job.replace(f"_INVENTORY: {_DEFAULT}", f"_INVENTORY: {json.dumps(path.name)}")
+    requirements = (source / _REQUIREMENTS).read_text("utf-8")
+    others = {f"{folder}/sipdeploy.yml": job, f"{folder}/{_REQUIREMENTS}": requirements}
+    if ci == "gitlab":
+        others[_GITLAB] = f"include:\n  - local: {folder}/sipdeploy.yml\n"
+    return beginning.Texts(inventory=inventory, others=others)
 
 
 @click.command("render", short_help="Write the files of each host to a local directory.")
@@ -221,7 +129,7 @@ def _lint(
     help="Output directory.",
 )
 @FORMAT
-@_TRUSTED
+@TRUSTED
 @click.pass_obj
 def render_command(
     session: Session,
@@ -249,6 +157,20 @@ def render_command(
     written = [each for name in names for each in tree.write(rendered[name], name, directory)]
     listing = "\n".join(each.file for each in written)
     session.output.result(tree.as_json(written) if form == "json" else listing)
+
+
+@click.command("schema")
+@click.pass_obj
+def schema_command(session: Session) -> None:
+    """Print the JSON Schema of an inventory, with which editors complete and explain its keys.
+
+    `init` writes it beside the inventory, and names it in the first line of the inventory.
+
+    \b
+    Examples:
+      sipdeploy schema > inventory.schema.json
+    """
+    session.output.result(inventory.schema())
 
 
 @click.command("completion")

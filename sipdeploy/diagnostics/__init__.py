@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import json
-import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, field
-from typing import Any, Literal
-from urllib.parse import quote
-
-from sipdeploy import __version__
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
 
 HIDDEN = "[hidden]"
 _WIDTH = 160  # of an excerpt; a file in one line must not flood the terminal
 _COLOURS: Mapping[str, str] = {"error": "1;31", "warning": "1;33", "note": "1;36"}
-_GITHUB: Mapping[str, str] = {"error": "error", "warning": "warning", "note": "notice"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +34,22 @@ class Span:
         return f"{self.path}:{self.line}:{self.column}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Related:
+    """Another place that matters for a problem, often in another file, and what is there."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """The one right edit of a problem: `text` replaces the text of the span, on its line."""
+
+    span: Span
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
     """One problem: what is wrong, where, and the command or edit that fixes it."""
@@ -52,6 +62,8 @@ class Diagnostic:
     label: str = ""
     notes: tuple[str, ...] = ()
     help: str = ""
+    related: tuple[Related, ...] = ()
+    fix: Fix | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,38 +183,49 @@ class _Paint:
 def _block(diagnostic: Diagnostic, sources: Sources, paint: _Paint) -> str:
     style = _COLOURS[diagnostic.severity]
     head = paint(f"{diagnostic.severity}[{diagnostic.code}]", style)
-    lines = [f"{head}: {paint(printable(diagnostic.message), '1')}"]
     span = diagnostic.span
-    margin = " " * max(len(str(span.line)) if span else 0, 2)
+    spans = [*([span] if span else []), *(each.span for each in diagnostic.related)]
+    margin = " " * max([2, *(len(str(each.line)) for each in spans)])
+    lines = [f"{head}: {paint(printable(diagnostic.message), '1')}"]
     if span is not None:
-        lines.append(f"{margin}{paint('-->', '1;34')} {printable(str(span))}")
-        lines += _excerpt(diagnostic, span, sources, (margin, paint, style))
+        lines += _located("-->", span, diagnostic.label, sources, (margin, paint, style))
     elif diagnostic.label:
         lines.append(f"{margin} = {paint('note', '1')}: {printable(diagnostic.label)}")
-    lines += [f"{margin} = {paint('note', '1')}: {printable(note)}" for note in diagnostic.notes]
+    for each in diagnostic.related:
+        lines += _located(":::", each.span, each.text, sources, (margin, paint, _COLOURS["note"]))
+    rest = [f"{margin} = {paint('note', '1')}: {printable(note)}" for note in diagnostic.notes]
     if diagnostic.help:
-        lines.append(f"{margin} = {paint('help', '1')}: {printable(diagnostic.help)}")
-    return "\n".join(lines)
+        rest.append(f"{margin} = {paint('help', '1')}: {printable(diagnostic.help)}")
+    if rest and lines[-1].startswith(f"{margin} {paint('|', '1;34')}"):
+        lines.append(f"{margin} {paint('|', '1;34')}")
+    return "\n".join(lines + rest)
+
+
+def _located(
+    arrow: str, span: Span, label: str, sources: Sources, layout: tuple[str, _Paint, str]
+) -> list[str]:
+    """A place, its line and what to say about it."""
+    margin, paint, _ = layout
+    place = f"{margin}{paint(arrow, '1;34')} {printable(str(span))}"
+    return [place, *_excerpt(span, label, sources, layout)]
 
 
 def _excerpt(
-    diagnostic: Diagnostic, span: Span, sources: Sources, layout: tuple[str, _Paint, str]
+    span: Span, label: str, sources: Sources, layout: tuple[str, _Paint, str]
 ) -> list[str]:
     margin, paint, style = layout
     excerpt = sources[span.path].excerpt(span) if span.path in sources else None
     if excerpt is None:
-        note = f"{margin} = {paint('note', '1')}: {printable(diagnostic.label)}"
-        return [note] if diagnostic.label else []
+        return [f"{margin} = {paint('note', '1')}: {printable(label)}"] if label else []
     text, start, end = _clipped(*excerpt)
     before = _columns(text[: start - 1])
     carets = "^" * max(_columns(text[start - 1 : end - 1]), 1)
     bar = paint("|", "1;34")
-    pointer = f"{carets} {printable(diagnostic.label)}".rstrip()
+    pointer = f"{carets} {printable(label)}".rstrip()
     return [
         f"{margin} {bar}",
         f"{paint(str(span.line).rjust(len(margin)), '1;34')} {bar} {printable(text)}".rstrip(),
         f"{margin} {bar} {' ' * before}{paint(pointer, style)}",
-        *([f"{margin} {bar}"] if diagnostic.notes or diagnostic.help else []),
     ]
 
 
@@ -240,9 +263,8 @@ def printable(text: str) -> str:
     return _COMMAND.sub("#\ufffd", text) if "##" in text else text
 
 
-def concise(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
+def concise(diagnostics: Iterable[Diagnostic]) -> str:
     """One line per diagnostic, for grep and for editors."""
-    del sources
     return "\n".join(
         (f"{_shown(diagnostic.span)}: " if diagnostic.span else "")
         + f"{diagnostic.severity}[{diagnostic.code}] {printable(diagnostic.message)}"
@@ -254,90 +276,6 @@ def _shown(span: Span) -> str:
     """A place at the start of a line, where `::` would start a command of a CI job."""
     text = printable(str(span))
     return f"./{text}" if text.lstrip().startswith("::") else text
-
-
-def github(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
-    """Workflow commands, which GitHub shows next to the lines of a pull request."""
-    del sources
-    return "\n".join(_github(diagnostic) for diagnostic in ordered(diagnostics))
-
-
-def _github(diagnostic: Diagnostic) -> str:
-    span = diagnostic.span
-    place = {"file": span.path, "line": span.line, "col": span.column} if span else {}
-    properties = ",".join(
-        f"{key}={_github_escape(printable(str(value)), ',:')}"
-        for key, value in (place | {"title": diagnostic.code}).items()
-    )
-    text = "\n".join(part for part in (_sentence(diagnostic), diagnostic.help) if part)
-    text = "\n".join(printable(line) for line in text.split("\n"))
-    return f"::{_GITHUB[diagnostic.severity]} {properties}::{_github_escape(text, '')}"
-
-
-def _sentence(diagnostic: Diagnostic) -> str:
-    return f"{diagnostic.message}: {diagnostic.label}" if diagnostic.label else diagnostic.message
-
-
-def _github_escape(text: str, also: str) -> str:
-    for character in "%\r\n" + also:
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text
-
-
-def as_json(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
-    """A JSON list of the diagnostics, sorted."""
-    del sources
-    return json.dumps([asdict(diagnostic) for diagnostic in ordered(diagnostics)], indent=2)
-
-
-def sarif(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> str:
-    """SARIF 2.1.0 (OASIS), for code scanning services."""
-    del sources
-    shown = ordered(diagnostics)
-    codes = sorted({diagnostic.code for diagnostic in shown})
-    driver = {
-        "name": "sipdeploy",
-        "version": __version__,
-        "rules": [{"id": code} for code in codes],
-    }
-    results = [_sarif_result(diagnostic, codes) for diagnostic in shown]
-    log = {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [
-            {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
-        ],
-    }
-    return json.dumps(log, indent=2)
-
-
-def _sarif_result(diagnostic: Diagnostic, codes: list[str]) -> dict[str, Any]:
-    texts = (_sentence(diagnostic), *diagnostic.notes, diagnostic.help)
-    result: dict[str, Any] = {
-        "ruleId": diagnostic.code,
-        "ruleIndex": codes.index(diagnostic.code),
-        "level": diagnostic.severity,
-        "message": {"text": "\n".join(text for text in texts if text)},
-    }
-    span = diagnostic.span
-    if span is not None:
-        region = {"startLine": span.line, "startColumn": span.column}
-        if span.end_column is not None:
-            region["endColumn"] = span.end_column
-        uri = quote(os.fsencode(span.path))
-        place = {"artifactLocation": {"uri": uri}, "region": region}
-        result["locations"] = [{"physicalLocation": place}]
-    return result
-
-
-Format = Literal["full", "concise", "github", "sarif", "json"]
-FORMATS: Mapping[Format, Callable[[Iterable[Diagnostic], Sources | None], str]] = {
-    "full": full,
-    "concise": concise,
-    "github": github,
-    "sarif": sarif,
-    "json": as_json,
-}
 
 
 def listed(items: Iterable[str], *, most: int = 10) -> str:

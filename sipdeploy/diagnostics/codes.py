@@ -55,10 +55,13 @@ _MANUALS: Mapping[str, str] = {
         Example: `sipdeploy lint` in a directory without an inventory.yaml
         Fix: `ls -l FILE` shows owner and mode. `sipdeploy init` writes an inventory, and
         `sipdeploy -i FILE` selects another one. A symbolic link needs `lint --trusted`.""",
+    "SD111": """There are two inventories: `inventory.yaml` and `sipdeploy.yaml`.
+        Situation: the inventory was copied to the other name, and the first one is still there.
+        Fix: delete one of them, or name one: `sipdeploy -i sipdeploy.yaml lint`.""",
     "SD201": """The inventory has no such key.
         Example: `hosts: {sip1: {adress: 203.0.113.10}}`
         Fix: `hosts: {sip1: {address: 203.0.113.10}}`. inventory.example.yaml and
-        `sipdeploy lint --schema` list all keys.""",
+        `sipdeploy schema` list all keys.""",
     "SD202": """A required key is missing.
         Example: `hosts: {sip1: {user: root}}` (`address` is missing)
         Fix: add the key, as in `hosts: {sip1: {address: 203.0.113.10, user: root}}`.""",
@@ -518,5 +521,27 @@ _MANUALS: Mapping[str, str] = {
         Example: `origins: [https://phone.example.com]` and `sipdeploy phone --open 1001`
         Fix: `origins: [https://phone.example.com, "http://127.0.0.1:8080"]`, then
         `sipdeploy apply` and `sipdeploy phone --open 1001 --port 8080`.""",
+    "SD890": """The paths contain no configuration of Kamailio or Asterisk.
+        Situation: `sipdeploy lint /srv` has no kamailio.cfg, pjsip.conf or extensions.conf.
+        Fix: name a file, a directory with such files, or `/etc`.""",
+    "SD891": """The paths contain more than lint reads.
+        It reads 2,000 files, 32 MiB, and the names of 100,000 entries of directories.
+        Situation: `sipdeploy lint /` on a whole machine.
+        Fix: name the directories: `sipdeploy lint /etc/kamailio /etc/asterisk`.""",
+    "SD892": """A file of Kamailio or Asterisk cannot be read.
+        It must be a regular file of at most 16 MiB (Kamailio: 2 MiB). lint follows no link out of
+        the path that you name: the files can come from a stranger.
+        Situation: `pjsip.conf` is a link to a directory elsewhere, or a FIFO.
+        Fix: name the file that the link leads to.""",
+    "SD893": """A file of Kamailio or Asterisk is not UTF-8 text.
+        Situation: a comment with umlauts in Latin-1, or a binary file with the name tls.cfg.
+        Fix: `iconv -f LATIN1 -t UTF-8 kamailio.cfg > new.cfg`, then replace the file.""",
+    "SD895": """The Kamailio installed here rejects the configuration (`lint --native`).
+        Situation: a syntax error, a module that is not installed, an unknown parameter.
+        Fix: correct the line; `kamailio -c -f FILE` prints the whole message.""",
+    "SD897": """A line of a file for `sipdeploy test` is not a call with its outcome.
+        Example: `routes: {1001 calls 1002: yes}`
+        Fix: `1001 dials 1002: rings 1002`. An outcome is a SIP status such as `404`, a kind of a
+        service such as `echo`, `rings NUMBER`, `rings NUMBER, then voicemail`, or `refused`.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}

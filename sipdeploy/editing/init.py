@@ -38,11 +38,6 @@ _FIELDS: Mapping[str, Callable[[Any], str]] = {
 }
 _SCHEMA = "inventory.schema.json"
 _PLAIN = re.compile(r"(?!null$)[A-Za-z][A-Za-z0-9._@-]*")
-# Names for which no ACME server issues a certificate (RFC 2606, RFC 6761, RFC 6762, RFC 8375).
-_RESERVED = re.compile(
-    r"(?:.*[.@])?(?:example\.(?:com|net|org)"
-    r"|example|test|invalid|localhost|local|internal|lan|home\.arpa)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +141,7 @@ def _faults(values: Mapping[str, str]) -> list[Diagnostic]:
 def _untrusted(domain: str, email: str, public: str) -> str:
     """Why no public ACME server issues a certificate; empty if one can."""
     for name in (domain, email):
-        if _RESERVED.fullmatch(name.lower()):
+        if fields.PRIVATE_NAME.fullmatch(name) or fields.EXAMPLE_NAME.fullmatch(name):
             return f"`{name}` is not a public name"
     return "" if ipaddress.ip_address(public).is_global else f"`{public}` is not a public address"
 
@@ -224,8 +219,9 @@ def _secrets(loaded: Inventory) -> Iterator[_Write]:
 
 
 def _gitignore(loaded: Inventory) -> Iterator[_Write]:
-    """Add the secrets file, the DNS credentials and the rendered trees to .gitignore."""
-    places = (loaded.site.secrets, loaded.site.tls.dns_credentials)
+    """Add the secrets file, credentials, the private key and rendered trees to .gitignore."""
+    tls = loaded.site.tls
+    places = (loaded.site.secrets, tls.dns_credentials, tls.private_key)
     path = loaded.directory / ".gitignore"
     if path.is_symlink():  # never append lines to a file elsewhere
         message, advice = f"`{path}` is a symbolic link", "replace it with a regular file"

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, has_errors, listed
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
-from sipdeploy.inventory import passwords, reading, secret, site
+from sipdeploy.inventory import fields, passwords, reading, secret, site
 from sipdeploy.inventory.commands import Outputs
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Sources
     from sipdeploy.inventory.document import Document
+    from sipdeploy.inventory.document import Path as YamlPath
     from sipdeploy.inventory.secret import Secret
     from sipdeploy.inventory.site import Site
 
@@ -77,6 +78,38 @@ def open_for_host(path: Path, name: str) -> tuple[Inventory, list[Diagnostic]]:
     if found is None:
         raise InvalidFiles(problems, sources={str(path): site.source(document)})
     return Inventory(path=path, site=found, document=document), errors
+
+
+def placeholders(found: Site) -> dict[YamlPath, str]:
+    """The names and addresses of the documentation that are left in a site, by their paths."""
+    texts = {("domain",): found.domain, ("email",): found.email}
+    left: dict[YamlPath, str] = {
+        path: text for path, text in texts.items() if fields.EXAMPLE_NAME.fullmatch(text)
+    }
+    for name, host in found.hosts.items():
+        for key in ("address", "public_address"):
+            text = getattr(host, key)
+            if text is not None and fields.is_documentation(text):
+                left["hosts", name, key] = text
+    return left
+
+
+def refuse_placeholders(inventory: Inventory, names: Sequence[str]) -> None:
+    """InvalidFiles (SD321) if hosts, or the certificate, can never work with what is written."""
+    tls = inventory.site.tls
+    is_public = tls.provider == "letsencrypt" and tls.server is None
+    problems = [
+        Diagnostic(
+            "SD321",
+            f"`{text}` is a placeholder of the documentation",
+            span=inventory.document.value_span(path),
+            help="write your own",
+        )
+        for path, text in placeholders(inventory.site).items()
+        if (path[1] in names if path[0] == "hosts" else is_public)
+    ]
+    if problems:
+        raise InvalidFiles(problems, sources=inventory.sources)
 
 
 def credentials(inventory: Inventory) -> tuple[dict[str, str], list[Diagnostic]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics import Diagnostic, Fix
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Span
@@ -22,6 +22,19 @@ ASTERISK_VERSIONS = ("16", "17", "18", "19", "20", "21", "22")
 
 # Control characters, line breaks, and characters that change the text direction.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Names for which no public ACME server issues a certificate (RFC 2606, RFC 6761, RFC 6762,
+# RFC 8375; reserved by ICANN; never delegated), alone or after a dot or an `@`.
+EXAMPLE_NAME = re.compile(r"(?i)(?:.*[.@])?(?:example\.(?:com|net|org)|example)")
+PRIVATE_NAME = re.compile(
+    r"(?i)(?:.*[.@])?(?:test|invalid|localhost|local|onion|home\.arpa|internal|home|corp|mail"
+    r"|lan|localdomain|intranet|private)"
+)
+_DOCUMENTATION = tuple(  # RFC 5737, RFC 3849, RFC 9637
+    map(
+        ipaddress.ip_network,
+        ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"),
+    )
+)
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -39,18 +52,32 @@ _LAST_PORT = 65535
 
 
 class Invalid(ValueError):  # noqa: N818  # a verdict, not a failure
-    """The reason why a value is rejected: code, message, label and help of its diagnostic."""
+    """The reason why a value is rejected: code, message, label and help of its diagnostic.
 
-    def __init__(self, code: str, message: str, label: str = "", *, advice: str = "") -> None:
+    `right` is the text that should be in its place, if only one can be right.
+    """
+
+    def __init__(
+        self, code: str, message: str, label: str = "", *, advice: str = "", right: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.label = label
         self.advice = advice
+        self.right = right
 
     def at(self, span: Span | None = None) -> Diagnostic:
         """Return the diagnostic for a value at this span."""
-        return Diagnostic(self.code, self.message, span=span, label=self.label, help=self.advice)
+        has_fix = bool(self.right) and span is not None and span.end_column is not None
+        return Diagnostic(
+            self.code,
+            self.message,
+            span=span,
+            label=self.label,
+            help=self.advice,
+            fix=Fix(span=span, text=self.right) if span is not None and has_fix else None,
+        )
 
 
 def faults(checks: Iterable[tuple[Callable[[Any], object], object]]) -> Iterator[Invalid]:
@@ -60,6 +87,15 @@ def faults(checks: Iterable[tuple[Callable[[Any], object], object]]) -> Iterator
             check(value)
         except Invalid as fault:
             yield fault
+
+
+def is_documentation(text: str) -> bool:
+    """Whether a text is an address that is reserved for documentation, and leads nowhere."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return any(address.version == net.version and address in net for net in _DOCUMENTATION)
 
 
 class PortRange(NamedTuple):
@@ -329,7 +365,8 @@ def origin(value: Any) -> str:
     canonical = f"{parts.scheme}://{shown}{own}"
     if parts.path or parts.query or parts.fragment or text.endswith(("?", "#", ":")):
         advice = f"write `{canonical}`"
-        raise Invalid("SD219", f"`{text}` contains more than a web origin", advice=advice)
+        message = f"`{text}` contains more than a web origin"
+        raise Invalid("SD219", message, advice=advice, right=canonical)
     return canonical
 
 

@@ -9,6 +9,7 @@ import difflib
 import ipaddress
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -193,7 +194,13 @@ def _empty_values(data: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _diagnostic(document: Document, path: Path, where: str, fault: Invalid) -> Diagnostic:
-    return fault.at(document.key_span(path) if where == "key" else document.value_span(path))
+    key = document.key_span(path)
+    span = key if where == "key" else document.value_span(path)
+    # a span of a parent, or of the key instead of its value, is no place for the right text
+    is_alone = where == "key" or isinstance(path[-1], int)  # an item of a list has no key
+    is_exact = path in document.marks and (is_alone or span != key)
+    problem = fault.at(span)
+    return problem if is_exact else replace(problem, fix=None)
 
 
 _TAGS = frozenset({"<text>", "<mapping>"})  # of unions; not part of the document
@@ -284,7 +291,7 @@ def _unknown_key(path: Path, known: tuple[str, ...]) -> Invalid:
     place = ".".join(str(part) for part in path[:-1])
     message = f"unknown key `{word}`" + (f" in `{place}`" if place else "")
     for near in _near(word, known):
-        return Invalid("SD201", message, advice=f"did you mean `{near}`?")
+        return Invalid("SD201", message, advice=f"did you mean `{near}`?", right=near)
     what = _PARTS.get(str(path[0])) if len(path) == 3 else None  # noqa: PLR2004  # in an entry
     keys = ", ".join(f"`{key}`" for key in known)
     return Invalid("SD201", message, advice=f"the keys of {what or 'this mapping'} are {keys}")

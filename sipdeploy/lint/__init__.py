@@ -7,24 +7,25 @@ stranger's file is safe. Never prints.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sipdeploy.diagnostics import Diagnostic, Span, codes
+from sipdeploy.diagnostics import Diagnostic, codes, count
 from sipdeploy.inventory import passwords
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secrets_file import read_secrets
-from sipdeploy.lint import git, network, secrets
+from sipdeploy.lint import beside, git, names, network, secrets, suppress
 from sipdeploy.lint import rendered as lint_rendered
 from sipdeploy.lint.rules import RULES, Subject
+from sipdeploy.lint.stack import judging
+from sipdeploy.lint.suppress import comments, suppressed
 from sipdeploy.services import certificates
 
 if TYPE_CHECKING:
     from sipdeploy.inventory import Inventory
-    from sipdeploy.inventory.document import Document
+    from sipdeploy.inventory.site import Site
 
 
 def lint_inventory(inventory: Inventory) -> list[Diagnostic]:
@@ -40,8 +41,9 @@ def _survey(inventory: Inventory) -> Subject:
     """Collect the input of the rules: the secrets file and its state in git. Runs only git."""
     site, document, directory = inventory.site, inventory.document, inventory.directory
     certificate = tuple(certificates.lint(site, directory, is_trusted=inventory.is_trusted))
+    exposed = tuple(beside.exposed(site, directory))
     if not isinstance(site.secrets, str):
-        return Subject(site=site, document=document, certificate=certificate)
+        return Subject(site=site, document=document, certificate=certificate, exposed=exposed)
     name, is_trusted = expanded(site.secrets), inventory.is_trusted
     folder = (directory / name).parent if is_trusted else directory
     state = git.state_of(folder, Path(name.name) if is_trusted else name)
@@ -52,6 +54,7 @@ def _survey(inventory: Inventory) -> Subject:
         tracked=state.is_tracked,
         unignored=state.is_unignored,
         certificate=certificate,
+        exposed=exposed,
     )
 
 
@@ -72,7 +75,10 @@ def judge(subject: Subject) -> list[Diagnostic]:
     diagnostics += (_placed(problem, subject) for problem in subject.shared.diagnostics)
     diagnostics += _missing_passwords(subject)
     diagnostics += (_at_tls(problem, subject) for problem in subject.certificate)
-    return suppressed(diagnostics, subject.document)
+    document = subject.document
+    has_comments = "sipdeploy:" in document.text
+    lines = document.source().lines if has_comments else ()
+    return suppressed(diagnostics, comments(document.path, lines, suppress.YAML))
 
 
 def _placed(problem: Diagnostic, subject: Subject) -> Diagnostic:
@@ -97,58 +103,17 @@ def _missing_passwords(subject: Subject) -> Iterator[Diagnostic]:
         yield replace(missing, severity="warning")
 
 
-_RULE_MODULES = (network, secrets)  # their import registers their rules in RULES
-_COMMENT = re.compile(r"(?:^|\s)#\s*sipdeploy:\s*ignore(?:\[([^\]]*)\])?")
+_RULE_MODULES = (names, network, secrets)  # their import registers their rules in RULES
 
 
-def suppressed(diagnostics: list[Diagnostic], document: Document) -> list[Diagnostic]:
-    """Remove what a comment `# sipdeploy: ignore[SD305]` on the same line suppresses.
-
-    Errors cannot be suppressed. A comment that suppresses nothing is SD301.
-    """
-    allowed = _allowed(document)
-    used: set[tuple[int, str]] = set()
-    kept = []
-    for diagnostic in diagnostics:
-        span = diagnostic.span
-        place = (span.line, diagnostic.code) if span and span.path == document.path else None
-        if place in allowed and diagnostic.severity != "error":
-            used.add(place)
-        else:
-            kept.append(diagnostic)
-    unused = (span_code for span_code in allowed.items() if span_code[0] not in used)
-    return kept + [_unused(code, span) for (_, code), span in unused]
-
-
-def _allowed(document: Document) -> dict[tuple[int, str], Span]:
-    """Map each suppression, a line and a code, to the span of its comment."""
-    if "sipdeploy:" not in document.text:
-        return {}
-    places: dict[tuple[int, str], Span] = {}
-    for number, text in enumerate(document.source().lines, 1):
-        match = _COMMENT.search(text)
-        if match:
-            start = match.start() + len(match[0]) - len(match[0].lstrip()) + 1
-            span = Span(path=document.path, line=number, column=start, end_column=match.end() + 1)
-            codes = [code.strip() for code in (match[1] or "").split(",")]
-            places |= {(number, code): span for code in codes}
-    return places
-
-
-def _unused(code: str, span: Span) -> Diagnostic:
-    message = (
-        f"`ignore[{code}]` suppresses nothing on this line" if code else "`ignore` needs a code"
-    )
-    return Diagnostic(
-        "SD301",
-        message,
-        severity="warning",
-        span=span,
-        help="delete the comment" if code else "write it as `# sipdeploy: ignore[SD305]`",
-    )
+def sizes(site: Site) -> str:
+    """How many hosts, users and services a site has."""
+    parts = ((site.hosts, "host"), (site.users, "user"), (site.services, "service"))
+    return ", ".join(count(len(items), noun) for items, noun in parts)
 
 
 def explanations() -> Mapping[str, str]:
     """Return the manual of every code."""
     rules = {code: inspect.getdoc(each.check) or "" for code, each in RULES.items()}
-    return dict(sorted({**codes.EXPLAIN, **rules, **lint_rendered.explanations()}.items()))
+    rendered, stack = lint_rendered.explanations(), judging.manuals()
+    return dict(sorted({**codes.EXPLAIN, **rules, **rendered, **stack}.items()))

@@ -118,6 +118,64 @@ def narrow_rtp(subject: Subject) -> Iterator[Finding]:
         )
 
 
+# Services that listen on UDP above 1023, and are often meant for few (IANA's registry of ports).
+_LISTENING = {
+    1194: "OpenVPN",
+    1812: "RADIUS",
+    2049: "NFS",
+    3478: "TURN",
+    4500: "IPsec",
+    4789: "VXLAN",
+    5060: "SIP",
+    5353: "mDNS",
+    8472: "flannel",
+    51820: "WireGuard",
+}
+
+
+@rule("SD323", "warning")
+def wide_rtp(subject: Subject) -> Iterator[Finding]:
+    """Wide `ports.rtp`: it makes ports of other services public.
+
+    The firewall opens the whole range for UDP from everywhere, also for programs other than
+    Asterisk that listen there. And Asterisk cannot use a port that another program has.
+
+    Bad:
+        ports: {rtp: 20000-65535}
+    Good:
+        ports: {rtp: 10000-20000}
+    """
+    rtp = subject.site.ports.rtp
+    inside = [f"{n} ({what})" for n, what in _LISTENING.items() if rtp.start <= n <= rtp.end]
+    if inside:
+        yield Finding(
+            message=f"`ports.rtp` {rtp} opens the ports of other services",
+            span=subject.value(("ports", "rtp")),
+            label=", ".join(inside),
+            help="write a range without them, such as `rtp: 10000-20000`",
+        )
+
+
+@rule("SD326", "note")
+def no_firewall(subject: Subject) -> Iterator[Finding]:
+    """No firewall: every account of the host can send messages to the private ports.
+
+    The ports between Kamailio and Asterisk trust whoever reaches them. sipdeploy's firewall keeps
+    the other accounts of the host, and other programs, away from them.
+
+    Bad:
+        firewall: none
+    Good:
+        firewall: auto
+    """
+    if subject.site.firewall == "none":
+        yield Finding(
+            message="nothing protects the private ports from other accounts of the host",
+            span=subject.value(("firewall",)),
+            help="write `firewall: auto`, or make sure that nobody else has an account",
+        )
+
+
 @rule("SD312", "warning")
 def unsafe_openssl(subject: Subject) -> Iterator[Finding]:
     """Kamailio 5.5 to 5.7 with OpenSSL 3: processes can corrupt shared memory and crash.

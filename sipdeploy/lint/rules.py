@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exposed:
+    """A file with secrets in a repository; `key` is the key of the inventory that names it."""
+
+    name: str
+    key: Path = ()
+    is_tracked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """The input of a rule: the site, its text, and the state of the files next to it."""
 
@@ -28,6 +37,7 @@ class Subject:
     tracked: bool = False  # git tracks the secrets file
     unignored: bool = False  # `git add` would add it
     certificate: tuple[Diagnostic, ...] = ()  # problems of the files of `tls`
+    exposed: tuple[Exposed, ...] = ()  # other files with secrets that git has, or would take
 
     def passwords(self) -> Iterator[tuple[str, Secret]]:
         """Number and password of each user whose password is known without running a command."""

@@ -30,8 +30,12 @@ _COMMON = frozenset(
         "password1",
         "admin123",
         "telephone",
+        *("freepbx", "elastix", "trixbox", "issabel", "grandstream", "yealink", "polycom"),
+        *("extension", "internet", "iloveyou", "administrator", "1q2w3e4r", "1qaz2wsx"),
     ]
 )
+
+_ENDS = "0123456789!.?"  # `Password2024!` is as common as `password`
 
 
 @rule("SD302", "warning")
@@ -69,7 +73,7 @@ def weakness(password: str, number: str, name: str) -> str:
         ("equal to the number", plain == number),
         (f"shorter than {_SHORTEST} characters", len(plain) < _SHORTEST),
         ("contains the number", number in plain and len(plain) - len(number) < _SHORTEST),
-        ("among the most common passwords", plain in _COMMON),
+        ("among the most common passwords", bool({plain, plain.rstrip(_ENDS)} & _COMMON)),
         ("only one or two different characters", len(set(plain)) <= 2),  # noqa: PLR2004
         ("digits only, fewer than 12", plain.isdigit() and len(plain) < 12),  # noqa: PLR2004
         ("equal to the name", bool(name) and plain == name.lower().replace(" ", "")),
@@ -131,6 +135,43 @@ def secrets_not_ignored(subject: Subject) -> Iterator[Finding]:
             span=subject.key(("secrets",)),
             help=f"`echo {name} >> .gitignore`",
         )
+
+
+@rule("SD325", "error")
+def other_secrets_in_git(subject: Subject) -> Iterator[Finding]:
+    """Secrets in git: a key, a credentials file, or a table with passwords beside the inventory.
+
+    Tables are files `*.csv` with a column `password`, such as those for `users import` and from
+    `users export --passwords`.
+
+    Situation: `git add .` with `new-users.csv` in the directory, or with the key of `tls`
+    Fix: `git rm --cached FILE && echo FILE >> .gitignore`, then replace what the file contains (a
+    key; passwords with `sipdeploy secrets rotate`), because the history has the old ones.
+    """
+    for each in subject.exposed:
+        if each.is_tracked:
+            yield Finding(
+                message=f"git tracks `{each.name}`, which contains secrets",
+                span=subject.value(each.key) if each.key else subject.document.start,
+                help=f"`git rm --cached {each.name} && echo {each.name} >> .gitignore`, then "
+                "replace the secrets in it",
+            )
+
+
+@rule("SD327", "warning")
+def other_secrets_not_ignored(subject: Subject) -> Iterator[Finding]:
+    """Secrets not ignored: the next `git add .` would add a key or a table with passwords.
+
+    Situation: `new-users.csv` with a column `password` beside the inventory, in a repository
+    Fix: delete it after the import, or `echo new-users.csv >> .gitignore`
+    """
+    for each in subject.exposed:
+        if not each.is_tracked:
+            yield Finding(
+                message=f"git does not ignore `{each.name}`, which contains secrets",
+                span=subject.value(each.key) if each.key else subject.document.start,
+                help=f"delete it, or `echo {each.name} >> .gitignore`",
+            )
 
 
 @rule("SD314", "warning")

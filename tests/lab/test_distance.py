@@ -13,7 +13,7 @@ pytestmark = pytest.mark.lab
 
 
 def round_trip(host):
-    """Return the median time of eleven refused connections, in seconds.
+    """Return the shortest time of eleven refused connections, in seconds.
 
     It uses a closed port, because sshd penalises clients that connect and send nothing.
     """
@@ -23,7 +23,7 @@ def round_trip(host):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((host.address, 9), timeout=5)
         times.append(time.monotonic() - began)
-    return sorted(times)[5]
+    return min(times)  # of a busy machine too
 
 
 def test_frames_are_held_and_none_is_lost(lab):

@@ -142,7 +142,7 @@ def test_lint_shows_all_and_exits_1_on_errors_only(run):
 
 
 def test_lint_without_problems_says_so(run):
-    run("init")
+    run("init", "--domain", "sip.my-site.org", "--address", "198.18.0.1")
     text = (
         Path("inventory.yaml").read_text().replace("origins: []", "origins: [https://a.example]")
     )
@@ -280,7 +280,7 @@ def test_every_code_that_is_told_can_be_explained(run):
 
 
 def test_schema(run):
-    assert json.loads(run("lint", "--schema")[1])["title"] == "Site"
+    assert json.loads(run("schema")[1])["title"] == "Site"
 
 
 @pytest.mark.parametrize(
@@ -338,3 +338,27 @@ def test_it_runs_as_a_module():
         check=True,
     )
     assert done.stdout.startswith(b"sipdeploy, version ")
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ([], {".github/workflows/sipdeploy.yml"}),
+        (["--ci", "none"], set()),
+        (["--ci", "gitlab"], {".gitlab/sipdeploy.yml", ".gitlab-ci.yml"}),
+    ],
+)
+def test_init_writes_the_job_of_one_ci_service(run, words, files):
+    run("init", *words)
+    known = (".github/workflows/sipdeploy.yml", ".gitlab/sipdeploy.yml", ".gitlab-ci.yml")
+    assert {name for name in known if Path(name).exists()} == files
+    if ".gitlab-ci.yml" in files:
+        assert "local: .gitlab/sipdeploy.yml" in Path(".gitlab-ci.yml").read_text()
+        assert run("init")[1] == ""  # it stays with GitLab
+
+
+def test_init_leaves_the_pipeline_of_a_person_alone(run):
+    Path(".gitlab-ci.yml").write_text("test: {script: make}\n")
+    run("init")
+    assert Path(".gitlab-ci.yml").read_text() == "test: {script: make}\n"
+    assert Path(".gitlab/sipdeploy.yml").exists()

@@ -8,19 +8,17 @@ from sipdeploy.diagnostics import (
     Diagnostic,
     Source,
     Span,
-    as_json,
     concise,
     count,
     full,
-    github,
     has_errors,
     listed,
     named,
     ordered,
     printable,
-    sarif,
     summary,
 )
+from sipdeploy.diagnostics.formats import as_json, github, sarif
 
 PACKAGE = Path(__file__).parent.parent.parent / "sipdeploy"
 

@@ -16,7 +16,7 @@ from sipdeploy.transaction import Interrupted, Report
 @pytest.fixture
 def session(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    return Session(inventory=tmp_path / "inventory.yaml", output=Output())
+    return Session(named=tmp_path / "inventory.yaml", output=Output())
 
 
 def report():

@@ -25,7 +25,9 @@ TEMPLATES = ROOT / "templates/init"
 
 
 def init(directory, answers=None, name="inventory.yaml", **options):
-    return beginning.init(directory / name, answers or Answers(), _texts(name), **options)
+    return beginning.init(
+        directory / name, answers or Answers(), _texts(Path(name), "github"), **options
+    )
 
 
 def everything(directory):
@@ -370,6 +372,73 @@ def test_the_job_may_little_and_takes_nothing_without_a_hash():
     assert "--only-binary :all:" in steps[1]["run"]
     # the script contains no expression, because its value would become code
     assert "${{" not in (TEMPLATES / "sipdeploy.yml").read_text()
+
+
+def gitlab():
+    return yaml.safe_load((TEMPLATES / "gitlab.yml").read_text())["sipdeploy"]
+
+
+def run_gitlab(folder, **variables):
+    """Run the script of the job as GitLab does, with a fake Python that prints its arguments."""
+    (folder / "tools").mkdir(exist_ok=True)
+    python = folder / "tools/python3"
+    tool = f'#!/bin/sh\necho "$0 $*" >> {folder}/started\n'
+    (folder / "tool").write_text(tool)
+    copies = "".join(
+        f'cp {folder}/tool "$3/bin/{name}"; chmod +x "$3/bin/{name}"\n'
+        for name in ("python", "sipdeploy")
+    )
+    python.write_text(f'{tool}mkdir -p "$3/bin"\n{copies}')
+    python.chmod(0o755)
+    script = folder / "step"
+    script.write_text("\n".join(gitlab()["script"]))
+    return subprocess.run(
+        ["sh", "-e", script], cwd=folder, capture_output=True, text=True, check=False,
+        env={**gitlab()["variables"], **variables, "TMPDIR": str(folder), "PATH":
+             f"{folder}/tools:{os.environ['PATH']}"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"SIPDEPLOY_WHEEL": WHEEL["SIPDEPLOY_WHEEL"]},
+        {**WHEEL, "SIPDEPLOY_WHEEL": "sipdeploy"},
+        {**WHEEL, "SIPDEPLOY_WHEEL": "http://a.example/s.whl"},
+        {**WHEEL, "SIPDEPLOY_SHA256": "latest"},
+    ],
+)
+def test_the_job_of_gitlab_fails_while_nothing_names_what_to_install(tmp_path, variables):
+    done = run_gitlab(tmp_path, **variables)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert "set SIPDEPLOY_WHEEL and SIPDEPLOY_SHA256" in done.stdout
+    assert not (tmp_path / "started").exists()
+
+
+def test_the_job_of_gitlab_installs_by_hash_and_reports(tmp_path):
+    (tmp_path / ".gitlab").mkdir()
+    shutil.copy(TEMPLATES / "sipdeploy-requirements.txt", tmp_path / ".gitlab")
+    done = run_gitlab(tmp_path, **WHEEL)
+    assert done.returncode == 0, done.stderr
+    started = (tmp_path / "started").read_text()
+    assert "--only-binary :all: --require-hashes" in started
+    assert "sipdeploy lint\n" in started
+    (own,) = tmp_path.glob("tmp.*")
+    last = (own / "requirements.txt").read_text().splitlines()[-1]
+    assert last == f"sipdeploy @ {WHEEL['SIPDEPLOY_WHEEL']} --hash=sha256:{'a' * 64}"
+    assert (tmp_path / gitlab()["artifacts"]["reports"]["codequality"]).exists()
+
+
+def test_the_hooks_of_pre_commit_start_lint():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert {hook["id"] for hook in hooks} == {"sipdeploy-lint", "sipdeploy-lint-stack"}
+    for hook in hooks:
+        assert hook["entry"].startswith("sipdeploy lint")
+        assert f"`{hook['id']}`" in (ROOT / "docs/lint.md").read_text()
+    pattern = next(hook["files"] for hook in hooks if hook["id"] == "sipdeploy-lint")
+    assert re.search(pattern, "pbx/inventory.yaml")
+    assert not re.search(pattern, "ansible/my-inventory.yaml")
 
 
 def test_what_the_job_installs_is_what_sipdeploy_needs():

@@ -8,6 +8,9 @@ import pytest
 from sipdeploy.diagnostics.codes import EXPLAIN
 from sipdeploy.inventory.site import Site, load_site
 from sipdeploy.lint import explanations
+from sipdeploy.lint.stack import kamailio
+from sipdeploy.lint.stack.files import StackFile
+from sipdeploy.lint.stack.rules import RULES, Stack
 
 PACKAGE = Path(__file__).parent.parent.parent / "sipdeploy"
 CODE = re.compile(r'"(SD\d{3})"')
@@ -18,7 +21,7 @@ BASE = {
     "users": "{1001: {name: Alice}}",
 }
 # Their examples are not parts of an inventory, so this test cannot try them.
-UNTRIED = {"SD102", "SD103", "SD107", "SD108", "SD109", "SD110", "SD220"}
+UNTRIED = {"SD102", "SD103", "SD107", "SD108", "SD109", "SD110", "SD111", "SD220"}
 TRIED = sorted(code for code in EXPLAIN if "SD100" < code < "SD228" and code not in UNTRIED)
 
 
@@ -76,3 +79,34 @@ def test_the_fix_of_an_inventory_has_no_problem(code):
     for text in snippets(EXPLAIN[code], "Fix"):
         if text.partition(": ")[0] in Site.model_fields:
             assert codes_of(text) == set()
+
+
+# --- rules of files that others wrote ------------------------------------------------------------
+
+KAMAILIO = sorted(code for code in RULES if "SD800" <= code < "SD830")
+
+
+def excerpt(code: str, title: str) -> str:
+    """The indented snippet of a manual below a title."""
+    manual = explanations()[code]
+    match = re.search(rf"^{title}:\n((?:    .*\n?|\n)+)", manual, re.MULTILINE)
+    assert match, title
+    return re.sub(r"(?m)^    ", "", match[1])
+
+
+def findings(code: str, text: str) -> list:
+    root = StackFile(path="kamailio.cfg", place="/etc/kamailio/kamailio.cfg", text=text)
+    parsed = kamailio.parse(root, {})
+    version = (5, 6) if "Kamailio 5.6." in explanations()[code] else (6, 1)
+    return list(RULES[code].check(Stack(kamailio=parsed, kamailio_version=version)))
+
+
+@pytest.mark.parametrize("code", KAMAILIO)
+def test_the_bad_example_of_a_rule_of_kamailio_has_the_problem_and_the_good_one_has_not(code):
+    found = findings(code, excerpt(code, "Bad"))
+    assert found
+    for each in found:
+        assert each.message
+        assert each.help
+        assert each.file.span(each.start, each.end).line >= 1
+    assert not findings(code, excerpt(code, "Good"))

@@ -479,14 +479,15 @@ def test_only_the_first_apply_makes_a_calling_system():
 @pytest.mark.parametrize(
     ("path", "users", "command"),
     [
-        ("inventory.yaml", "{1001: {}, 1002: {}, 1003: {}}", "sipdeploy phone --open 1001 1002"),
+        (None, "{1001: {}, 1002: {}, 1003: {}}", "sipdeploy phone --open 1001 1002"),
         ("my site.yaml", "{1001: {}}", "sipdeploy -i 'my site.yaml' phone --open 1001"),
-        ("inventory.yaml", "{}", "sipdeploy add-user 1001 --apply sip1"),
+        (None, "{}", "sipdeploy add-user 1001 --apply sip1"),
     ],
 )
 def test_the_next_step_can_be_typed(tmp_path, monkeypatch, path, users, command):
     monkeypatch.chdir(tmp_path)
     head = INVENTORY.partition("users:")[0]
-    (tmp_path / path).write_text(f"{head}users: {users}\n")
-    session = Session(inventory=Path(path), output=Output())
-    assert f"`{command}`" in next_step(session, open_inventory(Path(path)))
+    file = Path(path or "inventory.yaml")
+    file.write_text(f"{head}users: {users}\n")
+    session = Session(named=file if path else None, output=Output())
+    assert f"`{command}`" in next_step(session, open_inventory(file))

@@ -1,18 +1,21 @@
 """The snippets in the manual of each rule: `Bad:` gets its code, `Good:` does not."""
 
 import re
+import subprocess
 import textwrap
 
 import pytest
 
 from sipdeploy import lint
-from sipdeploy.inventory import open_inventory
+from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.inventory import open_inventory, refuse_placeholders
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.secrets_file import SecretsFile
 from sipdeploy.inventory.site import load_site
 from sipdeploy.lint import explanations, judge
 from sipdeploy.lint import pjsip as lint_pjsip
 from sipdeploy.lint import rendered as lint_rendered
+from sipdeploy.lint.names import EMERGENCY
 from sipdeploy.lint.network import ASTERISK_USERS
 from sipdeploy.lint.rules import RULES, Subject
 
@@ -24,7 +27,7 @@ BASE = {
 }
 RENDERED = {**lint_rendered.RULES, **lint_pjsip.RULES}
 # These rules use data outside the inventory, or very many users; see the tests below.
-OUTSIDE = {"SD306", "SD307", "SD310", "SD314", "SD319"}
+OUTSIDE = {"SD306", "SD307", "SD310", "SD314", "SD319", "SD321", "SD325", "SD327"}
 
 
 def snippets(manual, kind):
@@ -120,6 +123,7 @@ def test_users_of_whom_not_all_can_be_connected_are_told_of():
         "aaaaaaaaaaaa",
         "12345678901",
         "abababababab",
+        "Yealink2024!",
     ],
 )
 def test_weak_passwords(password):
@@ -143,10 +147,11 @@ def test_a_missing_password_is_a_warning_here():
 def test_suppression_is_by_line_and_code():
     line = "tls: {provider: self-signed}"
     assert "SD308" in codes(judge(subject(f"{line}\n")))
-    assert codes(judge(subject(f"{line} # sipdeploy: ignore[SD308]\n"))) == {"SD305"}
+    assert codes(judge(subject(f"{line} # sipdeploy: ignore[SD308]\n"))) == {"SD305", "SD321"}
     assert codes(judge(subject(f"{line} # sipdeploy: ignore[SD308, SD310]\n"))) == {
         "SD305",
         "SD301",
+        "SD321",
     }
 
 
@@ -177,3 +182,104 @@ def test_lint_reads_the_file_beside_and_runs_nothing(tmp_path):
     path.write_text(text + command)
     lint.lint_inventory(open_inventory(path, is_trusted=False))
     assert not (tmp_path / "ran").exists()
+
+
+REAL = "domain: sip.my-site.org\nemail: ops@my-site.org\nhosts: {a: {address: 198.18.0.1}}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        ("", set()),
+        ("domain: sip.example.net\n", {"sip.example.net"}),
+        ("email: me@mail.example\n", {"me@mail.example"}),
+        ("hosts: {a: {address: 192.0.2.7}}\n", {"192.0.2.7"}),
+        ("hosts: {a: {address: sip1, public_address: 203.0.113.1}}\n", {"203.0.113.1"}),
+        ('hosts: {a: {address: "2001:db8::1"}}\n', {"2001:db8::1"}),
+        ("domain: sip.myexample.com\n", set()),
+    ],
+)
+def test_placeholders_are_told_and_refused_by_apply(tmp_path, lines, left):
+    rest = [each for each in REAL.splitlines() if each.split(":")[0] not in lines.split(":")[0]]
+    path = tmp_path / "inventory.yaml"
+    path.write_text("\n".join([*rest, lines, "users: {}\n"]))
+    loaded = open_inventory(path)
+    problems = [each for each in lint.lint_inventory(loaded) if each.code == "SD321"]
+    assert {text for each in problems for text in re.findall("`([^`]+)`", each.message)} == left
+    if not left:
+        refuse_placeholders(loaded, ["a"])
+        return
+    with pytest.raises(InvalidFiles) as raised:
+        refuse_placeholders(loaded, ["a"])
+    assert {each.severity for each in raised.value.diagnostics} == {"error"}
+    messages = [each.message for each in raised.value.diagnostics]
+    assert {re.findall("`([^`]+)`", each)[0] for each in messages} == left
+
+
+def test_apply_takes_a_placeholder_that_can_work(tmp_path):
+    """The demo applies sip.example.com with a certificate of its own."""
+    path = tmp_path / "inventory.yaml"
+    text = REAL.replace("sip.my-site.org", "sip.example.com") + "users: {}\n"
+    path.write_text(text + "tls: {provider: self-signed}\n")
+    refuse_placeholders(open_inventory(path), ["a"])
+    path.write_text(text.replace("198.18.0.1}", "198.18.0.1}, b: {address: 192.0.2.1}")
+                    + "tls: {provider: self-signed}\n")  # fmt: skip
+    refuse_placeholders(open_inventory(path), ["a"])
+
+
+@pytest.mark.parametrize(
+    "name", ["sip.office.local", "pbx.lan", "a.test", "sip.home.arpa", "a.internal"]
+)
+def test_a_private_name_gets_no_certificate(name):
+    assert "SD320" in codes(judge(subject(f"domain: {name}\n")))
+    assert "SD320" not in codes(
+        judge(subject(f"domain: {name}\ntls: {{provider: self-signed}}\n"))
+    )
+
+
+@pytest.mark.parametrize("name", ["sip.local.org", "sip.lan-party.net", "home.host"])
+def test_a_public_name_can_get_one(name):
+    assert "SD320" not in codes(judge(subject(f"domain: {name}\n")))
+
+
+@pytest.mark.parametrize("number", EMERGENCY)
+def test_every_emergency_number_is_told_as_a_service_and_as_a_user(number):
+    assert "SD322" in codes(judge(subject(f"services: {{{number}: {{kind: echo}}}}\n")))
+    assert "SD322" in codes(judge(subject(f"users: {{{number}: {{name: Alice}}}}\n")))
+    line = f"users: {{{number}: {{name: Alice}}}} # sipdeploy: ignore[SD322]\n"
+    assert not {"SD322", "SD301"} & codes(judge(subject(line)))
+
+
+def test_secrets_beside_the_inventory_that_git_has_are_told(tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    path = tmp_path / "inventory.yaml"
+    text = (
+        REAL + "users: {1001: {password: {file: alice.txt}}, 1002: {password: {file: ../b.txt}}}\n"
+    )
+    path.write_text(text)
+    for name, content in {
+        "new.csv": "Number;Name;Password\r\n1003;Carol;canary\r\n",
+        "plain.csv": "number,name\n1003,Carol\n",
+        "alice.txt": "canary\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "pipe.csv").mkdir()
+    (tmp_path / "out.csv").symlink_to("/etc/shadow")
+
+    def found():
+        problems = lint.lint_inventory(open_inventory(path, is_trusted=False))
+        assert "canary" not in str(problems)
+        return sorted(
+            (each.code, re.findall("`([^`]+)`", each.message)[0])
+            for each in problems
+            if each.code in ("SD325", "SD327")
+        )
+
+    assert found() == []
+    git("init", "-q")
+    assert found() == [("SD327", "alice.txt"), ("SD327", "new.csv")]
+    (tmp_path / ".gitignore").write_text("alice.txt\n")
+    git("add", "new.csv")
+    assert found() == [("SD325", "new.csv")]

@@ -47,7 +47,7 @@ def test_a_full_disk_ends_no_run(monkeypatch, tmp_path):
 
 def test_its_owner_alone_reads_a_saved_plan(tmp_path):
     before = os.umask(0)
-    session = Session(inventory=tmp_path / "inventory.yaml", output=Output(quiet=True))
+    session = Session(named=tmp_path / "inventory.yaml", output=Output(quiet=True))
     _save(session, {}, tmp_path / "plan.json")
     os.umask(before)
     assert mode(tmp_path / "plan.json") == 0o600

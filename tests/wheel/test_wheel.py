@@ -57,6 +57,8 @@ def test_a_wheel_renders_outside_of_the_checkout(tmp_path):
     run(*sipdeploy, "lint", cwd=tmp_path / "pbx", **where)
     listing = run(*sipdeploy, "render", cwd=tmp_path / "pbx", **where)
     assert "etc/kamailio/kamailio.cfg" in listing
+    assert (package / "lint" / "stack" / "kamailio" / "catalogue.json").exists()
+    assert (package / "lint" / "stack" / "asterisk" / "catalogue.json").exists()
     scripts = (package / "host" / "scripts").glob("*.sh")
     assert {path.name for path in scripts} == {
         path.name for path in (ROOT / "sipdeploy" / "host" / "scripts").glob("*.sh")

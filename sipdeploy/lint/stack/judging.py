@@ -1,0 +1,169 @@
+"""Judges trees of files: parses each, applies every rule, then the suppressions. Never prints."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from sipdeploy.diagnostics import Diagnostic, Related, Source, Span
+from sipdeploy.lint import suppress
+from sipdeploy.lint.stack import reading
+from sipdeploy.lint.stack.rules import RULES, Finding, Rule, Stack
+
+if TYPE_CHECKING:
+    from sipdeploy.lint.stack.files import StackFile
+
+# Their import registers their rules; it waits until there is a file to judge.
+_MODULES = ("kamailio", "asterisk", "across")
+_ROUTES = re.compile(r"^[ \t]*(?:request_route|route)\b[ \t]*[{\[]", re.MULTILINE)
+
+Version = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The problems of files, and the lines of these files for excerpts."""
+
+    problems: list[Diagnostic] = field(default_factory=list)
+    sources: dict[str, Source] = field(default_factory=dict)
+    roots: list[str] = field(default_factory=list)  # with which Kamailio starts
+
+
+def lint_stack(
+    paths: Iterable[Path], *, kamailio: Version | None = None, asterisk: Version | None = None
+) -> Judged:
+    """Check the files of Kamailio and Asterisk below the paths, for these versions."""
+    trees, problems = reading.read_trees(paths)
+    judged = Judged(problems=problems)
+    for tree in trees:
+        judged.problems.extend(judge(tree, kamailio=kamailio, asterisk=asterisk))
+        judged.sources.update(_sources(tree))
+        root = _root(tree)
+        starts = root is not None and not root.place.endswith("/tls.cfg")
+        judged.roots.extend([root.path] if root and starts else [])
+    return judged
+
+
+def judge(
+    tree: reading.Tree, *, kamailio: Version | None = None, asterisk: Version | None = None
+) -> list[Diagnostic]:
+    """Apply every rule to the files of one host."""
+    rules = loaded_rules()
+    stack = Stack(
+        kamailio=_kamailio(tree),
+        asterisk=_asterisk(tree),
+        kamailio_version=kamailio,
+        asterisk_version=asterisk,
+    )
+    problems = [
+        _diagnostic(each, finding) for each in rules.values() for finding in each.check(stack)
+    ]
+    return suppress.suppressed(problems, _comments(tree))
+
+
+def loaded_rules() -> Mapping[str, Rule]:
+    """All rules, by code."""
+    for name in _MODULES:
+        _module(name)
+    return RULES
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__package__}.{name}")
+
+
+def _kamailio(tree: reading.Tree) -> object | None:
+    """Kamailio's parsed configuration; None without one."""
+    root = _root(tree)
+    return _module("kamailio").parse(root, tree.of("kamailio")) if root else None
+
+
+def _root(tree: reading.Tree) -> StackFile | None:
+    """The file with which Kamailio starts; without one, a tls.cfg alone."""
+    files = tree.of("kamailio")
+    root = files.get("/etc/kamailio/kamailio.cfg") or _first(files.values())
+    return root or files.get("/etc/kamailio/tls.cfg")
+
+
+def _first(files: Iterable[StackFile]) -> StackFile | None:
+    """The file with routes, if no file has the usual name."""
+    return next((file for file in files if _ROUTES.search(file.text)), None)
+
+
+def _asterisk(tree: reading.Tree) -> object | None:
+    files = tree.of("asterisk")
+    return _module("asterisk").parse(files) if files else None
+
+
+def _diagnostic(rule: Rule, finding: Finding) -> Diagnostic:
+    return Diagnostic(
+        rule.code,
+        finding.message,
+        severity=rule.severity,
+        span=finding.file.span(finding.start, finding.end),
+        label=finding.label,
+        help=finding.help,
+        related=tuple(
+            Related(span=file.span(start, end), text=text)
+            for file, start, end, text in finding.other
+        ),
+    )
+
+
+def _comments(tree: reading.Tree) -> suppress.Comments:
+    found: dict[tuple[str, int, str], Span] = {}
+    for daemon, signs in (("kamailio", suppress.KAMAILIO), ("asterisk", suppress.ASTERISK)):
+        for file in tree.of(daemon).values():
+            if "sipdeploy:" in file.text:
+                found |= suppress.comments(file.path, file.text.split("\n"), signs)
+    return found
+
+
+def _sources(tree: reading.Tree) -> Iterator[tuple[str, Source]]:
+    """The lines of the files, without passwords."""
+    for file in tree.files.values():
+        lines = file.text.split("\n")
+        has_pins = not _WITHOUT_PINS.fullmatch(file.place)
+        yield file.path, Source(lines=lines, hidden=dict(hidden_columns(lines, pins=has_pins)))
+
+
+_WITHOUT_PINS = re.compile(
+    r"/etc/kamailio/.*|/etc/asterisk/(?:(?:pjsip|extensions)[^/]*|rtp|http|manager)\.conf"
+)
+# `password = x` and `secret = x` of Asterisk, `1001 => 1234,Alice` of voicemail.conf and of files
+# that it may include, URLs of databases and long keys of Kamailio.
+_SECRET = re.compile(
+    r"(?i)^\s*(?:password|secret|md5_cred|password_digest|oauth_secret|refresh_token|dbpass\w*)"
+    r"\s*=>?\s*(?P<value>[^;\n]*[^;\s])"
+    r"|^\s*(?!exten\b|same\b)[0-9*#A-Za-z_-]+\s*=>?\s*-?(?P<pin>[0-9*#]{2,20})\s*(?:,|$)"
+    r"|://[^\s/:@\"']*:(?P<url>[^\s/@\"']+)@"
+    r"|\"(?:secret_?key|secret|key|auth_secret|password|[a-z_]*passw[a-z_]*|shared_secret)\"\s*,\s*"
+    r"\"(?P<modparam>[^\"\n]+)\""
+)
+
+
+def hidden_columns(
+    lines: Iterable[str], *, pins: bool = True
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """The columns of passwords, by line: a report shows none of them."""
+    for number, line in enumerate(lines, 1):
+        ranges = [
+            (start + 1, end + 1)
+            for match in _SECRET.finditer(line[:10_000])
+            for name in match.re.groupindex
+            for start, end in [match.span(name)]
+            if start >= 0 and (pins or name != "pin")
+        ]
+        if ranges:
+            yield number, ranges
+
+
+def manuals() -> dict[str, str]:
+    """The manual of every rule."""
+    return {code: inspect.getdoc(each.check) or "" for code, each in loaded_rules().items()}
