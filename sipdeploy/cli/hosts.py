@@ -254,13 +254,13 @@ def apply_command(
             confirm_seconds=confirm_seconds,
         )
         code, reports = run.apply(session, loaded, names, options, form=form)
-    _say_next(session, loaded, () if code else reports)
+    say_next(session, loaded, () if code else reports)
     return code
 
 
-def _say_next(session: Session, loaded: Inventory, reports: Sequence[Report]) -> None:
+def say_next(session: Session, loaded: Inventory, reports: Sequence[Report]) -> None:
     """Name the next step after the first apply of a host."""
-    if any(is_first(each.changes) for each in reports):
+    if any(each.state == "applied" and is_first(each.changes) for each in reports):
         session.output.progress(next_step(session, loaded))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sipdeploy.__main__ import main
-from sipdeploy.cli.hosts import is_first, next_step
+from sipdeploy.cli.hosts import is_first, next_step, say_next
 from sipdeploy.cli.output import Output
 from sipdeploy.cli.phone import server
 from sipdeploy.cli.session import Session
@@ -24,6 +24,7 @@ from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import Change
 from sipdeploy.services.phone import page, settings
 from sipdeploy.services.phone.sheet import sheet
+from sipdeploy.transaction import Report
 
 INVENTORY = """\
 domain: sip.example.com
@@ -474,6 +475,15 @@ def test_only_the_first_apply_makes_a_calling_system():
     assert is_first([change("create", "/etc/kamailio/kamailio.cfg")])
     assert not is_first([change("update", "/etc/kamailio/kamailio.cfg")])
     assert not is_first([change("create", "/etc/kamailio/tls.cfg")])
+
+
+@pytest.mark.parametrize(("state", "is_said"), [("applied", True), ("unchanged", False)])
+def test_a_host_that_was_not_changed_has_no_next_step(folder, capsys, state, is_said):  # noqa: ARG001
+    session = Session(output=Output())
+    changes = (change("create", "/etc/kamailio/kamailio.cfg"),)
+    loaded = open_inventory(Path("inventory.yaml"))
+    say_next(session, loaded, [Report(host="sip1", state=state, changes=changes)])
+    assert ("phone --open 1001 1002" in capsys.readouterr().err) is is_said
 
 
 @pytest.mark.parametrize(
