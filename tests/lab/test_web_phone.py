@@ -321,8 +321,9 @@ def sign_in(phone, secret=None):
 
 
 def test_signing_in_keeps_no_password(page):
+    filled = "() => document.querySelector('#sign-in-number').value"
+    assert within(10, lambda: page.evaluate(filled) == "1001")
     assert page.evaluate("() => location.href").endswith("/")
-    assert page.evaluate("() => document.querySelector('#sign-in-number').value") == "1001"
     sign_in(page, "wrong")
     page.see("The number or the password is wrong.")
     assert storage(page) == "[{},{}]"
