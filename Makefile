@@ -1,6 +1,6 @@
 # sipdeploy: two commands, `make demo` and `make test`; `make check` while working.
 #
-# All generated files are in this directory (.venv, lab/phones/node_modules) and in
+# All generated files are in this directory (.venv, and node_modules in lab/phones and web) and in
 # ~/.cache/sipdeploy-lab.
 
 PYTHON ?= python3
@@ -52,4 +52,4 @@ format: $(STAMP) ## format the code, and apply the fixes of ruff
 	$(BIN)/ruff check --fix --quiet .
 
 clean:           ## remove the files of the tools; keep the caches in your home
-	rm -rf $(VENV) lab/phones/node_modules lab/phones/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) lab/phones/node_modules lab/phones/build web/node_modules web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,7 +12,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -21,21 +21,22 @@ from playwright.async_api import Error as PlaywrightError
 from lab.machine import run
 from lab.phones.build import build
 from lab.phones.call import Call
-from lab.phones.driver import shared_driver
+from lab.phones.driver import Driver, shared_driver
 from lab.phones.page import NotSeen, PhonePage
 from lab.phones.phone import Account, Phone
 from lab.phones.sound import write_tone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from types import TracebackType
 
-    from playwright.async_api import Page, Route
+    from playwright.async_api import BrowserContext, Page, Route
 
-__all__ = ["Account", "Browser", "Call", "NotSeen", "Phone", "spki_pin"]
+__all__ = ["Account", "Browser", "Call", "ForeignPage", "NotSeen", "Phone", "spki_pin"]
 
 CHROMIUM = "/usr/bin/chromium"
 _LAUNCH_SECONDS = 60
+T = TypeVar("T")
 
 
 _ARGUMENTS = (
@@ -141,14 +142,33 @@ class Browser:
     def _close_chromium(self) -> None:
         self._driver.run(self._chromium.close(), _LAUNCH_SECONDS)
 
+    def open(self, address: str, *, script: str = "", **options: Any) -> ForeignPage:
+        """Open a page that is not of the lab, in its own context, with the microphone.
+
+        `script` runs before those of the page; `options` are those of Playwright's context.
+        """
+        return self._driver.run(self._foreign(address, script, options), _LAUNCH_SECONDS)
+
+    async def _foreign(self, address: str, script: str, options: dict[str, Any]) -> ForeignPage:
+        context = await self._context(**options)
+        await context.add_init_script(script)
+        page = await context.new_page()
+        opened = ForeignPage(self._driver, page)
+        await page.goto(address)
+        return opened
+
     async def _page(self) -> Page:
-        context = await self._chromium.new_context(permissions=["microphone"])
+        context = await self._context()
+        await context.route("**/*", self._serve)
+        return await context.new_page()
+
+    async def _context(self, **options: Any) -> BrowserContext:
+        context = await self._chromium.new_context(permissions=["microphone"], **options)
         # Since version 142, Chromium needs a permission to connect from a public page to a
         # private address; older versions do not know it.
         with contextlib.suppress(PlaywrightError):
             await context.grant_permissions(["microphone", "local-network-access"])
-        await context.route("**/*", self._serve)
-        return await context.new_page()
+        return context
 
     def _arguments(self, tone: Path) -> list[str]:
         rules = [f"MAP {name} {address}" for name, address in self._resolve.items()]
@@ -180,6 +200,25 @@ class Browser:
             "password": "",
         }
         return {**defaults, **account}
+
+
+class ForeignPage:
+    """A page that is not of the lab."""
+
+    def __init__(self, driver: Driver, page: Page) -> None:
+        self._driver = driver
+        self._page = page
+        self.console: list[str] = []
+        page.on("console", lambda message: self.console.append(message.text))
+        page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
+
+    def do(self, act: Callable[[Page], Coroutine[None, None, T]], seconds: float = 20) -> T:
+        """Do something with the page: `page.do(lambda page: page.reload())`; TimeoutError."""
+        return self._driver.run(act(self._page), seconds)
+
+    def close(self) -> None:
+        """Close the page and its context."""
+        self._driver.run(self._page.context.close(), _LAUNCH_SECONDS)
 
 
 def trust(database: Path, roots: Iterable[str]) -> None:

@@ -37,8 +37,9 @@ It took {total:.0f} s from a bare Debian to a proven call. The host is removed. 
   {sipdeploy} lint
   {sipdeploy} apply sip1
 
-Then set up a browser phone: WebSocket wss://sip.example.org:8443/ws, number and password from
-secrets.yaml. To boot a bare host for tests, until Ctrl-C: {python} -m lab host
+  {sipdeploy} phone --open 1001 1002
+
+To boot a bare host for tests, until Ctrl-C: {python} -m lab host
 """
 
 

@@ -25,7 +25,7 @@ from playwright.async_api import Error as PlaywrightError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from lab.browser import PAGE, Browser, trust
+from lab.browser import PAGE, Browser, ForeignPage, trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,6 +84,14 @@ class Firefox(Browser):
 
     async def _page(self) -> Any:
         return await _Page.new(self._remote)
+
+    async def _foreign(self, address: str, script: str, options: dict[str, Any]) -> ForeignPage:
+        del options  # Firefox has those of its profile
+        page: Any = await _Page.new(self._remote)
+        opened = ForeignPage(self._driver, page)
+        await page.preload(script)
+        await page.goto(address)
+        return opened
 
     async def _intercept(self) -> None:
         """Serve the page without a socket, so that it can have any origin."""
@@ -144,6 +152,13 @@ class _Page:
 
     async def goto(self, url: str) -> None:
         await self._do("browsingContext.navigate", url=url, wait="complete")
+
+    async def preload(self, script: str) -> None:
+        """Run a script before those of each page that is loaded."""
+        function = f"() => {{ {script} }}"
+        await self._remote.do(
+            "script.addPreloadScript", functionDeclaration=function, contexts=[self._page]
+        )
 
     async def reload(self) -> None:
         await self._do("browsingContext.reload", wait="complete")

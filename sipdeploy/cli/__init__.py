@@ -33,6 +33,7 @@ _COMMANDS = {
     "users": "users",
     "secrets": "users",
     "verify": "proof.verify",
+    "phone": "phone",
     "cert": "cert",
     "schema": "site",
     "completion": "site",

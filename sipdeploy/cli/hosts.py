@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -33,7 +34,7 @@ from sipdeploy.inventory import (
 if TYPE_CHECKING:
     from sipdeploy.inventory import Inventory
     from sipdeploy.plan import Plan
-    from sipdeploy.transaction import Planned
+    from sipdeploy.transaction import Planned, Report
     from sipdeploy.transaction.release import Header
 
 _YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
@@ -229,9 +230,9 @@ def apply_command(
     """Configure HOSTS, or all hosts of the inventory, as the inventory says.
 
     sipdeploy first stages the files on all hosts, where their own daemons validate them; then it
-    changes one host after the other. If verification fails or the connection is lost, the host
-    returns to its previous release. The last check uses the host from here, as phones do. A second
-    apply changes, reloads and restarts nothing.
+    changes one host after the other, and uses it from here, as phones do. If verification fails or
+    the connection is lost, the host returns to its previous release. A second apply changes,
+    reloads and restarts nothing.
 
     \b
     Examples:
@@ -241,8 +242,7 @@ def apply_command(
       sipdeploy apply --yes --parallel 4 --all-or-nothing
     """
     agreed = _saved_plans(hosts)
-    agree = None if is_agreed or agreed is not None else session.output.agree
-    if agree:
+    if asks := not is_agreed and agreed is None:
         session.output.require_terminal("apply")
     loaded = open_inventory(session.inventory)
     names = chosen_hosts(loaded, list(agreed) if agreed is not None else hosts)
@@ -256,7 +256,7 @@ def apply_command(
             connect=ahead.take,
             purpose=f"apply {' '.join(hosts)}".strip(),
             saved=agreed,
-            agree=agree and partial(agree, proof=verify),
+            agree=partial(session.output.agree, proof=verify) if asks else None,
             verify=verify,
             parallel=parallel,
             all_or_nothing=all_or_nothing,
@@ -265,7 +265,30 @@ def apply_command(
             breaks_lock=breaks_lock,
             confirm_seconds=confirm_seconds,
         )
-        return run.apply(session, loaded, names, options, form=form)[0]
+        code, reports = run.apply(session, loaded, names, options, form=form)
+    say_next(session, loaded, () if code else reports)
+    return code
+
+
+def say_next(session: Session, loaded: Inventory, reports: Sequence[Report]) -> None:
+    """Name the next step after the first apply of a host."""
+    if any(each.state == "applied" and is_first(each.changes) for each in reports):
+        session.output.progress(next_step(session, loaded))
+
+
+def is_first(changes: Sequence[str]) -> bool:
+    """Whether these changes made a calling system of a host that was none."""
+    return any(line.startswith("+ /etc/kamailio/kamailio.cfg") for line in changes)
+
+
+def next_step(session: Session, loaded: Inventory) -> str:
+    """The first call, or the first user."""
+    named = session.named
+    given = "" if named is None else f" -i {shlex.quote(str(named))}"
+    numbers = " ".join(list(loaded.site.users)[:2])
+    if not numbers:
+        return f"next: `sipdeploy{given} add-user 1001 --apply {next(iter(loaded.site.hosts))}`"
+    return f"next: `sipdeploy{given} phone --open {numbers}` opens a phone in your browser"
 
 
 def _opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:

@@ -58,14 +58,6 @@ class Output:
                 advice = "everything else is done; free space, or send the output elsewhere"
                 raise InvalidFiles([Diagnostic("SD110", message, help=advice)]) from failure
 
-    @property
-    def shows_drawings(self) -> bool:
-        """Whether stdout is a terminal that has the characters of a QR code."""
-        try:
-            return is_terminal(sys.stdout) and bool("\u2588".encode(sys.stdout.encoding))
-        except UnicodeEncodeError:
-            return False
-
     def progress(self, text: str) -> None:
         """Print a line of progress to stderr, unless `quiet`."""
         if not self.quiet:

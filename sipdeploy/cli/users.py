@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +17,18 @@ from sipdeploy.cli.output import is_terminal
 from sipdeploy.cli.session import FORMAT, Session, described, host_names
 from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles, WrongUsage
-from sipdeploy.editing import draft, problems, settings, tables
+from sipdeploy.editing import draft, private, problems, tables
 from sipdeploy.editing.vault import new_password
-from sipdeploy.inventory import fields, files, reading
+from sipdeploy.inventory import fields, reading
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import User
-from sipdeploy.lint import git
 from sipdeploy.lint.secrets import weakness
+from sipdeploy.services.phone import settings
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Span
     from sipdeploy.editing.draft import Draft
+    from sipdeploy.services.phone.settings import Settings
 
 _STDIN = click.option(
     "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
@@ -93,10 +95,7 @@ def add_user_command(
     )
     if not dry_run:
         shown = None if password_stdin else password.reveal()
-        values = settings.settings(done.after.site, number, shown)
-        _show(session, values, form)
-        if shown and form == "text" and session.output.shows_drawings:
-            session.output.result(settings.qr(values))
+        _show(session, settings.settings(done.after.site, number, shown), form)
     return code
 
 
@@ -226,9 +225,10 @@ def _warn(session: Session, given: Iterable[tuple[str, User, Secret | None, Span
     )
 
 
-def _show(session: Session, values: Mapping[str, str], form: str) -> None:
-    show = settings.as_json if form == "json" else settings.as_text
-    session.output.result(show(values))
+def _show(session: Session, values: Settings, form: str) -> None:
+    is_json = form == "json"
+    text = json.dumps(settings.as_data(values), indent=2) if is_json else settings.as_text(values)
+    session.output.result(text)
 
 
 def given_password(*, is_new: bool = True) -> Secret:
@@ -374,28 +374,10 @@ def export_command(session: Session, file: Path | None) -> None:
     if file is None:
         session.output.result(tables.as_csv(loaded.site).rstrip("\n").encode())
         return
-    _check_private(file)
+    private.check(file)
     passwords = inventory.secrets(loaded)
-    try:
-        files.create_file(file, tables.as_csv(loaded.site, passwords).encode(), 0o600)
-    except FileExistsError as failure:
-        raise InvalidFiles([problems.exists(file)]) from failure
-    except OSError as failure:
-        raise InvalidFiles([files.unwritable(failure)]) from failure
+    private.create(file, tables.as_csv(loaded.site, passwords).encode())
     session.output.progress(f"{file}: {count(len(passwords), 'user')}, with passwords")
-
-
-def _check_private(file: Path) -> None:
-    """InvalidFiles if a file for passwords exists, cannot be written, or would get into git."""
-    if file.exists() or file.is_symlink():
-        raise InvalidFiles([problems.exists(file)])
-    try:
-        files.check_writable(file)
-    except OSError as failure:
-        raise InvalidFiles([files.unwritable(failure)]) from failure
-    state = git.state_of(file.parent, Path(file.name))
-    if state.is_tracked or state.is_unignored:
-        raise InvalidFiles([problems.in_git(file, is_tracked=state.is_tracked)])
 
 
 @click.group("secrets", short_help="Give all users new passwords.")

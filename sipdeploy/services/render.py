@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,12 +132,18 @@ def asterisk_name(value: object) -> Quoted:
     return Quoted(plain.encode()[:NAME_BYTES].decode(errors="ignore").strip())
 
 
+def html(value: object) -> Quoted:
+    """Text or an attribute in double quotes of an HTML page."""
+    return Quoted(escape(str(value)))
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "token": token,
     "token_list": token_list,
     "uri_host": uri_host,
     "posix_pattern": posix_pattern,
     "asterisk_name": asterisk_name,
+    "html": html,
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 import python_phone
 from conftest import Deployer
 from system import DOMAIN, System, packages_of, password
+from web_phones import FirefoxPhone, WebPhone, served
 
 from lab import firefox
 from lab.browser import Browser
@@ -192,3 +193,41 @@ def test_a_call_outlives_the_loss_of_its_connection(phones, system):
     incoming.hang_up()
     call.wait("ended")
     assert call.trace.received().requests("BYE")
+
+
+def test_the_web_phone_calls_and_is_called(browsers):
+    """The page of sipdeploy itself; test_web_phone has all its functions in Chromium."""
+    with served("1003") as first, served("1005") as second:
+        fox = FirefoxPhone(browsers["fox"], first)
+        other = WebPhone(browsers["chromium"], second)
+        for phone in (fox, other):
+            phone.wait_ready()
+        fox.dial("6002")
+        fox.wait_state("active")
+        assert fox.hears(440), fox.listen()
+        fox.act("hangUp")
+        fox.gone(".call-card")
+        fox.dial("1005")
+        other.wait_state("incoming")
+        assert fox.plays(425)
+        other.act("answer")
+        fox.wait_state("active")
+        assert fox.hears(880), fox.listen()
+        assert other.hears(440), other.listen()
+        fox.act("hold")
+        other.see("on hold by the other side")
+        fox.act("hold")
+        assert fox.hears(880), fox.listen()
+        other.act("hangUp")
+        fox.gone(".call-card")
+        other.dial("1003")
+        fox.wait_state("incoming")
+        assert fox.plays(523) or fox.plays(659)
+        fox.act("answer")
+        assert fox.hears(880), fox.listen()
+        assert other.hears(440), other.listen()
+        fox.act("hangUp")
+        other.gone(".call-card")
+        assert not [line for line in fox.foreign.console if "rror" in line]
+        for phone in (fox, other):
+            phone.close()

@@ -104,7 +104,6 @@ def test_a_closed_stream_ends_no_work(monkeypatch, name):
     output.result("result")
     output.progress("progress")
     output.problems(FOUND)
-    assert not output.shows_drawings
     with output.steps() as say:
         say(Event(host="sip1", title="t", state="ok"))
 
@@ -124,16 +123,6 @@ def test_what_an_encoding_lacks_is_escaped(monkeypatch, encoding):
     escape_unprintable()
     Output().result("\u0141\udcff")
     assert stream.buffer.getvalue()
-
-
-def test_a_terminal_without_the_characters_gets_no_drawing(monkeypatch):
-    class Old(io.TextIOWrapper):
-        def isatty(self):
-            return True
-
-    for encoding, is_shown in (("latin-1", False), ("utf-8", True)):
-        monkeypatch.setattr(sys, "stdout", Old(io.BytesIO(), encoding))
-        assert Output().shows_drawings is is_shown
 
 
 def test_a_long_step_without_a_terminal_says_what_it_waits_for(monkeypatch):

@@ -15,7 +15,7 @@ from sipdeploy import inventory, transaction
 from sipdeploy.__main__ import main
 from sipdeploy.diagnostics import HIDDEN, Diagnostic
 from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles
-from sipdeploy.editing import draft, settings, tables
+from sipdeploy.editing import draft, tables
 from sipdeploy.host import Result, connection, host_failed
 from sipdeploy.inventory import files
 from sipdeploy.inventory.secret import Secret
@@ -876,13 +876,6 @@ def test_what_completes_a_change_is_said_for_each_host(run, monkeypatch):
 
 
 # --- output and proof ----------------------------------------------------------------------------
-
-
-def test_the_qr_code_is_drawn():
-    site, _, _ = load_site(HEAD + USERS, "inventory.yaml")
-    drawn = settings.qr(settings.settings(site, "1001", "secret"))
-    assert len(drawn.splitlines()) > 15
-    assert len({len(line) for line in drawn.splitlines()}) <= 2
 
 
 class Desired:

@@ -44,9 +44,7 @@ export class Ear {
   }
 
   power() {
-    const levels = new Float32Array(this.analyser.frequencyBinCount);
-    this.analyser.getFloatFrequencyData(levels);
-    return levels.map((level) => 10 ** (Math.max(level, SILENCE_DB) / 10));
+    return powerOf(this.analyser);
   }
 
   /** The mean spectrum of the next `milliseconds`. */
@@ -68,9 +66,18 @@ export class Ear {
   }
 }
 
+function powerOf(analyser) {
+  const levels = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(levels);
+  return levels.map((level) => 10 ** (Math.max(level, SILENCE_DB) / 10));
+}
+
+/** The spectrum at an analyser of `FFT_SIZE` now. */
+export const spectrumOf = (analyser) => spectrum(powerOf(analyser), analyser.context.sampleRate);
+
 /** The noise floor (median) and the highest peaks of the telephone band, as Hz and dBFS. */
-function spectrum(power) {
-  const width = context.sampleRate / FFT_SIZE;
+function spectrum(power, rate = context.sampleRate) {
+  const width = rate / FFT_SIZE;
   const [first, last] = [Math.ceil(LOWEST_HZ / width), Math.floor(HIGHEST_HZ / width)];
   const db = Array.from(power, (value) => 10 * Math.log10(Math.max(value, 1e-20)));
   const band = db.slice(first, last).sort((a, b) => a - b);
