@@ -99,7 +99,9 @@ _MANUALS: Mapping[str, str] = {
     "SD213": """Two services use the same port. Ports 22 (SSH) and 80 (ACME) are reserved.
         Example: `ports: {wss: 5060}` (5060 is the default of `ports.asterisk`)
         Fix: `ports: {wss: 8443}`, or any other free port.""",
-    "SD214": """A port lies inside `ports.rtp`, where Asterisk may use any port for a call.
+    "SD214": """A port lies inside a range for media: `ports.rtp` or `turn.relay`.
+        Asterisk and the relay may use any port of their range for a call. So the two ranges have
+        no port in common either.
         Example: `ports: {kamailio: 10000, rtp: 10000-20000}`
         Fix: `ports: {kamailio: 5062, rtp: 10000-20000}`.""",
     "SD215": """The value is not a range of ports, `FIRST-LAST`, between 1024 and 65535.

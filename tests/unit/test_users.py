@@ -887,7 +887,7 @@ def test_the_qr_code_is_drawn():
 
 class Desired:
     domain = "sip.example.com"
-    ports = (Port(protocol="tcp", address="0.0.0.0", number=8443, process="k", key="wss"),)
+    ports = (Port(protocol="tcp", address="0.0.0.0", number=8443, process="k", key="ports.wss"),)
     probe = Probe(domain=domain, origin="https://a.example")
 
 
