@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Page, Route
 
+    from lab.nat import Client
+
 __all__ = ["Account", "Browser", "Call", "NotSeen", "Phone", "spki_pin"]
 
 CHROMIUM = "/usr/bin/chromium"
@@ -63,7 +65,8 @@ class Browser:
 
     `resolve` maps names to addresses. `spki` lists the pins (see `spki_pin`) of self-signed
     certificates to trust. `roots` are additional authorities (PEM) to trust. `origin` is the
-    Origin that the server sees; it must be https or localhost.
+    Origin that the server sees; it must be https or localhost. `client` is the network that it
+    runs in.
     """
 
     def __init__(
@@ -75,8 +78,10 @@ class Browser:
         tone_hz: int = 440,
         origin: str = "http://localhost",
         arguments: Iterable[str] = (),
+        client: Client | None = None,
     ) -> None:
         self.tone_hz = tone_hz
+        self._client = client
         self.phones: list[Phone] = []
         self._resolve = dict(resolve or {})
         self._spki = list(spki)
@@ -131,7 +136,7 @@ class Browser:
             environment["HOME"] = str(folder)
         # Chromium ignores the pins without a user data folder; Playwright sets one.
         work = self._driver.playwright.chromium.launch(
-            executable_path=CHROMIUM,
+            executable_path=self._client.command(CHROMIUM, folder) if self._client else CHROMIUM,
             args=self._arguments(folder / "tone.wav"),
             env=environment,
         )
@@ -177,6 +182,7 @@ class Browser:
             "library": "jssip",
             "expires": 600,
             "headers": [],
+            "ice": [],
             "password": "",
         }
         return {**defaults, **account}
