@@ -24,13 +24,13 @@ is-active:stopped) exit 3 ;;
 reload:refuses) echo refused; exit 1 ;;
 reload:works) cp "$HERE/live/server.crt" "$HERE/served-5349" ;;
 esac""",
-    "openssl": """[ "$1" = s_client ] || exec {openssl} "$@"
-cat "$HERE/served-${{3##*:}}" """,
+    "openssl": """[ "$1" = s_client ] || exec "$OPENSSL" "$@"
+cat "$HERE/served-${3##*:}" """,
 }
 
 
 @pytest.fixture
-def renew(tmp_path, monkeypatch):
+def renew(tmp_path):
     """Run the deployment of a new certificate; what happened, by the state of coturn."""
     text = SMALL.replace("tls: {provider: self-signed}\n", "turn: {}\n")
     site, problems, _ = load_site(text, "x")
@@ -41,7 +41,6 @@ def renew(tmp_path, monkeypatch):
     for folder in (programs, lineage, tmp_path / "live", tmp_path / "state"):
         folder.mkdir()
     for name, body in PROGRAMS.items():
-        body = body.format(openssl=shutil.which("openssl")) if name == "openssl" else body
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
         (programs / name).chmod(0o755)
     for before, after in (
@@ -61,7 +60,8 @@ def renew(tmp_path, monkeypatch):
         (tmp_path / f"served-{port}").write_bytes(old.pem)
 
     def run(relay):
-        environment = {**os.environ, "HERE": str(tmp_path), "RELAY": relay}
+        own = {"HERE": str(tmp_path), "RELAY": relay, "OPENSSL": shutil.which("openssl")}
+        environment = {**os.environ, **own}
         done = subprocess.run(
             ["sh", "-c", script, "sh", "deploy"],
             env=environment,
