@@ -284,7 +284,7 @@ class Turn(_Part):
     )
     mbit_total: Annotated[int, BeforeValidator(fields.whole(1, 100_000))] = Field(
         default=200,
-        description="Mbit/s that the relay sends to all peers; the firewall drops the rest",
+        description="Mbit/s that phones and peers send to the relay; the firewall drops the rest",
     )
 
 

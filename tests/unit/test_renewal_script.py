@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from test_certificates import key_pem
 from test_judged_certificates import leaf
-from test_turn import SMALL
+from test_relay import SMALL
 
 from sipdeploy import services
 from sipdeploy.inventory.site import load_site

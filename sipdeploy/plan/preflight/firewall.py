@@ -29,6 +29,7 @@ from sipdeploy.services import acme, firewall
 
 CHALLENGE = "tcp dport @challenge"  # of sipdeploy's own table, after the rules for phones
 OUR_TABLE = ("inet", "sipdeploy")
+RATE = "rate"  # its chain that limits the relay to the rate of the inventory
 UFW_CHAINS = ("ufw-user-input", "ufw6-user-input")  # to their end ufw adds rules
 _MOST_PARTS = 64  # of the range for media; enough for any rules that people write
 
@@ -201,6 +202,7 @@ def _after_apply(table: Table, *, is_ufw: bool) -> Table:
         at = texts.index(CHALLENGE) - 2 if CHALLENGE in texts else len(texts)
         rules = (*chains["input"].rules[: max(at, 0)], accept)
         chains["input"] = replace(chains["input"], rules=rules)
+        chains.pop(RATE, None)
     for name in UFW_CHAINS if is_ufw else ():
         if name in chains:
             chains[name] = replace(chains[name], rules=(*chains[name].rules, accept))
