@@ -141,5 +141,6 @@ def test_users_of_the_relay_follow_the_commands(system, public):
 def test_a_second_apply_changes_nothing(system):
     done = system.deployer.run("plan", system.host.name, "--check")
     assert done.returncode == 0, done.stdout
+    assert "SD518" not in done.stdout + done.stderr
     ports = system.deployer.run("cert", system.host.name, "--days", "1")
     assert "(turns, the relay" in ports.stdout, ports.stdout + ports.stderr

@@ -29,7 +29,7 @@ from sipdeploy.services import acme, firewall
 
 CHALLENGE = "tcp dport @challenge"  # of sipdeploy's own table, after the rules for phones
 OUR_TABLE = ("inet", "sipdeploy")
-RATE = "rate"  # its chain that limits the relay to the rate of the inventory
+RATE = "relay_rate"  # its chain that limits the relay to the rate of the inventory
 UFW_CHAINS = ("ufw-user-input", "ufw6-user-input")  # to their end ufw adds rules
 _MOST_PARTS = 64  # of the range for media; enough for any rules that people write
 
