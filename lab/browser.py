@@ -83,7 +83,7 @@ class Browser:
         self.tone_hz = tone_hz
         self._client = client
         self.phones: list[Phone] = []
-        self._resolve = dict(resolve or {})
+        self.resolve = dict(resolve or {})
         self._spki = list(spki)
         self._roots = list(roots)
         self._origin = origin
@@ -156,7 +156,7 @@ class Browser:
         return await context.new_page()
 
     def _arguments(self, tone: Path) -> list[str]:
-        rules = [f"MAP {name} {address}" for name, address in self._resolve.items()]
+        rules = [f"MAP {name} {address}" for name, address in self.resolve.items()]
         arguments = [
             *_ARGUMENTS,
             f"--use-file-for-fake-audio-capture={tone}",
@@ -174,7 +174,7 @@ class Browser:
             await route.fulfill(body=PAGE, content_type="text/html")
 
     def _complete(self, number: str, account: Account) -> dict[str, Any]:
-        domain = account.get("domain") or next(iter(self._resolve))
+        domain = account.get("domain") or next(iter(self.resolve))
         defaults = {
             "number": number,
             "domain": domain,

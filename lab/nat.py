@@ -44,6 +44,11 @@ table ip nat {{
     }}
 }}
 table ip filter {{
+    chain input {{
+        # an unexpected packet must not take the port of a mapping
+        type filter hook input priority filter; policy accept;
+        iifname outside ct state new drop
+    }}
     chain forward {{
         type filter hook forward priority filter; policy accept;
         ct state established,related accept
