@@ -157,6 +157,18 @@ def served(relay):
     return relay.host.run(ask).stdout.strip().rpartition("=")[2].strip()
 
 
+def listening(address):
+    """A socket of this machine, which is a neighbour of the host."""
+    wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    wire.bind((address, 0))
+    wire.settimeout(1)
+    return wire
+
+
+def neighbour_in_public(relay):
+    return public_address(relay.host.network, 1)
+
+
 @pytest.fixture(autouse=True)
 def machine_has_a_public_address(lab):
     """This machine is a peer with a public address."""
@@ -238,15 +250,20 @@ def test_the_kernel_denies_what_coturn_would_relay(relay):
     try:
         places = [("127.0.0.1", RTP), ("0.0.0.0", RTP + 2), (relay.host.address, RTP + 4)]
         relay.sink(*places, (relay.public, RTP + 6))
-        peers = ("127.0.0.1", "127.9.9.9", relay.host.address, relay.neighbour, "10.1.2.3")
+        peers = ("127.0.0.1", "127.9.9.9", relay.host.address)
         attacks = [(peer, port) for peer in peers for port in (RTP, RTP + 2, RTP + 4)]
-        for target in (*attacks, (relay.public, RTP + 6)):
-            with relay.client() as client:
-                client.relayed()
-                assert client.permit(*target) == 0
-                client.send(*target, b"media" if target[0] == relay.public else b"attack")
-                client.refresh(0)
-        assert relay.arrived() == [f"{relay.public},{RTP + 6} media"]
+        with listening(relay.neighbour) as near, listening(neighbour_in_public(relay)) as far:
+            attacks.append(near.getsockname())
+            for target in (*attacks, (relay.public, RTP + 6), far.getsockname()):
+                with relay.client() as client:
+                    client.relayed()
+                    assert client.permit(*target) == 0
+                    client.send(*target, b"attack" if target in attacks else b"media")
+                    client.refresh(0)
+            assert relay.arrived() == [f"{relay.public},{RTP + 6} media"]
+            assert far.recv(99) == b"media"
+            with pytest.raises(TimeoutError):
+                near.recv(99)
     finally:
         relay.install()
 

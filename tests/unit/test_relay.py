@@ -21,6 +21,7 @@ from sipdeploy.services import certificates, coturn
 from sipdeploy.services.certificates import Material
 from sipdeploy.services.coturn import peers
 from sipdeploy.services.coturn.credentials import ice_servers, turn_credential, turn_key
+from sipdeploy.services.service import Firewall, HostProfile
 from sipdeploy.transaction.candidate import archive
 
 HA1 = {"1001": "0" * 31 + "1", "1002": "0" * 31 + "2"}
@@ -198,6 +199,21 @@ def test_the_host_itself_is_reached_only_at_ports_for_media():
         "oif lo ip daddr 10.0.0.1 udp dport { 30001-31000, 20001-30000 } accept",
         "oif lo counter drop",
     ]
+
+
+def test_ufw_opens_the_same_ports_and_the_kernel_denies_the_same_peers():
+    profile = HostProfile(firewall=Firewall(kind="ufw"))
+    made = services.file_set(
+        site(), "sip1", versions=site().versions, credentials=HA1, profile=profile
+    )
+    files = {file.path: file.content.decode() for file in made.files if b"SQL" not in file.content}
+    rules = files["/etc/sipdeploy/ufw.sh"].split("rules='")[1].split("'")[0].split()
+    assert rules == [
+        *("8443/tcp", "10000:20000/udp", "3478/tcp", "3478/udp", "5349/tcp", "20001:30000/udp"),
+    ]
+    loopback = files["/etc/sipdeploy/loopback.nft"]
+    for chain in ("chain relayed {", "chain relay_rate {", "jump relayed"):
+        assert chain in loopback
 
 
 def test_a_host_without_a_relay_has_nothing_of_it():
