@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from playwright.async_api import BrowserContext, Page, Route
 
+    from lab.nat import Client
+
 __all__ = ["Account", "Browser", "Call", "ForeignPage", "NotSeen", "Phone", "spki_pin"]
 
 CHROMIUM = "/usr/bin/chromium"
@@ -64,7 +66,8 @@ class Browser:
 
     `resolve` maps names to addresses. `spki` lists the pins (see `spki_pin`) of self-signed
     certificates to trust. `roots` are additional authorities (PEM) to trust. `origin` is the
-    Origin that the server sees; it must be https or localhost.
+    Origin that the server sees; it must be https or localhost. `client` is the network that it
+    runs in.
     """
 
     def __init__(
@@ -76,10 +79,12 @@ class Browser:
         tone_hz: int = 440,
         origin: str = "http://localhost",
         arguments: Iterable[str] = (),
+        client: Client | None = None,
     ) -> None:
         self.tone_hz = tone_hz
+        self._client = client
         self.phones: list[Phone] = []
-        self._resolve = dict(resolve or {})
+        self.resolve = dict(resolve or {})
         self._spki = list(spki)
         self._roots = list(roots)
         self._origin = origin
@@ -132,7 +137,7 @@ class Browser:
             environment["HOME"] = str(folder)
         # Chromium ignores the pins without a user data folder; Playwright sets one.
         work = self._driver.playwright.chromium.launch(
-            executable_path=CHROMIUM,
+            executable_path=self._client.command(CHROMIUM, folder) if self._client else CHROMIUM,
             args=self._arguments(folder / "tone.wav"),
             env=environment,
         )
@@ -171,7 +176,7 @@ class Browser:
         return context
 
     def _arguments(self, tone: Path) -> list[str]:
-        rules = [f"MAP {name} {address}" for name, address in self._resolve.items()]
+        rules = [f"MAP {name} {address}" for name, address in self.resolve.items()]
         arguments = [
             *_ARGUMENTS,
             f"--use-file-for-fake-audio-capture={tone}",
@@ -189,7 +194,7 @@ class Browser:
             await route.fulfill(body=PAGE, content_type="text/html")
 
     def _complete(self, number: str, account: Account) -> dict[str, Any]:
-        domain = account.get("domain") or next(iter(self._resolve))
+        domain = account.get("domain") or next(iter(self.resolve))
         defaults = {
             "number": number,
             "domain": domain,
@@ -197,6 +202,7 @@ class Browser:
             "library": "jssip",
             "expires": 600,
             "headers": [],
+            "ice": [],
             "password": "",
         }
         return {**defaults, **account}

@@ -68,7 +68,7 @@ class Firefox(Browser):
         profile = _profile(folder)
         trust(profile, self._roots)
         hosts = folder / "hosts"
-        names = "".join(f"{address} {name}\n" for name, address in self._resolve.items())
+        names = "".join(f"{address} {name}\n" for name, address in self.resolve.items())
         hosts.write_text(f"127.0.0.1 localhost\n{names}")
         firefox = (FIREFOX, "--headless", "--no-remote", "--profile", str(profile))
         argv = ["unshare", "--mount", "sh", "-euc", _IN_OWN_NAMESPACE, "sh", str(hosts), *firefox]

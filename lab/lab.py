@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from lab.network import Network
+
 _SSH_HOST = """\
 Host {name}
     HostName {address}
@@ -42,6 +44,7 @@ class Lab:
     """
 
     hosts: dict[str, Host]  # by name
+    network: Network  # the bridge and its subnet
     address: str  # of this machine on the bridge, for servers of a test
     directory: Path  # temporary files of the lab
     identity_file: Path  # the private key that may log in on every host
@@ -75,15 +78,15 @@ class Lab:
         self.hosts = {}
         self._disks: dict[str, Disk] = {}
         self._changing = threading.Lock()
-        self._network = self._claim.network
-        self.address = self._network.address
+        self.network = self._claim.network
+        self.address = self.network.address
         self.directory = self._claim.begin()
         self.identity_file = self.directory / "id_ed25519"
         self.known_hosts = self.directory / "known_hosts"
         self.ssh_config = self.directory / "ssh_config"
         _, self._key = key_pair(self.identity_file)
         self._write_ssh_files()
-        self._network.create()
+        self.network.create()
 
     def boot(
         self,
@@ -109,9 +112,7 @@ class Lab:
             octet = FIRST_HOST + len(self.hosts)
             if octet > LAST_HOST:
                 raise LabError("this lab has no free address")
-            host = Host(
-                name, self._network, octet=octet, disk=disk, key=self._key, options=options
-            )
+            host = Host(name, self.network, octet=octet, disk=disk, key=self._key, options=options)
             self.hosts[name] = host
             self._prepare(host)
         host.start()

@@ -62,7 +62,7 @@ class Network:
 
     def create(self) -> None:
         """Create the bridge, and allow its hosts to reach the Internet."""
-        _ip(
+        ip(
             f"link add {self.name} address {self.hardware_address(1)} type bridge",
             f"addr add {self.address}/24 dev {self.name}",
             f"link set {self.name} up",
@@ -78,12 +78,12 @@ class Network:
             f"{self.name}-{octet}",
             self.hardware_address(octet),
         )
-        _ip(f"netns add {namespace}")
-        _ip(
+        ip(f"netns add {namespace}")
+        ip(
             f"link add {plug} type veth peer name eth0 address {mac} netns {namespace}",
             f"link set {plug} master {self.name} up",
         )
-        _ip(
+        ip(
             "link set lo up",
             f"addr add {self.host_address(octet)}/24 dev eth0",
             "link set eth0 up",
@@ -94,9 +94,13 @@ class Network:
     def detach(self, host: str, octet: int) -> None:
         """Remove the interface and the namespace of a host, with all its connections."""
         if f"{self.name}-{octet}" in _links():
-            _ip(f"link del {self.name}-{octet}")
-        if self.namespace(host) in _namespaces():
-            _ip(f"netns del {self.namespace(host)}")
+            ip(f"link del {self.name}-{octet}")
+        self.forget(self.namespace(host))
+
+    def forget(self, namespace: str) -> None:
+        """Remove a namespace, if it exists, with its interfaces."""
+        if namespace in _namespaces():
+            ip(f"netns del {namespace}")
 
     def remove(self) -> None:
         """Remove everything of this network that exists."""
@@ -105,7 +109,7 @@ class Network:
                 with contextlib.suppress(
                     LabError
                 ):  # it may have disappeared meanwhile; see `exists`
-                    _ip(f"{kind} del {name}")
+                    ip(f"{kind} del {name}")
         for handle in self._firewall_handles():
             run("nft", f"delete rule {_FORWARD} handle {handle}")
         # `add` before `delete` makes this succeed without the table.
@@ -150,7 +154,8 @@ def _forward_chain() -> str:
         return ""
 
 
-def _ip(*commands: str, namespace: str | None = None) -> None:
+def ip(*commands: str, namespace: str | None = None) -> None:
+    """Run commands of `ip -batch`, in a namespace or in that of the machine; LabError."""
     where = ["-netns", namespace] if namespace else []
     try:
         run("ip", *where, "-batch", "-", input_text="\n".join(commands) + "\n")

@@ -153,6 +153,11 @@ class Call:
         path = self._do("mediaPath")
         return (path["local"], path["remote"]) if path else None
 
+    def media_kinds(self) -> tuple[str, str] | None:
+        """The kinds of these addresses: host, srflx, prflx, relay/udp, relay/tcp or relay/tls."""
+        path = self._do("mediaPath")
+        return (path["kinds"][0], path["kinds"][1]) if path else None
+
     def _report(self) -> dict[str, Any]:
         report: dict[str, Any] = self._page.do("report")["calls"][self._index]
         return report

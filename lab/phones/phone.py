@@ -34,6 +34,7 @@ class Account(TypedDict, total=False):
     authorization_user: str  # number in Authorization
     realm: str  # JsSIP only
     user_agent: str
+    ice: list[dict[str, object]]  # RTCIceServer objects; default: none
 
 
 class Phone:

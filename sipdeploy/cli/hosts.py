@@ -237,9 +237,8 @@ def apply_command(
     \b
     Examples:
       sipdeploy apply sip1
-      sipdeploy apply --yes                   all hosts, without asking
       sipdeploy apply plan.json               a plan saved with `sipdeploy plan -o plan.json`
-      sipdeploy apply --yes --parallel 4 --all-or-nothing
+      sipdeploy apply --yes --all-or-nothing  all hosts, without asking
     """
     agreed = _saved_plans(hosts)
     if asks := not is_agreed and agreed is None:

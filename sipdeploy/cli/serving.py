@@ -46,6 +46,7 @@ class Serving:
     is_unit_failed: bool = False
     failures: tuple[str, ...] = ()  # the lineages that certbot's last run did not renew
     kamailio: str = "active"  # the state of its unit
+    turn: str = ""  # the port of the relay
 
     @property
     def days_left(self) -> int | None:
@@ -72,7 +73,7 @@ def read(host: Host, site: Site) -> Serving:
 def _ports(name: str, site: Site) -> Iterator[str]:
     """ADDRESS:PORT of every TLS port, for openssl."""
     for port in ports(site, site.hosts[name]):
-        if port.protocol == "tcp":
+        if port.is_tls:
             yield f"{url_host(port)}:{port.number}"
 
 
@@ -103,6 +104,7 @@ def parse(name: str, site: Site, sections: Mapping[str, str]) -> Serving:
         is_unit_failed=sections.get("unit", "").strip() == "failed",
         failures=tuple(dict.fromkeys(sections.get("failures", "").split())),
         kamailio=sections.get("kamailio", "").strip(),
+        turn=str(site.turn.tls) if site.turn else "",
     )
 
 
@@ -157,14 +159,16 @@ def _ports_astray(serving: Serving) -> Iterator[Diagnostic]:
         if served is None:
             yield Diagnostic(
                 "SD621",
-                f"{port} {_silence(serving)}, so the certificate that phones get is not known",
-                help=f"on `{serving.host}`: `journalctl -b -u kamailio` shows why",
+                f"{port} {_silence(serving, address)}, so the certificate that phones get is not "
+                "known",
+                help=f"on `{serving.host}`: `journalctl -b -u {_daemon(serving, address)}` shows "
+                "why",
             )
         elif served.fingerprint != desired:
             yield Diagnostic(
                 "SD621",
                 f"{port} serves a certificate other than {certificates.PATH}",
-                help=f"on `{serving.host}`: run `kamcmd tls.reload`",
+                help=f"on `{serving.host}`: run `{_reload(serving, address)}`",
             )
 
 
@@ -172,9 +176,19 @@ def _number(address: str) -> str:
     return address.rpartition(":")[2]
 
 
-def _silence(serving: Serving) -> str:
+def _daemon(serving: Serving, address: str) -> str:
+    """The unit that serves a port."""
+    return "coturn" if _number(address) == serving.turn else "kamailio"
+
+
+def _reload(serving: Serving, address: str) -> str:
+    is_relay = _daemon(serving, address) == "coturn"
+    return "systemctl reload coturn" if is_relay else "kamcmd tls.reload"
+
+
+def _silence(serving: Serving, address: str) -> str:
     """Why a port serves nothing."""
-    if serving.kamailio == "active":
+    if serving.kamailio == "active" or _daemon(serving, address) == "coturn":
         return "serves no certificate"
     return f"does not answer, because Kamailio does not run (systemd: {serving.kamailio})"
 
@@ -242,8 +256,9 @@ def as_text(serving: Serving) -> str:
         lines.append(f"  SHA-256     {shown.pairs}  (as in Firefox)")
         lines.append(f"              {shown.fingerprint}  (as in Chromium)")
     for address, served in serving.served.items():
-        lines.append(f"  port {_number(address):<6} {_served(serving, served)}")
-        lines[-1] += f" (wss, for phones; asked on the host at {address})"
+        use = "wss, for phones" if _daemon(serving, address) == "kamailio" else "turns, the relay"
+        lines.append(f"  port {_number(address):<6} {_served(serving, address, served)}")
+        lines[-1] += f" ({use}; asked on the host at {address})"
     if shown:
         lines.append(f"  issued by   {shown.issuer}")
         left = f"{count(serving.days_left or 0, 'day')} left"
@@ -258,9 +273,9 @@ def as_text(serving: Serving) -> str:
     return "\n".join(lines)
 
 
-def _served(serving: Serving, served: Certificate | None) -> str:
+def _served(serving: Serving, address: str, served: Certificate | None) -> str:
     if served is None:
-        return _silence(serving)
+        return _silence(serving, address)
     if serving.on_disk and served.fingerprint == serving.on_disk.fingerprint:
         return "serves it"
     return f"serves another: {served.pairs}, until {served.not_after:%Y-%m-%d %H:%M} UTC"

@@ -263,6 +263,31 @@ class Ports(_Part):
     )
 
 
+class Turn(_Part):
+    """The relay for phones whose networks let no direct media through; its realm is the domain."""
+
+    port: Port = Field(default=3478, description="STUN and TURN, UDP and TCP, public")
+    tls: Port = Field(
+        default=5349, description="TURN over TLS, public; 443 passes the strictest firewalls"
+    )
+    relay: Range = Field(default=PortRange(20001, 30000), description="relayed media, public, UDP")
+    user_quota: Annotated[int, BeforeValidator(fields.whole(1, 1000))] = Field(
+        default=60,
+        description="allocations of a user at once; a call takes one to ten on each side that "
+        "has a relay",
+    )
+    total_quota: Annotated[int, BeforeValidator(fields.whole(1, 30_000))] = Field(
+        default=3000, description="allocations of all users at once, 0.2 MiB of memory each"
+    )
+    kbit_per_allocation: Annotated[int, BeforeValidator(fields.whole(32, 100_000))] = Field(
+        default=2500, description="kbit/s in each direction; audio needs 100"
+    )
+    mbit_total: Annotated[int, BeforeValidator(fields.whole(1, 100_000))] = Field(
+        default=200,
+        description="Mbit/s that phones and peers send to the relay; the firewall drops the rest",
+    )
+
+
 class Tls(_Part):
     """The certificate of the domain."""
 
@@ -422,6 +447,9 @@ class Site(_Part):
         ],
         Empty,
     ] = Field(default_factory=dict, description="service extensions by number")
+    turn: Annotated[Turn | None, Empty] = Field(
+        default=None, description="a TURN server (coturn) on the host; absent: none"
+    )
     limits: Annotated[Limits, Empty] = Limits()
     versions: Annotated[Versions, Empty] = Versions()
     install: Annotated[Install, Empty] = Install()

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from sipdeploy.diagnostics import Diagnostic, Source, has_errors
 from sipdeploy.inventory.document import Document, Path, parse
-from sipdeploy.inventory.fields import Invalid
+from sipdeploy.inventory.fields import Invalid, PortRange
 from sipdeploy.inventory.models import (
     HostEntry,
     Install,
@@ -24,6 +24,7 @@ from sipdeploy.inventory.models import (
     Service,
     Site,
     Tls,
+    Turn,
     User,
     Versions,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Service",
     "Site",
     "Tls",
+    "Turn",
     "User",
     "Versions",
     "is_secret",
@@ -326,41 +328,83 @@ _EXAMPLES: Mapping[str, str] = {
 Fault = tuple[Path, Literal["key", "value"], Invalid]
 
 
+def _sockets(site: Site) -> dict[Path, int]:
+    """The ports of the services by the path of their keys."""
+    keys: list[Path] = [("ports", key) for key in ("wss", "kamailio", "asterisk", "registrar")]
+    keys += [("turn", key) for key in ("port", "tls") if site.turn]
+    return {(part, key): getattr(getattr(site, str(part)), str(key)) for part, key in keys}
+
+
+def _ranges(site: Site) -> dict[Path, PortRange]:
+    """The ranges of ports for media by the path of their keys."""
+    ranges: dict[Path, PortRange] = {("ports", "rtp"): site.ports.rtp}
+    if site.turn:
+        ranges["turn", "relay"] = site.turn.relay
+    return ranges
+
+
+def _narrower(place: Path | None) -> str:
+    """The advice where ranges leave no port free."""
+    default = f"relay: {Turn().relay}" if place == ("turn", "relay") else f"rtp: {Ports().rtp}"
+    return f"write a narrower range, such as `{default}`"
+
+
 def _port_clashes(site: Site) -> Iterator[Fault]:
     """Every socket needs its own port; 22 is for SSH, 80 for ACME challenges."""
-    ports, seen = site.ports, {22: "SSH", 80: "ACME challenges"}
-    for key in ("wss", "kamailio", "asterisk", "registrar"):
-        number, fault = getattr(ports, key), None
+    seen, ranges = {22: "SSH", 80: "ACME challenges"}, _ranges(site)
+    for path, number in _sockets(site).items():
+        name, key = ".".join(map(str, path)), path[-1]
+        around = (each for each, r in ranges.items() if r.start <= number <= r.end)
+        place, code = next(around, None), ""
         if number in seen:
-            message = f"`ports.{key}` is {number}, which {seen[number]} uses"
-            advice = f"write another port, such as `{key}: {_free_port(site, key)}`"
-            fault = Invalid("SD213", message, advice=advice)
-        elif ports.rtp.start <= number <= ports.rtp.end:
-            message = f"`ports.{key}` is {number}, which is inside `ports.rtp` {ports.rtp}"
-            advice = f"write another port, such as `{key}: {_free_port(site, key)}`"
-            fault = Invalid("SD214", message, advice=advice)
-        if fault:
-            yield ("ports", key), "value", fault
-        seen.setdefault(number, f"`ports.{key}`")
+            code, message = "SD213", f"`{name}` is {number}, which {seen[number]} uses"
+        elif place:
+            inside = f"`{'.'.join(map(str, place))}` {ranges[place]}"
+            code, message = "SD214", f"`{name}` is {number}, which is inside {inside}"
+        if code:
+            free = _free_port(site, path)
+            advice = f"write another port, such as `{key}: {free}`" if free else _narrower(place)
+            yield path, "value", Invalid(code, message, advice=advice)
+        seen.setdefault(number, f"`{name}`")
+    yield from _range_clash(site)
 
 
-def _free_port(site: Site, key: str) -> int:
-    """The first port, starting at the default of the key, that no part of the site uses."""
-    ports, ssh = site.ports, {host.port for host in site.hosts.values()}
-    used = {ports.wss, ports.kamailio, ports.asterisk, ports.registrar, *ssh}
-    rtp = range(ports.rtp.start, ports.rtp.end + 1)
-    candidates = itertools.chain(range(getattr(Ports(), key), 65536), range(1024, 65536))
-    return next(number for number in candidates if number not in used and number not in rtp)
+def _range_clash(site: Site) -> Iterator[Fault]:
+    """Asterisk and the relay cannot have the same ports for media."""
+    if site.turn is None:
+        return
+    rtp, relay = site.ports.rtp, site.turn.relay
+    if relay.start <= rtp.end and rtp.start <= relay.end:
+        others = (PortRange(start, start + 9_999) for start in (20001, 30001, 40001, 50001, 2001))
+        free = next(
+            (each for each in others if each.end < rtp.start or rtp.end < each.start), None
+        )
+        message = f"`turn.relay` {relay} and `ports.rtp` {rtp} have ports in common"
+        advice = f"write another range, such as `relay: {free}`" if free else _narrower(None)
+        yield ("turn", "relay"), "value", Invalid("SD214", message, advice=advice)
+
+
+def _free_port(site: Site, path: Path) -> int:
+    """The first port, starting at the default of the key, that no part of the site uses; or 0."""
+    used = {*_sockets(site).values(), *(host.port for host in site.hosts.values())}
+    for each in _ranges(site).values():
+        used |= {*range(each.start, each.end + 1)}
+    default = getattr({"ports": Ports(), "turn": Turn()}[str(path[0])], str(path[1]))
+    candidates = itertools.chain(range(default, 65536), range(1024, 65536))
+    return next((number for number in candidates if number not in used), 0)
 
 
 def _ssh_ports(site: Site) -> Iterator[Fault]:
     """SSH of a host cannot use the port of a service."""
     for name, host in site.hosts.items():
-        for key in ("wss", "kamailio", "asterisk", "registrar"):
-            is_same = host.port == getattr(site.ports, key) != 22  # noqa: PLR2004  # _port_clashes reports 22
+        for path, number in _sockets(site).items():
+            is_same = host.port == number != 22  # noqa: PLR2004  # _port_clashes reports 22
             if is_same and not host.is_local:
-                message = f"SSH of `{name}` and `ports.{key}` use the same port {host.port}"
-                advice = f"write another port, such as `ports: {{{key}: {_free_port(site, key)}}}`"
+                part, key = path
+                message = f"SSH of `{name}` and `{part}.{key}` use the same port {host.port}"
+                free = _free_port(site, path)
+                advice = f"write another port, such as `{part}: {{{key}: {free}}}`"
+                advice = advice if free else _narrower(None)
                 fault = Invalid("SD213", message, advice=advice)
                 yield ("hosts", name, "port"), "value", fault
 

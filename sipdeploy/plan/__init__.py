@@ -12,7 +12,7 @@ from typing import Literal
 from sipdeploy.facts import Facts, PathFact, Unit
 from sipdeploy.plan import prerequisites
 from sipdeploy.plan.desired import Desired, GeneratedFile
-from sipdeploy.services import SERVICES, acme, certbot, firewall
+from sipdeploy.services import SERVICES, acme, certbot, certificates, firewall
 from sipdeploy.services import install as repository
 from sipdeploy.services.acme import Order
 from sipdeploy.services.install import Build, Repository
@@ -186,11 +186,18 @@ def _plan(
     }
     if _is_firewall_gone(desired, facts) and actions[firewall.NAME] in ("none", "reload"):
         actions[firewall.NAME] = "restart"
-    reloads = (
+    readers = _certificate_readers(desired, changes)
+    actions |= {name: "reload" for name in readers if actions[name] == "none"}
+    reloads = [
         change.reload
         for change in changes
         if change.reload and change.effect == "reload" and actions.get(change.service) == "reload"
-    )
+    ]
+    reloads += [
+        ("systemctl", "reload", desired.units[name])
+        for name in readers
+        if actions[name] == "reload"
+    ]
     return Plan(
         desired=desired,
         packages=prerequisites.packages(desired, facts),
@@ -205,6 +212,13 @@ def _plan(
         build=prerequisites.build(desired, facts),
         repository=prerequisites.repository(desired, facts, [change.path for change in changes]),
     )
+
+
+def _certificate_readers(desired: Desired, changes: tuple[Change, ...]) -> list[str]:
+    """The services that must read a new certificate, which belongs to another service."""
+    pair = (certificates.PATH, certificates.KEY_PATH)
+    is_new = any(c.path in pair and c.kind in ("create", "update") for c in changes)
+    return [name for name in desired.units if is_new and SERVICES[name].reads_certificate]
 
 
 def _is_firewall_gone(desired: Desired, facts: Facts) -> bool:

@@ -12,6 +12,7 @@ from sipdeploy.services import (
     asterisk,
     certbot,
     certificates,
+    coturn,
     file_set,
     firewall,
     kamailio,
@@ -31,7 +32,7 @@ SYSTEMS = (
     *(("ubuntu", name) for name in ("jammy", "noble")),
 )
 TREES = (
-    *("/etc/kamailio", "/etc/asterisk", "/etc/sipdeploy", certbot.HOOKS),
+    *("/etc/kamailio", "/etc/asterisk", "/etc/coturn", "/etc/sipdeploy", certbot.HOOKS),
     *(UNIT_FILE, WRAPPER, repository.SOURCE, repository.KEYRING),
 )
 
@@ -142,6 +143,7 @@ def units(site: Site) -> tuple[str, ...]:
     chosen = (
         *(() if site.firewall == "none" else (firewall.UNIT,)),
         *(asterisk.UNIT, kamailio.UNIT),
+        *((coturn.UNIT,) if site.turn else ()),
     )
     needs_certbot = site.tls.provider == "letsencrypt"
     return (*chosen, certbot.UNIT, certbot.SERVICE_UNIT) if needs_certbot else chosen

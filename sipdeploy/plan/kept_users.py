@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.inventory import fields
-from sipdeploy.inventory.site import Service, Site, User
+from sipdeploy.inventory.site import Service, Site, Turn, User
 from sipdeploy.plan import tables
 from sipdeploy.plan.desired import Desired
 from sipdeploy.plan.effects import named
-from sipdeploy.services import asterisk, kamailio, user_database
+from sipdeploy.services import asterisk, coturn, kamailio, user_database
 from sipdeploy.services.render import ManagedFile, display_name
 from sipdeploy.services.service import Deployment, HostProfile, parse_version
 
@@ -47,13 +47,15 @@ def keep_users(wanted: Desired, current: Desired, site: Site, name: str, facts: 
     }
     if both := sorted(kept.users.keys() & services.keys()):
         raise ValueError(f"it has services with the numbers of {named(both)}")
-    ports = {port.key.removeprefix("ports."): port.number for port in wanted.ports}
+    own = (port for port in wanted.ports if port.key.startswith("ports."))
+    ports = {port.key.removeprefix("ports."): port.number for port in own}
     changes = {
         "domain": wanted.domain,
         "users": dict(kept.users),
         "services": services,
         "ports": site.ports.model_copy(update=ports),
         "authentication": "asterisk" if _is_registrar(files) else "kamailio",
+        "turn": Turn() if coturn.DATABASE in files else None,  # only its users are rendered
     }
     then = site.model_copy(update=changes)
     data = _data(then, name, wanted, facts, kept.credentials)
@@ -79,7 +81,8 @@ def _data(
         credentials=credentials,
         profile=HostProfile(room=facts.room, has_user_database=asterisk.DATABASE in files),
     )
-    rendered = [*kamailio.files(deployment), *asterisk.files(deployment)]
+    daemons = (kamailio, asterisk, coturn)
+    rendered = [file for daemon in daemons for file in daemon.files(deployment)]
     data = {file.path: file for file in rendered if file.is_data}
     if (
         asterisk.DATABASE in data

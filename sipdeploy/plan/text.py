@@ -131,6 +131,8 @@ def costs(plan: Plan, present: Present) -> Iterator[str]:
                 f"{_some(load.ringing, 'call')} being set up "
                 f"{_plural(load.ringing, 'is', 'are')} lost"
             )
+        elif name == "coturn":
+            yield "restart coturn: calls over the relay lose their sound; new calls have it"
         elif name == "asterisk":
             yield (
                 f"{unit.action} asterisk: {_some(load.channels, 'call')} with services "

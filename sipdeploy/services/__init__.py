@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 
 from sipdeploy.inventory.site import Site, Versions
-from sipdeploy.services import asterisk, certbot, firewall, kamailio
+from sipdeploy.services import asterisk, certbot, coturn, firewall, kamailio
 from sipdeploy.services.render import FileSet
 from sipdeploy.services.service import Deployment, HostProfile, Service, parse_version
 
 # In starting order: the firewall first, and Asterisk before Kamailio, which sends calls to it.
 # certbot's timer comes last, because the others use its certificate.
 SERVICES: dict[str, Service] = {
-    module.SERVICE.name: module.SERVICE for module in (firewall, asterisk, kamailio, certbot)
+    module.SERVICE.name: module.SERVICE
+    for module in (firewall, asterisk, kamailio, coturn, certbot)
 }
 
 

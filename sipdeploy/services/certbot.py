@@ -1,13 +1,14 @@
 """certbot: gets and renews certificates from Let's Encrypt or another ACME server.
 
 certbot's own timer renews them. sipdeploy adds hooks that call one script, which opens port 80 for
-the challenge and makes Kamailio serve the new certificate.
+the challenge and makes the daemons serve the new certificate.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sipdeploy.inventory.site import Site
-from sipdeploy.services import acme, kamailio
+from sipdeploy.services import acme, coturn, kamailio
 from sipdeploy.services.render import ManagedFile, rendered
 from sipdeploy.services.service import (
     NOTHING,
@@ -21,6 +22,7 @@ NAME = "certbot"
 UNIT = "certbot.timer"
 SERVICE_UNIT = "certbot.service"  # which the timer starts
 HOOKS = "/etc/letsencrypt/renewal-hooks"
+READERS = (coturn.SERVICE,)  # services that serve Kamailio's certificate too
 DIRECTORIES = (
     Directory(path="/etc/sipdeploy", mode=0o755, owner="root:root"),
     Directory(path="/etc/systemd/system/certbot.service.d", mode=0o755, owner="root:root"),
@@ -46,10 +48,11 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         "domain": order.domain,
         "lineage": acme.lineage(order.domain),
         "firewall": deployment.firewall.kind,
-        "ports": tuple(
-            {"host": answering_address(port.address), "number": port.number}
-            for port in kamailio.listens(deployment.site, deployment.host)
-            if port.protocol == "tcp"
+        "ports": _ports(deployment, kamailio.SERVICE),
+        "readers": tuple(
+            {"unit": service.unit, "ports": ports}
+            for service in READERS
+            if (ports := _ports(deployment, service))
         ),
         "has_root": order.has_root,
     }
@@ -67,6 +70,15 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
     ]
     for path, template, mode in rows:
         yield rendered(template, values, path=path, mode=mode, service=NAME, reload=NOTHING)
+
+
+def _ports(deployment: Deployment, service: Service) -> Sequence[dict[str, Any]]:
+    """The ports at which a service serves the certificate."""
+    return [
+        {"host": answering_address(port.address), "number": port.number}
+        for port in service.listens(deployment.site, deployment.host)
+        if port.is_tls
+    ]
 
 
 def material(root: bytes | None, credentials: bytes | None) -> Iterator[ManagedFile]:

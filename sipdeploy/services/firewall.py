@@ -9,6 +9,7 @@ from typing import Any
 
 from sipdeploy.inventory.site import Site
 from sipdeploy.services import acme
+from sipdeploy.services.coturn import peers
 from sipdeploy.services.render import ManagedFile, rendered
 from sipdeploy.services.service import (
     Check,
@@ -84,9 +85,10 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     ports, order = deployment.site.ports, acme.order(deployment.site)
-    public = {ports.wss, *deployment.firewall.ssh_ports}
+    turn = deployment.site.turn
+    public = {ports.wss, *deployment.firewall.ssh_ports, *((turn.port, turn.tls) if turn else ())}
     inner = (ports.asterisk, ports.kamailio, ports.registrar, *CONSOLES)
-    private = sorted({p for p in inner if p not in public} - set(_media(deployment)))
+    private = sorted({p for p in inner if p not in public} - _media(deployment))
     return {
         "ssh_ports": tuple(str(port) for port in deployment.firewall.ssh_ports),
         "wss": ports.wss,
@@ -95,12 +97,17 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         "rtp": {"start": ports.rtp.start, "end": ports.rtp.end},
         "is_standalone": order is not None and order.is_standalone,
         "private": tuple(str(port) for port in private),
+        "turn": turn,
+        "local": deployment.local_address,
+        "version": "ip6" if ":" in deployment.local_address else "ip",
+        "no_peers": {"ip": peers.IPV4, "ip6": peers.IPV6},
     }
 
 
-def _media(deployment: Deployment) -> range:
-    rtp = deployment.site.ports.rtp
-    return range(rtp.start, rtp.end + 1)
+def _media(deployment: Deployment) -> set[int]:
+    rtp, turn = deployment.site.ports.rtp, deployment.site.turn
+    relayed = range(turn.relay.start, turn.relay.end + 1) if turn else ()
+    return {*range(rtp.start, rtp.end + 1), *relayed}
 
 
 def checks(paths: Collection[str]) -> tuple[Check, ...]:

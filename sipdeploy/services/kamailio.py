@@ -267,6 +267,7 @@ def listens(site: Site, host: HostEntry) -> Sequence[Port]:
         number=site.ports.wss,
         process=NAME,
         key="ports.wss",
+        is_tls=True,
     )
     return (public, *private)
 

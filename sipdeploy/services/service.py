@@ -71,13 +71,17 @@ class Directory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A port on which `process` must listen once the service runs; `key` is its inventory key."""
+    """A port on which `process` must listen once the service runs; `key` is its inventory key.
+
+    With `is_tls` it serves the certificate.
+    """
 
     protocol: str
     address: str
     number: int
     process: str
     key: str
+    is_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,7 @@ class Service:
     `packages(site, os_id, codename)` returns the Debian packages, `files(deployment)` the managed
     files, `listens(site, host)` the ports that must answer, `checks(paths)` the checks to run if
     files at these paths change, and `parse_check(output)` the errors in the output of a check.
+    A service that `reads_certificate`, which another one owns, reads a new one at a reload.
     """
 
     name: str
@@ -134,6 +139,7 @@ class Service:
     listens: Callable[[Site, HostEntry], Sequence[Port]] = _no_ports
     checks: Callable[[Collection[str]], tuple[Check, ...]] = _no_checks
     parse_check: Callable[[str], list[Complaint]] = _no_complaints
+    reads_certificate: bool = False
 
 
 def answering_address(address: str) -> str:

@@ -110,9 +110,11 @@ def _probes(plan: Plan) -> Iterator[tuple[str, ...]]:
         yield "port", port.protocol, port.address, str(port.number), port.process
     probe = desired.probe
     for port in desired.ports if probe else ():
-        if probe and port.protocol == "tcp":
+        if probe and port.key == "ports.wss":
             cells = (probe.domain, certificates.PATH, probe.origin or NOTHING)
             yield "wss", url_host(port), str(port.number), *cells, probe.number or "probe"
+        elif probe and port.is_tls:
+            yield "tls", url_host(port), str(port.number), probe.domain, certificates.PATH
 
 
 def table(rows: Rows) -> bytes:

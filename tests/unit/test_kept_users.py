@@ -13,7 +13,7 @@ from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import host_failed
 from sipdeploy.inventory.secret import Secret, credentials
 from sipdeploy.plan.kept_users import keep_users, users_of
-from sipdeploy.services import asterisk, kamailio
+from sipdeploy.services import asterisk, coturn, kamailio
 from sipdeploy.transaction import Options, host_run, rollback
 
 TODAY = (
@@ -44,6 +44,18 @@ def test_a_release_gets_the_users_of_today_and_keeps_the_rest(before, now):
     assert contents(found) == meant
     assert contents(found) != contents(old)
     assert found.probe.number == "1003"
+
+
+def test_the_relay_keeps_the_users_of_today():
+    """Whether there is a relay, and its settings, are those of the release."""
+    today = site(TODAY, more=SERVICES)
+    relay = SERVICES + "turn: {user_quota: 9}\n"
+    found = kept(wanted(site(more=relay)), wanted(today, KNOWN), today)
+    assert contents(found) == contents(wanted(site(TODAY, more=relay), KNOWN))
+    assert coturn.DATABASE in contents(found)
+    there = site(TODAY, more=relay)
+    found = kept(wanted(site(more=SERVICES)), wanted(there, KNOWN), there)
+    assert contents(found) == contents(wanted(today, KNOWN))
 
 
 def test_without_other_changes_a_release_becomes_that_of_today():

@@ -5,7 +5,15 @@ import pytest
 import yaml
 
 from sipdeploy.inventory.models import AsteriskSource, Install, KamailioRepository
-from sipdeploy.inventory.site import HostEntry, Site, User, Versions, json_schema, load_site
+from sipdeploy.inventory.site import (
+    HostEntry,
+    Site,
+    Turn,
+    User,
+    Versions,
+    json_schema,
+    load_site,
+)
 
 EXAMPLE = Path(__file__).parent.parent.parent / "inventory.example.yaml"
 
@@ -97,6 +105,7 @@ def test_the_example_names_every_key():
         Install,
         AsteriskSource,
         KamailioRepository,
+        Turn,
         *(type(getattr(LOADED, k)) for k in ("ports", "tls")),
     ]
     for model in models:

@@ -226,3 +226,13 @@ def test_people_and_machines_are_told_the_same():
     assert data["last_hook"]["why"] in text
     assert data["issuer"] in text
     assert data["problems"] == [told[0].message]
+
+
+def test_the_relay_serves_the_certificate_too():
+    both = {"127.0.0.1:8443": certificate(), "10.0.0.1:5349": certificate(fingerprint="bb")}
+    value = found(served=both, turn="5349")
+    (problem,) = serving.problems(value, 10)
+    assert problem.help == "on `sip1`: run `systemctl reload coturn`"
+    assert "(turns, the relay; asked on the host at 10.0.0.1:5349)" in serving.as_text(value)
+    (problem,) = serving.problems(found(served={"10.0.0.1:5349": None}, turn="5349"), 10)
+    assert problem.help == "on `sip1`: `journalctl -b -u coturn` shows why"

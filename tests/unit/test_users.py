@@ -880,7 +880,7 @@ def test_what_completes_a_change_is_said_for_each_host(run, monkeypatch):
 
 class Desired:
     domain = "sip.example.com"
-    ports = (Port(protocol="tcp", address="0.0.0.0", number=8443, process="k", key="wss"),)
+    ports = (Port(protocol="tcp", address="0.0.0.0", number=8443, process="k", key="ports.wss"),)
     probe = Probe(domain=domain, origin="https://a.example")
 
 

@@ -63,7 +63,10 @@ export class Call {
     const pair = transport && find(transport.selectedCandidatePairId);
     if (!pair) return null;
     const text = ({ address, port }) => `${address}:${port}`;
-    return { local: text(find(pair.localCandidateId)), remote: text(find(pair.remoteCandidateId)) };
+    const [local, remote] = [find(pair.localCandidateId), find(pair.remoteCandidateId)];
+    const kind = ({ candidateType, relayProtocol }) =>
+      relayProtocol ? `${candidateType}/${relayProtocol}` : candidateType;
+    return { local: text(local), remote: text(remote), kinds: [kind(local), kind(remote)] };
   }
 
   report() {

@@ -6,7 +6,9 @@ import { openMicrophone } from "./sound.js";
 import { isConnected, note } from "./trace.js";
 import { changed, until } from "./watch.js";
 
-const NO_SERVERS = { iceServers: [] };
+// JsSIP waits for every candidate, and a relay that the network blocks gives none for ten seconds.
+const AFTER_RELAY_MS = 300;
+const AFTER_FIRST_MS = 3000;
 
 const statusOf = ({ response, cause }) =>
   response?.status_code ?? (cause === JsSIP.C.causes.CONNECTION_ERROR ? NO_TRANSPORT : NO_ANSWER);
@@ -15,6 +17,7 @@ export class JsSipPhone {
   constructor(account, ledger) {
     this.ledger = ledger;
     this.headers = account.headers;
+    this.servers = { iceServers: account.ice };
     this.ua = new JsSIP.UA(configuration(account));
     this.ua.on("connected", changed);
     this.ua.on("registered", ({ response }) => ledger.setRegistered(true, response.status_code));
@@ -50,6 +53,8 @@ export class JsSipPhone {
     call.callId = request.call_id;
     call.watch(session.connection);
     session.on("peerconnection", ({ peerconnection }) => call.watch(peerconnection));
+    session.on("icecandidate", ({ candidate, ready }) =>
+      setTimeout(ready, candidate.type === "relay" ? AFTER_RELAY_MS : AFTER_FIRST_MS));
     if (!incoming) session.on("progress", () => call.move("ringing"));
     session.on("accepted", () => call.move("answered"));
     session.on("ended", ({ originator: by, cause }) => call.move("ended", `${by}: ${cause}`));
@@ -58,7 +63,7 @@ export class JsSipPhone {
   }
 
   async media(headers = []) {
-    return { mediaStream: await openMicrophone(), pcConfig: NO_SERVERS, extraHeaders: headers };
+    return { mediaStream: await openMicrophone(), pcConfig: this.servers, extraHeaders: headers };
   }
 
   async call(target) {

@@ -203,7 +203,7 @@ function configuration(account) {
     sessionDescriptionHandlerFactory: Web.defaultSessionDescriptionHandlerFactory(openMicrophone),
     sessionDescriptionHandlerFactoryOptions: {
       iceGatheringTimeout: 1000,
-      peerConnectionConfiguration: { iceServers: [] }, // the default asks a public STUN server
+      peerConnectionConfiguration: { iceServers: account.ice }, // the default asks a public STUN server
     },
   };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value != null));

@@ -17,16 +17,27 @@ talk() {
 # text around it.
 fingerprint() { openssl x509 -noout -fingerprint -sha256 2>/dev/null; }
 reason=
+# Whether the output of s_client in file $1 has the certificate in file $2.
+is_served() {
+    served=$(fingerprint <"$1")
+    if [ -z "$served" ]; then reason='does not speak TLS'
+    elif [ "$served" != "$(fingerprint <"$2")" ]; then reason="serves another certificate than $2"
+    else return 0; fi
+    return 1
+}
 answers() {
     : >"$candidate/answer"
     talk "$@" | timeout 8 openssl s_client -connect "$1:$2" -servername "$3" >"$candidate/answer" 2>/dev/null
-    served=$(fingerprint <"$candidate/answer")
-    if [ -z "$served" ]; then reason='does not speak TLS'
-    elif [ "$served" != "$(fingerprint <"$4")" ]; then reason="serves another certificate than $4"
-    elif ! grep -aq '^HTTP/1.1 101 ' "$candidate/answer"; then reason='does not speak WebSocket'
+    is_served "$candidate/answer" "$4" || return 1
+    if ! grep -aq '^HTTP/1.1 101 ' "$candidate/answer"; then reason='does not speak WebSocket'
     elif ! grep -aq 'SIP/2.0 ' "$candidate/answer"; then reason='does not answer a REGISTER'
     else return 0; fi
     return 1
+}
+# Whether a port serves the certificate of the file. ADDRESS PORT DOMAIN FILE
+serves() {
+    timeout 8 openssl s_client -connect "$1:$2" -servername "$3" </dev/null >"$candidate/answer" 2>/dev/null
+    is_served "$candidate/answer" "$4"
 }
 is_up() {
     [ "$(systemctl is-active "$1")" = active ] || return 1
@@ -38,6 +49,7 @@ holds() {
     unit) is_up "$2" "$3" ;;
     port) has_port "$2" "$3" "$4" "$5" ;;
     wss) answers "$2" "$3" "$4" "$5" "$6" "$7" ;;
+    tls) serves "$2" "$3" "$4" "$5" ;;
     esac
 }
 # Whether all connections are in use on a Kamailio that this run has not restarted: a change of users must not be undone

@@ -12,7 +12,7 @@ from typing import Literal
 
 from sipdeploy.diagnostics import Diagnostic, Severity
 from sipdeploy.facts import Facts
-from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.inventory.site import HostEntry, Site, Turn
 from sipdeploy.plan.preflight.filters import (
     Cause,
     Chain,
@@ -29,6 +29,7 @@ from sipdeploy.services import acme, firewall
 
 CHALLENGE = "tcp dport @challenge"  # of sipdeploy's own table, after the rules for phones
 OUR_TABLE = ("inet", "sipdeploy")
+RATE = "relay_rate"  # its chain that limits the relay to the rate of the inventory
 UFW_CHAINS = ("ufw-user-input", "ufw6-user-input")  # to their end ufw adds rules
 _MOST_PARTS = 64  # of the range for media; enough for any rules that people write
 
@@ -106,9 +107,19 @@ def _aims(site: Site, *, is_main: bool) -> Iterator[_Aim]:
     if is_main and site.services:
         rtp = ports.rtp
         yield _Aim(protocol="udp", first=rtp.start, last=rtp.end, who="media of services")
+    if is_main and (turn := site.turn):
+        yield from _relay_aims(turn)
     order = acme.order(site)
     if order is not None and order.challenge == "http-01":
         yield _Aim(protocol="tcp", first=80, last=80, who="the ACME server", code="SD614")
+
+
+def _relay_aims(turn: Turn) -> Iterator[_Aim]:
+    yield _Aim(protocol="udp", first=turn.port, last=turn.port, who="the relay")
+    for port in (turn.port, turn.tls):
+        yield _Aim(protocol="tcp", first=port, last=port, who="the relay")
+    relay = turn.relay
+    yield _Aim(protocol="udp", first=relay.start, last=relay.end, who="relayed media")
 
 
 def _local(host: HostEntry) -> str:
@@ -191,6 +202,7 @@ def _after_apply(table: Table, *, is_ufw: bool) -> Table:
         at = texts.index(CHALLENGE) - 2 if CHALLENGE in texts else len(texts)
         rules = (*chains["input"].rules[: max(at, 0)], accept)
         chains["input"] = replace(chains["input"], rules=rules)
+        chains.pop(RATE, None)
     for name in UFW_CHAINS if is_ufw else ():
         if name in chains:
             chains[name] = replace(chains[name], rules=(*chains[name].rules, accept))

@@ -40,7 +40,7 @@ class Register:
 
     def run(self, host: Host, on_line: OnLine) -> None:
         """HostFailed (SD709) names the refused users, with the replies."""
-        port = next(port for port in self.desired.ports if port.protocol == "tcp")
+        port = next(port for port in self.desired.ports if port.key == "ports.wss")
         origin = self.desired.probe.origin if self.desired.probe else ""
         argv = (self.state, url_host(port), str(port.number), self.desired.domain)
         workers = str(min(WORKERS, len(self.credentials)))

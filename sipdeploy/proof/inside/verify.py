@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.services import coturn
 
 
-def where_to_look(name: str) -> str:
+def where_to_look(name: str, units: Sequence[str] = ("asterisk", "kamailio")) -> str:
     """The command that shows the log of the daemons."""
-    return f"on `{name}`: `journalctl -b -u asterisk -u kamailio` shows why"
+    return f"on `{name}`: `journalctl -b {' '.join(f'-u {unit}' for unit in units)}` shows why"
 
 
 def problems(name: str, sections: Mapping[str, str], seconds: int) -> list[Diagnostic]:
@@ -33,15 +34,19 @@ def _diagnostics(
 ) -> Iterator[Diagnostic]:
     silent = {row[3] for row in left if row[0] == "port"}
     for row in left:
-        if row[0] == "wss" and row[2] in silent:
+        if row[0] in ("wss", "tls") and row[2] in silent:
             continue  # a consequence of the port
         yield Diagnostic(
             "SD524",
             f"{_message(row)} on `{name}` within {seconds} s",
             notes=notes,
-            help=where_to_look(name),
+            help=where_to_look(name, ("coturn",)) if _is_relay(row) else where_to_look(name),
         )
         notes = ()
+
+
+def _is_relay(row: Sequence[str]) -> bool:
+    return row[0] == "tls" or bool({coturn.UNIT, coturn.ACCOUNT} & {*row})
 
 
 def _message(row: Sequence[str]) -> str:
@@ -51,4 +56,5 @@ def _message(row: Sequence[str]) -> str:
         return f"none of {row[1]} registered phones returned"
     if row[0] == "port":
         return f"{row[4]} does not listen on {row[1]} port {row[3]}"
-    return f"wss://{row[1]}:{row[2]} {row[5]}"
+    scheme = "wss" if row[0] == "wss" else "turns"
+    return f"{scheme}://{row[1]}:{row[2]} {row[5]}"

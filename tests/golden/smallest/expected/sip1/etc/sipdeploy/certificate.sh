@@ -2,7 +2,7 @@
 # Managed by sipdeploy. certbot and systemd call this script for the certificate of this host:
 #   open    opens port 80 for a challenge; it closes by itself after ten minutes
 #   close   closes port 80 again
-#   deploy  makes Kamailio serve certbot's certificate; on failure the old one stays in use and the failure is logged
+#   deploy  makes the daemons serve certbot's certificate; on failure the old one stays in use and the failure is logged
 #   mend    restores certificate and key if a power cut left a pair that does not match
 #   roots   writes the list of authorities that certbot trusts when it connects to the ACME server
 # The script may be interrupted anywhere: the old pair is kept beside the live one, and a rename needs no disk space.

@@ -2,7 +2,7 @@
 # Managed by sipdeploy. certbot and systemd call this script for the certificate of this host:
 #   open    opens port 80 for a challenge; it closes by itself after ten minutes
 #   close   closes port 80 again
-#   deploy  makes Kamailio serve certbot's certificate; on failure the old one stays in use and the failure is logged
+#   deploy  makes the daemons serve certbot's certificate; on failure the old one stays in use and the failure is logged
 #   mend    restores certificate and key if a power cut left a pair that does not match
 #   roots   writes the list of authorities that certbot trusts when it connects to the ACME server
 # The script may be interrupted anywhere: the old pair is kept beside the live one, and a rename needs no disk space.
@@ -43,10 +43,18 @@ astray() {
 		if [ "$found" != "$1" ]; then echo "$port"; return; fi
 	done
 }
+# Adds the other daemons that serve the certificate. One that does not run cannot keep it from being used.
+readers=''
+join_readers() {
+	if systemctl is-active -q coturn.service; then readers="$readers coturn.service" ports="$ports 203.0.113.10:443"; fi
+}
 # kamcmd exits with 0 even if Kamailio refused, so its output decides.
 reload() {
 	said=$(timeout 60 kamcmd tls.reload 2>&1 9>&-) || { said="kamcmd tls.reload: ${said:-no answer}"; return 1; }
 	case $said in [Ee]rror* | ERROR*) said="kamcmd tls.reload: $said"; return 1 ;; esac
+	for unit in $readers; do
+		said=$(systemctl reload "$unit" 2>&1 9>&-) || { said="systemctl reload $unit: $said"; return 1; }
+	done
 }
 put_back() {
 	for half in key crt; do
@@ -91,6 +99,7 @@ deploy() {
 	crt=$lineage/fullchain.pem key=$lineage/privkey.pem
 	judge "$crt" "$key"
 	wanted=$(fingerprint <"$crt")
+	join_readers
 	if cmp -s "$crt" "$live.crt" && cmp -s "$key" "$live.key" && [ -z "$(astray "$wanted")" ]; then
 		record served ''
 		return 0
@@ -101,7 +110,7 @@ deploy() {
 	tries=0
 	while port=$(astray "$wanted") && [ -n "$port" ]; do
 		tries=$((tries + 1))
-		[ "$tries" -lt 20 ] || { put_back; fail "$port does not serve the new one after kamcmd tls.reload"; }
+		[ "$tries" -lt 20 ] || { put_back; fail "$port does not serve the new one after a reload"; }
 		sleep 0.5
 	done
 	trap - HUP INT TERM

@@ -1,0 +1,10 @@
+BEGIN TRANSACTION;
+CREATE TABLE turnusers_lt (realm TEXT, name TEXT, hmackey TEXT, PRIMARY KEY (realm, name)) WITHOUT ROWID;
+INSERT INTO "turnusers_lt" VALUES('calls.example.org','11','fdf6a78f553d729e689982a897972682');
+INSERT INTO "turnusers_lt" VALUES('calls.example.org','12','29c6f226c48bd8f443e5338a8f039c9d');
+INSERT INTO "turnusers_lt" VALUES('calls.example.org','123456789012345','f87e6f0db81a3be2058a7cd022312eb3');
+INSERT INTO "turnusers_lt" VALUES('calls.example.org','13','5cbb144301bf6328603a46d4b009f020');
+INSERT INTO "turnusers_lt" VALUES('calls.example.org','14','6d305a7d2bcbeef60ad6b5fae29d7dcf');
+INSERT INTO "turnusers_lt" VALUES('calls.example.org','15','f074c55517add559d73e4c131261c7d6');
+INSERT INTO "turnusers_lt" VALUES('calls.example.org','16','dd4033b95f3541f848c21ca8bc67744c');
+COMMIT;
