@@ -32,6 +32,8 @@ _COMMANDS = {
     "users": "users",
     "secrets": "users",
     "cert": "cert",
+    "backup": "daytwo.backup",
+    "restore": "daytwo.backup",
     "completion": "site",
 }
 

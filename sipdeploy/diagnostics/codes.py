@@ -508,5 +508,29 @@ _MANUALS: Mapping[str, str] = {
         Situation: `sipdeploy users --on sip1` while Kamailio is stopped
         Fix: on the host, `journalctl -b -u kamailio` says why;
         `sipdeploy apply sip1` starts it.""",
+    "SD830": """The host could not be read for a backup. No file was written.
+        Situation: the disk of the host is full, or another sipdeploy is at work there.
+        Fix: correct what the notes say, and run `sipdeploy backup HOST -o FILE` again.""",
+    "SD831": """The file is not a backup, or is damaged; no host was changed.
+        A restore takes only files that a backup has, and compares each with its checksum.
+        Situation: the file was not copied completely, or somebody has changed it.
+        Fix: `sipdeploy backup --verify FILE` checks a file; restore another one.""",
+    "SD832": """The program age could not encrypt or decrypt the backup.
+        Situation: `sipdeploy restore sip1 FILE` without the private key of the backup.
+        Fix: `apt-get install age`; `sipdeploy restore sip1 FILE --identity key.txt`.""",
+    "SD833": """A part of what the host has is not in the backup, or not used by a restore.
+        Situation: a directory in /etc/asterisk/local, or a certificate that has expired.
+        Fix: copy such files yourself; the host gets a new certificate by itself.""",
+    "SD834": """A restore would delete messages that callers have left since the backup.
+        Situation: `sipdeploy restore sip1 FILE` on a host that people use.
+        Fix: leave them with `sipdeploy apply sip1`; or add `--replace-voicemail`, which makes
+        each mailbox of the backup as it was then.""",
+    "SD835": """The host could not take the backup; it is as it was before.
+        Situation: the disk of the host is full.
+        Fix: make room on the host, and run `sipdeploy restore HOST FILE` again.""",
+    "SD836": """The backup is of another domain than the one in the inventory.
+        Its certificate is of no use for this domain, and its numbers may be other people.
+        Situation: `sipdeploy restore sip1 FILE` in the directory of another site.
+        Fix: `sipdeploy -i OTHER/inventory.yaml restore sip1 FILE`, or add `--other-domain`.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}

@@ -34,12 +34,16 @@ PARTS = {
     "packages": ("common", "apt", "packages"),
     "repository": ("common", "apt", "repository"),
     "issue": ("common", "issue_keep", "run_certbot", "issue"),
+    "receive": ("common", "issue_keep", "receive"),
+    "unreceive": ("common", "issue_keep", "unreceive"),
     "renew": ("common", "run_certbot", "renew"),
     "unissue": ("common", "issue_keep", "unissue"),
     "stage": ("common", "take_lock", "validate", "stage"),
     "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
     "register": ("common", "websocket", "register"),
     "build_asterisk": ("build_asterisk",),  # runs alone, as an unprivileged user
+    "snapshot": ("snapshot",),  # runs alone, as the user `asterisk`
+    "messages": ("messages",),  # likewise
     "trial_asterisk": ("sockets", "trial_asterisk"),
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }

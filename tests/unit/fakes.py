@@ -38,7 +38,7 @@ class FakeHost:
         token = re.match(rb"unset token; token=(\w+)\n", input)
         if token:  # mark the output as the script would
             mark = b"\x1e" + token[1] + b" "
-            marked = result.stdout.replace(b"\x1e", mark)
+            marked = result.stdout if sink else result.stdout.replace(b"\x1e", mark)
             result = replace(result, stdout=mark + b"begin\n" + marked)
         if sink and not sink(result.stdout):
             return Result(status=-1)

@@ -56,7 +56,7 @@ disarm
 sync -f "$state" && rm -f "$undo/index" && sync -f "$state" || fail "cannot remove $undo/index"
 rm -rf "$undo" "$state/outcome"
 sed "s/^/$(date -u +%Y-%m-%dT%H:%M:%SZ) /" >>"$log"
-rm -rf "$candidate" "$state/issue"
+rm -rf "$candidate" "$state/issue" "$state/received"
 # An installation that a power cut ended may have left this file, which stops every daemon from starting.
 if grep -qsF "$no_daemons" "$policy"; then rm -f "$policy"; fi
 drop_lock "$holder"

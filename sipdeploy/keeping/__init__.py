@@ -1,0 +1,1 @@
+"""Keeps what only a host has: backups, and their restore onto another host."""
