@@ -34,6 +34,7 @@ _COMMANDS = {
     "cert": "cert",
     "backup": "daytwo.backup",
     "restore": "daytwo.backup",
+    "uninstall": "daytwo.uninstall",
     "completion": "site",
 }
 

@@ -532,5 +532,11 @@ _MANUALS: Mapping[str, str] = {
         Its certificate is of no use for this domain, and its numbers may be other people.
         Situation: `sipdeploy restore sip1 FILE` in the directory of another site.
         Fix: `sipdeploy -i OTHER/inventory.yaml restore sip1 FILE`, or add `--other-domain`.""",
+    "SD837": """There is nothing to uninstall, or an apply to the host is unfinished.
+        Situation: `sipdeploy uninstall sip1` after `sipdeploy apply sip1` has lost its connection.
+        Fix: `sipdeploy apply sip1` undoes the unfinished apply; then uninstall.""",
+    "SD838": """An uninstall has not done everything. What it has done stays done.
+        Situation: apt does not purge a package that another one needs.
+        Fix: correct what the notes say, and run the same command again: it continues.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}

@@ -1,4 +1,4 @@
-"""The commands backup and restore, up to the host."""
+"""The commands backup, restore and uninstall, up to the host."""
 
 import json
 import subprocess
@@ -82,6 +82,7 @@ def test_a_backup_of_another_domain_is_refused(run, tmp_path):
 
 def test_without_a_terminal_and_yes_nothing_happens(run):
     assert run("restore", "sip1", "good.backup")[0] == 2
+    assert run("uninstall", "sip1")[0] == 2
 
 
 def test_a_plain_backup_does_not_get_into_git(run, tmp_path):
