@@ -36,6 +36,9 @@ _COMMANDS = {
     "phone": "phone",
     "cert": "cert",
     "schema": "site",
+    "backup": "daytwo.backup",
+    "restore": "daytwo.backup",
+    "uninstall": "daytwo.uninstall",
     "completion": "site",
 }
 

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from sipdeploy.transaction import Planned, Report
     from sipdeploy.transaction.release import Header
 
-_YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
+YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
 
 
-def _transaction(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_transaction(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that apply and rollback share."""
     options = (
         click.option(
@@ -191,7 +191,7 @@ def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
 
 @click.command("apply", short_help="Configure hosts as the inventory says.")
 @click.argument("hosts", nargs=-1, metavar="[HOST...|PLAN.json]", shell_complete=host_names)
-@_YES
+@YES
 @click.option(
     "--parallel",
     type=click.IntRange(min=1),
@@ -209,7 +209,7 @@ def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
     show_default=True,
     help="Level of the proof from this machine, see `sipdeploy verify`.",
 )
-@_transaction
+@with_transaction
 @FORMAT
 @click.pass_obj
 def apply_command(
@@ -290,7 +290,7 @@ def next_step(session: Session, loaded: Inventory) -> str:
     return f"next: `sipdeploy{given} phone --open {numbers}` opens a phone in your browser"
 
 
-def _opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:
+def opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:
     """The inventory for each host, for a command that needs only how the hosts are reached."""
     opened, errors = {}, 0
     for host in hosts:
@@ -314,8 +314,8 @@ def _opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:
     is_flag=True,
     help="Also restore its users and passwords: removed users and old passwords are valid again.",
 )
-@_YES
-@_transaction
+@YES
+@with_transaction
 @FORMAT
 @click.pass_obj
 def rollback_command(
@@ -347,7 +347,7 @@ def rollback_command(
     agree = partial(session.output.agree, question="roll {} back to this?", is_agreed=is_agreed)
     if not is_agreed:
         session.output.require_terminal("roll back")
-    ((name, loaded),) = _opened_for(session, [host]).items()
+    ((name, loaded),) = opened_for(session, [host]).items()
     purpose = f"rollback {name} {release or ''}".strip()
     with opened_ahead(loaded, [name]) as ahead:
         from sipdeploy import transaction
@@ -387,7 +387,7 @@ def history_command(session: Session, hosts: tuple[str, ...], form: str) -> int:
       sipdeploy history sip1
       sipdeploy history sip1 sip2
     """
-    opened = _opened_for(session, hosts)
+    opened = opened_for(session, hosts)
     names = list(opened)
     from sipdeploy import transaction
 

@@ -77,13 +77,13 @@ def exists(file: Path) -> Diagnostic:
     return Diagnostic("SD110", f"cannot write `{file}`: it exists", help=advice)
 
 
-def in_git(file: Path, *, is_tracked: bool) -> Diagnostic:
-    """The next `git add` or `git commit` would take the file with the passwords."""
+def in_git(file: Path, *, is_tracked: bool, content: str = "all passwords") -> Diagnostic:
+    """The next `git add` or `git commit` would take a file with secrets."""
     line, place = shlex.quote(f"/{file.name}"), shlex.quote(str(file.parent / ".gitignore"))
     verb = "tracks" if is_tracked else "does not ignore"
     advice = f"`echo {line} >> {place}`, then run the command again"
     advice = "name another file" if is_tracked else advice
-    message = f"git {verb} `{file}`, which would contain all passwords"
+    message = f"git {verb} `{file}`, which would contain {content}"
     return Diagnostic("SD307", message, help=advice)
 
 

@@ -6,15 +6,25 @@ is in the Result.
 
 import secrets
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
+from itertools import chain
 from typing import Protocol
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.host.incoming import MEBIBYTE, MOST_BYTES, MOST_DATA_BYTES, After, OnLine, decoded
+from sipdeploy.host.incoming import (
+    MEBIBYTE,
+    MOST_BYTES,
+    MOST_DATA_BYTES,
+    After,
+    Body,
+    OnLine,
+    Sink,
+    decoded,
+)
 
 CHUNK_BYTES = 65536
 # Scripts that consist of several files; all others are `common` and their own file.
@@ -24,12 +34,16 @@ PARTS = {
     "packages": ("common", "apt", "packages"),
     "repository": ("common", "apt", "repository"),
     "issue": ("common", "issue_keep", "run_certbot", "issue"),
+    "receive": ("common", "issue_keep", "receive"),
+    "unreceive": ("common", "issue_keep", "unreceive"),
     "renew": ("common", "run_certbot", "renew"),
     "unissue": ("common", "issue_keep", "unissue"),
     "stage": ("common", "take_lock", "validate", "stage"),
     "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
     "register": ("common", "websocket", "register"),
     "build_asterisk": ("build_asterisk",),  # runs alone, as an unprivileged user
+    "snapshot": ("snapshot",),  # runs alone, as the user `asterisk`
+    "messages": ("messages",),  # likewise
     "trial_asterisk": ("sockets", "trial_asterisk"),
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }
@@ -68,6 +82,14 @@ class Result:
         return decoded(self.stderr).strip()
 
 
+Input = bytes | Iterable[bytes]  # chunks are read while the command runs, and must not raise
+
+
+def chunks(data: Input) -> Iterable[bytes]:
+    """The input of a command in pieces."""
+    return (data,) if isinstance(data, bytes) else data
+
+
 class Host(Protocol):
     """A machine; `run` is the only access to it. `login` is the account that it logs in as."""
 
@@ -78,13 +100,16 @@ class Host(Protocol):
         self,
         argv: Sequence[str],
         *,
-        input: bytes = b"",  # noqa: A002 - as in subprocess.run
+        input: Input = b"",  # noqa: A002 - as in subprocess.run
         on_line: OnLine | None = None,
+        sink: Sink | None = None,
         timeout_seconds: float = 60,
         most_bytes: int = MOST_BYTES,
     ) -> Result:
         """Run argv as root, with `input` on standard input; `on_line` gets each output line.
 
+        With a `sink`, standard output goes there, whatever its length, and the result has only
+        its beginning; if the sink ends the command, the status is negative.
         Raises HostFailed if the connection is lost or the time is over (SD506), if sudo refuses
         (SD505), or if the command sends more than `most_bytes` (SD531).
         """
@@ -110,8 +135,9 @@ def run_script(
     host: Host,
     argv: Sequence[str],
     *,
-    input: bytes = b"",  # noqa: A002
+    input: Input = b"",  # noqa: A002
     on_line: OnLine | None = None,
+    sink: Sink | None = None,
     timeout_seconds: float = 60,
 ) -> Result:
     """Run `scripts/NAME.sh ARGUMENTS` on the host in one exchange; `argv` is NAME and ARGUMENTS.
@@ -131,7 +157,8 @@ def run_script(
     remote_argv = ["sh", "-c", reader, f"sipdeploy-{name}", str(len(script)), *arguments]
     result = host.run(
         remote_argv,
-        input=script + input,
+        input=script + input if isinstance(input, bytes) else chain((script,), input),
+        sink=sink and Body(sink, f"\x1e{token} begin\n".encode()),
         on_line=on_line and After(partial(_tell_marked, on_line, token), f"\\x1e{token} begin"),
         timeout_seconds=timeout_seconds,
         most_bytes=MOST_DATA_BYTES if name in DATA_SCRIPTS else MOST_BYTES,
@@ -159,7 +186,7 @@ def ask(
     argv: Sequence[str],
     problem: tuple[str, ...],
     *,
-    data: bytes = b"",
+    data: Input = b"",
     on_line: OnLine | None = None,
     timeout_seconds: float = 120,
 ) -> dict[str, str]:

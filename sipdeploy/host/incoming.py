@@ -16,6 +16,8 @@ MOST_LINES = 100_000  # reported while a command runs
 MOST_COLUMNS = 2000  # of a reported line
 MOST_SECONDS = 253_402_300_799  # since 1970: the end of the year 9999
 OnLine = Callable[[str], None]
+Sink = Callable[[bytes], bool]  # takes output as it arrives; False ends the command
+HEAD_BYTES = 65_536  # of an output that goes to a sink: the marks of login, sudo and script
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
@@ -54,15 +56,45 @@ class After:
         self._has_begun = self._has_begun or line.endswith(self._mark)
 
 
+class Body:
+    """Passes the bytes that follow a mark on to a sink, and drops those before it."""
+
+    def __init__(self, sink: Sink, mark: bytes) -> None:
+        self._sink = sink
+        self._mark = mark
+        self._before: bytes | None = b""
+
+    def __call__(self, chunk: bytes) -> bool:
+        """Take the next bytes; False ends the command."""
+        if self._before is None:
+            return self._sink(chunk)
+        self._before += chunk
+        _, has_begun, body = self._before.partition(self._mark)
+        if has_begun:
+            self._before = None
+            return self._sink(body) if body else True
+        return len(self._before) < HEAD_BYTES
+
+
 class Intake:
     """Collects both outputs of a command up to a limit, and reports the lines of stdout.
 
     Safe for two threads, one for each output. Above the limit it drops everything and calls `stop`
-    once, which must end the command.
+    once, which must end the command. Standard output that goes to a `sink` has no limit here, and
+    only its beginning is kept.
     """
 
-    def __init__(self, on_line: OnLine | None, most_bytes: int, stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_line: OnLine | None,
+        most_bytes: int,
+        stop: Callable[[], None],
+        sink: Sink | None = None,
+    ) -> None:
         self.is_over = False
+        self.is_ended = False  # by the sink
+        self._sink = sink
+        self._head = HEAD_BYTES
         self._on_line = on_line
         self._left = most_bytes
         self._stop = stop
@@ -74,6 +106,11 @@ class Intake:
 
     def take(self, chunk: bytes) -> bool:
         """Add a chunk of standard output and report its complete lines; False: stop reading."""
+        if self._sink is not None:
+            self._output.append(chunk[: self._head])
+            self._head -= len(self._output[-1])
+            self.is_ended = not self._sink(chunk)
+            return not self.is_ended
         if not self._keep(self._output, chunk):
             return False
         if self._on_line is not None:

@@ -18,13 +18,15 @@ from typing import IO
 from sipdeploy.host import (
     CHUNK_BYTES,
     NO_SUCH_PROGRAM,
+    Input,
     Result,
     Sudo,
+    chunks,
     host_failed,
     sent_too_much,
     title_of,
 )
-from sipdeploy.host.incoming import MOST_BYTES, Intake, OnLine
+from sipdeploy.host.incoming import MOST_BYTES, Intake, OnLine, Sink
 
 GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 POLL_SECONDS = 0.05
@@ -44,8 +46,9 @@ class LocalHost:
         self,
         argv: Sequence[str],
         *,
-        input: bytes = b"",  # noqa: A002
+        input: Input = b"",  # noqa: A002
         on_line: OnLine | None = None,
+        sink: Sink | None = None,
         timeout_seconds: float = 60,
         most_bytes: int = MOST_BYTES,
     ) -> Result:
@@ -58,12 +61,14 @@ class LocalHost:
             return sudo.checked(result, has_shell=False) if sudo else result
         self._running.add(child)
         try:
-            intake = Intake(on_line, most_bytes, child.end)
+            intake = Intake(on_line, most_bytes, child.end, sink)
             result = child.exchange(input, intake, timeout_seconds)
         finally:
             self._running.discard(child)
         if intake.is_over:
             raise sent_too_much(self.name, argv, most_bytes)
+        if intake.is_ended:
+            return Result(status=-1)
         if child.is_late:
             raise host_failed(
                 "SD506",
@@ -91,7 +96,7 @@ class _Child:
         self._ends = threading.Event()
         self.is_late = False
 
-    def exchange(self, data: bytes, intake: Intake, seconds: float) -> Result:
+    def exchange(self, data: Input, intake: Intake, seconds: float) -> Result:
         """Write and read at the same time, so neither side blocks."""
         process = self._process
         assert process.stdin is not None  # noqa: S101 - all three are pipes
@@ -108,6 +113,8 @@ class _Child:
             helper.start()
         try:
             self._read_all(process.stdout, intake.take)
+            if intake.is_ended:
+                self.end()
             status = process.wait()
         except BaseException:
             self.end()
@@ -148,9 +155,10 @@ class _Child:
                     return
 
 
-def _write_all(stream: IO[bytes], data: bytes) -> None:
+def _write_all(stream: IO[bytes], data: Input) -> None:
     with contextlib.suppress(BrokenPipeError), stream:  # a command need not read its input
-        stream.write(data)
+        for chunk in chunks(data):
+            stream.write(chunk)
 
 
 def _family(leader: int) -> set[int]:

@@ -21,13 +21,15 @@ from sipdeploy.diagnostics.errors import HostFailed  # noqa: E402
 from sipdeploy.diagnostics.escapes import shown_line  # noqa: E402
 from sipdeploy.host import (  # noqa: E402
     CHUNK_BYTES,
+    Input,
     Result,
     Sudo,
+    chunks,
     host_failed,
     sent_too_much,
     title_of,
 )
-from sipdeploy.host.incoming import MOST_BYTES, After, Intake, OnLine  # noqa: E402
+from sipdeploy.host.incoming import MOST_BYTES, After, Intake, OnLine, Sink  # noqa: E402
 from sipdeploy.host.ssh_settings import SshSettings, Target, UnusableError, resolve  # noqa: E402
 from sipdeploy.host.transport import open_transport  # noqa: E402
 
@@ -74,8 +76,9 @@ class SSHHost:
         self,
         argv: Sequence[str],
         *,
-        input: bytes = b"",  # noqa: A002 - as in subprocess.run
+        input: Input = b"",  # noqa: A002 - as in subprocess.run
         on_line: OnLine | None = None,
+        sink: Sink | None = None,
         timeout_seconds: float = 60,
         most_bytes: int = MOST_BYTES,
     ) -> Result:
@@ -93,15 +96,18 @@ class SSHHost:
             channel = transport.open_session(timeout=timeout_seconds)
             with channel:
                 channel.exec_command(sudo.line(argv) if sudo else shlex.join(argv))
-                intake = Intake(on_line, most_bytes, channel.close)
+                intake = Intake(on_line, most_bytes, channel.close, sink)
                 result = _exchange(channel, input, intake, deadline)
         except TimeoutError:
             raise self._late(argv, timeout_seconds) from None
         except (paramiko.SSHException, OSError, EOFError) as lost:
             raise self._lost(argv, shown_line(str(lost))) from lost
-        if intake.is_over:
+        if intake.is_over or intake.is_ended:
             self.close()
+        if intake.is_over:
             raise sent_too_much(self.name, argv, most_bytes)
+        if intake.is_ended:
+            return result
         if result.status < 0 and not transport.is_active():
             raise self._lost(argv, "the connection was closed")
         return sudo.checked(result, has_shell=True) if sudo else result
@@ -160,7 +166,7 @@ def _opened(name: str, target: Target, via: paramiko.Transport | None) -> parami
         raise HostFailed([replace(problem, notes=notes)]) from failure
 
 
-def _exchange(channel: paramiko.Channel, data: bytes, intake: Intake, deadline: float) -> Result:
+def _exchange(channel: paramiko.Channel, data: Input, intake: Intake, deadline: float) -> Result:
     """Write and read at the same time: both outputs share one window, so an unread one blocks."""
     helpers = [
         threading.Thread(target=_write_all, args=(channel, data), daemon=True),
@@ -171,7 +177,7 @@ def _exchange(channel: paramiko.Channel, data: bytes, intake: Intake, deadline: 
     while chunk := _before(deadline, channel, channel.recv):
         if not intake.take(chunk):
             break
-    if intake.is_over:
+    if intake.is_over or intake.is_ended:
         return Result(status=-1)
     if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
         raise TimeoutError
@@ -187,9 +193,10 @@ def _before(deadline: float, channel: paramiko.Channel, receive: Callable[[int],
     return receive(CHUNK_BYTES)
 
 
-def _write_all(channel: paramiko.Channel, data: bytes) -> None:
+def _write_all(channel: paramiko.Channel, data: Input) -> None:
     with contextlib.suppress(OSError, EOFError):  # a command need not read its input
-        channel.sendall(data)
+        for chunk in chunks(data):
+            channel.sendall(chunk)
         channel.shutdown_write()
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from sipdeploy.diagnostics import Diagnostic, reason_of
 from sipdeploy.inventory import reading
@@ -218,6 +219,29 @@ def replace_file(target: Path, content: bytes, mode: int) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def new_file(target: Path, mode: int) -> Iterator[BinaryIO]:
+    """A stream to a file that replaces `target` when the work on it has succeeded.
+
+    Until then the content is in a private file beside it. An OSError names the target.
+    """
+    temporary = _beside(target, b"", lambda _: None)
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+        _sync(target.parent)
+    except OSError as failure:
+        if failure.filename in {None, str(temporary)}:
+            failure.filename = str(target)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def expanded(path: str) -> Path:

@@ -108,7 +108,8 @@ class Plan:
         """Whether there is nothing to do."""
         touched = any(unit.action != "none" or not unit.is_settled for unit in self.units)
         before = self.packages or self.order or self.build or self.repository
-        return not (before or self.changes or self.needs_daemon_reload or touched)
+        brings = self.changes or self.desired.brings
+        return not (before or brings or self.needs_daemon_reload or touched)
 
     @property
     def is_only_data(self) -> bool:
@@ -128,7 +129,10 @@ class Plan:
         packages = (f"+ package {name} {version}" for name, version in self.packages.items())
         built = (f"+ build asterisk {b.version} from source" for b in (self.build,) if b)
         wanted = (f"+ certificate for {o.domain} from {o.server}" for o in (self.order,) if o)
-        changes = (str(change) for change in self.changes)
+        changes = (
+            *(str(change) for change in self.changes),
+            *(f"+ {each}" for each in self.desired.brings),
+        )
         units = (f"! {unit.action} {unit.unit}" for unit in self.units if unit.action != "none")
         enabled = (f"! enable {unit.unit}" for unit in self.units if not unit.is_settled)
         return (*added, *packages, *built, *wanted, *changes, *units, *enabled)
@@ -248,7 +252,7 @@ def _changes(
         kind = _kind(file, facts, is_same=digest == _digest(facts, file.path))
         if kind:
             yield _change(kind, file, facts, after=digest)
-    for generated in desired.generated:
+    for generated in desired.made:
         kind = _kind(generated, facts, is_same=generated.path not in to_generate)
         if kind:
             yield _change(kind, generated, facts)
@@ -306,7 +310,7 @@ def _change(
 
 def _deletions(desired: Desired, facts: Facts) -> Iterator[Change]:
     """Deletions of files that an earlier apply wrote and the site no longer has."""
-    wanted = {file.path for file in desired.files} | {file.path for file in desired.generated}
+    wanted = {file.path for file in desired.files} | {file.path for file in desired.made}
     for path in sorted(facts.managed.keys() & facts.files.keys() - wanted):
         yield Change(
             kind="delete",

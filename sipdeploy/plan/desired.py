@@ -54,6 +54,16 @@ class GeneratedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestoredFile(GeneratedFile):
+    """A file of a backup; `recipe` is its path on the host before the swap, `digest` its SHA-256.
+
+    It replaces the generated file of the same path, or is an administrator's own.
+    """
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """Identity of the SIP probe: the domain, an allowed origin and a number, if there are any."""
 
@@ -78,6 +88,16 @@ class Desired:
     build: Build | None = None
     repository: Repository | None = None
     notes: tuple[str, ...] = ()  # about sizes, printed with the plan
+    # only of a restore, and no part of the release that it makes
+    restored: tuple[RestoredFile, ...] = ()
+    brings: tuple[str, ...] = ()  # what else it brings, for people
+
+    @property
+    def made(self) -> tuple[GeneratedFile, ...]:
+        """The files that are made on the host: generated there, or taken from a backup."""
+        paths = {file.path for file in self.restored}
+        rest = (file for file in self.generated if file.path not in paths)
+        return (*rest, *self.restored)
 
 
 def make_query(site: Site) -> Query:

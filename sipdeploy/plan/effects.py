@@ -113,7 +113,7 @@ def wider_effects(plan: Plan, present: Present) -> Iterator[str]:
         yield f"{', '.join(services[:MOST_NAMED])}: no service answers there any more"
     is_new = certificates.PATH in plan.to_generate and any(
         file.path == certificates.PATH and file.recipe == "certificate"
-        for file in plan.desired.generated
+        for file in plan.desired.made
     )
     if is_new and any(c.path == certificates.PATH and c.kind == "update" for c in plan.changes):
         yield "a new self-signed certificate: browsers must accept it before they connect again"

@@ -34,6 +34,10 @@ class Goal(Protocol):
         """The desired state of the host."""
         ...
 
+    def expected(self, facts: Facts) -> Facts:
+        """The facts at the time when files are staged; the goal may bring what is missing now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteGoal:
@@ -62,3 +66,7 @@ class SiteGoal:
     def desired(self, name: str, facts: Facts) -> Desired:
         """As Goal.desired."""
         return desired.desired(self.site, name, facts, self.credentials, self.material)
+
+    def expected(self, facts: Facts) -> Facts:
+        """As Goal.expected: an apply brings nothing."""
+        return facts

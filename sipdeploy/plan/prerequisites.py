@@ -46,8 +46,13 @@ def to_generate(
     desired: Desired, facts: Facts, ordered: Order | None, now: float
 ) -> frozenset[str]:
     """Paths that the host must generate: missing ones, and a certificate that is not suitable."""
-    missing = {file.path for file in desired.generated if file.path not in facts.files}
-    pair = {file.path for file in desired.generated if file.recipe != "dialog-key"}
+    restored = {file.path: file.digest for file in desired.restored}
+    generated = [file for file in desired.generated if file.path not in restored]
+    missing = {file.path for file in generated if file.path not in facts.files}
+    for path, digest in restored.items():
+        if path not in facts.files or facts.files[path].digest != digest:
+            missing.add(path)
+    pair = {file.path for file in generated if file.recipe != "dialog-key"}
     if desired.order:
         return frozenset(missing if ordered is None and _is_in_use(facts) else missing | pair)
     certificate = facts.certificate

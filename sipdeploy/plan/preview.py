@@ -74,7 +74,7 @@ def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
     return Present(
         current=_numbered(paths, contents, 0),
         written=_numbered(paths, contents, 1),
-        load=_load(answer),
+        load=read_load(answer),
         registered=_registered(answer),
     )
 
@@ -95,7 +95,8 @@ def _registered(answer: Mapping[str, str]) -> frozenset[str] | None:
     return None if text is None else frozenset(re.findall(r"(?m)^([0-9*]{1,15})(?:@|$)", text))
 
 
-def _load(answer: Mapping[str, str]) -> Load:
+def read_load(answer: Mapping[str, str]) -> Load:
+    """The load in the sections `tables`, `contacts` and `channels`."""
     tables = _tables(answer.get("tables", ""))
     return Load(
         registrations=_number(r"location[-_]contacts = (\d+)", answer.get("contacts", "")),

@@ -163,7 +163,7 @@ def unchanged(plan: Plan) -> Iterator[str]:
     """The files that apply compares and leaves as they are, one line for each."""
     changed = {change.path for change in plan.changes}
     files = {file.path for file in plan.desired.files}
-    files |= {file.path for file in plan.desired.generated}
+    files |= {file.path for file in plan.desired.made}
     return (f"  . {path}" for path in sorted(files - changed - plan.to_generate))
 
 
@@ -176,6 +176,8 @@ def difference(
     """
     current = present.current.get(change.path)
     if current is None or change.kind not in ("update", "delete"):
+        return []
+    if change.path in plan.to_generate:  # the new content is on the host, or in a backup
         return []
     after = next((f.content for f in plan.desired.files if f.path == change.path), b"")
     written = present.written.get(change.path)

@@ -246,7 +246,7 @@ def faults(
 ) -> Iterator[Diagnostic]:
     """Every problem of the two files of provider `files`; None for a file that is not there."""
     name, key_name = site.tls.certificate or "", site.tls.private_key or ""
-    public = None if key is None else _public_half(key)
+    public = None if key is None else public_half(key)
     if key is not None and public is None:
         fix = f"`openssl pkey -in {key_name} -out {key_name}` removes a passphrase"
         yield Diagnostic(
@@ -501,7 +501,8 @@ def _roots(raw: bytes) -> "frozenset[x509.Certificate]":
     return frozenset(roots)
 
 
-def _public_half(key: bytes) -> bytes | None:
+def public_half(key: bytes) -> bytes | None:
+    """The public key of a PEM private key, as PEM; None if it is not readable."""
     try:
         private = serialization.load_pem_private_key(key, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -8,6 +8,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 from sipdeploy.host.connection import connect
 from sipdeploy.inventory.site import Site
@@ -28,9 +29,11 @@ __all__ = [
     "Planned",
     "Report",
     "apply",
+    "bring",
     "history",
     "plan",
     "rollback",
+    "site_goal",
 ]
 AT_ONCE = 32  # connections, which mostly wait
 STAGED_AT_ONCE = 8  # hosts start daemons, and download from one archive
@@ -50,7 +53,8 @@ def apply(
     `credentials` maps numbers to HA1. Returns a report for each host, also after a failure.
     Raises InvalidFiles before it reaches a host, and Interrupted after it has undone its changes.
     """
-    run = _run(site, names, _site_goal(site, credentials, options), say=say, options=options)
+    goal = site_goal(site, credentials, options.folder)
+    run = _run(site, names, goal, say=say, options=options)
     return _carry_out(run, names)
 
 
@@ -70,6 +74,13 @@ def rollback(
     the rollback is `with_users`. Of the site, only the entry of the host counts.
     """
     goal = ReleaseGoal(site, number, with_users=with_users)
+    return _carry_out(_run(site, [name], goal, say=say, options=options), [name])
+
+
+def bring(
+    site: Site, name: str, goal: Goal, *, say: Say, options: Options = _DEFAULT
+) -> tuple[Report, ...]:
+    """Bring a host to a goal, in a transaction like apply."""
     return _carry_out(_run(site, [name], goal, say=say, options=options), [name])
 
 
@@ -94,7 +105,8 @@ def plan(
 
     One exception: it updates old package lists on a host that lacks packages.
     """
-    run = _run(site, names, _site_goal(site, credentials, options), say=say, options=options)
+    goal = site_goal(site, credentials, options.folder)
+    run = _run(site, names, goal, say=say, options=options)
     with _host_runs(run, names) as host_runs:
         run_phase(host_runs, HostRun.survey)
         run_phase(host_runs, HostRun.ask_preview)
@@ -109,14 +121,19 @@ def _run(site: Site, names: Sequence[str], goal: Goal, *, say: Say, options: Opt
     )
 
 
-def _site_goal(site: Site, credentials: Mapping[str, str], options: Options) -> Goal:
-    material = certificates.read_material(site, options.folder)
-    threading.Thread(target=_prepare, daemon=True).start()
+def site_goal(site: Site, credentials: Mapping[str, str], folder: Path) -> SiteGoal:
+    """The goal of an apply; InvalidFiles if a file that `tls` names is not usable."""
+    material = certificates.read_material(site, folder)
+    _prepare_aside()
     return SiteGoal(site=site, credentials=credentials, material=material)
 
 
-def _prepare() -> None:
+def _prepare_aside() -> None:
     """Prepare, while the hosts connect, for the work that follows."""
+    threading.Thread(target=_prepare, daemon=True).start()
+
+
+def _prepare() -> None:
     certificates.prepare()
     compile_templates()
 

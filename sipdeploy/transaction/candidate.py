@@ -49,17 +49,18 @@ def _add_files(tar: tarfile.TarFile, files: Iterable[ManagedFile]) -> None:
 def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
     """The tables that the scripts read, by name; the scripts document the columns."""
     desired = plan.desired
-    kept = {file.path: "keep" for file in desired.generated if file.path not in plan.to_generate}
+    made = desired.made
+    kept = {file.path: "keep" for file in made if file.path not in plan.to_generate}
     owners = {
         *(file.owner for file in desired.files),
-        *(file.owner for file in desired.generated),
+        *(file.owner for file in made),
         *(directory.owner for directory in desired.directories),
     }
     tables: dict[str, Rows] = {
         "owners": ((owner,) for owner in sorted(owners)),
         "generated": (
             (kept.get(file.path, file.recipe), f"{file.mode:o}", file.owner, file.path)
-            for file in desired.generated
+            for file in made
         ),
         "checks": ((check.service, check.title, check.script) for check in checks),
         "changes": (

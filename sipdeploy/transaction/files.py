@@ -35,7 +35,7 @@ class Stage:
     @property
     def title(self) -> str:
         """`stage and validate 12 files`."""
-        number = len(self.plan.desired.files) + len(self.plan.desired.generated)
+        number = len(self.plan.desired.files) + len(self.plan.desired.made)
         return f"stage and validate {count(number, 'file')}"
 
     def run(self, host: Host, on_line: OnLine) -> None:

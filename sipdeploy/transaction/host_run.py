@@ -224,6 +224,7 @@ class HostRun:
         if facts.outcome is not None:
             self._warn(notices.self_rollback(self.name, facts.outcome))
         self._facts = facts
+        facts = self.run.goal.expected(facts)
         self._preflight(facts)
         wanted, options = self.run.goal.desired(self.name, facts), self.run.options
         self.plan = make_plan(wanted, facts, time.time(), overwrites=options.overwrites)

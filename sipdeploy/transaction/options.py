@@ -4,14 +4,31 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from sipdeploy.host import Host
 from sipdeploy.inventory.site import HostEntry, Site
 from sipdeploy.plan import Plan
 from sipdeploy.plan.goal import Goal
 from sipdeploy.plan.preview import Present
-from sipdeploy.transaction.runner import Say
+from sipdeploy.transaction.lock import Owner
+from sipdeploy.transaction.runner import Say, Step
+
+
+class Keepsakes(Protocol):
+    """What a restore brings besides files of the plan, as steps that can be undone."""
+
+    def receive(self, owner: Owner) -> Step:
+        """Brings it to the host; a certificate and its account come into their place."""
+        ...
+
+    def place(self, owner: Owner) -> Step:
+        """Puts messages into the mailboxes."""
+        ...
+
+    def finish(self, owner: Owner) -> Step:
+        """Deletes the messages that were replaced."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +43,7 @@ class Options:
     verify: the level of the proof from outside, or `none`.
     saved: the only plans that apply may carry out, by host.
     connect: opens a host, or returns an open one.
+    keepsakes: what a restore brings; None for an apply.
     """
 
     folder: Path = Path()
@@ -42,6 +60,7 @@ class Options:
     parallel: int = 1
     all_or_nothing: bool = False
     connect: Callable[[str, HostEntry], Host] | None = None
+    keepsakes: Keepsakes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ def dump(desired: Desired, signature: Signature) -> bytes:
         "version": __version__,
         **asdict(signature),
         "desired": {
-            **_plain(asdict(desired), without=("files", "generated")),
+            **_plain(asdict(desired), without=("files", "generated", "restored", "brings")),
             "made": [asdict(file) for file in desired.generated],  # the name in format 1
             "files": [_plain(asdict(file), without=("content",)) for file in desired.files],
         },
@@ -261,6 +261,10 @@ class ReleaseGoal:
                 "and passwords",
             ) from reason
         return replace(kept, notes=("users and passwords stay as they are",))
+
+    def expected(self, facts: Facts) -> Facts:
+        """As Goal.expected: a rollback brings nothing."""
+        return facts
 
     @property
     def _fetched(self) -> tuple[Host, Desired]:

@@ -13,7 +13,7 @@ from sipdeploy.transaction import release
 from sipdeploy.transaction.certificate import Issue
 from sipdeploy.transaction.files import Stage, Swap
 from sipdeploy.transaction.lock import Confirm, Lock, Owner
-from sipdeploy.transaction.options import Run
+from sipdeploy.transaction.options import Keepsakes, Run
 from sipdeploy.transaction.outside.reachability import Seen, changes_firewall, present_port
 from sipdeploy.transaction.packages import AddRepository, BuildAsterisk, Packages
 from sipdeploy.transaction.runner import Step
@@ -48,7 +48,17 @@ def _always(work: Work) -> bool:
 
 def _needs_prerequisites(work: Work) -> bool:
     plan = work.plan
-    return bool(plan.repository or plan.packages or plan.build or plan.order)
+    return bool(plan.repository or plan.packages or plan.build or plan.order or _restores(work))
+
+
+def _restores(work: Work) -> bool:
+    return work.run.options.keepsakes is not None
+
+
+def _keepsakes(work: Work) -> Keepsakes:
+    keepsakes = work.run.options.keepsakes
+    assert keepsakes is not None  # noqa: S101 - else it is not needed
+    return keepsakes
 
 
 def _add_repository(work: Work) -> Step:
@@ -146,14 +156,19 @@ STAGE = (
     ),
     StepOf("install packages", lambda work: bool(work.plan.packages), _install_packages),
     StepOf("build asterisk", lambda work: bool(work.plan.build), _build_asterisk),
+    StepOf("receive the backup", _restores, lambda work: _keepsakes(work).receive(work.owner)),
     StepOf("get a certificate", lambda work: bool(work.plan.order), _get_certificate),
     StepOf("stage and validate files", _always, _stage_files),
 )
 # Host by host:
 SWAP = (
     StepOf("try from here, before the change", _needs_proof_before, _ask_before),
+    StepOf("restore the messages", _restores, lambda work: _keepsakes(work).place(work.owner)),
     StepOf("swap files, reload or restart, verify", _always, _swap_files),
     StepOf("register as the new users", lambda work: bool(work.run.options.prove), _register),
     StepOf("prove from here", _needs_proof, _prove_after),
 )
-CONFIRM = (StepOf("confirm", _always, _confirm_release),)
+CONFIRM = (
+    StepOf("confirm", _always, _confirm_release),
+    StepOf("delete the replaced messages", _restores, lambda w: _keepsakes(w).finish(w.owner)),
+)

@@ -4,6 +4,7 @@ The tests follow the life of a site: bare, first certificate, renewed, renewal f
 """
 
 import pytest
+from system import packages_of
 from trusted import DOMAIN, HELD, LIVE, is_open, password, trusted_host
 
 from lab.browser import Browser
@@ -80,3 +81,29 @@ def test_a_rehearsal_keeps_nothing_and_a_forced_renewal_is_served(site):
     site.cert("--renew")
     assert site.served() == site.on_disk() != before
     assert site.is_shut()
+
+
+def test_a_move_needs_no_acme_server_and_the_new_host_renews(lab, site):
+    """The ACME server does not answer, and the domain still points to the old host."""
+    before = site.served()
+    made = site.deployer.run("backup", "sip1", "-o", "sip1.backup")
+    assert made.returncode == 0, made.stderr
+    assert "certificate and account of certbot" in made.stdout
+    account = site.host.run("ls /etc/letsencrypt/accounts/*/*").stdout
+    site.host.kill()
+    site.authority.host.run("pkill -STOP -x pebble", check=True)  # it forgets accounts at its end
+    packages = (*packages_of("sid"), "certbot", "mount", "ufw")
+    site.host = lab.boot("trusted2", packages=packages)
+    site.authority.is_asked_by(site.host)
+    site.write()
+    done = site.deployer.run("restore", "sip1", "sip1.backup", "--yes", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "get a certificate" not in done.stderr
+    assert site.served() == before == site.on_disk(f"{HELD}/fullchain.pem")
+    assert site.deployer.run("plan", "sip1", "--check").returncode == 0
+    site.authority.host.run("pkill -CONT -x pebble", check=True)
+    site.authority.point(DOMAIN, f"A {site.host.address}")
+    site.cert("--renew")
+    assert site.served() != before
+    assert site.host.run("ls /etc/letsencrypt/accounts/*/*").stdout == account
+    assert site.renew() == "success"

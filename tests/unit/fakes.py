@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sipdeploy.host import Host, Result, host_failed
-from sipdeploy.host.incoming import MOST_BYTES, OnLine, decoded
+from sipdeploy.host import Host, Input, Result, chunks, host_failed
+from sipdeploy.host.incoming import MOST_BYTES, OnLine, Sink, decoded
 
 
 class FakeHost:
@@ -22,12 +22,14 @@ class FakeHost:
         self,
         argv: Sequence[str],
         *,
-        input: bytes = b"",  # noqa: A002 - as in Host
+        input: Input = b"",  # noqa: A002 - as in Host
         on_line: OnLine | None = None,
+        sink: Sink | None = None,
         timeout_seconds: float = 60,
         most_bytes: int = MOST_BYTES,
     ) -> Result:
         del timeout_seconds, most_bytes
+        input = b"".join(chunks(input))  # noqa: A001 - as in Host
         is_script = argv[:2] == ["sh", "-c"] and len(argv) > 4
         words = (argv[3].removeprefix("sipdeploy-"), *argv[5:]) if is_script else tuple(argv)
         self.asked.append(words)
@@ -36,8 +38,10 @@ class FakeHost:
         token = re.match(rb"unset token; token=(\w+)\n", input)
         if token:  # mark the output as the script would
             mark = b"\x1e" + token[1] + b" "
-            marked = result.stdout.replace(b"\x1e", mark)
+            marked = result.stdout if sink else result.stdout.replace(b"\x1e", mark)
             result = replace(result, stdout=mark + b"begin\n" + marked)
+        if sink and not sink(result.stdout):
+            return Result(status=-1)
         if on_line:
             for line in decoded(result.stdout).splitlines():
                 on_line(line)
@@ -63,8 +67,9 @@ class BreakingHost:
         self,
         argv: Sequence[str],
         *,
-        input: bytes = b"",  # noqa: A002 - as in Host
+        input: Input = b"",  # noqa: A002 - as in Host
         on_line: OnLine | None = None,
+        sink: Sink | None = None,
         timeout_seconds: float = 60,
         most_bytes: int = MOST_BYTES,
     ) -> Result:
@@ -76,6 +81,7 @@ class BreakingHost:
             argv,
             input=input,
             on_line=on_line,
+            sink=sink,
             timeout_seconds=timeout_seconds,
             most_bytes=most_bytes,
         )

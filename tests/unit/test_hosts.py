@@ -261,3 +261,45 @@ def test_the_fake_takes_what_a_host_takes():
     argv = ["sh", "-c", "reader", "sipdeploy-name", "2", "x"]
     assert fake.run(argv, input=b"##data", on_line=seen.append).status == 3
     assert (fake.asked, fake.inputs, seen) == ([("name", "x")], [b"data"], ["a", "b"])
+
+
+def test_a_stream_passes_in_pieces_without_a_limit(host):
+    seen = []
+    data = (bytes([number]) * 65536 for number in range(200))
+    result = host.run(
+        ["cat"],
+        input=data,
+        sink=lambda chunk: bool(seen.append(chunk)) or True,
+        most_bytes=10,
+    )
+    assert b"".join(seen) == b"".join(bytes([number]) * 65536 for number in range(200))
+    assert len(result.stdout) == 65536, "only the beginning is kept"
+
+
+def test_a_sink_ends_the_command(host):
+    began = time.monotonic()
+    assert host.run(["yes"], sink=lambda _: False).status < 0
+    assert time.monotonic() - began < 5
+
+
+def test_a_sink_gets_the_output_of_a_script_without_the_greeting(host, monkeypatch):
+    text = b"echo body; cat; echo problem >&2; exit 3\n"
+    monkeypatch.setattr(hosts, "script_text", lambda _: text)
+    seen = []
+
+    class Greeting:
+        """Prints something before the script, as a login may."""
+
+        name, login = "sip1", "root"
+
+        def run(self, argv, **options):
+            return host.run(["sh", "-c", 'echo welcome; exec "$@"', "sh", *argv], **options)
+
+    result = run_script(
+        Greeting(),
+        ("any",),
+        input=[b"one ", b"two"],
+        sink=lambda chunk: bool(seen.append(chunk)) or True,
+    )
+    assert b"".join(seen) == b"body\none two"
+    assert (result.status, result.complaint) == (3, "problem")

@@ -285,8 +285,8 @@ def difference_of(present):
     change = Change(
         kind="delete", path="/etc/x", mode=0o644, owner="root:root", service="s", effect="none"
     )
-    plan = dataclasses.make_dataclass("Fake", ["desired"])(
-        dataclasses.make_dataclass("Fake", ["files"])(())
+    plan = dataclasses.make_dataclass("Fake", ["desired", "to_generate"])(
+        dataclasses.make_dataclass("Fake", ["files"])(()), frozenset()
     )
     return text.difference(change, plan, Present(current={"/etc/x": present}))
 

@@ -315,3 +315,40 @@ def test_a_packet_that_would_fill_the_memory_is_refused_before_the_login(home):
     assert not set("\x1b\x07") & set("".join((problem.message, *problem.notes)))
     assert time.monotonic() - began < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+
+
+class Echo(Door):
+    """Sends back what it gets, so that both directions are busy at once."""
+
+    def serve(self, channel):
+        with contextlib.suppress(OSError, EOFError):
+            while chunk := channel.recv(65536):
+                channel.sendall(chunk)
+            channel.send_exit_status(0)
+            channel.close()
+
+
+def test_a_stream_passes_through_ssh_in_pieces(home, serve):
+    server = serve(Echo())
+    known(home, server.known_line)
+    host = connect(server)
+    seen = []
+    try:
+        data = (bytes([number]) * 65536 for number in range(200))
+        result = host.run(["cat"], input=data, sink=lambda chunk: bool(seen.append(chunk)) or True)
+    finally:
+        host.close()
+    assert b"".join(seen) == b"".join(bytes([number]) * 65536 for number in range(200))
+    assert len(result.stdout) == 65536, "only the beginning is kept"
+
+
+def test_a_sink_ends_a_command_over_ssh(home, serve):
+    server = serve(Echo())
+    known(home, server.known_line)
+    host = connect(server)
+    try:
+        endless = (b"x" * 65536 for _ in iter(int, 1))
+        assert host.run(["cat"], input=endless, sink=lambda _: False).status < 0
+    finally:
+        host.close()
+    assert server.is_left()

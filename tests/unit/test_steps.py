@@ -194,7 +194,8 @@ def world(tmp_path):
 
 UNDONE = {"serial"}  # facts from before an undo are stale
 WRITTEN = ("old", "mode", "gone", "left.conf", "back.conf.parked")
-AFTER = {"confirmed", "managed", "original", "release", "releases", "serial"}
+NOTED = {"original", "original.directories", "original.units"}
+AFTER = {"confirmed", "managed", "release", "releases", "serial", *NOTED}
 
 
 def run_steps(host, made, say):
@@ -212,6 +213,17 @@ def test_all_steps_together_make_the_candidate_live(world, host, say):
     assert world.state_files == AFTER
     assert (world.folder / "audit.log").read_text().endswith("Z me: apply sip1: + a; ~ b\n")
     assert not [p for p in world.live.rglob("*") if "sipdeploy-new" in p.name]
+
+
+def test_a_confirmation_notes_directories_as_they_were(world, host, say):
+    run_steps(host, world.steps(), say)
+    noted = Path(world.state) / "original.directories"
+    rows = [
+        f"{world.live}/folder\t700\t{ME}",
+        f"{world.live}/made\tabsent\t-",
+        f"{world.live}/made/by\tabsent\t-",
+    ]
+    assert sorted(noted.read_text().splitlines()) == rows
 
 
 def test_the_certificate_is_for_the_domain_and_its_key(world, host, say):

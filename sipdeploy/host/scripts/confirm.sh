@@ -27,6 +27,27 @@ while IFS=$tab read -r kind path <&3; do
     fi
 done 3<"$undo/index"
 
+# What units and directories were like before sipdeploy changed them first, for `uninstall`. An older sipdeploy did
+# not write it down: then its units did not run, except the timer of certbot, which others may need.
+first=
+if [ ! -e "$state/original.units" ] && [ -e "$state/release" ]; then first=unknown; fi
+is_noted() { cut -f1 "$state/original.$1" 2>/dev/null | grep -qxF -e "$2"; }
+while IFS=$tab read -r unit active enabled action <&3; do
+    if is_noted units "$unit"; then continue; fi
+    if [ -n "$first" ]; then active=inactive enabled=disabled; fi
+    if [ -n "$first" ] && [ "$unit" = certbot.timer ]; then active=active enabled=enabled; fi
+    printf '%s\t%s\t%s\n' "$unit" "$active" "$enabled"
+done 3<"$candidate/units" >"$candidate/noted"
+cat "$candidate/noted" >>"$state/original.units" || fail "cannot write $state/original.units"
+while IFS=$tab read -r kind path mode owner <&3; do
+    if is_noted directories "$path"; then continue; fi
+    case $kind in
+    directory) printf '%s\t%s\t%s\n' "$path" "$mode" "$owner" ;;
+    absent) if [ -d "$path" ]; then printf '%s\tabsent\t-\n' "$path"; fi ;;
+    esac
+done 3<"$undo/index" >"$candidate/noted"
+cat "$candidate/noted" >>"$state/original.directories" || fail "cannot write $state/original.directories"
+
 # A release has the files of the site, without those that the host generates. They are hard links to the
 # candidate's files, so an interrupted confirmation can start again.
 if [ "$(cat "$state/confirmed" 2>/dev/null)" != "$holder" ]; then
@@ -56,7 +77,7 @@ disarm
 sync -f "$state" && rm -f "$undo/index" && sync -f "$state" || fail "cannot remove $undo/index"
 rm -rf "$undo" "$state/outcome"
 sed "s/^/$(date -u +%Y-%m-%dT%H:%M:%SZ) /" >>"$log"
-rm -rf "$candidate" "$state/issue"
+rm -rf "$candidate" "$state/issue" "$state/received"
 # An installation that a power cut ended may have left this file, which stops every daemon from starting.
 if grep -qsF "$no_daemons" "$policy"; then rm -f "$policy"; fi
 drop_lock "$holder"

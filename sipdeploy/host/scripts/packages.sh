@@ -25,6 +25,12 @@ if [ ! -e "$policy" ] || grep -qF "$no_daemons" "$policy"; then
         chmod 755 "$policy.sipdeploy-new" && mv -f "$policy.sipdeploy-new" "$policy" ||
         { echo "E: cannot write $policy"; exit 1; }
 fi
+# `uninstall --purge` purges only what is noted here.
+noted=/var/lib/sipdeploy/packages
+mkdir -p "${noted%/*}"
+for name; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || grep -qsxF -e "$name" "$noted" || printf '%s\n' "$name" >>"$noted"
+done
 # dpkg must first finish what an interrupted run began. The apt of that run may still be at work, and dpkg
 # itself does not wait for it.
 interrupted() { [ -n "$(ls /var/lib/dpkg/updates)" ] || [ -n "$(dpkg --audit)" ]; }

@@ -1,0 +1,1 @@
+"""Commands for the second day: what a running host needs."""
