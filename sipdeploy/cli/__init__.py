@@ -32,6 +32,9 @@ _COMMANDS = {
     "users": "users",
     "secrets": "users",
     "cert": "cert",
+    "calls": "daytwo.calls",
+    "logs": "daytwo.logs",
+    "trace": "daytwo.trace",
     "completion": "site",
 }
 

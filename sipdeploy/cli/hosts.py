@@ -247,7 +247,7 @@ def apply_command(
         return run.apply(session, loaded, names, options, form=form)[0]
 
 
-def _opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:
+def opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:
     """The inventory for each host, for a command that needs only how the hosts are reached."""
     opened, errors = {}, 0
     for host in hosts:
@@ -304,7 +304,7 @@ def rollback_command(
     agree = partial(session.output.agree, question="roll {} back to this?", is_agreed=is_agreed)
     if not is_agreed:
         session.output.require_terminal("roll back")
-    ((name, loaded),) = _opened_for(session, [host]).items()
+    ((name, loaded),) = opened_for(session, [host]).items()
     purpose = f"rollback {name} {release or ''}".strip()
     with opened_ahead(loaded, [name]) as ahead:
         from sipdeploy import transaction
@@ -344,7 +344,7 @@ def history_command(session: Session, hosts: tuple[str, ...], form: str) -> int:
       sipdeploy history sip1
       sipdeploy history sip1 sip2
     """
-    opened = _opened_for(session, hosts)
+    opened = opened_for(session, hosts)
     names = list(opened)
     from sipdeploy import transaction
 

@@ -508,5 +508,15 @@ _MANUALS: Mapping[str, str] = {
         Situation: `sipdeploy users --on sip1` while Kamailio is stopped
         Fix: on the host, `journalctl -b -u kamailio` says why;
         `sipdeploy apply sip1` starts it.""",
+    "SD731": """sipdeploy cannot read the journal of the host.
+        Situation: `sipdeploy calls sip1` on a host without systemd's journal, or with a damaged
+        one.
+        Fix: on the host, `journalctl -n 5` says why; `journalctl --verify` finds damaged
+        files.""",
+    "SD732": """Kamailio on the host does not begin a trace.
+        Situation: somebody else traces a number, Kamailio is stopped, or its configuration is
+        older than `sipdeploy trace`.
+        Fix: wait for the end of the other trace, at most ten minutes, or
+        `sipdeploy apply sip1`.""",
 }
 EXPLAIN: Mapping[str, str] = {code: inspect.cleandoc(text) for code, text in _MANUALS.items()}
