@@ -64,7 +64,9 @@ def rows(events: Sequence[Event], since: float = 0) -> list[Row]:
 
 
 def _order(event: Event) -> float:
-    return event.start if isinstance(event, Call) else event.when
+    if isinstance(event, Call) and event.began is not None:
+        return min(event.when, event.began + 0.999)  # Kamailio counts whole seconds
+    return event.when
 
 
 def _learn(known: dict[str, PhoneChange | Refusal], event: Event) -> None:

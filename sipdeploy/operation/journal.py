@@ -57,7 +57,7 @@ def parse(line: str) -> Entry | None:
         return None
     return Entry(
         when=int(when) / _MICROSECONDS,
-        unit=_text(row.get("_SYSTEMD_UNIT")) or _text(row.get("UNIT")),
+        unit=_text(row.get("_SYSTEMD_UNIT")),
         program=_text(row.get("SYSLOG_IDENTIFIER")),
         text=_text(row.get("MESSAGE")),
         cursor=_text(row.get("__CURSOR")),

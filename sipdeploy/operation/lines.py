@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 
+from sipdeploy.diagnostics import count
 from sipdeploy.operation import events
 from sipdeploy.operation.calls import in_words
 from sipdeploy.operation.journal import Entry, clock
@@ -23,6 +24,7 @@ _CLOSED = re.compile(
     r"|error writing|send failed|no route to host",
     re.IGNORECASE,
 )
+_LEVEL = re.compile(r"(ALERT|BUG|CRITICAL|ERROR|WARNING|NOTICE|DEBUG): ")
 FOLD_SECONDS = 2.0
 MOST_NAME = 20
 
@@ -62,39 +64,40 @@ def _is_asked(entry: Entry, event: events.Event | None, number: str, call: str) 
 
 
 def _source(entry: Entry) -> str:
-    """`kamailio`, `asterisk`, `certbot`, or the name of another program."""
-    if entry.program == "systemd":
-        return f"systemd {entry.unit.removesuffix('.service')}"[:MOST_NAME]
+    """`kamailio`, `asterisk`, `certbot`, `systemd`, or the name of another program."""
     return (entry.program or entry.unit.removesuffix(".service"))[:MOST_NAME]
 
 
-def is_noise(line: Line) -> bool:
-    """Whether Kamailio only says that a connection is gone."""
-    return line.source == "kamailio" and bool(
-        (name := _NOISE.match(line.text)) and _CLOSED.search(line.text, name.end())
-    )
+def noise(line: Line) -> str:
+    """What Kamailio says in a line that is worth no line of its own; empty if it is worth one."""
+    if line.source != "kamailio":
+        return ""
+    if (name := _NOISE.match(line.text)) and _CLOSED.search(line.text, name.end()):
+        return "a connection has closed"
+    # what it prints when it starts has no level
+    return "" if _LEVEL.match(line.text) else "about starting and stopping"
 
 
 def folded(found: Iterable[Line]) -> Iterator[Line]:
-    """The lines, with neighbours about closed connections as one."""
-    noise: list[Line] = []
+    """The lines, with neighbours of the same noise as one."""
+    kept: list[Line] = []
     for line in found:
-        if noise and (not is_noise(line) or line.when - noise[-1].when > FOLD_SECONDS):
-            yield _fold(noise)
-            noise = []
-        if is_noise(line):
-            noise.append(line)
+        kind = noise(line)
+        is_next = kept and kind == noise(kept[0]) and line.when - kept[-1].when <= FOLD_SECONDS
+        if kept and not is_next:
+            yield _fold(kept)
+            kept = []
+        if kind:
+            kept.append(line)
         else:
             yield line
-    if noise:
-        yield _fold(noise)
+    if kept:
+        yield _fold(kept)
 
 
-def _fold(noise: Sequence[Line]) -> Line:
-    number = f"{len(noise)} lines" if len(noise) > 1 else "1 line"
-    return Line(
-        when=noise[0].when, source="kamailio", text=f"a connection has closed ({number}, see -v)"
-    )
+def _fold(kept: Sequence[Line]) -> Line:
+    text = f"{noise(kept[0])} ({count(len(kept), 'line')}, see -v)"
+    return Line(when=kept[0].when, source="kamailio", text=text)
 
 
 def as_text(line: Line, zone: tzinfo | None = None) -> str:

@@ -4,7 +4,7 @@
 most=$1 from=--since=@$2 cursor=$3 seconds=$4; shift 4
 exec </dev/null
 if [ -n "$cursor" ]; then from=--after-cursor=$cursor; fi
-set -- -q --no-pager -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,UNIT "$from" "$@"
+set -- -q --no-pager -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT "$from" "$@"
 section journal
 if [ "$seconds" -gt 0 ]; then
     timeout "$seconds" journalctl -f --no-tail "$@"
