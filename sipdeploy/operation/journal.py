@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sipdeploy.diagnostics.escapes import shown_line
+from sipdeploy.host.incoming import MOST_COLUMNS as LINE_COLUMNS
 
 CALLS = "sipdeploy-calls"  # names in the journal under which Kamailio writes
 TRACE = "sipdeploy-trace"
@@ -51,7 +52,7 @@ def entries(lines: Sequence[str]) -> Iterator[Entry]:
 
 def parse(line: str) -> Entry | None:
     """An entry, or None."""
-    row = mapping(line)
+    row = mapping(line) or (_cut(line) if len(line) == LINE_COLUMNS else {})
     when = _text(row.get("__REALTIME_TIMESTAMP"))
     if not _TIME.fullmatch(when):
         return None
@@ -62,6 +63,12 @@ def parse(line: str) -> Entry | None:
         text=_text(row.get("MESSAGE")),
         cursor=_text(row.get("__CURSOR")),
     )
+
+
+def _cut(line: str) -> Mapping[str, Any]:
+    """The fields of a line that was cut off in its text, or in an escape of it."""
+    cuts = (mapping(f'{line[: len(line) - end]}"}}') for end in range(len("\\u0000")))
+    return next((row for row in cuts if row), {})
 
 
 def mapping(text: str) -> Mapping[str, Any]:

@@ -213,6 +213,14 @@ def test_no_time_gives_a_traceback(text):
     journal.instant(text, dt.datetime(2026, 11, 27, 10, 20, tzinfo=ZONE))
 
 
+@pytest.mark.parametrize("text", ["x" * 3000, "\x1b" * 500, "\\" * 1200])
+def test_a_line_that_the_connection_has_cut_off_is_shown(text):
+    """A line that is reported while a command runs has at most 2000 characters."""
+    entry = journal.parse(line(text, program="asterisk")[:2000])
+    assert entry is not None
+    assert entry.text.startswith((text[:100], "\\x1b\\x1b"))
+
+
 def test_huge_numbers_and_times_are_unknown():
     assert journal.parse(line({}, when=10**12)) is None
     (event,) = parsed(line(call(began=10**400, phones=-1, seconds=True)))
@@ -415,6 +423,13 @@ def test_a_journal_that_cannot_be_read_is_a_problem(host, capsys):
         err = capsys.readouterr().err
         assert "SD731" in err
         assert "Failed to open files: x" in err
+
+
+def test_a_log_that_is_too_long_says_from_where_it_is(host, capsys, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_LINES", 2)
+    answer(host, line(call()), line(call()))
+    assert main(["calls", "sip1"]) == 0
+    assert "only the newest 2 lines are read, since 2026-11-2" in capsys.readouterr().err
 
 
 def test_masked_logs_leave_out_what_may_have_numbers(host, capsys):

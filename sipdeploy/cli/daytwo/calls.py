@@ -43,7 +43,7 @@ def calls_command(
     from sipdeploy.operation import calls, events, journal
 
     with reading.connected(session, host) as machine, session.output.waiting(host):
-        lines = reading.entries(machine, max(0, begin - BEFORE_SECONDS), journal.OF_CALLS)
+        lines = reading.entries(session, machine, max(0, begin - BEFORE_SECONDS), journal.OF_CALLS)
     found = list(events.events(lines))
     if is_masked:
         number = events.mask(number)

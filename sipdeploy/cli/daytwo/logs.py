@@ -60,7 +60,7 @@ def logs_command(
 
     with reading.connected(session, host) as machine:
         with session.output.waiting(host):
-            entries = reading.entries(machine, begin, journal.OF_LOGS)
+            entries = reading.entries(session, machine, begin, journal.OF_LOGS)
         session.output.result(shown(entries))
         if follows:
             _follow(machine, entries[-1].cursor if entries else "", session, shown)

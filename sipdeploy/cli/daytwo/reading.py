@@ -73,11 +73,18 @@ def connected(session: Session, name: str) -> Iterator[Host]:
         host.close()
 
 
-def entries(host: Host, since_: float, match: Sequence[str]) -> list[journal.Entry]:
+def entries(
+    session: Session, host: Host, since_: float, match: Sequence[str]
+) -> list[journal.Entry]:
     """The lines since then; HostFailed (SD731) if the host cannot show its journal."""
     argv = ("journal", str(MOST_LINES), str(int(since_)), "", "0", *match)
     result = run_script(host, argv, timeout_seconds=ASK_SECONDS)
-    return list(journal.entries(_checked(host, result).splitlines()))
+    found = list(journal.entries(_checked(host, result).splitlines()))
+    if len(found) >= MOST_LINES:
+        session.output.progress(
+            f"only the newest {MOST_LINES} lines are read, since {journal.clock(found[0].when)}"
+        )
+    return found
 
 
 def follow(host: Host, cursor: str, match: Sequence[str], seconds: int, on_line: OnLine) -> None:
