@@ -23,6 +23,7 @@ OF_LOGS = (
     *(word for unit in UNITS for word in ("+", "_PID=1", f"UNIT={unit}")),
 )
 MOST_COLUMNS = 2000
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Asterisk writes some on its console
 _MICROSECONDS = 1_000_000
 _TIME = re.compile(r"[0-9]{1,16}", re.ASCII)  # until the year 2286
 _AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
@@ -85,7 +86,9 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         numbers = [each for each in value if isinstance(each, int) and 0 <= each < 256]  # noqa: PLR2004
         value = bytes(numbers).decode(errors="replace")
-    return shown_line(value[:MOST_COLUMNS]) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return shown_line(_COLOUR.sub("", value[:MOST_COLUMNS]))
 
 
 def instant(text: str, now: dt.datetime) -> float | None:

@@ -16,12 +16,12 @@ _NOISE = re.compile(
     r"(tcp_read_data|tcp_read_req|tcp_read_hdr|tls_read_f|tls_h_read_f|handle_io|tls_err_ret"
     r"|tcpconn_do_send|tcpconn_1st_send|tcp_send|tls_h_encode_f|tls_encode_f|_tcpconn_write_nb"
     r"|handle_tcpconn_ev|msg_send|msg_send_buffer|wbufq_run|tls_shutdown|encode_and_send_ws_frame"
-    r"|close_connection|tls_accept|tls_log_errors)\(\): "
+    r"|close_connection|ping_pong|tls_accept|tls_log_errors)\(\): "
 )
 _CLOSED = re.compile(
     r"reset by peer|Broken pipe|error reading|-> \[|EOF|unexpected eof|shutdown|connection closed"
     r"|timed out|error on|failed to send|bad state|closing|SSL_ERROR|protocol is shutdown"
-    r"|error writing|send failed|no route to host",
+    r"|error writing|connection get failed|sending keepalive|send failed|no route to host",
     re.IGNORECASE,
 )
 _LEVEL = re.compile(r"(ALERT|BUG|CRITICAL|ERROR|WARNING|NOTICE|DEBUG): ")
@@ -75,7 +75,7 @@ def noise(line: Line) -> str:
     if (name := _NOISE.match(line.text)) and _CLOSED.search(line.text, name.end()):
         return "a connection has closed"
     # what it prints when it starts has no level
-    return "" if _LEVEL.match(line.text) else "about starting and stopping"
+    return "" if _LEVEL.match(line.text) else "for information"
 
 
 def folded(found: Iterable[Line]) -> Iterator[Line]:

@@ -182,7 +182,7 @@ def test_asterisk_is_down(system):
     finally:
         system.run("systemctl start asterisk")
     answered_alike(system, "6002", r"1001 -> 6002:? +Asterisk did not answer \(echo\)")
-    told(system, r"systemd +Stopped asterisk", "logs")
+    told(system, r"systemd +Stopped (Asterisk|asterisk)", "logs")
 
 
 def test_an_answered_call_also_after_a_restart(system):
