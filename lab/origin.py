@@ -46,7 +46,7 @@ set -e
 suite=$(. /etc/os-release; echo "$VERSION_CODENAME") repo=/srv/kamailio lists=main/binary-amd64
 mkdir -p /tmp/k $repo/pool $repo/dists/$suite/$lists && cd /tmp/k
 apt-get -q download kamailio kamailio-sqlite-modules kamailio-tls-modules \\
-    kamailio-websocket-modules
+    kamailio-systemd-modules kamailio-websocket-modules
 for package in *.deb; do
     dpkg-deb -R "$package" tree
     old=$(dpkg-deb -f "$package" Version)

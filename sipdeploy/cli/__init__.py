@@ -39,6 +39,9 @@ _COMMANDS = {
     "backup": "daytwo.backup",
     "restore": "daytwo.backup",
     "uninstall": "daytwo.uninstall",
+    "calls": "daytwo.calls",
+    "logs": "daytwo.logs",
+    "trace": "daytwo.trace",
     "completion": "site",
 }
 

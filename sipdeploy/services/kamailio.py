@@ -74,6 +74,7 @@ def packages(site: Site, os_id: str, codename: str) -> tuple[str, ...]:
     return (
         "kamailio",
         "kamailio-sqlite-modules",
+        "kamailio-systemd-modules",
         "kamailio-tls-modules",
         "kamailio-websocket-modules",
         # has /etc/protocols, without which Kamailio 5 cannot set TCP_NODELAY

@@ -34,6 +34,10 @@ def test_a_host_applies_to_itself(lab):
     assert "sip1  applied" in first.stdout
     second = host.run(sipdeploy)
     assert "sip1  unchanged, 0 changes" in second.stdout
+    calls = host.run(sipdeploy.replace("apply --yes", "calls sip1 --format json"))
+    assert calls.stdout == "[]\n"
+    logs = host.run(sipdeploy.replace("apply --yes", "logs sip1"))
+    assert "Started kamailio.service" in logs.stdout
     listening = host.run("ss -Hltn sport = 8443").stdout
     assert ":8443" in listening
 

@@ -17,7 +17,7 @@ ROOMS = [
     {"facts"},
     {"editing"},
     {"plan"},
-    {"proof"},
+    {"operation", "proof"},
     {"transaction"},
     {"keeping"},
     {"cli"},
