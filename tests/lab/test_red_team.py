@@ -8,7 +8,7 @@ import re
 import ssl
 
 import pytest
-from signalling import forgive, registered, run, sniff, talk
+from signalling import forgive, port_to_keep, registered, run, sniff, talk
 from system import DOMAIN
 
 from sipdeploy.sip.dialog import Sdp
@@ -144,9 +144,9 @@ def test_a_registration_that_is_granted_too_late_is_nobodys(system):
         pytest.skip("Kamailio grants registrations in this mode")
 
     async def scenario():
-        async with system.phone("1003") as phone:
+        port = port_to_keep()
+        async with system.phone("1003", source_port=port) as phone:
             await phone.connect()
-            _, port = phone.wire.local_address
             phone.takes_challenge(await phone.register(authenticate=False), 1)
             headers = {"Contact": phone.contact, "Expires": "600"}
             options = {"to_user": "1003", "headers": headers}

@@ -12,6 +12,7 @@ from signalling import (
     ha1,
     only_kamailio,
     outcome,
+    port_to_keep,
     proof,
     registered,
     run,
@@ -891,9 +892,12 @@ def test_a_connection_inherits_nothing_from_an_earlier_one(system, lost):
     """Kamailio reports the loss of a connection late, when another one may have its port."""
 
     async def scenario():
-        async with registered(system, "1001", "1004", gruu=False) as (alice, bob):
+        port = port_to_keep()
+        async with (
+            registered(system, "1001", gruu=False) as (alice,),
+            registered(system, "1004", gruu=False, source_port=port) as (bob,),
+        ):
             call, _ = await talk(alice, bob)
-            port = bob.wire.local_address[1]
             await (bob.reset() if lost == "reset" else bob.close())
             async with system.phone("1003", source_port=port) as heir:
                 await heir.connect()

@@ -181,6 +181,15 @@ def test_a_deep_tree_and_very_many_files_end(tmp_path):
     assert MOST_ENTRIES > 2100
 
 
+def test_very_many_problems_of_a_kind_end_with_their_number(tmp_path):
+    text = "".join(f"[{number}]\nallow=opus\n" for number in range(5000))
+    write(tmp_path, {"pjsip.conf": text})
+    problems = judging.lint_stack([tmp_path / "pjsip.conf"]).problems
+    assert [problem.code for problem in problems] == ["SD833"] * 1001
+    assert "more than 1000 problems of this kind" in problems[-1].message
+    assert problems[-1].span.line == 2001
+
+
 @pytest.mark.slow
 def test_a_hostile_directory_takes_little_time_and_memory(tmp_path):
     with (tmp_path / "pjsip.conf").open("wb") as stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ _MODULES = ("kamailio", "asterisk", "across")
 _ROUTES = re.compile(r"^[ \t]*(?:request_route|route)\b[ \t]*[{\[]", re.MULTILINE)
 
 Version = tuple[int, ...]
+# of the problems of a rule in a tree: no person reads more, and they cost time and memory
+_MOST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +63,7 @@ def judge(
         kamailio_version=kamailio,
         asterisk_version=asterisk,
     )
-    problems = [
-        _diagnostic(each, finding) for each in rules.values() for finding in each.check(stack)
-    ]
+    problems = [problem for each in rules.values() for problem in _found(each, stack)]
     return suppress.suppressed(problems, _comments(tree))
 
 
@@ -99,6 +99,17 @@ def _first(files: Iterable[StackFile]) -> StackFile | None:
 def _asterisk(tree: reading.Tree) -> object | None:
     files = tree.of("asterisk")
     return _module("asterisk").parse(files) if files else None
+
+
+def _found(rule: Rule[Stack, Finding], stack: Stack) -> Iterator[Diagnostic]:
+    """What a rule finds; the last of many says that there are more."""
+    for number, finding in enumerate(rule.check(stack), 1):
+        problem = _diagnostic(rule, finding)
+        if number > _MOST:
+            more = f"there are more than {_MOST} problems of this kind, and this is the next one"
+            yield replace(problem, message=f"{more}: {problem.message}")
+            return
+        yield problem
 
 
 def _diagnostic(rule: Rule[Stack, Finding], finding: Finding) -> Diagnostic:
