@@ -60,7 +60,7 @@ def ask(client, host):
     with web, other, udp[0], udp[1]:
         for each in udp:
             each.bind((host, 0))
-            each.settimeout(1)
+            each.settimeout(5)
         ports = [str(each.getsockname()[1]) for each in (*udp, web, other)]
         command = ["ip", "netns", "exec", client.namespace, "python3", "-c", ASK, host, *ports]
         asking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -49,7 +49,8 @@ def system(lab, tmp_path_factory):
     entry = f"{{address: {host.address}"
     text = text.replace(entry, f"{entry}, public_address: {public}") + TURN
     (deployer.folder / "inventory.yaml").write_text(text)
-    done = deployer.run("apply", host.name, "--yes")
+    # only the clients of the lab reach its public addresses
+    done = deployer.run("apply", host.name, "--yes", "--verify", "none")
     if done.returncode:
         host.stop()
         pytest.fail(done.stdout + done.stderr)
