@@ -201,6 +201,18 @@ def _password(value: Any) -> Any:
     return value if isinstance(value, Secret) else Secret(fields.line(value))
 
 
+def _sudo_source(value: Any) -> Any:
+    if value is None or isinstance(value, dict | PasswordSource):
+        return value
+    # The value is not shown: it can be the password.
+    raise Invalid(
+        "SD234",
+        "an inventory does not contain the password of sudo",
+        advice="write its source: `{command: pass show sip1}`, `{env: NAME}` or `{file: FILE}`; "
+        "or leave the key out, and use `--ask-sudo-password`",
+    )
+
+
 Line = Annotated[str, BeforeValidator(fields.line)]
 Whether = Annotated[bool, BeforeValidator(fields.boolean)]
 Port = Annotated[int, BeforeValidator(fields.port)]
@@ -226,7 +238,12 @@ class HostEntry(_Part):
         description="IPv4, IPv6 or host name for SSH; `local`: this machine, without SSH"
     )
     user: Annotated[str, BeforeValidator(fields.login)] = Field(
-        default="root", description="login; other than root needs sudo without a password"
+        default="root", description="login; other than root needs sudo"
+    )
+    sudo_password: Annotated[PasswordSource | None, BeforeValidator(_sudo_source)] = Field(
+        default=None,
+        description="where the password of sudo comes from: `env`, `file` or `command`; default: "
+        "sudo without a password, or `--ask-sudo-password`",
     )
     port: Port = Field(default=22, description="of SSH")
     identity_file: Line | None = Field(default=None, description="private key of SSH")

@@ -50,20 +50,26 @@ __all__ = [
 ]
 
 PLAIN_USER_KEYS = frozenset({"name", "voicemail", "max_contacts"})
+PLAIN_HOST_KEYS = frozenset(HostEntry.model_fields) - {"sudo_password"}
 
 
 def is_secret(path: Path) -> bool:
     """Whether the value at a path of the inventory can be a password, which is never shown.
 
-    Below a user, all keys except the known harmless ones count, because a key can be misspelt.
+    Below a user or a host, all keys except the known harmless ones count, because a key can be
+    misspelt.
     """
     match path:
         case ("users", _):
             return True  # `source` hides it unless it is a mapping
         case ("users", _, "password", "env" | "file" | "command"):
             return False
+        case ("hosts", _, "sudo_password", "env" | "file" | "command"):
+            return False
         case ("users", _, key, *_):
             return key not in PLAIN_USER_KEYS
+        case ("hosts", _, key, *_):
+            return key not in PLAIN_HOST_KEYS
     return False
 
 
@@ -78,7 +84,7 @@ def source(document: Document) -> Source:
             return not isinstance(users, dict | None)
         if len(path) == 2:  # noqa: PLR2004  # ("users", NUMBER)
             return path[0] == "users" and path[1] not in mappings
-        if path[-1:] == ("password",) and _holds_source(document.data, path):
+        if path[-1:] in (("password",), ("sudo_password",)) and _holds_source(document.data, path):
             return False
         return is_secret(path)
 
