@@ -307,7 +307,7 @@ class HostRun:
 
     def _with_lists(self, host: Host, facts: Facts) -> Facts:
         """The facts, read again after an update of the package lists if packages are missing."""
-        missing = set(self.run.goal.packages(facts)) - facts.installed.keys()
+        missing = set(self.run.goal.packages(self.name, facts)) - facts.installed.keys()
         age = facts.lists_age_seconds
         is_stale = age is None or age > LISTS_STALE_SECONDS or missing - facts.candidates.keys()
         if not missing or not is_stale or facts.os_id not in preflight.SYSTEMS:
@@ -318,7 +318,7 @@ class HostRun:
         except HostFailed as failure:
             facts = self._read(host)
             known = facts.installed.keys() | facts.candidates.keys()
-            if set(self.run.goal.packages(facts)) <= known:
+            if set(self.run.goal.packages(self.name, facts)) <= known:
                 self._warnings += warnings_of(failure)
                 return facts
             raise
