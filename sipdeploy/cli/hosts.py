@@ -286,7 +286,7 @@ def next_step(session: Session, loaded: Inventory) -> str:
     given = "" if named is None else f" -i {shlex.quote(str(named))}"
     numbers = " ".join(list(loaded.site.users)[:2])
     if not numbers:
-        return f"next: `sipdeploy{given} add-user 1001 --apply {next(iter(loaded.site.hosts))}`"
+        return f"next: `sipdeploy{given} add-user 1001 --apply`"
     return f"next: `sipdeploy{given} phone --open {numbers}` opens a phone in your browser"
 
 

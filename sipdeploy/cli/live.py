@@ -82,8 +82,10 @@ def is_expected(before: bytes, plan: Plan) -> bool:
 def _unfinished(done: Draft, reports: Sequence[Report], *, is_yes: bool) -> Iterator[Diagnostic]:
     """How to complete the change on hosts that do not have it, by what stopped it there."""
     edited = {r.host for r in reports if any(p.code == "SD526" for p in r.errors)}
+    failed = {r.host for r in reports if r.errors} - edited
     for names, option in (
-        ([r.host for r in reports if r.host not in edited], ""),
+        ([r.host for r in reports if not r.errors], ""),  # another host stopped them
+        (sorted(failed), ""),
         (sorted(edited), " --overwrite"),
     ):
         if names:

@@ -173,6 +173,7 @@ def test_names_in_any_encoding_do_not_stop_a_command(variables):
         (["remove-user", "1001", "--delete-voicemail"], ["SD002"]),
         (["remove-user", "1001", "--end-calls"], ["SD002"]),
         (["add-user", "1003", "--apply", "sip2"], ["SD501"]),
+        (["remove-user", "--apply", "1001", "1002"], ["SD501"]),
         (["secrets", "rotate", "--grace", "1009"], ["SD702"]),
     ],
 )
@@ -850,12 +851,49 @@ def test_a_host_that_is_away_is_told_and_the_files_have_the_change(run, monkeypa
     assert "password" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--apply"], ["sip1", "sip2"]),
+        (["--apply", "--yes"], ["sip1", "sip2"]),
+        (["--apply", "sip2"], ["sip2"]),
+        (["--apply=sip2", "--apply", "sip1"], ["sip2", "sip1"]),
+        ([], None),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["add-user", "1003"],
+        ["remove-user", "1002"],
+        ["set-password", "1002"],
+        ["secrets", "rotate"],
+        ["users", "import", "more.csv"],
+    ],
+)
+def test_apply_without_a_host_means_every_host(run, monkeypatch, command, words, names):
+    text = HEAD.replace("113.10}}", "113.10}, sip2: {address: 203.0.113.12}}") + USERS
+    Path("inventory.yaml").write_text(text)
+    Path("more.csv").write_text("number\n1003\n")
+    applied = []
+
+    def apply(_, hosts, **__):
+        applied.append(list(hosts))
+        return tuple(Report(host=name, state="applied") for name in hosts)
+
+    monkeypatch.setattr(transaction, "apply", apply)
+    monkeypatch.setattr(connection, "connect", lambda *_: FakeHost())
+    code, _, err = run(*command, *words)
+    assert code == 0, err
+    assert applied == ([names] if names else [])
+
+
 EDITED = Diagnostic("SD526", "/etc/kamailio/sipdeploy.db on `sip2` was edited")
 LOST = Diagnostic("SD506", "the connection was lost")
 
 
 def test_what_completes_a_change_is_said_for_each_host(run, monkeypatch):
-    more = "".join(f", sip{n}: {{address: 203.0.113.1{n}}}" for n in (2, 3))
+    more = "".join(f", sip{n}: {{address: 203.0.113.1{n}}}" for n in (2, 3, 4))
     text = HEAD.replace("113.10}}", f"113.10}}{more}}}") + USERS
     Path("inventory.yaml").unlink()
     Path("it.yaml").write_text(text)
@@ -863,15 +901,16 @@ def test_what_completes_a_change_is_said_for_each_host(run, monkeypatch):
         Report(host="sip1", state="applied", changes=("~ x",)),
         Report(host="sip2", state="unchanged", diagnostics=(EDITED,), exit_code=4),
         Report(host="sip3", state="unchanged", diagnostics=(LOST,), exit_code=4),
+        Report(host="sip4", state="unchanged", changes=("~ x",)),
     )
     monkeypatch.setattr(transaction, "apply", lambda *_, **__: reports)
     monkeypatch.setattr(connection, "connect", lambda *_: FakeHost())
-    words = [word for name in ("sip1", "sip2", "sip3") for word in ("--apply", name)]
-    code, _, err = run("-i", "it.yaml", "remove-user", "1002", *words)
+    code, _, err = run("-i", "it.yaml", "remove-user", "1002", "--apply")
     assert code == 4
     assert "`it.yaml` contains the change, and `sip3` does not have it yet" in err
     assert "`sipdeploy -i it.yaml apply sip3 --yes` completes the change\n" in err
     assert "and `sip2` does not have it yet" in err
+    assert "`sipdeploy -i it.yaml apply sip4 --yes` completes the change\n" in err, "now"
     assert "`sipdeploy -i it.yaml apply sip2 --overwrite --yes` completes the change, and" in err
 
 
