@@ -110,7 +110,7 @@ def carry_out(
                 done.commit()
                 _report(session, done, purpose)
                 if done.written:
-                    session.output.progress("run `sipdeploy apply` to change the hosts")
+                    session.output.progress(f"run `{_next(done)}` to change the hosts")
             return done, 0
         with opened_ahead(begun.before, names) as ahead:
             from sipdeploy.cli import live
@@ -129,6 +129,13 @@ def carry_out(
                 before=before,
             )
             return done, code
+
+
+def _next(done: Draft) -> str:
+    """The command that brings a change to the hosts, which refuse new passwords for all users."""
+    before = done.before.site.users
+    is_whole = len(before) > 1 and not before.keys() - done.passwords.keys()
+    return "sipdeploy apply --take-over" if is_whole else "sipdeploy apply"
 
 
 def _report(session: Session, done: Draft, purpose: str) -> None:

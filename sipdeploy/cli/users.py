@@ -417,6 +417,7 @@ def rotate_command(
 
     def work(begun: Draft) -> Draft:
         draft.require_known(begun, kept)
+        draft.require_passwords(begun)
         numbers = [number for number in begun.before.site.users if number not in kept]
         return draft.set_passwords(begun, {n: Secret(new_password()) for n in numbers})
 

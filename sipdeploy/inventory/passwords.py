@@ -112,11 +112,14 @@ def missing_passwords(
             f"{_loss(shared, where)}, so {whose} no password",
             span=span,
             notes=(*named, "git never has this file: it is not in a clone of the repository"),
-            help=f"copy {where} from whoever made this site. Only for a new site: `{init} "
-            f"--new-passwords` generates passwords; a phone that has another one is locked out",
+            help=f"copy {where} from a colleague who has it. If nobody ever had a phone of this "
+            f"site, `{init} --new-passwords` generates the passwords",
         )
     else:
-        advice = f"`{init}` generates the missing passwords in {where}"
+        advice = (
+            f"if a colleague has added {'them' if many else 'it'}, copy {where} from there; "
+            f"otherwise `{init}` generates what is missing"
+        )
     label = f"neither here nor in {where}"
     return Diagnostic(
         "SD230", f"{whose} no password", span=span, label=label, notes=named, help=advice

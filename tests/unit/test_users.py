@@ -658,28 +658,6 @@ def test_without_a_secrets_file_one_is_made(run):
     assert passwords().keys() == {"1003"}
 
 
-@pytest.mark.parametrize(
-    "words", [["add-user", "1003"], ["set-password", "1001"], ["users", "import", "more.csv"]]
-)
-def test_a_clone_without_the_secrets_gets_no_new_ones_for_a_few(run, words):
-    """A secrets file with one password looks as if the other users were new."""
-    Path("secrets.yaml").unlink()
-    Path("more.csv").write_text("number\n1003\n")
-    before = Path("inventory.yaml").read_bytes()
-    code, _, err = run(*words)
-    assert code == 1
-    assert "the secrets file `secrets.yaml` is missing, so 2 users have no password" in err
-    assert "`sipdeploy init --new-passwords`" in err
-    assert not Path("secrets.yaml").exists()
-    assert Path("inventory.yaml").read_bytes() == before
-
-
-def test_a_clone_without_the_secrets_can_give_all_users_new_ones(run):
-    Path("secrets.yaml").unlink()
-    assert run("secrets", "rotate")[0] == 0
-    assert passwords().keys() == {"1001", "1002"}
-
-
 def test_a_store_takes_the_passwords(run):
     """As with sops or age: one command prints the file, another stores it."""
     Path("secrets.yaml").rename("store")
@@ -886,6 +864,56 @@ def test_apply_without_a_host_means_every_host(run, monkeypatch, command, words,
     code, _, err = run(*command, *words)
     assert code == 0, err
     assert applied == ([names] if names else [])
+
+
+CLONED = (
+    ["plan"],
+    ["apply", "--yes"],
+    ["render"],
+    ["init"],
+    ["secrets", "rotate"],
+    ["secrets", "rotate", "--apply", "--yes"],
+    ["secrets", "rotate", "--grace", "1001"],
+    ["set-password", "1001"],
+    ["add-user", "1003"],
+    ["users", "import", "more.csv"],
+    ["users", "export", "--passwords", "all.csv"],
+)
+
+
+@pytest.mark.usefixtures("applied")
+@pytest.mark.parametrize("words", CLONED, ids=" ".join)
+def test_nothing_in_a_clone_makes_new_passwords_for_all(run, words):
+    """The secrets file is not in git: each command says where it is, and writes nothing."""
+    Path("inventory.yaml").write_text(HEAD.replace("203.0.113.10", "198.18.0.1") + USERS)
+    Path("more.csv").write_text("number\n1003\n")
+    Path("secrets.yaml").unlink()
+    before = Path("inventory.yaml").read_bytes()
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert "SD230" in err
+    assert "the secrets file `secrets.yaml` is missing, so 2 users have no password" in err
+    assert "copy `secrets.yaml` from a colleague who has it" in err
+    assert not Path("secrets.yaml").exists()
+    assert Path("inventory.yaml").read_bytes() == before
+
+
+def test_a_colleague_s_user_is_no_new_one(run):
+    """The inventory came with git, and the secrets file did not: `init` would make another one."""
+    Path("inventory.yaml").write_text(HEAD + USERS.replace("  1002", "  1004: {}\n  1002"))
+    code, _, err = run("render")
+    assert code == 1
+    assert "if a colleague has added it, copy `secrets.yaml` from there; otherwise" in err
+    assert "`sipdeploy init` generates what is missing" in err
+
+
+def test_new_passwords_for_all_are_said_to_need_a_consent(run):
+    text = HEAD + "users: {1001: {}, 1002: {}}\n"
+    Path("inventory.yaml").write_text(text)
+    Path("secrets.yaml").write_text('users: {"1001": "open-Zq8Kd2", "1002": "shut-Zq8Kd2"}\n')
+    assert "run `sipdeploy apply` to" in run("set-password", "1001")[2]
+    assert "run `sipdeploy apply --take-over` to" in run("secrets", "rotate")[2]
+    assert "run `sipdeploy apply` to" in run("secrets", "rotate", "--grace", "1001")[2]
 
 
 EDITED = Diagnostic("SD526", "/etc/kamailio/sipdeploy.db on `sip2` was edited")
