@@ -49,7 +49,7 @@ BARRED
 exec 3<&- 4<&- 5<&- 6<&-
 exec "$@"
 """
-TTY = 'if ! : <>/dev/tty; then n "sudo: ein TTY, bitte"; exit 1; fi 2>/dev/null'
+TTY = 'if ! (: <>/dev/tty) 2>/dev/null; then n "sudo: ein TTY, bitte"; exit 1; fi'
 
 
 @pytest.fixture
@@ -193,6 +193,23 @@ def test_sudo_without_a_password_gets_a_terminal_where_it_wants_one(machine):
         result = machine.run(sudo, ["sh", "-c", "cat; exit 3"], DATA)
         assert (result.status, result.stdout) == (3, DATA)
     assert machine.calls == 3
+
+
+def test_what_sudo_says_with_a_terminal_is_told_where_it_wants_one(machine):
+    """That a terminal is missing is no longer the reason."""
+    machine.install(wants_tty=True)
+    problem = diagnostic(lambda: machine.run(Sudo("sip1", "deploy"), ["cat"]))
+    assert problem.notes == ("sudo: Ein Passwort ist notwendig",)
+
+
+def test_a_host_that_cannot_make_a_terminal_is_told_what_sudo_wants(machine, tmp_path):
+    machine.install(wants_tty=True)
+    (tmp_path / "programs/script").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "programs/script").chmod(0o755)
+    for password in (None, typed()):
+        problem = diagnostic(lambda p=password: machine.run(Sudo("sip1", "deploy", p), ["cat"]))
+        assert (problem.code, problem.notes) == ("SD505", ("sudo: ein TTY, bitte",))
+    assert machine.given == []
 
 
 def test_the_first_refusal_is_told_where_a_terminal_does_not_help(machine):

@@ -80,9 +80,9 @@ class Sudo:
             self._needs_terminal = True
             try:
                 return self._try(argv, data, exchange, has_shell=has_shell)
-            except _UnaskedError:
+            except _UnaskedError as again:  # without output, the host has no `script`
                 self._needs_terminal = False
-                raise refused.failure from None
+                raise (again if again.has_output else refused).failure from None
 
     def _try(
         self, argv: Sequence[str], data: Input, exchange: Exchange, *, has_shell: bool
@@ -120,8 +120,8 @@ class Sudo:
             line = f"exec {shlex.join(words)} <&3 >&4 2>&5"
             feed = f"exec 3<&0 4>&1 5>&2 </dev/null; line=$1; {_SCRIPT}"
             return ["sh", "-c", feed, "sipdeploy-sudo", line]
-        begin = f'echo {mark} >&2; exec <"$0"; exec "$@"'
-        sudo = ["sudo", "-S", "-p", f"{mark}?", "--", "sh", "-c", begin]
+        begin = f'echo {mark} >&2; exec <"$1"; shift; exec "$@"'
+        sudo = ["sudo", "-S", "-p", f"{mark}?", "--", "sh", "-c", begin, "sipdeploy-sudo"]
         if not self._needs_terminal:
             feed = f'{_FEED}{shlex.join(sudo)} "{_REST}" "$@"'
             return ["sh", "-c", _PIPE, feed, "sipdeploy-sudo", *argv]
@@ -151,7 +151,7 @@ class Sudo:
             return replace(result, stderr=warnings + errors)
         result = replace(result, stderr=warnings)
         if not asked:
-            raise _UnaskedError(result.status, self._refused(result))
+            raise _UnaskedError(result, self._refused(result))
         if self._password:
             self._password.refuse(self._host_name)
         raise self._wrong(result) if asked > 1 else self._refused(result)
@@ -198,9 +198,10 @@ class Sudo:
 class _UnaskedError(Exception):
     """Sudo refused without asking for a password."""
 
-    def __init__(self, status: int, failure: HostFailed) -> None:
+    def __init__(self, result: Result, failure: HostFailed) -> None:
         super().__init__()
-        self.status = status
+        self.status = result.status
+        self.has_output = bool(result.output)
         self.failure = failure
 
 
