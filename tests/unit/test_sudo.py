@@ -1,8 +1,12 @@
 """sudo with a password: real shells, and a sudo that reads its password as sudo -S does."""
 
+import contextlib
 import getpass
 import os
+import pty
+import select
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -367,3 +371,26 @@ def test_without_a_terminal_nothing_is_read_from_standard_input(tmp_path, argv):
     assert done.returncode == 2
     assert "SD552" in done.stderr
     assert "hosts.NAME.sudo_password" in done.stderr
+
+
+def test_the_prompt_is_read_from_the_terminal_and_not_shown(tmp_path):
+    """With a standard input that belongs to somebody else."""
+    words = f"exec {sys.executable} -m sipdeploy --ask-sudo-password schema </dev/null >out"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+        os.execvp("sh", ["sh", "-c", words])
+    shown = b""
+    try:
+        while b"hosts:" not in shown and select.select([terminal], [], [], 60)[0]:
+            shown += os.read(terminal, 1000)
+        os.write(terminal, b"typed-Zq8Kd2\n")
+        with contextlib.suppress(OSError):  # the terminal is gone with its process
+            while select.select([terminal], [], [], 60)[0] and (chunk := os.read(terminal, 1000)):
+                shown += chunk
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+    assert (status, shown.split()) == (0, b"password of sudo on the hosts:".split())
+    assert (tmp_path / "out").read_text().startswith("{")
