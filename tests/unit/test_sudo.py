@@ -271,6 +271,15 @@ def test_a_refusal_elsewhere_does_not_stop_a_host_that_has_accepted_the_password
     assert machine.run(first, ["true"]).status == 0
 
 
+def test_a_command_beside_another_has_the_password_only_if_a_host_has_accepted_it(machine):
+    """`kill` must not be one more try with a wrong password."""
+    sudo = Sudo("here", "deploy", typed())
+    assert sudo.quiet_call(["kill"]).argv[:2] == ["sudo", "-n"]
+    assert sudo.quiet_call(["kill"]).input == b""
+    assert machine.run(sudo, ["true"]).status == 0
+    assert sudo.quiet_call(["kill"]).input == f"{RIGHT}\n".encode()
+
+
 def test_a_source_that_fails_is_told_and_nothing_is_sent(machine):
     def fetch():
         raise NoPasswordError("the variable `X` is not set")
