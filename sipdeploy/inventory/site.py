@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,14 +51,14 @@ __all__ = [
 ]
 
 PLAIN_USER_KEYS = frozenset({"name", "voicemail", "max_contacts"})
-PLAIN_HOST_KEYS = frozenset(HostEntry.model_fields) - {"sudo_password"}
+_OF_SUDO = re.compile("sudo|pas|word|secret", re.IGNORECASE)  # a key of a host, also misspelt
 
 
 def is_secret(path: Path) -> bool:
     """Whether the value at a path of the inventory can be a password, which is never shown.
 
-    Below a user or a host, all keys except the known harmless ones count, because a key can be
-    misspelt.
+    Below a user, all keys except the known harmless ones count, because a key can be misspelt;
+    below a host, those that look like the password of sudo.
     """
     match path:
         case ("users", _):
@@ -69,7 +70,7 @@ def is_secret(path: Path) -> bool:
         case ("users", _, key, *_):
             return key not in PLAIN_USER_KEYS
         case ("hosts", _, key, *_):
-            return key not in PLAIN_HOST_KEYS
+            return _OF_SUDO.search(str(key)) is not None
     return False
 
 

@@ -332,6 +332,8 @@ def test_the_sources_of_an_inventory_start_in_its_directory(tmp_path, monkeypatc
         ("sudo_password: hunter2", "SD234"),
         ("sudo_password: [hunter2]", "SD234"),
         ("sudo_pasword: hunter2", "SD201"),
+        ("become_pass: hunter2", "SD201"),
+        ("Password: hunter2", "SD201"),
         ("sudo_password: {value: hunter2}", "SD201"),
         ("sudo_password: {env: A, command: b}", "SD221"),
     ],

@@ -47,7 +47,7 @@ def problem(name: str, plan: Plan, facts: Facts, current: bytes | None) -> Diagn
     causes = "the secrets of another site, or new ones from a clone without its secrets file"
     return Diagnostic(
         "SD554",
-        f"each of the {len(common)} users whom `{name}` has would get another password",
+        f"each of the {count(len(common), 'user')} whom `{name}` has would get another password",
         notes=(f"usual causes: {causes}",),
         help="get the secrets of this site from whoever made it. If every phone shall stop until "
         "somebody enters its new password, add `--take-over`",
