@@ -284,7 +284,7 @@ IPTABLES = ("iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy")
 # Sections that the script prints only if there is something to read.
 OPTIONAL = (
     *("candidates", "domain", "digests", "modes", "denied"),
-    *("lineage", "lineage-key", "renewal", "dns", "cli-ini"),
+    *("lineage", "lineage-key", "renewal", "dns", "cli-ini", "applied"),
     *("nft", *IPTABLES),
 )
 T = TypeVar("T")
@@ -325,6 +325,7 @@ class Facts:
     managed: Mapping[str, Managed] = fact(parse_managed, "managed")
     serial: str = fact(str.strip, "serial")
     release: int = fact(whole, "release")
+    applied_domain: str = fact(str.strip, "applied")  # of the current release
     lock_owner: str = fact(str.strip, "lock")
     lock_purpose: str = fact(str.strip, "purpose")
     lock_seconds: float | None = fact(parse_age, "since", "clock")

@@ -14,7 +14,7 @@ import click
 
 from sipdeploy import __version__
 from sipdeploy.cli.output import Output
-from sipdeploy.cli.session import Session
+from sipdeploy.cli.session import Session, ask_sudo_password
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 # Command -> the module that defines it as `NAME_command`, in the order of the help.
@@ -72,6 +72,12 @@ def _global_options(*, is_late: bool) -> list[click.Option]:
         click.Option(
             ["-q", "--quiet"], is_flag=True, help="Print only results and problems.", **flag
         ),
+        click.Option(
+            ["--ask-sudo-password", "asks_sudo"],
+            is_flag=True,
+            help="Ask for the password of sudo, for all hosts.",
+            **flag,
+        ),
     ]
 
 
@@ -82,7 +88,9 @@ def _override(ctx: click.Context, option: click.Parameter, value: Any) -> None:
     session = ctx.obj
     if session is None or not value:
         return
-    if isinstance(value, Path):
+    if option.name == "asks_sudo":
+        ask_sudo_password()
+    elif isinstance(value, Path):
         ctx.obj = replace(session, named=value)
     else:
         ctx.obj = replace(session, output=replace(session.output, **{str(option.name): True}))
@@ -92,7 +100,10 @@ def _with_global_options(command: click.Command) -> click.Command:
     """Accept the global options after the name of a command, and mention them in its help."""
     if command.epilog is None:
         command.params += _global_options(is_late=True)
-        command.epilog = "Options of every command, see `sipdeploy --help`: -i FILE, -v, -q."
+        command.epilog = (
+            "Options of every command, see `sipdeploy --help`: -i FILE, -v, -q, "
+            "--ask-sudo-password."
+        )
     for each in command.commands.values() if isinstance(command, click.Group) else ():
         _with_global_options(each)
     return command
@@ -132,7 +143,9 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings=_CONTEXT, params=[*_global_options(is_late=False)])
 @click.version_option(__version__, prog_name="sipdeploy")
 @click.pass_context
-def cli(ctx: click.Context, path: Path | None, *, verbose: bool, quiet: bool) -> None:
+def cli(
+    ctx: click.Context, path: Path | None, *, verbose: bool, quiet: bool, asks_sudo: bool
+) -> None:
     """Turn one YAML file into a running, verified WebRTC calling system.
 
     \b
@@ -153,3 +166,5 @@ def cli(ctx: click.Context, path: Path | None, *, verbose: bool, quiet: bool) ->
     Shell completion: see `sipdeploy completion --help`.
     """
     ctx.obj = Session(named=path, output=Output(quiet=quiet, verbose=verbose))
+    if asks_sudo:
+        ask_sudo_password()

@@ -17,12 +17,17 @@ import click
 
 from sipdeploy import inventory
 from sipdeploy.cli.session import Session, host_names, opened_ahead
-from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import draft, problems
 from sipdeploy.inventory import files, reading
 
 if TYPE_CHECKING:
     from sipdeploy.editing.draft import Draft
+    from sipdeploy.inventory import Inventory
+
+
+EVERY = "*"  # the value of `--apply` without a host
 
 
 def changing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,9 +38,11 @@ def changing(command: Callable[..., Any]) -> Callable[..., Any]:
             "--apply",
             "hosts",
             multiple=True,
-            metavar="HOST",
+            is_flag=False,
+            flag_value=EVERY,
+            metavar="[HOST]",
             shell_complete=host_names,
-            help="Apply the change to HOST at once; repeatable.",
+            help="Apply the change at once, to all hosts or to HOST; repeatable.",
         ),
         click.option(
             "--yes",
@@ -47,6 +54,21 @@ def changing(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def applied_hosts(loaded: Inventory, hosts: Sequence[str]) -> list[str]:
+    """The hosts that `--apply` names: all hosts without a name, none without the option.
+
+    WrongUsage (SD501) for an unknown host, also if it is the number of a user.
+    """
+    if not hosts or EVERY in hosts:
+        return list(loaded.site.hosts) if hosts else []
+    for name in hosts:
+        if name not in loaded.site.hosts and name.isdigit():
+            message = f"`--apply {name}` names a host, and `{loaded.path}` has no host `{name}`"
+            advice = f"write the numbers first: `{name} --apply` applies to all hosts"
+            raise WrongUsage([Diagnostic("SD501", message, help=advice)])
+    return inventory.chosen_hosts(loaded, hosts)
 
 
 @contextlib.contextmanager
@@ -79,7 +101,7 @@ def carry_out(
     """
     with _users_locked(session.inventory):
         begun = draft.begin(session.inventory)
-        names = inventory.chosen_hosts(begun.before, hosts) if hosts else []
+        names = applied_hosts(begun.before, hosts)
         if not names or dry_run:
             done = work(begun)
             if dry_run:
@@ -88,7 +110,7 @@ def carry_out(
                 done.commit()
                 _report(session, done, purpose)
                 if done.written:
-                    session.output.progress("run `sipdeploy apply` to change the hosts")
+                    session.output.progress(f"run `{_next(done)}` to change the hosts")
             return done, 0
         with opened_ahead(begun.before, names) as ahead:
             from sipdeploy.cli import live
@@ -107,6 +129,13 @@ def carry_out(
                 before=before,
             )
             return done, code
+
+
+def _next(done: Draft) -> str:
+    """The command that brings a change to the hosts, which refuse new passwords for all users."""
+    before = done.before.site.users
+    is_whole = len(before) > 1 and not before.keys() - done.passwords.keys()
+    return "sipdeploy apply --take-over" if is_whole else "sipdeploy apply"
 
 
 def _report(session: Session, done: Draft, purpose: str) -> None:

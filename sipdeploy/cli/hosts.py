@@ -75,6 +75,14 @@ def with_transaction(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+TAKE_OVER = click.option(
+    "--take-over",
+    "takes_over",
+    is_flag=True,
+    help="Also if HOST serves another domain, or if each of its users gets another password.",
+)
+
+
 @click.command("plan", short_help="Show what `apply` would change and interrupt.")
 @click.argument("hosts", nargs=-1, shell_complete=host_names)
 @click.option("--check", is_flag=True, help="Exit with 1 if there are changes.")
@@ -123,7 +131,7 @@ def plan_command(
     with opened_ahead(loaded, names) as ahead:
         from sipdeploy import transaction
 
-        options = transaction.Options(folder=loaded.directory, connect=ahead.take)
+        options = transaction.Options(folder=loaded.directory, connect=ahead.take, foreign="warn")
         credentials = session.credentials(loaded)
         with session.output.steps() as say:
             planned = transaction.plan(
@@ -209,6 +217,7 @@ def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
     show_default=True,
     help="Level of the proof from this machine, see `sipdeploy verify`.",
 )
+@TAKE_OVER
 @with_transaction
 @FORMAT
 @click.pass_obj
@@ -222,6 +231,7 @@ def apply_command(
     parallel: int,
     all_or_nothing: bool,
     verify: Literal["ports", "quick", "full", "none"],
+    takes_over: bool,
     overwrites: bool,
     lock_wait_seconds: int,
     breaks_lock: bool,
@@ -231,8 +241,7 @@ def apply_command(
 
     sipdeploy first stages the files on all hosts, where their own daemons validate them; then it
     changes one host after the other, and uses it from here, as phones do. If verification fails or
-    the connection is lost, the host returns to its previous release. A second apply changes,
-    reloads and restarts nothing.
+    the connection is lost, the host returns to its previous release. A second apply does nothing.
 
     \b
     Examples:
@@ -259,6 +268,7 @@ def apply_command(
             verify=verify,
             parallel=parallel,
             all_or_nothing=all_or_nothing,
+            foreign="warn" if takes_over else "refuse",
             overwrites=overwrites,
             lock_wait_seconds=lock_wait_seconds,
             breaks_lock=breaks_lock,
@@ -286,7 +296,7 @@ def next_step(session: Session, loaded: Inventory) -> str:
     given = "" if named is None else f" -i {shlex.quote(str(named))}"
     numbers = " ".join(list(loaded.site.users)[:2])
     if not numbers:
-        return f"next: `sipdeploy{given} add-user 1001 --apply {next(iter(loaded.site.hosts))}`"
+        return f"next: `sipdeploy{given} add-user 1001 --apply`"
     return f"next: `sipdeploy{given} phone --open {numbers}` opens a phone in your browser"
 
 

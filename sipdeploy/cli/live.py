@@ -61,6 +61,7 @@ def bring(
         expects=partial(is_expected, kamailio.credential_sums(done.before.site.domain, before)),
         prove=new,
         verify="ports",
+        foreign="refuse",
         lock_wait_seconds=LOCK_WAIT_SECONDS,
     )
     code, reports = run.apply(session, done.after, names, options, form="")
@@ -81,10 +82,16 @@ def is_expected(before: bytes, plan: Plan) -> bool:
 
 def _unfinished(done: Draft, reports: Sequence[Report], *, is_yes: bool) -> Iterator[Diagnostic]:
     """How to complete the change on hosts that do not have it, by what stopped it there."""
-    edited = {r.host for r in reports if any(p.code == "SD526" for p in r.errors)}
+    edited, foreign = (
+        {r.host for r in reports if any(p.code in codes for p in r.errors)}
+        for codes in (("SD526",), ("SD553", "SD554"))
+    )
+    failed = {r.host for r in reports if r.errors} - edited - foreign
     for names, option in (
-        ([r.host for r in reports if r.host not in edited], ""),
+        ([r.host for r in reports if not r.errors], ""),  # another host stopped them
+        (sorted(failed), ""),
         (sorted(edited), " --overwrite"),
+        (sorted(foreign), " --take-over"),
     ):
         if names:
             options = f"{option}{' --yes' if is_yes else ''}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles
+from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles, WrongUsage
 
 if TYPE_CHECKING:
     from sipdeploy.cli.output import Output
@@ -57,6 +57,34 @@ class Session:
         if problems:
             self.output.problems(problems, loaded.sources)
         return credentials
+
+
+def ask_sudo_password() -> None:
+    """Ask on the terminal for the password of sudo, whatever standard input is.
+
+    WrongUsage (SD552) without a terminal, or for an empty password.
+    """
+    import getpass
+    import warnings
+
+    from sipdeploy.diagnostics import Diagnostic
+    from sipdeploy.host.sudo import passwords
+    from sipdeploy.inventory.secret import Secret
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", getpass.GetPassWarning)  # it would echo the password
+            text = getpass.getpass("password of sudo on the hosts: ")
+    except EOFError:
+        text = ""
+    except getpass.GetPassWarning:
+        message = "cannot ask for the password of sudo: there is no terminal"
+        advice = "name its source in the inventory: `hosts.NAME.sudo_password: {command: ...}`"
+        raise WrongUsage([Diagnostic("SD552", message, help=advice)]) from None
+    if not text:
+        message, advice = "the password of sudo is empty", "run the command again, and type it"
+        raise WrongUsage([Diagnostic("SD552", message, help=advice)])
+    passwords.use_typed(Secret(text))
 
 
 def described(site: Site, names: Sequence[str]) -> str:

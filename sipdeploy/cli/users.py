@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sipdeploy import inventory
-from sipdeploy.cli.changing import carry_out, changing
+from sipdeploy.cli.changing import applied_hosts, carry_out, changing
 from sipdeploy.cli.output import is_terminal
 from sipdeploy.cli.session import FORMAT, Session, described, host_names
 from sipdeploy.diagnostics import Diagnostic, count
@@ -68,11 +68,11 @@ def add_user_command(
     """Add the user NUMBER to the inventory, with a strong password in the secrets file.
 
     Nothing else in the inventory changes. With --apply, the command succeeds only if it could
-    register as the new user on HOST; it unregisters afterwards.
+    register as the new user on each host; it unregisters afterwards.
 
     \b
     Examples:
-      sipdeploy add-user 1003 --name "Carol Smith" --apply sip1
+      sipdeploy add-user 1003 --name "Carol Smith" --apply
       pass show sip/1003 | sipdeploy add-user 1003 --password-stdin
       sipdeploy add-user 1003 --dry-run
     """
@@ -118,22 +118,22 @@ def remove_user_command(
     dry_run: bool,
     is_agreed: bool,
 ) -> int:
-    """Remove users from the inventory and the secrets file, and with --apply from HOST.
+    """Remove users from the inventory and the secrets file, and with --apply from the hosts.
 
-    HOST ends their registrations and closes their connections at once. Their messages stay on the
-    host unless you add --delete-voicemail. Their calls with services continue unless you add
-    --end-calls; calls between two phones continue until one of them hangs up. HOST keeps the HA1
+    A host ends their registrations and closes their connections at once. Their messages stay there
+    unless you add --delete-voicemail. Their calls with services continue unless you add
+    --end-calls; calls between two phones continue until one of them hangs up. A host keeps the HA1
     of a removed user in its releases, until four more applies have changed it.
 
     \b
     Examples:
-      sipdeploy remove-user 1003 --apply sip1
-      sipdeploy remove-user 1003 1004 --apply sip1 --delete-voicemail --end-calls
+      sipdeploy remove-user 1003 --apply
+      sipdeploy remove-user 1003 1004 --apply --delete-voicemail --end-calls
     """
     if (delete_voicemail or end_calls) and not hosts:
         option = "--delete-voicemail" if delete_voicemail else "--end-calls"
-        message = f"`{option}` needs a host"
-        raise WrongUsage([Diagnostic("SD002", message, help="add `--apply HOST`")])
+        message = f"`{option}` needs `--apply`"
+        raise WrongUsage([Diagnostic("SD002", message, help="add `--apply`")])
     gone = list(dict.fromkeys(numbers))
     purpose = f"remove-user {' '.join(gone)}"
     done, code = carry_out(
@@ -147,7 +147,7 @@ def remove_user_command(
     if (delete_voicemail or end_calls) and not code and not dry_run:
         from sipdeploy.cli import live
 
-        site, names = done.after.site, inventory.chosen_hosts(done.after, hosts)
+        site, names = done.after.site, applied_hosts(done.after, hosts)
         with session.output.waiting(described(site, names)):
             if end_calls:
                 live.end_calls(site, names, gone)
@@ -175,12 +175,12 @@ def set_password_command(
 ) -> int:
     """Give the user NUMBER a new password, in the file that holds the current one.
 
-    With --apply, HOST disconnects the phones of the user, which can register only with the new
+    With --apply, the hosts disconnect the phones of the user, which can register only with the new
     password.
 
     \b
     Examples:
-      sipdeploy set-password 1003 --apply sip1
+      sipdeploy set-password 1003 --apply
       pass show sip/1003 | sipdeploy set-password 1003 --password-stdin
     """
     password = given_password() if password_stdin else Secret(new_password())
@@ -278,7 +278,7 @@ def users_command(ctx: click.Context, /, hosts: tuple[str, ...], form: str) -> i
     Examples:
       sipdeploy users
       sipdeploy users --on sip1 --format json
-      sipdeploy users import people.csv --apply sip1
+      sipdeploy users import people.csv --apply
       sipdeploy users export > people.csv
     """
     if ctx.invoked_subcommand is not None:
@@ -325,7 +325,7 @@ def import_command(
     \b
     Examples:
       sipdeploy users import people.csv --dry-run
-      sipdeploy users import people.csv --update --apply sip1
+      sipdeploy users import people.csv --update --apply
     """
     text, unreadable = reading.read(
         file, absent="name a CSV file that exists; `sipdeploy users export` prints an example"
@@ -411,12 +411,13 @@ def rotate_command(
 
     \b
     Examples:
-      sipdeploy secrets rotate --apply sip1
+      sipdeploy secrets rotate --apply
       sipdeploy secrets rotate --grace 1001 --grace 1002
     """
 
     def work(begun: Draft) -> Draft:
         draft.require_known(begun, kept)
+        draft.require_passwords(begun)
         numbers = [number for number in begun.before.site.users if number not in kept]
         return draft.set_passwords(begun, {n: Secret(new_password()) for n in numbers})
 

@@ -137,7 +137,7 @@ def add(draft: Draft, users: Mapping[str, User], passwords: Mapping[str, Secret]
     if wrong:
         raise InvalidFiles(wrong, sources=draft.before.sources)
     _require_store(draft, users)
-    _require_passwords(draft)
+    require_passwords(draft)
     entries = {number: _entry(user) for number, user in users.items()}
     wanted = {**draft.after.site.users, **users}
     advice = [f"add `{edit.flow(number, entry)}`" for number, entry in entries.items()]
@@ -209,7 +209,7 @@ def set_passwords(draft: Draft, passwords: Mapping[str, Secret]) -> Draft:
         raise InvalidFiles(wrong, sources=draft.before.sources)
     _require_store(draft, shared)
     if shared:
-        _require_passwords(draft, shared)
+        require_passwords(draft, shared)
     wanted = {
         number: user.model_copy(update={"password": inline[number]}) if number in inline else user
         for number, user in users.items()
@@ -333,7 +333,7 @@ def _require_store(draft: Draft, numbers: Iterable[str]) -> None:
     raise InvalidFiles([problem], sources=draft.before.sources)
 
 
-def _require_passwords(draft: Draft, given: Collection[str] = ()) -> None:
+def require_passwords(draft: Draft, given: Collection[str] = ()) -> None:
     """InvalidFiles (SD230) if the vault has lost its passwords, and not all get a new one.
 
     It would become a vault with few passwords, which looks like one that only lacks some.

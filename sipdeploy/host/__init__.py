@@ -1,11 +1,10 @@
-"""A machine that runs commands as root: the interface, `run_script`, and sudo.
+"""A machine that runs commands as root: the interface, and `run_script`.
 
 This package does not know what commands mean. A command that fails raises nothing: its exit status
 is in the Result.
 """
 
 import secrets
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -251,60 +250,3 @@ def script_text(name: str) -> bytes:
     folder = resources.files("sipdeploy.host") / "scripts"
     parts = PARTS.get(name, ("common", name))
     return b"".join((folder / f"{part}.sh").read_bytes() for part in parts)
-
-
-class Sudo:
-    """Runs a command as root with sudo, and knows which of the two refused, in any language.
-
-    The login shell prints a mark on standard output before it starts sudo, and root's shell prints
-    one on standard error before it starts the command. The mark that is missing tells who refused.
-    """
-
-    def __init__(self, host_name: str, login: str) -> None:
-        self._host_name = host_name
-        self._login = login
-        self.mark = secrets.token_hex(8)
-
-    def argv(self, argv: Sequence[str]) -> list[str]:
-        """The words of a command that runs `argv` as root."""
-        begin = f'echo {self.mark} >&2; exec "$@"'
-        return ["sudo", "-n", "--", "sh", "-c", begin, "sipdeploy-sudo", *argv]
-
-    def line(self, argv: Sequence[str]) -> str:
-        """The command line for a login shell, whichever it is."""
-        return f"echo {self.mark}; {shlex.join(self.argv(argv))}"
-
-    def checked(self, result: Result, *, has_shell: bool) -> Result:
-        """The result of the command itself; HostFailed (SD505) if sudo refused.
-
-        Without the mark of the login shell (`has_shell`), the result stays as it is: neither sudo
-        nor the command ran.
-        """
-        mark = f"{self.mark}\n".encode()
-        if has_shell:
-            _, began, stdout = result.stdout.partition(mark)
-            if not began:
-                return result
-            result = replace(result, stdout=stdout)
-        warnings, has_root, errors = result.stderr.partition(mark)
-        if not has_root:
-            raise self._refused(result)
-        return replace(result, stderr=warnings + errors)
-
-    def _refused(self, result: Result) -> HostFailed:
-        name, login = self._host_name, self._login
-        notes = tuple(result.output.splitlines()[-3:])
-        if result.status == NO_SUCH_PROGRAM:
-            return host_failed(
-                "SD505",
-                f"`{name}` has no sudo, and the login `{login}` is not root",
-                notes=notes,
-                help_=f"install sudo on `{name}`, or set `user: root` for this host",
-            )
-        rule = f"echo '{login} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/sipdeploy"
-        return host_failed(
-            "SD505",
-            f"sudo on `{name}` does not let `{login}` run commands without a password",
-            notes=notes or (f"sudo ended with status {result.status}",),
-            help_=f"on `{name}` as root: `{rule}`; `sudo -n true` must succeed as `{login}`",
-        )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from sipdeploy.host.local import LocalHost
 from sipdeploy.host.ssh import SSHHost, target_of
 from sipdeploy.host.ssh_settings import SshSettings
+from sipdeploy.host.sudo import passwords
 
 if TYPE_CHECKING:
     from sipdeploy.host import Host
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 def connect(name: str, entry: HostEntry) -> Host:
     """Open the host of an inventory entry. Raises HostFailed (SD501 to SD504, SD508)."""
+    password = passwords.of(entry.sudo_password)
     if entry.is_local:
-        return LocalHost(name)
+        return LocalHost(name, password)
     given = entry.model_fields_set  # ~/.ssh/config decides what the inventory leaves out
     settings = SshSettings(
         alias=entry.address,
@@ -26,7 +28,7 @@ def connect(name: str, entry: HostEntry) -> Host:
         port=entry.port if "port" in given else None,
         identity_file=entry.identity_file,
     )
-    return SSHHost(name, target_of(name, settings))
+    return SSHHost(name, target_of(name, settings), password)
 
 
 class Ahead:

@@ -16,6 +16,7 @@ MOST_LINES = 100_000  # reported while a command runs
 MOST_COLUMNS = 2000  # of a reported line
 MOST_SECONDS = 253_402_300_799  # since 1970: the end of the year 9999
 OnLine = Callable[[str], None]
+OnError = Callable[[bytes], None]
 Sink = Callable[[bytes], bool]  # takes output as it arrives; False ends the command
 HEAD_BYTES = 65_536  # of an output that goes to a sink: the marks of login, sudo and script
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -80,24 +81,26 @@ class Intake:
     """Collects both outputs of a command up to a limit, and reports the lines of stdout.
 
     Safe for two threads, one for each output. Above the limit it drops everything and calls `stop`
-    once, which must end the command. Standard output that goes to a `sink` has no limit here, and
-    only its beginning is kept.
+    once, which its owner sets and which must end the command. Standard output that goes to a
+    `sink` has no limit here, and only its beginning is kept.
     """
 
     def __init__(
         self,
         on_line: OnLine | None,
         most_bytes: int,
-        stop: Callable[[], None],
         sink: Sink | None = None,
+        *,
+        on_error: OnError | None = None,
     ) -> None:
         self.is_over = False
         self.is_ended = False  # by the sink
+        self.stop: Callable[[], None] = lambda: None
         self._sink = sink
+        self._on_error = on_error
         self._head = HEAD_BYTES
         self._on_line = on_line
-        self._left = most_bytes
-        self._stop = stop
+        self._left = self.most_bytes = most_bytes
         self._lock = threading.Lock()
         self._output: list[bytes] = []
         self._errors: list[bytes] = []
@@ -123,6 +126,8 @@ class Intake:
 
     def take_error(self, chunk: bytes) -> bool:
         """Add a chunk of standard error; False: stop reading."""
+        if self._on_error is not None:
+            self._on_error(chunk)
         return self._keep(self._errors, chunk)
 
     def end(self) -> tuple[bytes, bytes]:
@@ -141,7 +146,7 @@ class Intake:
             is_first, self.is_over = not self.is_over, True
             chunks.clear()
         if is_first:
-            self._stop()
+            self.stop()
         return False
 
     def _report(self, line: bytes) -> None:

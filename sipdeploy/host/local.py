@@ -20,13 +20,14 @@ from sipdeploy.host import (
     NO_SUCH_PROGRAM,
     Input,
     Result,
-    Sudo,
     chunks,
     host_failed,
     sent_too_much,
     title_of,
 )
 from sipdeploy.host.incoming import MOST_BYTES, Intake, OnLine, Sink
+from sipdeploy.host.sudo import Call, Sudo
+from sipdeploy.host.sudo.password import SudoPassword
 
 GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 POLL_SECONDS = 0.05
@@ -36,10 +37,10 @@ KILL_SECONDS = 10
 class LocalHost:
     """The machine that sipdeploy runs on."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, password: SudoPassword | None = None) -> None:
         self.name = name
         self.login = os.environ.get("USER", str(os.geteuid()))
-        self._needs_sudo = os.geteuid() != 0
+        self._sudo = Sudo(name, self.login, password) if os.geteuid() != 0 else None
         self._running: set[_Child] = set()
 
     def run(
@@ -53,20 +54,32 @@ class LocalHost:
         most_bytes: int = MOST_BYTES,
     ) -> Result:
         """As Host.run, in a child process."""
-        sudo = Sudo(self.name, self.login) if self._needs_sudo else None
+
+        def exchange(call: Call) -> tuple[Result, bool]:
+            """Run one command; whether the sink ended it."""
+            intake = Intake(on_line, most_bytes, sink, on_error=call.on_error)
+            result = self._exchange(argv, call, intake, timeout_seconds)
+            return result, intake.is_ended
+
+        if self._sudo is not None:
+            return self._sudo.run(argv, input, exchange, has_shell=False)
+        return exchange(Call(argv=argv, input=input))[0]
+
+    def _exchange(
+        self, argv: Sequence[str], call: Call, intake: Intake, timeout_seconds: float
+    ) -> Result:
         try:
-            child = _Child(sudo.argv(argv) if sudo else argv)
+            child = _Child(call.argv, self._sudo)
         except FileNotFoundError as missing:
-            result = Result(status=NO_SUCH_PROGRAM, stderr=str(missing).encode())
-            return sudo.checked(result, has_shell=False) if sudo else result
+            return Result(status=NO_SUCH_PROGRAM, stderr=str(missing).encode())
         self._running.add(child)
+        intake.stop = child.end
         try:
-            intake = Intake(on_line, most_bytes, child.end, sink)
-            result = child.exchange(input, intake, timeout_seconds)
+            result = child.exchange(call.input, intake, timeout_seconds)
         finally:
             self._running.discard(child)
         if intake.is_over:
-            raise sent_too_much(self.name, argv, most_bytes)
+            raise sent_too_much(self.name, argv, intake.most_bytes)
         if intake.is_ended:
             return Result(status=-1)
         if child.is_late:
@@ -74,7 +87,7 @@ class LocalHost:
                 "SD506",
                 f"`{title_of(argv)}` did not end on `{self.name}` within {timeout_seconds:g} s",
             )
-        return sudo.checked(result, has_shell=False) if sudo else result
+        return result
 
     def close(self) -> None:
         """End the running commands."""
@@ -85,7 +98,8 @@ class LocalHost:
 class _Child:
     """A command in a session of its own, so that Ctrl-C reaches it only through `end`."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], sudo: Sudo | None) -> None:
+        self._sudo = sudo
         self._process = subprocess.Popen(  # noqa: S603 - argv is ours, no shell reads it
             argv,
             stdin=subprocess.PIPE,
@@ -130,12 +144,12 @@ class _Child:
         """End the command and its children: SIGTERM, which lets scripts clean up, then SIGKILL."""
         try:
             deadline = time.monotonic() + GRACE_SECONDS
-            _signal(_family(self._process.pid), signal.SIGTERM)
+            _signal(_family(self._process.pid), signal.SIGTERM, self._sudo)
             while _family(self._process.pid) and time.monotonic() < deadline:
                 self._process.poll()  # reaps it, else it stays in the family
                 time.sleep(POLL_SECONDS)
         finally:
-            _signal(_family(self._process.pid), signal.SIGKILL)
+            _signal(_family(self._process.pid), signal.SIGKILL, self._sudo)
             self._ends.set()
 
     def _end_late(self) -> None:
@@ -189,7 +203,7 @@ def _processes() -> Iterator[tuple[int, int, int]]:
                 yield int(pid), int(parent), int(session)
 
 
-def _signal(processes: set[int], number: signal.Signals) -> None:
+def _signal(processes: set[int], number: signal.Signals, sudo: Sudo | None) -> None:
     """Send a signal; with sudo to the processes of root."""
     foreign = []
     for pid in processes:
@@ -199,13 +213,14 @@ def _signal(processes: set[int], number: signal.Signals) -> None:
             continue
         except PermissionError:
             foreign.append(str(pid))
-    if foreign:
+    if foreign and sudo:
         kill = f'kill -s {number.name.removeprefix("SIG")} "$@"'
+        call = sudo.quiet_call(["sh", "-c", kill, "sipdeploy-kill", *foreign])
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(  # noqa: S603 - no shell reads the numbers
-                ["sudo", "-n", "--", "sh", "-c", kill, "sipdeploy-kill", *foreign],  # noqa: S607
+                call.argv,
                 capture_output=True,
-                stdin=subprocess.DEVNULL,
+                input=b"".join(chunks(call.input)),
                 start_new_session=True,
                 timeout=KILL_SECONDS,
                 check=False,

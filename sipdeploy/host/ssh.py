@@ -5,7 +5,6 @@ Only this package uses Paramiko, and only this module quotes an argv for a remot
 
 import contextlib
 import logging
-import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,6 @@ from sipdeploy.host import (  # noqa: E402
     CHUNK_BYTES,
     Input,
     Result,
-    Sudo,
     chunks,
     host_failed,
     sent_too_much,
@@ -31,6 +29,8 @@ from sipdeploy.host import (  # noqa: E402
 )
 from sipdeploy.host.incoming import MOST_BYTES, After, Intake, OnLine, Sink  # noqa: E402
 from sipdeploy.host.ssh_settings import SshSettings, Target, UnusableError, resolve  # noqa: E402
+from sipdeploy.host.sudo import Call, Sudo  # noqa: E402
+from sipdeploy.host.sudo.password import SudoPassword  # noqa: E402
 from sipdeploy.host.transport import open_transport  # noqa: E402
 
 # A diagnostic reports every failure; without a handler, Paramiko would log a traceback to stderr.
@@ -64,10 +64,11 @@ def target_of(name: str, settings: SshSettings) -> Target:
 class SSHHost:
     """A host over SSH. The next `run` reopens a dead or closed connection."""
 
-    def __init__(self, name: str, target: Target) -> None:
+    def __init__(self, name: str, target: Target, password: SudoPassword | None = None) -> None:
         self.name = name
         self.target = target
         self.login = target.user
+        self._sudo = Sudo(name, self.login, password) if self.login != "root" else None
         self._lock = threading.Lock()  # of the list below, which `close` empties at any time
         self._transports: list[paramiko.Transport] = []
         self._connect()
@@ -87,17 +88,29 @@ class SSHHost:
         A host that sends too much may ignore the window of the channel, so `run` closes the whole
         connection.
         """
+
+        def exchange(call: Call) -> tuple[Result, bool]:
+            """Run one command line; whether the sink ended it."""
+            after = call.mark and on_line and After(on_line, call.mark)
+            intake = Intake(after or on_line, most_bytes, sink, on_error=call.on_error)
+            result = self._exchange(argv, call, intake, timeout_seconds)
+            return result, intake.is_ended
+
+        if self._sudo is not None:
+            return self._sudo.run(argv, input, exchange, has_shell=True)
+        return exchange(Call(argv=argv, input=input))[0]
+
+    def _exchange(
+        self, argv: Sequence[str], call: Call, intake: Intake, timeout_seconds: float
+    ) -> Result:
         deadline = time.monotonic() + timeout_seconds
-        sudo = Sudo(self.name, self.login) if self.login != "root" else None
-        if sudo and on_line:
-            on_line = After(on_line, sudo.mark)
         try:
             transport = self._live() or self._connect()
             channel = transport.open_session(timeout=timeout_seconds)
             with channel:
-                channel.exec_command(sudo.line(argv) if sudo else shlex.join(argv))
-                intake = Intake(on_line, most_bytes, channel.close, sink)
-                result = _exchange(channel, input, intake, deadline)
+                channel.exec_command(call.line)
+                intake.stop = channel.close
+                result = _exchange(channel, call.input, intake, deadline)
         except TimeoutError:
             raise self._late(argv, timeout_seconds) from None
         except (paramiko.SSHException, OSError, EOFError) as lost:
@@ -105,12 +118,10 @@ class SSHHost:
         if intake.is_over or intake.is_ended:
             self.close()
         if intake.is_over:
-            raise sent_too_much(self.name, argv, most_bytes)
-        if intake.is_ended:
-            return result
-        if result.status < 0 and not transport.is_active():
+            raise sent_too_much(self.name, argv, intake.most_bytes)
+        if not intake.is_ended and result.status < 0 and not transport.is_active():
             raise self._lost(argv, "the connection was closed")
-        return sudo.checked(result, has_shell=True) if sudo else result
+        return result
 
     def close(self) -> None:
         """Close the connection and its jump connections, the last first."""

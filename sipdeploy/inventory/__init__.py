@@ -61,7 +61,8 @@ def open_inventory(path: Path, *, raw: bytes | None = None, is_trusted: bool = T
     loaded, problems, document = site.load_site(text, str(path))
     if loaded is None:
         raise InvalidFiles(problems, sources={str(path): site.source(document)})
-    return Inventory(path=path, site=loaded, document=document, is_trusted=is_trusted)
+    placed = _placed(loaded, path.parent)
+    return Inventory(path=path, site=placed, document=document, is_trusted=is_trusted)
 
 
 def open_for_host(path: Path, name: str) -> tuple[Inventory, list[Diagnostic]]:
@@ -77,7 +78,19 @@ def open_for_host(path: Path, name: str) -> tuple[Inventory, list[Diagnostic]]:
     found = loaded or site.site_of_host(document, name)
     if found is None:
         raise InvalidFiles(problems, sources={str(path): site.source(document)})
-    return Inventory(path=path, site=found, document=document), errors
+    return Inventory(path=path, site=_placed(found, path.parent), document=document), errors
+
+
+def _placed(found: Site, directory: Path) -> Site:
+    """The site whose hosts know where the sources of their passwords are."""
+    hosts = {
+        name: entry.model_copy(
+            update={"sudo_password": secret.PlacedSource.of(entry.sudo_password, directory)}
+        )
+        for name, entry in found.hosts.items()
+        if entry.sudo_password is not None
+    }
+    return found.model_copy(update={"hosts": {**found.hosts, **hosts}}) if hosts else found
 
 
 def placeholders(found: Site) -> dict[YamlPath, str]:

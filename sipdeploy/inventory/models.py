@@ -197,8 +197,23 @@ def _or_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+Empty = BeforeValidator(_or_empty)
+
+
 def _password(value: Any) -> Any:
     return value if isinstance(value, Secret) else Secret(fields.line(value))
+
+
+def _sudo_source(value: Any) -> Any:
+    if value is None or isinstance(value, dict | PasswordSource):
+        return value
+    # The value is not shown: it can be the password.
+    raise Invalid(
+        "SD234",
+        "an inventory does not contain the password of sudo",
+        advice="write its source: `{command: pass show sip1}`, `{env: NAME}` or `{file: FILE}`; "
+        "or leave the key out, and use `--ask-sudo-password`",
+    )
 
 
 Line = Annotated[str, BeforeValidator(fields.line)]
@@ -219,6 +234,25 @@ Secrets = Annotated[
 ]
 
 
+class Versions(_Part):
+    """Versions of the services that `render` and `lint` write configuration for."""
+
+    kamailio: Annotated[
+        str,
+        BeforeValidator(fields.version("Kamailio", fields.KAMAILIO_VERSIONS)),
+        WithJsonSchema(_LOOSE_TEXT),
+    ] = Field(
+        default=fields.KAMAILIO_VERSIONS[-1], description=", ".join(fields.KAMAILIO_VERSIONS)
+    )
+    asterisk: Annotated[
+        str,
+        BeforeValidator(fields.version("Asterisk", fields.ASTERISK_VERSIONS)),
+        WithJsonSchema(_LOOSE_TEXT),
+    ] = Field(
+        default=fields.ASTERISK_VERSIONS[-1], description=", ".join(fields.ASTERISK_VERSIONS)
+    )
+
+
 class HostEntry(_Part):
     """A host that sipdeploy manages."""
 
@@ -226,7 +260,12 @@ class HostEntry(_Part):
         description="IPv4, IPv6 or host name for SSH; `local`: this machine, without SSH"
     )
     user: Annotated[str, BeforeValidator(fields.login)] = Field(
-        default="root", description="login; other than root needs sudo without a password"
+        default="root", description="login; other than root needs sudo"
+    )
+    sudo_password: Annotated[PasswordSource | None, BeforeValidator(_sudo_source)] = Field(
+        default=None,
+        description="where the password of sudo comes from: `env`, `file` or `command`; default: "
+        "sudo without a password, or `--ask-sudo-password`",
     )
     port: Port = Field(default=22, description="of SSH")
     identity_file: Line | None = Field(default=None, description="private key of SSH")
@@ -236,6 +275,12 @@ class HostEntry(_Part):
     private_address: Media | None = Field(
         default=None,
         description="the host's own numeric address, if a public one is mapped to it (1:1 NAT)",
+    )
+    install: Annotated[Install | None, Empty] = Field(
+        default=None, description="the source of the daemons here; default: that of the site"
+    )
+    versions: Annotated[Versions | None, Empty] = Field(
+        default=None, description="versions for `render` and `lint`; default: those of the site"
     )
 
     @property
@@ -371,25 +416,6 @@ class Limits(_Part):
     )
 
 
-class Versions(_Part):
-    """Versions of the services that `render` and `lint` write configuration for."""
-
-    kamailio: Annotated[
-        str,
-        BeforeValidator(fields.version("Kamailio", fields.KAMAILIO_VERSIONS)),
-        WithJsonSchema(_LOOSE_TEXT),
-    ] = Field(
-        default=fields.KAMAILIO_VERSIONS[-1], description=", ".join(fields.KAMAILIO_VERSIONS)
-    )
-    asterisk: Annotated[
-        str,
-        BeforeValidator(fields.version("Asterisk", fields.ASTERISK_VERSIONS)),
-        WithJsonSchema(_LOOSE_TEXT),
-    ] = Field(
-        default=fields.ASTERISK_VERSIONS[-1], description=", ".join(fields.ASTERISK_VERSIONS)
-    )
-
-
 def _some(value: Any) -> Any:
     if value is None or value == {}:
         advice = "write at least one, such as `sip1: {address: 203.0.113.10}`"
@@ -399,9 +425,6 @@ def _some(value: Any) -> Any:
 
 def _digits(pattern: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern})
-
-
-Empty = BeforeValidator(_or_empty)
 
 
 class Site(_Part):
@@ -453,3 +476,13 @@ class Site(_Part):
     limits: Annotated[Limits, Empty] = Limits()
     versions: Annotated[Versions, Empty] = Versions()
     install: Annotated[Install, Empty] = Install()
+
+    def of(self, name: str) -> "Site":
+        """The site as one of its hosts has it: what its entry says replaces single keys."""
+        entry, changes = self.hosts[name], {}
+        for key in ("install", "versions"):
+            own = getattr(entry, key)
+            if own is not None:
+                given = {each: getattr(own, each) for each in own.model_fields_set}
+                changes[key] = getattr(self, key).model_copy(update=given)
+        return self.model_copy(update=changes) if changes else self

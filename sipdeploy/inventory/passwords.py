@@ -76,6 +76,11 @@ def resolve_passwords(
     return {number: own[number] for number in site.users if number in own}, problems
 
 
+def fetch(source: PasswordSource, directory: Path) -> Secret:
+    """Fetch one password from its source; NoPasswordError says why that fails."""
+    return Secret(_fetch(source, directory, Outputs(), is_trusted=True))
+
+
 def lost_passwords(site: Site, shared: Mapping[str, Secret]) -> list[str]:
     """The users of the secrets file, if it has a password for none of them; otherwise empty.
 
@@ -107,11 +112,14 @@ def missing_passwords(
             f"{_loss(shared, where)}, so {whose} no password",
             span=span,
             notes=(*named, "git never has this file: it is not in a clone of the repository"),
-            help=f"copy {where} from whoever made this site. Only for a new site: `{init} "
-            f"--new-passwords` generates passwords; a phone that has another one is locked out",
+            help=f"copy {where} from a colleague who has it. If nobody ever had a phone of this "
+            f"site, `{init} --new-passwords` generates the passwords",
         )
     else:
-        advice = f"`{init}` generates the missing passwords in {where}"
+        advice = (
+            f"if a colleague has added {'them' if many else 'it'}, copy {where} from there; "
+            f"otherwise `{init}` generates what is missing"
+        )
     label = f"neither here nor in {where}"
     return Diagnostic(
         "SD230", f"{whose} no password", span=span, label=label, notes=named, help=advice
@@ -159,11 +167,12 @@ def _unfetched(
         "SD231",
         f"cannot fetch the password of user `{number}`: {reason}",
         span=inventory.value_span(("users", number, "password")) if inventory else None,
-        help=_source_help(source, directory),
+        help=source_help(source, directory),
     )
 
 
-def _source_help(source: PasswordSource, directory: Path) -> str:
+def source_help(source: PasswordSource, directory: Path) -> str:
+    """How to make a source have its password."""
     if source.env is not None:
         return f"`export {source.env}=...`"
     if source.file is not None:
@@ -179,17 +188,12 @@ def _attempt(
 ) -> Secret | str:
     """Fetch one password; a text is the reason of the failure."""
     try:
-        return Secret(_fetch(source, directory, outputs, is_trusted))
+        return Secret(_fetch(source, directory, outputs, is_trusted=is_trusted))
     except NoPasswordError as failure:
         return str(failure)
 
 
-def _fetch(
-    source: PasswordSource,
-    directory: Path,
-    outputs: Outputs,
-    is_trusted: bool,  # noqa: FBT001
-) -> str:
+def _fetch(source: PasswordSource, directory: Path, outputs: Outputs, *, is_trusted: bool) -> str:
     if source.env is not None:
         text, where = os.environ.get(source.env), f"the variable `{source.env}`"
         if text is None:

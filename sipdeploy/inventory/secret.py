@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
@@ -82,6 +83,17 @@ class PasswordSource(BaseModel):
         if len(self.model_fields_set) != 1:
             raise PydanticCustomError("one_source", "exactly one source")
         return self
+
+
+class PlacedSource(PasswordSource):
+    """A source with the directory in which its file is, and its command runs."""
+
+    directory: Path
+
+    @classmethod
+    def of(cls, source: PasswordSource, directory: Path) -> PlacedSource:
+        """The source as `directory`, that of the inventory, places it."""
+        return cls.model_construct(**source.model_dump(), directory=directory)
 
 
 class SecretsCommand(BaseModel):

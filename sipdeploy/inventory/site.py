@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,20 +51,26 @@ __all__ = [
 ]
 
 PLAIN_USER_KEYS = frozenset({"name", "voicemail", "max_contacts"})
+_OF_SUDO = re.compile("sudo|pas|word|secret", re.IGNORECASE)  # a key of a host, also misspelt
 
 
 def is_secret(path: Path) -> bool:
     """Whether the value at a path of the inventory can be a password, which is never shown.
 
-    Below a user, all keys except the known harmless ones count, because a key can be misspelt.
+    Below a user, all keys except the known harmless ones count, because a key can be misspelt;
+    below a host, those that look like the password of sudo.
     """
     match path:
         case ("users", _):
             return True  # `source` hides it unless it is a mapping
         case ("users", _, "password", "env" | "file" | "command"):
             return False
+        case ("hosts", _, "sudo_password", "env" | "file" | "command"):
+            return False
         case ("users", _, key, *_):
             return key not in PLAIN_USER_KEYS
+        case ("hosts", _, key, *_):
+            return _OF_SUDO.search(str(key)) is not None
     return False
 
 
@@ -78,7 +85,7 @@ def source(document: Document) -> Source:
             return not isinstance(users, dict | None)
         if len(path) == 2:  # noqa: PLR2004  # ("users", NUMBER)
             return path[0] == "users" and path[1] not in mappings
-        if path[-1:] == ("password",) and _holds_source(document.data, path):
+        if path[-1:] in (("password",), ("sudo_password",)) and _holds_source(document.data, path):
             return False
         return is_secret(path)
 

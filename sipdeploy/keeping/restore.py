@@ -54,9 +54,9 @@ class RestoreGoal:
         """As Goal.query."""
         return self._goal.query(host)
 
-    def packages(self, facts: Facts) -> tuple[str, ...]:
+    def packages(self, name: str, facts: Facts) -> tuple[str, ...]:
         """As Goal.packages."""
-        return self._goal.packages(facts)
+        return self._goal.packages(name, facts)
 
     def expected(self, facts: Facts) -> Facts:
         """The facts with the certificate of certbot that the backup brings."""

@@ -36,6 +36,10 @@ def _named(site: Site) -> Iterator[tuple[str, Key]]:
         name = getattr(site.tls, key)
         if name is not None and _is_inside(name):
             yield name, ("tls", key)
+    for host, entry in site.hosts.items():
+        sudo = entry.sudo_password
+        if sudo is not None and sudo.file and _is_inside(sudo.file):
+            yield sudo.file, ("hosts", host, "sudo_password", "file")
     for number, user in site.users.items():
         source = user.password
         if isinstance(source, PasswordSource) and source.file and _is_inside(source.file):

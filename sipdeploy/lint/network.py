@@ -189,11 +189,17 @@ def unsafe_openssl(subject: Subject) -> Iterator[Finding]:
     Good:
         versions: {kamailio: "6.1"}
     """
-    version = subject.site.versions.kamailio
-    if version in {"5.5", "5.6", "5.7"}:
+    hosts = [name for name, host in subject.site.hosts.items() if host.versions]
+    named = [(subject.value(("versions", "kamailio")), subject.site.versions.kamailio)]
+    for name in hosts:
+        version = subject.site.of(name).versions.kamailio
+        named.append((subject.value(("hosts", name, "versions", "kamailio")), version))
+    for span, version in named:
+        if version not in {"5.5", "5.6", "5.7"}:
+            continue
         yield Finding(
             message=f"Kamailio {version} with OpenSSL 3 can crash under TLS",
-            span=subject.value(("versions", "kamailio")),
+            span=span,
             help='write `versions: {kamailio: "6.1"}` with `install: {kamailio: repository}`',
         )
 

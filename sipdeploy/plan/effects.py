@@ -71,8 +71,8 @@ class UserEffects:
 
 def user_effects(plan: Plan, present: Present) -> UserEffects:
     """Compare the users and credentials of a host with those of a plan."""
-    before = _sums(present.current.get(kamailio.SUMS))
-    after = _sums(_new(plan, kamailio.SUMS))
+    before = credential_sums(present.current.get(kamailio.SUMS))
+    after = credential_sums(_new(plan, kamailio.SUMS))
     if before is None or after is None:
         return UserEffects()
     common = before.keys() & after.keys()
@@ -126,8 +126,8 @@ def new_port(plan: Plan, present: Present) -> str:
     return str(ports[1][0]) if all(ports) and ports[0] != ports[1] else ""
 
 
-def _sums(content: bytes | None) -> Mapping[str, tuple[str, str]] | None:
-    """Number -> domain and checksum of its credential."""
+def credential_sums(content: bytes | None) -> Mapping[str, tuple[str, str]] | None:
+    """Number -> domain and checksum of its credential; None without the file."""
     if content is None:
         return None
     rows = SUM.findall(content.decode("ascii", "replace"))

@@ -22,7 +22,7 @@ class Goal(Protocol):
         """The query for the facts; HostFailed if the host must be asked for it and fails."""
         ...
 
-    def packages(self, facts: Facts) -> tuple[str, ...]:
+    def packages(self, name: str, facts: Facts) -> tuple[str, ...]:
         """The packages that the host needs."""
         ...
 
@@ -49,23 +49,23 @@ class SiteGoal:
 
     def query(self, host: Host) -> Query:
         """As Goal.query."""
-        del host
-        return desired.make_query(self.site)
+        return desired.make_query(self.site.of(host.name))
 
-    def packages(self, facts: Facts) -> tuple[str, ...]:
+    def packages(self, name: str, facts: Facts) -> tuple[str, ...]:
         """As Goal.packages."""
-        return desired.packages(self.site, facts)
+        return desired.packages(self.site.of(name), facts)
 
     def problems(self, name: str, facts: Facts) -> list[Diagnostic]:
         """As Goal.problems, before rendering."""
-        site = self.site
+        site = self.site.of(name)
         given = kamailio.sizes(site, HostProfile(room=facts.room))
         listens = desired.ports(site, site.hosts[name])
         return preflight.problems(site, name, facts, listens, given=given)
 
     def desired(self, name: str, facts: Facts) -> Desired:
         """As Goal.desired."""
-        return desired.desired(self.site, name, facts, self.credentials, self.material)
+        site = self.site.of(name)
+        return desired.desired(site, name, facts, self.credentials, self.material)
 
     def expected(self, facts: Facts) -> Facts:
         """As Goal.expected: an apply brings nothing."""

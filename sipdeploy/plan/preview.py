@@ -12,7 +12,7 @@ from sipdeploy.facts import STATE
 from sipdeploy.host import Host, host_failed, run_script, sections
 from sipdeploy.host.incoming import whole
 from sipdeploy.plan import Plan
-from sipdeploy.services import acme
+from sipdeploy.services import acme, kamailio
 
 PREVIEW_SECONDS = 120
 
@@ -59,18 +59,7 @@ def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
     argv = ("preview", state, " ".join(services))
     result = run_script(host, argv, input=data, timeout_seconds=PREVIEW_SECONDS)
     answer = sections(result.text)
-    if "end" not in answer:
-        raise host_failed("SD509", f"`{host.name}` did not send the files that would change")
-    try:
-        contents = {
-            name.removeprefix("file "): base64.b64decode(text)
-            for name, text in answer.items()
-            if name.startswith("file ")
-        }
-    except ValueError as wrong:
-        raise host_failed(
-            "SD509", f"`{host.name}` sent the files that would change in an unknown format"
-        ) from wrong
+    contents = _contents(host, answer)
     return Present(
         current=_numbered(paths, contents, 0),
         written=_numbered(paths, contents, 1),
@@ -79,9 +68,34 @@ def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
     )
 
 
+def read_sums(host: Host, state: str = STATE) -> bytes | None:
+    """The checksums of the credentials of a host; None if it has none.
+
+    Raises HostFailed (SD506, SD509) as `preview`.
+    """
+    result = run_script(host, ("preview", state, ""), input=f"{kamailio.SUMS}\n".encode())
+    return _contents(host, sections(result.text)).get("0")
+
+
 def _is_key(path: str) -> bool:
     """Whether a file has a private key or credentials, which must not leave the host."""
     return path.endswith((".key", "dialog-key.cfg", acme.CREDENTIALS))
+
+
+def _contents(host: Host, answer: Mapping[str, str]) -> Mapping[str, bytes]:
+    """The files in an answer, by the number of their section."""
+    if "end" not in answer:
+        raise host_failed("SD509", f"`{host.name}` did not send the files that would change")
+    try:
+        return {
+            name.removeprefix("file "): base64.b64decode(text)
+            for name, text in answer.items()
+            if name.startswith("file ")
+        }
+    except ValueError as wrong:
+        raise host_failed(
+            "SD509", f"`{host.name}` sent the files that would change in an unknown format"
+        ) from wrong
 
 
 def _numbered(paths: list[str], contents: Mapping[str, bytes], offset: int) -> Mapping[str, bytes]:

@@ -50,7 +50,9 @@ def render_hosts(
 ) -> dict[str, FileSet]:
     """Render the files of the named hosts for the versions in the inventory: host -> files."""
     return {
-        host: services.file_set(site, host, versions=site.versions, credentials=credentials)
+        host: services.file_set(
+            site.of(host), host, versions=site.of(host).versions, credentials=credentials
+        )
         for host in hosts
     }
 

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from sipdeploy import facts as host_facts
@@ -14,7 +15,9 @@ from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles, RollbackFaile
 from sipdeploy.host import Host, host_failed
 from sipdeploy.host.connection import connect
 from sipdeploy.plan import Plan, make_plan, preflight, saved
-from sipdeploy.plan.preview import Present, preview
+from sipdeploy.plan.preflight import owner
+from sipdeploy.plan.preview import Present, preview, read_sums
+from sipdeploy.services.kamailio import SUMS
 from sipdeploy.transaction import reports as notices
 from sipdeploy.transaction.lock import Owner, locked, recover, stale_owner
 from sipdeploy.transaction.outside.reachability import Seen
@@ -209,6 +212,7 @@ class HostRun:
             facts = self._read(host)
         self._plan(host, facts)
         self._check_plan()
+        self._check_owner(host)
 
     def _survey(self) -> None:
         host = self._connect()
@@ -244,6 +248,16 @@ class HostRun:
             raise HostFailed(drift)
         for change in plan.drift:
             self._warn(notices.overwritten(self.name, change.path))
+
+    def _check_owner(self, host: Host) -> None:
+        """HostFailed (SD553, SD554) if the host serves another inventory."""
+        plan, facts = self.plan, self._facts
+        is_checked = self.run.options.foreign == "refuse" and not self.is_expected
+        if plan is None or facts is None or not is_checked or not owner.is_doubtful(plan, facts):
+            return
+        problem = owner.problem(self.name, plan, facts, read_sums(host))
+        if problem is not None:
+            raise HostFailed([problem])
 
     def _connect(self) -> Host:
         began = time.monotonic()
@@ -307,7 +321,7 @@ class HostRun:
 
     def _with_lists(self, host: Host, facts: Facts) -> Facts:
         """The facts, read again after an update of the package lists if packages are missing."""
-        missing = set(self.run.goal.packages(facts)) - facts.installed.keys()
+        missing = set(self.run.goal.packages(self.name, facts)) - facts.installed.keys()
         age = facts.lists_age_seconds
         is_stale = age is None or age > LISTS_STALE_SECONDS or missing - facts.candidates.keys()
         if not missing or not is_stale or facts.os_id not in preflight.SYSTEMS:
@@ -318,7 +332,7 @@ class HostRun:
         except HostFailed as failure:
             facts = self._read(host)
             known = facts.installed.keys() | facts.candidates.keys()
-            if set(self.run.goal.packages(facts)) <= known:
+            if set(self.run.goal.packages(self.name, facts)) <= known:
                 self._warnings += warnings_of(failure)
                 return facts
             raise
@@ -342,6 +356,11 @@ class HostRun:
     def _ask_preview(self) -> None:
         if self._undo_stack is not None and self.has_work and self.plan is not None:
             self.present = preview(self._undo_stack.host, self.plan)
+            if self.run.options.foreign == "warn" and self._facts is not None:
+                sums = self.present.current.get(SUMS)
+                problem = owner.problem(self.name, self.plan, self._facts, sums)
+                if problem is not None:
+                    self._warn(replace(problem, severity="warning"))
 
     def _carry_out(self, steps: Sequence[StepOf]) -> None:
         """Run the steps that the plan needs, in order."""

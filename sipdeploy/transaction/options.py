@@ -42,6 +42,7 @@ class Options:
     prove: numbers and their HA1; apply registers as each of them before it confirms a host.
     verify: the level of the proof from outside, or `none`.
     saved: the only plans that apply may carry out, by host.
+    foreign: what to do with a host that serves another inventory.
     connect: opens a host, or returns an open one.
     keepsakes: what a restore brings; None for an apply.
     """
@@ -53,6 +54,7 @@ class Options:
     prove: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: Literal["none", "ports", "quick", "full"] = "none"
     saved: Mapping[str, Mapping[str, object]] | None = None
+    foreign: Literal["refuse", "warn", "ignore"] = "ignore"
     overwrites: bool = False
     breaks_lock: bool = False
     lock_wait_seconds: int = 0

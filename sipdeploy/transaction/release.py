@@ -234,9 +234,9 @@ class ReleaseGoal:
             self._number, self._release = number, fetch_release(host, number)
         return query_of(self._release)
 
-    def packages(self, facts: Facts) -> tuple[str, ...]:
+    def packages(self, name: str, facts: Facts) -> tuple[str, ...]:
         """The packages of the release."""
-        del facts
+        del name, facts
         return self._fetched[1].packages
 
     def problems(self, name: str, facts: Facts) -> list[Diagnostic]:
@@ -251,7 +251,9 @@ class ReleaseGoal:
             note = f"users and passwords become those of release {number}"
             return replace(release, notes=(note,))
         try:
-            kept = keep_users(release, fetch_release(host, facts.release), self._site, name, facts)
+            kept = keep_users(
+                release, fetch_release(host, facts.release), self._site.of(name), name, facts
+            )
         except (ValueError, HostFailed) as reason:
             raise host_failed(
                 "SD532",

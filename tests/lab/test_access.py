@@ -196,3 +196,98 @@ def test_root_s_children_of_a_local_step_end_too(host, pty):
     host.write("/opt/local.py", LOCAL.encode())
     done = host.run("su ops2 -c 'PYTHONPATH=/opt exec setsid python3 /opt/local.py 2>&1'")
     assert done.stdout.split() == ["closed", "True", "0", "late", "ended", "True", "0", "root"]
+
+
+RIGHT = "a right $1 'pass' word"
+FAILLOCK = b"""\
+auth required pam_faillock.so preauth deny=3
+auth [success=1 default=ignore] pam_unix.so
+auth [default=die] pam_faillock.so authfail deny=3
+auth sufficient pam_faillock.so authsucc
+account required pam_permit.so
+session required pam_permit.so
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded(lab):
+    """A host with German words, whose login needs a password for sudo; three failures lock it."""
+    host = lab.boot("access2", suite="bookworm")
+    host.add_user("keyed")
+    host.run("chpasswd", check=True, input_bytes=f"keyed:{RIGHT}\n".encode())
+    host.write("/etc/sudoers.d/keyed", b"keyed ALL=(ALL) ALL\n", mode=0o440)
+    host.write("/etc/pam.d/sudo", FAILLOCK)
+    host.write("/home/keyed/.bashrc", b"export LANG=C.UTF-8 LANGUAGE=de p=exported\n")
+    return host
+
+
+@pytest.fixture
+def with_password(guarded, tmp_path):
+    """Opens the host with a password from the source that the inventory names."""
+    machines = []
+
+    def start(password, name="password"):
+        (tmp_path / name).write_text(f"{password}\n")
+        source = {"file": str(tmp_path / name)}
+        machines.append(opened(guarded.address, user="keyed", sudo_password=source))
+        return machines[-1]
+
+    yield start
+    for machine in machines:
+        machine.close()
+
+
+def failures(host):
+    """The failures that lock the account."""
+    lines = host.run("faillock --user keyed", check=True).stdout.splitlines()
+    return [line for line in lines if line.endswith(" V")]
+
+
+@pytest.mark.parametrize("defaults", ["!use_pty", "use_pty", "requiretty", "requiretty,use_pty"])
+def test_sudo_with_a_password_is_as_sudo_without(guarded, with_password, defaults):
+    guarded.write("/etc/sudoers.d/defaults", f"Defaults {defaults}\n".encode(), mode=0o440)
+    machine = with_password(RIGHT)
+    data = bytes(range(256)) * 8000
+    seen = "tr '\\0' '\\n' </proc/$PPID/environ; cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'"
+    for _ in range(2):
+        result = machine.run(["sh", "-c", "id -un; cat; echo it >&2; exit 7"], input=data)
+        assert (result.status, result.stdout, result.stderr) == (7, b"root\n" + data, b"it\n")
+    assert RIGHT not in machine.run(["sh", "-c", f"env; {seen}"]).text
+    release.history(machine)  # a script, with its marks
+    assert failures(guarded) == []
+    logs = guarded.run(["journalctl", "-o", "export"]).stdout
+    assert "sipdeploy-sudo" in logs
+    assert "pass' word" not in logs
+
+
+def test_a_password_that_sudo_does_not_want_is_no_input(guarded, with_password):
+    guarded.write("/etc/sudoers.d/keyed", b"keyed ALL=(ALL) NOPASSWD: ALL\n", mode=0o440)
+    try:
+        assert with_password("any").run(["cat"], input=b"data").stdout == b"data"
+    finally:
+        guarded.write("/etc/sudoers.d/keyed", b"keyed ALL=(ALL) ALL\n", mode=0o440)
+
+
+def test_a_wrong_password_is_told_once_and_does_not_lock_the_account(guarded, with_password):
+    """Two hosts of an inventory, each of which would run more than one command."""
+    first, second = with_password("wrong"), with_password("wrong")
+    refused = problem(lambda: first.run(["cat"], input=b"one\ntwo\nthree\n"))
+    assert refused.code == "SD550"
+    assert "sudo: 1 Fehlversuch bei der Passwort-Eingabe" in refused.notes
+    for machine in (first, second, second):
+        assert problem(lambda m=machine: m.run(["true"])).code == "SD550"
+    assert len(failures(guarded)) == 2, "sudo itself asks a second time"
+    assert with_password(RIGHT, "other").run(["id", "-u"]).text == "0\n", "it is not locked"
+    assert failures(guarded) == []
+
+
+def test_without_a_password_the_remedies_are_told(guarded):
+    guarded.write("/etc/sudoers.d/defaults", b"Defaults requiretty\n", mode=0o440)
+    machine = opened(guarded.address, user="keyed")
+    try:
+        refused = problem(lambda: machine.run(["true"]))
+    finally:
+        machine.close()
+    assert refused.code == "SD505"
+    assert refused.notes == ("sudo: Ein Passwort ist notwendig",)
+    assert "`--ask-sudo-password`" in refused.help

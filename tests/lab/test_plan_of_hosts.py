@@ -323,3 +323,39 @@ def test_a_lock_is_waited_for(person):
     assert done.returncode == 0, done.stderr
     assert 4 <= time.monotonic() - began < 40
     assert b"Late" in person.host.read("/etc/kamailio/sipdeploy.db")
+
+
+def test_a_host_of_another_inventory_is_left_alone(person):
+    """A clone without the secrets file, and a wrong address in the inventory of another site."""
+    secrets = person.folder / "secrets.yaml"
+    passwords_of_the_site = secrets.read_text()
+    assert person.run("apply", "--yes").returncode == 0
+    before = written(person.host), units(person.host)
+    secrets.unlink()
+    assert "SD230" in person.run("secrets", "rotate", "--apply", "--yes").stderr
+    assert not secrets.exists()
+    assert person.run("init", "--ci", "none", "--new-passwords").returncode == 0
+    refused_with(person, "SD554")
+    secrets.write_text(passwords_of_the_site)
+    edit(person, f"domain: {DOMAIN}", "domain: other.example.test")
+    refused_with(person, "SD553")
+    edit(person, "domain: other.example.test", f"domain: {DOMAIN}")
+    assert (written(person.host), units(person.host)) == before
+
+    said = person.run("secrets", "rotate").stderr
+    assert "run `sipdeploy apply --take-over` to change the hosts" in said
+    refused_with(person, "SD554")
+    assert person.run("apply", "--yes", "--take-over").returncode == 0
+    secrets.write_text(passwords_of_the_site)
+    assert person.run("apply", "--yes", "--take-over").returncode == 0
+    own = re.search(r'"1001": (\S+)', passwords_of_the_site)[1]
+    assert registers(person, own) == 200
+
+
+def refused_with(person, code):
+    """Both say it, and apply does nothing."""
+    done = person.run("plan", "--no-diff")
+    assert (done.returncode, f"warning[{code}]" in done.stderr) == (0, True), done.stderr
+    done = person.run("apply", "--yes")
+    assert (done.returncode, f"error[{code}]" in done.stderr) == (4, True), done.stderr
+    assert "`--take-over`" in done.stderr

@@ -40,6 +40,8 @@ def keys(model, path=()):
         if typing.get_origin(field.annotation) is dict:
             here = (*here, "NUMBER" if name in ("users", "services") else "NAME")
         yield ".".join(here), field
+        if here[0] == "hosts" and name in ("install", "versions"):
+            continue  # they have the keys of those of the site
         for inner in dict.fromkeys(models(field.annotation)):
             yield from keys(inner, here)
 

@@ -12,8 +12,9 @@ from fakes import FakeHost
 from sipdeploy import host as hosts
 from sipdeploy.cli import live, serving
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.host import Result, Sudo, run_script
+from sipdeploy.host import Result, run_script
 from sipdeploy.host.local import LocalHost
+from sipdeploy.host.sudo import Sudo
 from sipdeploy.inventory.site import load_site
 from sipdeploy.transaction import release
 
@@ -149,12 +150,14 @@ def login(tmp_path, monkeypatch):
             (programs / "sudo").write_text(f"#!/bin/sh\n{script}\n")
             (programs / "sudo").chmod(0o755)
             monkeypatch.setenv("PATH", str(programs), prepend=":")
-        sudo = Sudo("sip1", "deploy")
-        done = subprocess.run(
-            ["sh", "-c", greeting + sudo.line(argv)], capture_output=True, check=False
-        )
-        result = Result(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
-        return sudo.checked(result, has_shell=True)
+
+        def exchange(call):
+            words = ["sh", "-c", greeting + call.line]
+            done = subprocess.run(words, input=call.input, capture_output=True, check=False)
+            result = Result(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+            return result, False
+
+        return Sudo("sip1", "deploy").run(argv, b"", exchange, has_shell=True)
 
     return run
 

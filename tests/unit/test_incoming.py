@@ -80,7 +80,7 @@ def test_a_time_that_is_none_is_the_default(odd):
 
 def test_lines_are_told_as_they_come():
     seen = []
-    intake = Intake(seen.append, 100, lambda: None)
+    intake = Intake(seen.append, 100)
     for chunk in (b"a", b"b\r\nc\n\nd", b"\xff\x1b"):
         assert intake.take(chunk)
     assert intake.take_error(b"e")
@@ -90,7 +90,7 @@ def test_lines_are_told_as_they_come():
 
 def test_long_lines_and_very_many_are_cut():
     seen = []
-    intake = Intake(seen.append, MOST_BYTES, lambda: None)
+    intake = Intake(seen.append, MOST_BYTES)
     for _ in range(50):
         intake.take(b"x" * 65536)
     intake.take(b"\n" * (MOST_LINES + 5))
@@ -101,7 +101,8 @@ def test_long_lines_and_very_many_are_cut():
 
 def test_past_the_limit_nothing_is_kept():
     stopped = []
-    intake = Intake(None, 10, lambda: stopped.append(1))
+    intake = Intake(None, 10)
+    intake.stop = lambda: stopped.append(1)
     assert intake.take(b"x" * 6)
     assert intake.take_error(b"y" * 4)
     assert not intake.take(b"x")

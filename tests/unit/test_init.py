@@ -152,7 +152,7 @@ def test_a_site_that_has_lost_all_passwords_gets_none_by_itself(tmp_path, text, 
     (problem,) = failure.value.diagnostics
     assert said in problem.message
     assert "2001" not in str(problem)
-    assert "copy `secrets.yaml` from whoever made this site" in problem.help
+    assert "copy `secrets.yaml` from a colleague who has it" in problem.help
     assert f"`sipdeploy -i {tmp_path}/inventory.yaml init --new-passwords`" in problem.help
     with pytest.raises(InvalidFiles) as refused:
         inventory.credentials(inventory.open_inventory(tmp_path / "inventory.yaml"))

@@ -4,25 +4,28 @@ import dataclasses
 import io
 import re
 import tarfile
+from pathlib import Path
 
 import hosts_facts
 import pytest
 from fakes import FakeHost
 from hosts_facts import recorded
 
-from sipdeploy import facts
+from sipdeploy import facts, lint
 from sipdeploy import host as hosts
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import Managed, parse
 from sipdeploy.host import Result, script_text, sections
 from sipdeploy.host.local import LocalHost
+from sipdeploy.inventory import Inventory
 from sipdeploy.inventory.models import ASTERISK
 from sipdeploy.inventory.site import load_site
 from sipdeploy.plan import make_plan, preflight, saved, sources
 from sipdeploy.plan.desired import desired, make_query, ports, versions
+from sipdeploy.plan.goal import SiteGoal
 from sipdeploy.plan.preview import Present
 from sipdeploy.plan.text import as_data, as_text
-from sipdeploy.services import asterisk, kamailio
+from sipdeploy.services import asterisk, kamailio, tree
 from sipdeploy.services import install as repository
 from sipdeploy.services import install as source
 from sipdeploy.services.certificates import Material
@@ -61,6 +64,48 @@ def problems(install, found):
     return preflight.problems(
         site_, "sip1", found, listens, given=kamailio.sizes(site_, HostProfile())
     )
+
+
+TWO = """\
+domain: sip.example.test
+email: a@b.example
+hosts:
+  sip1: {address: 10.0.0.1}
+  sip2:
+    address: 10.0.0.2
+    install: {asterisk: source}
+    versions: {kamailio: "5.6"}
+users: {}
+tls: {provider: self-signed}
+install: {kamailio: repository, asterisk: package}
+versions: {asterisk: "20"}
+"""
+
+
+def test_a_host_may_have_other_sources_and_versions_than_the_site():
+    """Key by key, in everything that a goal asks for, and in `render` and `lint`."""
+    two, found, document = load_site(TWO, "inventory.yaml")
+    assert (two.of("sip1"), found) == (two, [])
+    own = two.of("sip2")
+    assert (own.install.asterisk, own.install.kamailio) == ("source", "repository")
+    assert (own.versions.kamailio, own.versions.asterisk) == ("5.6", "20")
+    goal = SiteGoal(site=two, credentials={}, material=Material(pair=None))
+    facts_ = dataclasses.replace(bare(), addresses=("10.0.0.1", "10.0.0.2"))
+    assert goal.query(FakeHost("sip1")) != goal.query(FakeHost("sip2"))
+    assert "build-essential" not in goal.packages("sip1", facts_)
+    assert "build-essential" in goal.packages("sip2", facts_)
+    assert goal.desired("sip1", facts_).build is None
+    assert goal.desired("sip2", facts_).build.version == ASTERISK.version
+    codes = [[p.code for p in goal.problems(name, facts_)] for name in ("sip1", "sip2")]
+    assert ["SD511" in each for each in codes] == [True, False], "trixie has no package"
+    rendered = tree.render_hosts(two, ["sip1", "sip2"], credentials={})
+    unit = "/etc/systemd/system/asterisk.service"
+    assert [unit in {f.path for f in each.files} for each in rendered.values()] == [False, True]
+    linted = lint.lint_inventory(
+        Inventory(path=Path("inventory.yaml"), site=two, document=document)
+    )
+    (line,) = [p.span.line for p in linted if p.code == "SD312"]
+    assert TWO.splitlines()[line - 1] == '    versions: {kamailio: "5.6"}'
 
 
 # --- the key `install` ---------------------------------------------------------------------------

@@ -491,7 +491,7 @@ def test_a_host_that_was_not_changed_has_no_next_step(folder, capsys, state, is_
     [
         (None, "{1001: {}, 1002: {}, 1003: {}}", "sipdeploy phone --open 1001 1002"),
         ("my site.yaml", "{1001: {}}", "sipdeploy -i 'my site.yaml' phone --open 1001"),
-        (None, "{}", "sipdeploy add-user 1001 --apply sip1"),
+        (None, "{}", "sipdeploy add-user 1001 --apply"),
     ],
 )
 def test_the_next_step_can_be_typed(tmp_path, monkeypatch, path, users, command):

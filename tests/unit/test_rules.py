@@ -258,11 +258,12 @@ def test_secrets_beside_the_inventory_that_git_has_are_told(tmp_path):
     text = (
         REAL + "users: {1001: {password: {file: alice.txt}}, 1002: {password: {file: ../b.txt}}}\n"
     )
-    path.write_text(text)
+    path.write_text(text.replace("}}", ", sudo_password: {file: sudo.txt}}}", 1))
     for name, content in {
         "new.csv": "Number;Name;Password\r\n1003;Carol;canary\r\n",
         "plain.csv": "number,name\n1003,Carol\n",
         "alice.txt": "canary\n",
+        "sudo.txt": "canary\n",
     }.items():
         (tmp_path / name).write_text(content)
     (tmp_path / "pipe.csv").mkdir()
@@ -279,7 +280,7 @@ def test_secrets_beside_the_inventory_that_git_has_are_told(tmp_path):
 
     assert found() == []
     git("init", "-q")
-    assert found() == [("SD327", "alice.txt"), ("SD327", "new.csv")]
-    (tmp_path / ".gitignore").write_text("alice.txt\n")
+    assert found() == [("SD327", "alice.txt"), ("SD327", "new.csv"), ("SD327", "sudo.txt")]
+    (tmp_path / ".gitignore").write_text("alice.txt\nsudo.txt\n")
     git("add", "new.csv")
     assert found() == [("SD325", "new.csv")]

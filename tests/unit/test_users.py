@@ -173,6 +173,7 @@ def test_names_in_any_encoding_do_not_stop_a_command(variables):
         (["remove-user", "1001", "--delete-voicemail"], ["SD002"]),
         (["remove-user", "1001", "--end-calls"], ["SD002"]),
         (["add-user", "1003", "--apply", "sip2"], ["SD501"]),
+        (["remove-user", "--apply", "1001", "1002"], ["SD501"]),
         (["secrets", "rotate", "--grace", "1009"], ["SD702"]),
     ],
 )
@@ -657,28 +658,6 @@ def test_without_a_secrets_file_one_is_made(run):
     assert passwords().keys() == {"1003"}
 
 
-@pytest.mark.parametrize(
-    "words", [["add-user", "1003"], ["set-password", "1001"], ["users", "import", "more.csv"]]
-)
-def test_a_clone_without_the_secrets_gets_no_new_ones_for_a_few(run, words):
-    """A secrets file with one password looks as if the other users were new."""
-    Path("secrets.yaml").unlink()
-    Path("more.csv").write_text("number\n1003\n")
-    before = Path("inventory.yaml").read_bytes()
-    code, _, err = run(*words)
-    assert code == 1
-    assert "the secrets file `secrets.yaml` is missing, so 2 users have no password" in err
-    assert "`sipdeploy init --new-passwords`" in err
-    assert not Path("secrets.yaml").exists()
-    assert Path("inventory.yaml").read_bytes() == before
-
-
-def test_a_clone_without_the_secrets_can_give_all_users_new_ones(run):
-    Path("secrets.yaml").unlink()
-    assert run("secrets", "rotate")[0] == 0
-    assert passwords().keys() == {"1001", "1002"}
-
-
 def test_a_store_takes_the_passwords(run):
     """As with sops or age: one command prints the file, another stores it."""
     Path("secrets.yaml").rename("store")
@@ -850,12 +829,99 @@ def test_a_host_that_is_away_is_told_and_the_files_have_the_change(run, monkeypa
     assert "password" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--apply"], ["sip1", "sip2"]),
+        (["--apply", "--yes"], ["sip1", "sip2"]),
+        (["--apply", "sip2"], ["sip2"]),
+        (["--apply=sip2", "--apply", "sip1"], ["sip2", "sip1"]),
+        ([], None),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["add-user", "1003"],
+        ["remove-user", "1002"],
+        ["set-password", "1002"],
+        ["secrets", "rotate"],
+        ["users", "import", "more.csv"],
+    ],
+)
+def test_apply_without_a_host_means_every_host(run, monkeypatch, command, words, names):
+    text = HEAD.replace("113.10}}", "113.10}, sip2: {address: 203.0.113.12}}") + USERS
+    Path("inventory.yaml").write_text(text)
+    Path("more.csv").write_text("number\n1003\n")
+    applied = []
+
+    def apply(_, hosts, **__):
+        applied.append(list(hosts))
+        return tuple(Report(host=name, state="applied") for name in hosts)
+
+    monkeypatch.setattr(transaction, "apply", apply)
+    monkeypatch.setattr(connection, "connect", lambda *_: FakeHost())
+    code, _, err = run(*command, *words)
+    assert code == 0, err
+    assert applied == ([names] if names else [])
+
+
+CLONED = (
+    ["plan"],
+    ["apply", "--yes"],
+    ["render"],
+    ["init"],
+    ["secrets", "rotate"],
+    ["secrets", "rotate", "--apply", "--yes"],
+    ["secrets", "rotate", "--grace", "1001"],
+    ["set-password", "1001"],
+    ["add-user", "1003"],
+    ["users", "import", "more.csv"],
+    ["users", "export", "--passwords", "all.csv"],
+)
+
+
+@pytest.mark.usefixtures("applied")
+@pytest.mark.parametrize("words", CLONED, ids=" ".join)
+def test_nothing_in_a_clone_makes_new_passwords_for_all(run, words):
+    """The secrets file is not in git: each command says where it is, and writes nothing."""
+    Path("inventory.yaml").write_text(HEAD.replace("203.0.113.10", "198.18.0.1") + USERS)
+    Path("more.csv").write_text("number\n1003\n")
+    Path("secrets.yaml").unlink()
+    before = Path("inventory.yaml").read_bytes()
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert "SD230" in err
+    assert "the secrets file `secrets.yaml` is missing, so 2 users have no password" in err
+    assert "copy `secrets.yaml` from a colleague who has it" in err
+    assert not Path("secrets.yaml").exists()
+    assert Path("inventory.yaml").read_bytes() == before
+
+
+def test_a_colleague_s_user_is_no_new_one(run):
+    """The inventory came with git, and the secrets file did not: `init` would make another one."""
+    Path("inventory.yaml").write_text(HEAD + USERS.replace("  1002", "  1004: {}\n  1002"))
+    code, _, err = run("render")
+    assert code == 1
+    assert "if a colleague has added it, copy `secrets.yaml` from there; otherwise" in err
+    assert "`sipdeploy init` generates what is missing" in err
+
+
+def test_new_passwords_for_all_are_said_to_need_a_consent(run):
+    text = HEAD + "users: {1001: {}, 1002: {}}\n"
+    Path("inventory.yaml").write_text(text)
+    Path("secrets.yaml").write_text('users: {"1001": "open-Zq8Kd2", "1002": "shut-Zq8Kd2"}\n')
+    assert "run `sipdeploy apply` to" in run("set-password", "1001")[2]
+    assert "run `sipdeploy apply --take-over` to" in run("secrets", "rotate")[2]
+    assert "run `sipdeploy apply` to" in run("secrets", "rotate", "--grace", "1001")[2]
+
+
 EDITED = Diagnostic("SD526", "/etc/kamailio/sipdeploy.db on `sip2` was edited")
 LOST = Diagnostic("SD506", "the connection was lost")
 
 
 def test_what_completes_a_change_is_said_for_each_host(run, monkeypatch):
-    more = "".join(f", sip{n}: {{address: 203.0.113.1{n}}}" for n in (2, 3))
+    more = "".join(f", sip{n}: {{address: 203.0.113.1{n}}}" for n in (2, 3, 4))
     text = HEAD.replace("113.10}}", f"113.10}}{more}}}") + USERS
     Path("inventory.yaml").unlink()
     Path("it.yaml").write_text(text)
@@ -863,15 +929,16 @@ def test_what_completes_a_change_is_said_for_each_host(run, monkeypatch):
         Report(host="sip1", state="applied", changes=("~ x",)),
         Report(host="sip2", state="unchanged", diagnostics=(EDITED,), exit_code=4),
         Report(host="sip3", state="unchanged", diagnostics=(LOST,), exit_code=4),
+        Report(host="sip4", state="unchanged", changes=("~ x",)),
     )
     monkeypatch.setattr(transaction, "apply", lambda *_, **__: reports)
     monkeypatch.setattr(connection, "connect", lambda *_: FakeHost())
-    words = [word for name in ("sip1", "sip2", "sip3") for word in ("--apply", name)]
-    code, _, err = run("-i", "it.yaml", "remove-user", "1002", *words)
+    code, _, err = run("-i", "it.yaml", "remove-user", "1002", "--apply")
     assert code == 4
     assert "`it.yaml` contains the change, and `sip3` does not have it yet" in err
     assert "`sipdeploy -i it.yaml apply sip3 --yes` completes the change\n" in err
     assert "and `sip2` does not have it yet" in err
+    assert "`sipdeploy -i it.yaml apply sip4 --yes` completes the change\n" in err, "now"
     assert "`sipdeploy -i it.yaml apply sip2 --overwrite --yes` completes the change, and" in err
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sipdeploy.cli.hosts import YES, opened_for, with_transaction
+from sipdeploy.cli.hosts import TAKE_OVER, YES, opened_for, with_transaction
 from sipdeploy.cli.session import FORMAT, Session, described, host_names, opened_ahead
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
@@ -154,6 +154,7 @@ def _shown(content: Backup, form: str, *, is_list: bool) -> str:
     help="Delete messages on HOST that the backup lacks, in the mailboxes that it has.",
 )
 @YES
+@TAKE_OVER
 @with_transaction
 @FORMAT
 @click.pass_obj
@@ -169,6 +170,7 @@ def restore_command(
     without_local: bool,
     replaces: bool,
     is_agreed: bool,
+    takes_over: bool,
     overwrites: bool,
     lock_wait_seconds: int,
     breaks_lock: bool,
@@ -200,6 +202,7 @@ def restore_command(
             connect=ahead.take,
             purpose=f"restore {name}",
             agree=agree,
+            foreign="warn" if takes_over else "refuse",
             overwrites=overwrites,
             lock_wait_seconds=lock_wait_seconds,
             breaks_lock=breaks_lock,

@@ -85,6 +85,9 @@ section lock; line_of "$state/lock/holder"
 section purpose; line_of "$state/lock/purpose"
 section since; if [ -e "$state/lock" ]; then stat -c %Y "$state/lock"; fi
 section release; line_of "$state/release"
+if [ -e "$state/release" ]; then
+    section applied; sed -n '/^  "domain": "/{s///;s/".*//p;q}' "$state/releases/$(line_of "$state/release")/release.json"
+fi
 section abandoned; if [ -e "$state/undo/index" ]; then echo yes; fi
 section runner; line_of "$state/undo/holder"
 section outcome; line_of "$state/outcome"
