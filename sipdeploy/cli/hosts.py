@@ -282,11 +282,18 @@ def is_first(changes: Sequence[str]) -> bool:
 
 def next_step(session: Session, loaded: Inventory) -> str:
     """The first call, or the first user."""
+    from sipdeploy.services.phone import page
+
     named = session.named
     given = "" if named is None else f" -i {shlex.quote(str(named))}"
     numbers = " ".join(list(loaded.site.users)[:2])
     if not numbers:
         return f"next: `sipdeploy{given} add-user 1001 --apply {next(iter(loaded.site.hosts))}`"
+    if address := page.address(loaded.site):
+        return (
+            f"next: open {address} and sign in; `sipdeploy{given} phone {numbers}` prints numbers "
+            "and passwords, `--sheet FILE` writes a page for each user"
+        )
     return f"next: `sipdeploy{given} phone --open {numbers}` opens a phone in your browser"
 
 

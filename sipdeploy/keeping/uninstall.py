@@ -10,7 +10,7 @@ from sipdeploy.facts import STATE, parse_units
 from sipdeploy.host import Host, ask, host_failed, run_script, sections
 from sipdeploy.host.incoming import OnLine, whole
 from sipdeploy.plan.preview import Load, read_load
-from sipdeploy.services import certificates
+from sipdeploy.services import certificates, nginx
 from sipdeploy.services import install as repository
 from sipdeploy.transaction.candidate import table
 from sipdeploy.transaction.lock import Owner, locked, stale_owner
@@ -19,7 +19,7 @@ UNINSTALL_SECONDS = 1800
 RECOVER = "/etc/systemd/system/sipdeploy-recover.service"
 KEY = "/etc/kamailio/dialog-key.cfg"
 PAIR = (certificates.PATH, certificates.KEY_PATH)
-OWN_UNITS = ("sipdeploy-firewall.service", "sipdeploy-recover.service")
+OWN_UNITS = (nginx.UNIT, "sipdeploy-firewall.service", "sipdeploy-recover.service")
 DAEMONS = ("kamailio.service", "asterisk.service")
 TIMER = "certbot.timer"
 BUILDER = "sipdeploy-build"

@@ -214,7 +214,7 @@ def test_a_name_cannot_break_out_of_the_sheet():
 
 
 def test_the_policy_allows_no_inline_script_and_only_this_server():
-    policy = page.headers(site_of())["Content-Security-Policy"]
+    policy = page.headers(site_of(), is_local=True)["Content-Security-Policy"]
     assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
     assert "unsafe" not in policy
     servers = re.search(r"connect-src ([^;]*)", policy)[1]
