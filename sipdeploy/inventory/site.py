@@ -404,7 +404,8 @@ def _range_clash(site: Site) -> Iterator[Fault]:
 
 def _free_port(site: Site, path: Path) -> int:
     """The first port, starting at the default of the key, that no part of the site uses; or 0."""
-    used = {*_sockets(site).values(), *(host.port for host in site.hosts.values()), *BAD_PORTS}
+    used = {*_sockets(site).values(), *(host.port for host in site.hosts.values())}
+    used |= BAD_PORTS if path in _OPENED else frozenset()
     for each in _ranges(site).values():
         used |= {*range(each.start, each.end + 1)}
     parts = {"ports": Ports(), "turn": Turn(), "phone": Phone()}

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 from hosts_facts import recorded
@@ -14,6 +15,7 @@ from test_relay import HA1, actions, as_is, load, now, plan, site
 from sipdeploy import services
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.facts import Socket, Unit
+from sipdeploy.keeping import known
 from sipdeploy.plan import text
 from sipdeploy.plan.desired import desired
 from sipdeploy.plan.kept_users import keep_users
@@ -27,7 +29,7 @@ from sipdeploy.services.certificates import Material
 from sipdeploy.services.phone import page
 from sipdeploy.services.render import UnquotableError, nginx_string
 from sipdeploy.services.service import Firewall, HostProfile
-from sipdeploy.transaction import site_goal
+from sipdeploy.transaction import site_goal, steps
 from sipdeploy.transaction.candidate import archive
 
 PHONE = "phone: {}\n"
@@ -293,6 +295,16 @@ def test_a_free_port_is_proposed():
     assert "`phone: {port: 8445}`" in problem.help
 
 
+@pytest.mark.parametrize(("installed", "idle"), [({}, True), ({"nginx": "1"}, False)])
+def test_the_server_of_a_new_package_stays_off(installed, idle):
+    made = wanted()
+    base = as_is(wanted(""))
+    known = dataclasses.replace(base, installed={**base.installed, **installed})
+    step = steps._install_packages(SimpleNamespace(plan=plan(made, known)))  # noqa: SLF001
+    assert (nginx.IDLE_UNIT in step.disabled_units) is idle
+    assert nginx.UNIT in step.disabled_units
+
+
 # Plans.
 
 
@@ -404,3 +416,11 @@ def test_a_closed_port_of_the_page_takes_no_apply_back(before, after, verdict):
 def test_what_browsers_cannot_do_is_said():
     message = unreachable("sip1", proof(TCP="ok", page="failed")).message
     assert "browsers cannot open the web phone from here" in message
+
+
+@pytest.mark.parametrize("unit", ["coturn", "sipdeploy-nginx", "kamailio"])
+def test_a_backup_has_the_administrator_s_settings_of_a_unit(unit):
+    kind = known.kind_of(f"/etc/systemd/system/{unit}.service.d/mine.conf")
+    assert kind
+    assert kind.name == known.LOCAL
+    assert known.kind_of(f"/etc/systemd/system/{unit}.service.d/sipdeploy.conf") is None
