@@ -276,8 +276,11 @@ def say_next(session: Session, loaded: Inventory, reports: Sequence[Report]) -> 
 
 
 def is_first(changes: Sequence[str]) -> bool:
-    """Whether these changes made a calling system of a host that was none."""
-    return any(line.startswith("+ /etc/kamailio/kamailio.cfg") for line in changes)
+    """Whether these changes made a calling system of a host that was none.
+
+    Kamailio's package may have brought a kamailio.cfg before, but no file of sipdeploy's own.
+    """
+    return any(line.startswith("+ /etc/kamailio/credentials.sum") for line in changes)
 
 
 def next_step(session: Session, loaded: Inventory) -> str:

@@ -41,8 +41,11 @@ def no_relay(subject: Subject) -> Iterator[Finding]:
     Many offices and mobile networks do not. A relay (TURN) on the host carries the sound of
     these calls; all others stay direct. docs/turn.md has the ports to open.
 
-    Situation: an inventory without `turn`
-    Fix: `turn: {}`
+    Bad:
+        services: {6002: {kind: echo}}
+    Good:
+        services: {6002: {kind: echo}}
+        turn: {}
     """
     if subject.site.turn is None:
         yield Finding(

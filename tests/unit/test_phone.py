@@ -484,15 +484,15 @@ def change(kind, path):
 
 
 def test_only_the_first_apply_makes_a_calling_system():
-    assert is_first([change("create", "/etc/kamailio/kamailio.cfg")])
-    assert not is_first([change("update", "/etc/kamailio/kamailio.cfg")])
+    assert is_first([change("create", "/etc/kamailio/credentials.sum")])
+    assert not is_first([change("update", "/etc/kamailio/credentials.sum")])
     assert not is_first([change("create", "/etc/kamailio/tls.cfg")])
 
 
 @pytest.mark.parametrize(("state", "is_said"), [("applied", True), ("unchanged", False)])
 def test_a_host_that_was_not_changed_has_no_next_step(folder, capsys, state, is_said):  # noqa: ARG001
     session = Session(output=Output())
-    changes = (change("create", "/etc/kamailio/kamailio.cfg"),)
+    changes = (change("create", "/etc/kamailio/credentials.sum"),)
     loaded = open_inventory(Path("inventory.yaml"))
     say_next(session, loaded, [Report(host="sip1", state=state, changes=changes)])
     assert ("phone --open 1001 1002" in capsys.readouterr().err) is is_said
