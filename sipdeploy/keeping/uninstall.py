@@ -178,13 +178,15 @@ def _files(remains: Remains) -> Iterator[Part]:
     own += [path for path in remains.present if "/multi-user.target.wants/" in path]
     own += [path for path in remains.present if path.startswith("/etc/kamailio/tls/server.")]
     extra = [path for path in own if path in remains.present]
+    # the first request for a certificate writes files there before a release has them
+    originals = {path for path in remains.originals if not path.startswith(f"{OWN}/")}
     for path in dict.fromkeys((*remains.managed, *generated, *extra)):
-        if path in remains.originals:
+        if path in originals:
             yield ("restore", path), f"~ {path} (as before the first apply)"
         else:
             yield ("delete", path), f"- {path}"
     known = {*remains.managed, *generated, *extra}
-    for path in sorted(remains.originals - known):  # an earlier site had them
+    for path in sorted(originals - known):  # an earlier site had them
         yield ("restore", path), f"~ {path} (as before the first apply)"
 
 
