@@ -286,17 +286,27 @@ def say_next(session: Session, loaded: Inventory, reports: Sequence[Report]) -> 
 
 
 def is_first(changes: Sequence[str]) -> bool:
-    """Whether these changes made a calling system of a host that was none."""
-    return any(line.startswith("+ /etc/kamailio/kamailio.cfg") for line in changes)
+    """Whether these changes made a calling system of a host that was none.
+
+    Kamailio's package may have brought a kamailio.cfg before, but no file of sipdeploy's own.
+    """
+    return any(line.startswith("+ /etc/kamailio/credentials.sum") for line in changes)
 
 
 def next_step(session: Session, loaded: Inventory) -> str:
     """The first call, or the first user."""
+    from sipdeploy.services.phone import page
+
     named = session.named
     given = "" if named is None else f" -i {shlex.quote(str(named))}"
     numbers = " ".join(list(loaded.site.users)[:2])
     if not numbers:
         return f"next: `sipdeploy{given} add-user 1001 --apply`"
+    if address := page.address(loaded.site):
+        return (
+            f"next: open {address} and sign in; `sipdeploy{given} phone {numbers}` prints numbers "
+            "and passwords, `--sheet FILE` writes a page for each user"
+        )
     return f"next: `sipdeploy{given} phone --open {numbers}` opens a phone in your browser"
 
 

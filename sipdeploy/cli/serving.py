@@ -47,6 +47,7 @@ class Serving:
     failures: tuple[str, ...] = ()  # the lineages that certbot's last run did not renew
     kamailio: str = "active"  # the state of its unit
     turn: str = ""  # the port of the relay
+    page: str = ""  # the port of the web phone
 
     @property
     def days_left(self) -> int | None:
@@ -105,6 +106,7 @@ def parse(name: str, site: Site, sections: Mapping[str, str]) -> Serving:
         failures=tuple(dict.fromkeys(sections.get("failures", "").split())),
         kamailio=sections.get("kamailio", "").strip(),
         turn=str(site.turn.tls) if site.turn else "",
+        page=str(site.phone.port) if site.phone else "",
     )
 
 
@@ -178,17 +180,25 @@ def _number(address: str) -> str:
 
 def _daemon(serving: Serving, address: str) -> str:
     """The unit that serves a port."""
-    return "coturn" if _number(address) == serving.turn else "kamailio"
+    units = {serving.turn: "coturn", serving.page: "sipdeploy-nginx"}
+    return units.get(_number(address), "kamailio")
 
 
 def _reload(serving: Serving, address: str) -> str:
-    is_relay = _daemon(serving, address) == "coturn"
-    return "systemctl reload coturn" if is_relay else "kamcmd tls.reload"
+    unit = _daemon(serving, address)
+    return "kamcmd tls.reload" if unit == "kamailio" else f"systemctl reload {unit}"
+
+
+USES = {
+    "kamailio": "wss, for phones",
+    "coturn": "turns, the relay",
+    "sipdeploy-nginx": "https, the web phone",
+}
 
 
 def _silence(serving: Serving, address: str) -> str:
     """Why a port serves nothing."""
-    if serving.kamailio == "active" or _daemon(serving, address) == "coturn":
+    if serving.kamailio == "active" or _daemon(serving, address) != "kamailio":
         return "serves no certificate"
     return f"does not answer, because Kamailio does not run (systemd: {serving.kamailio})"
 
@@ -256,7 +266,7 @@ def as_text(serving: Serving) -> str:
         lines.append(f"  SHA-256     {shown.pairs}  (as in Firefox)")
         lines.append(f"              {shown.fingerprint}  (as in Chromium)")
     for address, served in serving.served.items():
-        use = "wss, for phones" if _daemon(serving, address) == "kamailio" else "turns, the relay"
+        use = USES[_daemon(serving, address)]
         lines.append(f"  port {_number(address):<6} {_served(serving, address, served)}")
         lines[-1] += f" ({use}; asked on the host at {address})"
     if shown:

@@ -16,6 +16,7 @@ from sipdeploy.diagnostics.errors import WrongUsage
 from sipdeploy.editing import init as beginning
 from sipdeploy.inventory import search
 from sipdeploy.services import tree
+from sipdeploy.services.phone import page
 from sipdeploy.services.render import template_directory
 
 _DEFAULT = str(search.DEFAULT)
@@ -101,8 +102,9 @@ def _texts(path: Path, ci: str) -> beginning.Texts:
     """The template of the inventory, and the files of the CI service."""
     source = template_directory() / "init"
     inventory = (source / _DEFAULT).read_text("utf-8")
+    has_page = page.folder() is not None
     if ci not in _CI:
-        return beginning.Texts(inventory=inventory)
+        return beginning.Texts(inventory=inventory, has_page=has_page)
     folder, template = _CI[ci]
     job = (source / template).read_text("utf-8")
     # the CI job lints the inventory that this variable names
@@ -111,7 +113,7 @@ def _texts(path: Path, ci: str) -> beginning.Texts:
     others = {f"{folder}/sipdeploy.yml": job, f"{folder}/{_REQUIREMENTS}": requirements}
     if ci == "gitlab":
         others[_GITLAB] = f"include:\n  - local: {folder}/sipdeploy.yml\n"
-    return beginning.Texts(inventory=inventory, others=others)
+    return beginning.Texts(inventory=inventory, others=others, has_page=has_page)
 
 
 @click.command("render", short_help="Write the files of each host to a local directory.")

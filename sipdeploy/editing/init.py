@@ -36,6 +36,7 @@ _FIELDS: Mapping[str, Callable[[Any], str]] = {
     "address": fields.address,
     "public_address": fields.media_address,
 }
+_UNBUILT = "\n# Not in this installation of sipdeploy: see `sipdeploy lint --explain SD720`."
 _SCHEMA = "inventory.schema.json"
 _PLAIN = re.compile(r"(?!null$)[A-Za-z][A-Za-z0-9._@-]*")
 
@@ -57,6 +58,7 @@ class Texts:
 
     inventory: str
     others: Mapping[str, str] = field(default_factory=dict)
+    has_page: bool = True  # this installation has the web phone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,8 @@ def _first_inventory(path: Path, answers: Answers, texts: Texts) -> _Write:
         {key: _quoted(value) for key, value in values.items()},
         public_address=f"\n    public_address: {_quoted(public)}" if public else "",
         provider="self-signed" if reason else "letsencrypt",
+        phone=f"{'' if texts.has_page else '# '}phone: {{port: 443}}",
+        unbuilt="" if texts.has_page else _UNBUILT,
     )
     kind = (
         f"self-signed certificate, because {reason}" if reason else "certificate of Let's Encrypt"

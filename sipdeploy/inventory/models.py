@@ -333,6 +333,14 @@ class Turn(_Part):
     )
 
 
+class Phone(_Part):
+    """The web phone, which nginx on the host serves to browsers."""
+
+    port: Port = Field(
+        default=443, description="of the page, HTTPS, public; 443 needs no port in the address"
+    )
+
+
 class Tls(_Part):
     """The certificate of the domain."""
 
@@ -472,6 +480,9 @@ class Site(_Part):
     ] = Field(default_factory=dict, description="service extensions by number")
     turn: Annotated[Turn | None, Empty] = Field(
         default=None, description="a TURN server (coturn) on the host; absent: none"
+    )
+    phone: Annotated[Phone | None, Empty] = Field(
+        default=None, description="the web phone, served by nginx on the host; absent: none"
     )
     limits: Annotated[Limits, Empty] = Limits()
     versions: Annotated[Versions, Empty] = Versions()

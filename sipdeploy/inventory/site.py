@@ -21,6 +21,7 @@ from sipdeploy.inventory.fields import Invalid, PortRange
 from sipdeploy.inventory.models import (
     HostEntry,
     Install,
+    Phone,
     Ports,
     Service,
     Site,
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "BAD_PORTS",
     "HostEntry",
     "Install",
+    "Phone",
     "Ports",
     "Service",
     "Site",
@@ -334,11 +337,24 @@ _EXAMPLES: Mapping[str, str] = {
 
 Fault = tuple[Path, Literal["key", "value"], Invalid]
 
+_OPENED: tuple[Path, ...] = (("ports", "wss"), ("phone", "port"))  # by browsers, with fetch
+# The bad ports of the Fetch standard (fetch.spec.whatwg.org, section "port blocking").
+BAD_PORTS = frozenset(
+    (
+        *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95),
+        *(101, 102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161),
+        *(179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563),
+        *(587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060),
+        *(5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+    )
+)
+
 
 def _sockets(site: Site) -> dict[Path, int]:
     """The ports of the services by the path of their keys."""
     keys: list[Path] = [("ports", key) for key in ("wss", "kamailio", "asterisk", "registrar")]
     keys += [("turn", key) for key in ("port", "tls") if site.turn]
+    keys += [("phone", "port")] if site.phone else []
     return {(part, key): getattr(getattr(site, str(part)), str(key)) for part, key in keys}
 
 
@@ -368,6 +384,8 @@ def _port_clashes(site: Site) -> Iterator[Fault]:
         elif place:
             inside = f"`{'.'.join(map(str, place))}` {ranges[place]}"
             code, message = "SD214", f"`{name}` is {number}, which is inside {inside}"
+        elif path in _OPENED and number in BAD_PORTS:
+            code, message = "SD722", f"`{name}` is {number}, a port that browsers refuse"
         if code:
             free = _free_port(site, path)
             advice = f"write another port, such as `{key}: {free}`" if free else _narrower(place)
@@ -394,10 +412,13 @@ def _range_clash(site: Site) -> Iterator[Fault]:
 def _free_port(site: Site, path: Path) -> int:
     """The first port, starting at the default of the key, that no part of the site uses; or 0."""
     used = {*_sockets(site).values(), *(host.port for host in site.hosts.values())}
+    used |= BAD_PORTS if path in _OPENED else frozenset()
     for each in _ranges(site).values():
         used |= {*range(each.start, each.end + 1)}
-    default = getattr({"ports": Ports(), "turn": Turn()}[str(path[0])], str(path[1]))
-    candidates = itertools.chain(range(default, 65536), range(1024, 65536))
+    parts = {"ports": Ports(), "turn": Turn(), "phone": Phone()}
+    default = getattr(parts[str(path[0])], str(path[1]))
+    first = max(default, 8444 if path == ("phone", "port") else 0)
+    candidates = itertools.chain([default], range(first, 65536), range(1024, 65536))
     return next((number for number in candidates if number not in used), 0)
 
 

@@ -55,7 +55,8 @@ _BOX = rf"{BOXES}/[0-9]{{2,15}}"
 _ASTERISK = "asterisk:asterisk"
 _CERTBOT = "/etc/letsencrypt"
 _UNITS = (
-    r"/etc/systemd/system/(?:kamailio|asterisk|certbot|nftables|sipdeploy-firewall)\.service\.d"
+    r"/etc/systemd/system/(?:kamailio|asterisk|coturn|certbot|nftables|sipdeploy-firewall"
+    r"|sipdeploy-nginx)\.service\.d"
 )
 KINDS = (
     _kind("message", rf"{_BOX}/[A-Za-z0-9]{{1,20}}/msg[0-9]{{4,7}}\.txt", _ASTERISK, 0o660),

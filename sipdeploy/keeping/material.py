@@ -12,7 +12,7 @@ from sipdeploy.inventory.site import Site
 from sipdeploy.keeping import known
 from sipdeploy.keeping.archive import Backup, Entry
 from sipdeploy.plan.desired import RestoredFile
-from sipdeploy.services import acme, certificates
+from sipdeploy.services import SERVICES, acme, certificates
 from sipdeploy.services.acme import Lineage
 from sipdeploy.services.service import NOTHING
 
@@ -98,8 +98,8 @@ def _restored(entry: Entry) -> RestoredFile:
     group = entry.owner.partition(":")[2]
     owner = f"root:{group}" if kind.name == known.LOCAL and group in GROUPS else kind.owner
     service = kind.service
-    for unit in ("kamailio", "asterisk"):
-        service = unit if f"/{unit}.service.d/" in entry.path else service
+    for name in ("kamailio", "asterisk", "coturn", "nginx"):
+        service = name if f"/{SERVICES[name].unit}.d/" in entry.path else service
     return RestoredFile(
         path=entry.path,
         mode=entry.mode & kind.mask | 0o400,

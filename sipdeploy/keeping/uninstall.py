@@ -10,7 +10,7 @@ from sipdeploy.facts import STATE, parse_units
 from sipdeploy.host import Host, ask, host_failed, run_script, sections
 from sipdeploy.host.incoming import OnLine, whole
 from sipdeploy.plan.preview import Load, read_load
-from sipdeploy.services import certificates
+from sipdeploy.services import certificates, nginx
 from sipdeploy.services import install as repository
 from sipdeploy.transaction.candidate import table
 from sipdeploy.transaction.lock import Owner, locked, stale_owner
@@ -19,7 +19,7 @@ UNINSTALL_SECONDS = 1800
 RECOVER = "/etc/systemd/system/sipdeploy-recover.service"
 KEY = "/etc/kamailio/dialog-key.cfg"
 PAIR = (certificates.PATH, certificates.KEY_PATH)
-OWN_UNITS = ("sipdeploy-firewall.service", "sipdeploy-recover.service")
+OWN_UNITS = (nginx.UNIT, "sipdeploy-firewall.service", "sipdeploy-recover.service")
 DAEMONS = ("kamailio.service", "asterisk.service")
 TIMER = "certbot.timer"
 BUILDER = "sipdeploy-build"
@@ -178,13 +178,15 @@ def _files(remains: Remains) -> Iterator[Part]:
     own += [path for path in remains.present if "/multi-user.target.wants/" in path]
     own += [path for path in remains.present if path.startswith("/etc/kamailio/tls/server.")]
     extra = [path for path in own if path in remains.present]
+    # the first request for a certificate writes files there before a release has them
+    originals = {path for path in remains.originals if not path.startswith(f"{OWN}/")}
     for path in dict.fromkeys((*remains.managed, *generated, *extra)):
-        if path in remains.originals:
+        if path in originals:
             yield ("restore", path), f"~ {path} (as before the first apply)"
         else:
             yield ("delete", path), f"- {path}"
     known = {*remains.managed, *generated, *extra}
-    for path in sorted(remains.originals - known):  # an earlier site had them
+    for path in sorted(originals - known):  # an earlier site had them
         yield ("restore", path), f"~ {path} (as before the first apply)"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from sipdeploy.diagnostics import count, listed
 from sipdeploy.inventory.models import MOST_CONNECTIONS
 from sipdeploy.lint.rules import Finding, Subject, rule
+from sipdeploy.services.phone import page
 
 ASTERISK_USERS = 10_000  # the measured maximum, see docs/size.md
 _PORTS_A_CALL = 2  # RTP and RTCP of the one leg that ends in Asterisk
@@ -24,11 +25,33 @@ def any_origin(subject: Subject) -> Iterator[Finding]:
     Good:
         origins: [https://phone.example.com]
     """
+    own, example = page.origin(subject.site), "https://phone.example.com"
     if not subject.site.origins:
         yield Finding(
             message="web pages of any origin may open the WebSocket",
             span=subject.key(("origins",)),
-            help="list the pages of your phones: `origins: [https://phone.example.com]`",
+            help=f"list the pages of your phones: `origins: [{own or example}]`",
+        )
+
+
+@rule("SD729", "note")
+def no_relay(subject: Subject) -> Iterator[Finding]:
+    """No relay: calls from networks that let no direct media out have no sound.
+
+    Many offices and mobile networks do not. A relay (TURN) on the host carries the sound of
+    these calls; all others stay direct. docs/turn.md has the ports to open.
+
+    Bad:
+        services: {6002: {kind: echo}}
+    Good:
+        services: {6002: {kind: echo}}
+        turn: {}
+    """
+    if subject.site.turn is None:
+        yield Finding(
+            message="calls from networks that let no direct media out have no sound",
+            span=subject.key(("turn",)),
+            help="add `turn: {}`, and open its ports at the provider",
         )
 
 

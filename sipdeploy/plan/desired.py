@@ -16,6 +16,7 @@ from sipdeploy.services import (
     file_set,
     firewall,
     kamailio,
+    nginx,
 )
 from sipdeploy.services import install as repository
 from sipdeploy.services.acme import Order
@@ -164,6 +165,7 @@ def units(site: Site) -> tuple[str, ...]:
         *(() if site.firewall == "none" else (firewall.UNIT,)),
         *(asterisk.UNIT, kamailio.UNIT),
         *((coturn.UNIT,) if site.turn else ()),
+        *((nginx.UNIT,) if site.phone else ()),
     )
     needs_certbot = site.tls.provider == "letsencrypt"
     return (*chosen, certbot.UNIT, certbot.SERVICE_UNIT) if needs_certbot else chosen

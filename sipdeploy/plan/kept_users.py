@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.inventory import fields
-from sipdeploy.inventory.site import Service, Site, Turn, User
+from sipdeploy.inventory.site import Phone, Service, Site, Turn, User
 from sipdeploy.plan import tables
 from sipdeploy.plan.desired import Desired
 from sipdeploy.plan.effects import named
-from sipdeploy.services import asterisk, coturn, kamailio, user_database
+from sipdeploy.services import asterisk, coturn, kamailio, nginx, user_database
 from sipdeploy.services.render import ManagedFile, display_name
 from sipdeploy.services.service import Deployment, HostProfile, parse_version
 
@@ -55,7 +55,9 @@ def keep_users(wanted: Desired, current: Desired, site: Site, name: str, facts: 
         "services": services,
         "ports": site.ports.model_copy(update=ports),
         "authentication": "asterisk" if _is_registrar(files) else "kamailio",
-        "turn": Turn() if coturn.DATABASE in files else None,  # only its users are rendered
+        # of these two, only the users are rendered
+        "turn": Turn() if coturn.DATABASE in files else None,
+        "phone": Phone() if nginx.USERS in files else None,
     }
     then = site.model_copy(update=changes)
     data = _data(then, name, wanted, facts, kept.credentials)
@@ -81,7 +83,7 @@ def _data(
         credentials=credentials,
         profile=HostProfile(room=facts.room, has_user_database=asterisk.DATABASE in files),
     )
-    daemons = (kamailio, asterisk, coturn)
+    daemons = (kamailio, asterisk, coturn, nginx)
     rendered = [file for daemon in daemons for file in daemon.files(deployment)]
     data = {file.path: file for file in rendered if file.is_data}
     if (

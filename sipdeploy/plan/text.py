@@ -15,10 +15,13 @@ from sipdeploy.plan.effects import new_port, user_effects, wider_effects
 from sipdeploy.plan.preview import Present
 from sipdeploy.services.service import local_place
 
+QUIET = ("sipdeploy-firewall", "sipdeploy-nginx")  # no call or registration runs through them
 MOST_LINES = 60
+MOST_READ = 2000  # columns of a line that a person reads; a built script has longer ones
 MOST_COMPARED = 4000
 SECRET = re.compile(r"^([-+ ]?\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")  # of a diff
-HASH = re.compile(r"\b(?:[0-9a-f]{16}){1,2}\b")  # HA1, and checksums of it
+# HA1, checksums of it, and hashes of keys that are derived from it
+HASH = re.compile(r"\b(?:[0-9a-f]{16}){1,2}\b|(?<=\{SHA\})\S+")
 
 
 _PROOFS = {
@@ -119,7 +122,7 @@ def costs(plan: Plan, present: Present) -> Iterator[str]:
         name = unit.unit.removesuffix(".service")
         if not unit.was_active or unit.action == "none":
             continue
-        if unit.action == "reload" or name == "sipdeploy-firewall":
+        if unit.action == "reload" or name in QUIET:
             is_quiet = name != "kamailio" or not users.disconnected
             quiet = "no interruption" if is_quiet else "no interruption for other users"
             yield f"{unit.action} {name} ({quiet})"
@@ -213,12 +216,13 @@ def _lines_of_one(old: list[str], new: list[str]) -> list[str]:
 
 
 def _readable(content: bytes) -> list[str]:
-    """Lines of a text, or rows of a database; empty for a private key."""
+    """Lines of a text, or rows of a database; empty for a private key, and for what is no text."""
     if tables.is_database(content):
         return tables.rows(content)
-    if b"PRIVATE KEY" in content:
+    if b"PRIVATE KEY" in content or b"\0" in content:
         return []
-    return [line.expandtabs(4) for line in decoded(content).splitlines()]
+    lines = [line.expandtabs(4) for line in decoded(content).splitlines()]
+    return [] if any(len(line) > MOST_READ for line in lines) else lines
 
 
 def _hide(row: str) -> str:

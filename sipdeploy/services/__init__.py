@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sipdeploy.inventory.site import Site, Versions
-from sipdeploy.services import asterisk, certbot, coturn, firewall, kamailio
+from sipdeploy.services import asterisk, certbot, coturn, firewall, kamailio, nginx
 from sipdeploy.services.render import FileSet
 from sipdeploy.services.service import Deployment, HostProfile, Service, parse_version
 
@@ -11,7 +11,7 @@ from sipdeploy.services.service import Deployment, HostProfile, Service, parse_v
 # certbot's timer comes last, because the others use its certificate.
 SERVICES: dict[str, Service] = {
     module.SERVICE.name: module.SERVICE
-    for module in (firewall, asterisk, kamailio, coturn, certbot)
+    for module in (firewall, asterisk, kamailio, coturn, nginx, certbot)
 }
 
 

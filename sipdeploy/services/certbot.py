@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sipdeploy.inventory.site import Site
-from sipdeploy.services import acme, coturn, kamailio
+from sipdeploy.services import acme, coturn, kamailio, nginx
 from sipdeploy.services.render import ManagedFile, rendered
 from sipdeploy.services.service import (
     NOTHING,
@@ -22,7 +22,7 @@ NAME = "certbot"
 UNIT = "certbot.timer"
 SERVICE_UNIT = "certbot.service"  # which the timer starts
 HOOKS = "/etc/letsencrypt/renewal-hooks"
-READERS = (coturn.SERVICE,)  # services that serve Kamailio's certificate too
+READERS = (coturn.SERVICE, nginx.SERVICE)  # services that serve Kamailio's certificate too
 DIRECTORIES = (
     Directory(path="/etc/sipdeploy", mode=0o755, owner="root:root"),
     Directory(path="/etc/systemd/system/certbot.service.d", mode=0o755, owner="root:root"),

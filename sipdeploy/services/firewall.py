@@ -85,8 +85,9 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
 
 def _values(deployment: Deployment) -> Mapping[str, Any]:
     ports, order = deployment.site.ports, acme.order(deployment.site)
-    turn = deployment.site.turn
+    turn, phone = deployment.site.turn, deployment.site.phone
     public = {ports.wss, *deployment.firewall.ssh_ports, *((turn.port, turn.tls) if turn else ())}
+    public |= {phone.port} if phone else set()
     inner = (ports.asterisk, ports.kamailio, ports.registrar, *CONSOLES)
     private = sorted({p for p in inner if p not in public} - _media(deployment))
     return {
@@ -98,6 +99,7 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         "is_standalone": order is not None and order.is_standalone,
         "private": tuple(str(port) for port in private),
         "turn": turn,
+        "page": phone.port if phone else 0,
         "local": deployment.local_address,
         "version": "ip6" if ":" in deployment.local_address else "ip",
         "no_peers": {"ip": peers.IPV4, "ip6": peers.IPV6},

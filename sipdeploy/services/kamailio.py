@@ -10,6 +10,7 @@ from typing import Any
 
 from sipdeploy.inventory.models import MOST_CONNECTIONS
 from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.services.phone import page
 from sipdeploy.services.render import ManagedFile, display_name, rendered
 from sipdeploy.services.service import (
     LOOPBACK,
@@ -203,7 +204,7 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
             "advertise": deployment.host.media_address,
             "port": site.ports.wss,
         },
-        "origins": site.origins,
+        "origins": _origins(site),
         "room": given.room,
         "connections": given.connections,
         "accepted": accepted,
@@ -214,6 +215,13 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         "open_files": max(65536, 2 * accepted),
         "lowest_port": min(site.ports.wss, site.ports.kamailio, site.ports.registrar),
     }
+
+
+def _origins(site: Site) -> tuple[str, ...]:
+    """The web origins that may open the WebSocket, with that of the page; () for any."""
+    own = page.origin(site)
+    is_limited = bool(site.origins and own and own not in site.origins)
+    return (*site.origins, own) if is_limited else site.origins
 
 
 def _tables(deployment: Deployment) -> Mapping[str, Iterable[tuple[str, str]]]:

@@ -60,11 +60,7 @@ class FileSet:
 
     def text(self) -> Mapping[str, str]:
         """Path -> content of every text file, for the lint of the rendered files."""
-        return {
-            file.path: file.content.decode()
-            for file in self.files
-            if not file.content.startswith(b"SQLite format 3\0")
-        }
+        return {f.path: f.content.decode() for f in self.files if b"\0" not in f.content}
 
 
 class Quoted(str):
@@ -137,6 +133,14 @@ def html(value: object) -> Quoted:
     return Quoted(escape(str(value)))
 
 
+def nginx_string(value: object) -> Quoted:
+    """A string for nginx, which has no way to write `$` in one."""
+    text = str(value)
+    if BAD_CHARACTERS.search(text) or set(text) & set('"\\$'):
+        raise UnquotableError(f"`{text!r}` cannot be a string of nginx")
+    return Quoted(f'"{text}"')
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "token": token,
     "token_list": token_list,
@@ -144,6 +148,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "posix_pattern": posix_pattern,
     "asterisk_name": asterisk_name,
     "html": html,
+    "nginx_string": nginx_string,
 }
 
 

@@ -17,6 +17,7 @@ from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.inventory import reading
 from sipdeploy.inventory.files import check_writable, replace_file, unwritable
+from sipdeploy.services.phone import page
 
 if TYPE_CHECKING:
     from sipdeploy.inventory.site import Site
@@ -48,7 +49,11 @@ def as_json(written: Sequence[Written]) -> str:
 def render_hosts(
     site: Site, hosts: Sequence[str], *, credentials: Mapping[str, str]
 ) -> dict[str, FileSet]:
-    """Render the files of the named hosts for the versions in the inventory: host -> files."""
+    """Render the files of the named hosts for the versions in the inventory: host -> files.
+
+    InvalidFiles (SD720) if the site serves the web phone, and this installation has none.
+    """
+    page.require(site)
     return {
         host: services.file_set(
             site.of(host), host, versions=site.of(host).versions, credentials=credentials

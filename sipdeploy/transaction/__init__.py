@@ -14,6 +14,7 @@ from sipdeploy.host.connection import connect
 from sipdeploy.inventory.site import Site
 from sipdeploy.plan.goal import Goal, SiteGoal
 from sipdeploy.services import certificates
+from sipdeploy.services.phone import page
 from sipdeploy.services.render import compile_templates
 from sipdeploy.transaction import release
 from sipdeploy.transaction.host_run import HostRun
@@ -122,7 +123,8 @@ def _run(site: Site, names: Sequence[str], goal: Goal, *, say: Say, options: Opt
 
 
 def site_goal(site: Site, credentials: Mapping[str, str], folder: Path) -> SiteGoal:
-    """The goal of an apply; InvalidFiles if a file that `tls` names is not usable."""
+    """The goal of an apply; InvalidFiles if a file of `tls`, or the page, is not usable."""
+    page.require(site)
     material = certificates.read_material(site, folder)
     _prepare_aside()
     return SiteGoal(site=site, credentials=credentials, material=material)

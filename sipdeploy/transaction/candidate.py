@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from sipdeploy.diagnostics import count
 from sipdeploy.host import script_text
 from sipdeploy.plan import Plan
-from sipdeploy.services import certificates
+from sipdeploy.services import certificates, nginx
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Check, url_host
 
@@ -115,7 +115,8 @@ def _probes(plan: Plan) -> Iterator[tuple[str, ...]]:
             cells = (probe.domain, certificates.PATH, probe.origin or NOTHING)
             yield "wss", url_host(port), str(port.number), *cells, probe.number or "probe"
         elif probe and port.is_tls:
-            yield "tls", url_host(port), str(port.number), probe.domain, certificates.PATH
+            kind = "https" if port.process == nginx.PROGRAM else "tls"
+            yield kind, url_host(port), str(port.number), probe.domain, certificates.PATH
 
 
 def table(rows: Rows) -> bytes:

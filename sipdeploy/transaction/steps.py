@@ -9,6 +9,7 @@ from sipdeploy.plan import Plan
 from sipdeploy.proof.inside.register import Register
 from sipdeploy.proof.outside.step import Level
 from sipdeploy.services import install as repository
+from sipdeploy.services import nginx
 from sipdeploy.transaction import release
 from sipdeploy.transaction.certificate import Issue
 from sipdeploy.transaction.files import Stage, Swap
@@ -70,8 +71,9 @@ def _add_repository(work: Work) -> Step:
 
 def _install_packages(work: Work) -> Step:
     plan = work.plan
-    unsettled = tuple(unit.unit for unit in plan.units if not unit.is_settled)
-    return Packages(names=tuple(plan.packages), disabled_units=unsettled)
+    unsettled = [unit.unit for unit in plan.units if not unit.is_settled]
+    unsettled += [nginx.IDLE_UNIT] if "nginx" in plan.packages else []
+    return Packages(names=tuple(plan.packages), disabled_units=tuple(unsettled))
 
 
 def _build_asterisk(work: Work) -> Step:

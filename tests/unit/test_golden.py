@@ -11,9 +11,16 @@ import pytest
 
 from sipdeploy.inventory.site import load_site
 from sipdeploy.services import file_set
+from sipdeploy.services.phone import page
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/inventory.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _page(monkeypatch):
+    """A page as short as can be: the real one is built, and the same for every site."""
+    monkeypatch.setattr(page, "folder", lambda: GOLDEN / "page")
 
 
 def sql(database: bytes) -> str:

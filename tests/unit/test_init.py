@@ -94,6 +94,17 @@ def test_a_host_without_an_address_for_media_gets_no_half_site(tmp_path, address
 PUBLIC = {"domain": "sip.sipdeploy.org", "address": "8.8.8.8"}
 
 
+@pytest.mark.parametrize("is_built", [True, False])
+def test_a_new_site_has_the_web_phone_if_there_is_a_page(tmp_path, monkeypatch, is_built):
+    monkeypatch.setattr(
+        "sipdeploy.services.phone.page.folder", lambda: tmp_path if is_built else None
+    )
+    init(tmp_path)
+    path = tmp_path / "inventory.yaml"
+    assert (inventory.open_inventory(path).site.phone is not None) is is_built
+    assert ("SD720" in path.read_text()) is not is_built
+
+
 @pytest.mark.parametrize(
     ("changes", "provider"),
     [

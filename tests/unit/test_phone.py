@@ -155,6 +155,18 @@ def test_a_qr_code_is_drawn_with_the_address_of_a_page_alone(phone):
     code, out, err = phone("1001", "--qr")
     assert (code, out) == (2, "")
     assert "--page" in err
+    assert "write `phone: {port: 443}`" in err
+
+
+def test_the_page_of_the_host_is_the_default(phone, folder):
+    (folder / "inventory.yaml").write_text(f"{INVENTORY}phone: {{}}\n")
+    assert '"page": "https://sip.example.com/#1001"' in phone("1001", "--format", "json")[1]
+    assert "█" in phone("1001", "--qr")[1] or "▄" in phone("1001", "--qr")[1]
+    assert f'"page": "{PAGE}#1001"' in phone("1001", "--format", "json", "--page", PAGE)[1]
+    assert phone("--sheet", "out.html")[0] == 0
+    sheets = (folder / "out.html").read_text()
+    assert "https://sip.example.com/" in sheets
+    assert "<svg" in sheets
 
 
 @pytest.mark.parametrize("wrong", ["http://phone.example.com/", "phone.example.com", f"{PAGE}#1"])
@@ -214,7 +226,7 @@ def test_a_name_cannot_break_out_of_the_sheet():
 
 
 def test_the_policy_allows_no_inline_script_and_only_this_server():
-    policy = page.headers(site_of())["Content-Security-Policy"]
+    policy = page.headers(site_of(), is_local=True)["Content-Security-Policy"]
     assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
     assert "unsafe" not in policy
     servers = re.search(r"connect-src ([^;]*)", policy)[1]
@@ -472,15 +484,15 @@ def change(kind, path):
 
 
 def test_only_the_first_apply_makes_a_calling_system():
-    assert is_first([change("create", "/etc/kamailio/kamailio.cfg")])
-    assert not is_first([change("update", "/etc/kamailio/kamailio.cfg")])
+    assert is_first([change("create", "/etc/kamailio/credentials.sum")])
+    assert not is_first([change("update", "/etc/kamailio/credentials.sum")])
     assert not is_first([change("create", "/etc/kamailio/tls.cfg")])
 
 
 @pytest.mark.parametrize(("state", "is_said"), [("applied", True), ("unchanged", False)])
 def test_a_host_that_was_not_changed_has_no_next_step(folder, capsys, state, is_said):  # noqa: ARG001
     session = Session(output=Output())
-    changes = (change("create", "/etc/kamailio/kamailio.cfg"),)
+    changes = (change("create", "/etc/kamailio/credentials.sum"),)
     loaded = open_inventory(Path("inventory.yaml"))
     say_next(session, loaded, [Report(host="sip1", state=state, changes=changes)])
     assert ("phone --open 1001 1002" in capsys.readouterr().err) is is_said
@@ -501,3 +513,13 @@ def test_the_next_step_can_be_typed(tmp_path, monkeypatch, path, users, command)
     file.write_text(f"{head}users: {users}\n")
     session = Session(named=file if path else None, output=Output())
     assert f"`{command}`" in next_step(session, open_inventory(file))
+
+
+@pytest.mark.parametrize(
+    ("port", "address"),
+    [(443, "https://sip.example.com/"), (8444, "https://sip.example.com:8444/")],
+)
+def test_the_page_of_the_host_is_the_next_step(folder, port, address):
+    (folder / "inventory.yaml").write_text(f"{INVENTORY}phone: {{port: {port}}}\n")
+    said = next_step(Session(output=Output()), open_inventory(Path("inventory.yaml")))
+    assert f"open {address} and sign in; `sipdeploy phone 1001 1002` prints" in said

@@ -147,11 +147,16 @@ def test_a_missing_password_is_a_warning_here():
 def test_suppression_is_by_line_and_code():
     line = "tls: {provider: self-signed}"
     assert "SD308" in codes(judge(subject(f"{line}\n")))
-    assert codes(judge(subject(f"{line} # sipdeploy: ignore[SD308]\n"))) == {"SD305", "SD321"}
+    assert codes(judge(subject(f"{line} # sipdeploy: ignore[SD308]\n"))) == {
+        "SD305",
+        "SD321",
+        "SD729",
+    }
     assert codes(judge(subject(f"{line} # sipdeploy: ignore[SD308, SD310]\n"))) == {
         "SD305",
         "SD301",
         "SD321",
+        "SD729",
     }
 
 

@@ -236,3 +236,13 @@ def test_the_relay_serves_the_certificate_too():
     assert "(turns, the relay; asked on the host at 10.0.0.1:5349)" in serving.as_text(value)
     (problem,) = serving.problems(found(served={"10.0.0.1:5349": None}, turn="5349"), 10)
     assert problem.help == "on `sip1`: `journalctl -b -u coturn` shows why"
+
+
+def test_the_web_phone_serves_the_certificate_too():
+    both = {"127.0.0.1:8443": certificate(), "127.0.0.1:443": certificate(fingerprint="bb")}
+    value = found(served=both, page="443")
+    (problem,) = serving.problems(value, 10)
+    assert problem.help == "on `sip1`: run `systemctl reload sipdeploy-nginx`"
+    assert "(https, the web phone; asked on the host at 127.0.0.1:443)" in serving.as_text(value)
+    (problem,) = serving.problems(found(served={"127.0.0.1:443": None}, page="443"), 10)
+    assert problem.help == "on `sip1`: `journalctl -b -u sipdeploy-nginx` shows why"

@@ -67,6 +67,14 @@ def test_the_plan_of_a_host():
     ]
 
 
+def test_a_file_in_sipdeploy_s_own_directory_was_not_there_before():
+    """A request for a certificate writes it before the first swap, which finds and keeps it."""
+    script = "/etc/sipdeploy/certificate.sh"
+    plan = planned(managed=f"{ANSWER['managed']}{script}\n", originals=f"{script}\n")
+    assert f"- {script}" in plan.lines
+    assert not [line for line in plan.lines if "as before" in line]
+
+
 def rows(plan, kind):
     return [row[1:] for row in plan.rows if row[0] == kind]
 

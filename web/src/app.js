@@ -61,7 +61,7 @@ export class App {
     }, { once: true });
     byId("sign-in").hidden = !isNew;
     byId("phone").hidden = isNew;
-    line.start();
+    void line.start();
     this.show();
   }
 

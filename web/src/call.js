@@ -1,5 +1,6 @@
 // One call: its state, its actions, its media.
 
+import { gatheringTime } from "./config.js";
 import { microphoneLevel, playOnSpeaker, releaseMicrophone, takeMicrophone } from "./devices.js";
 import { byId } from "./dom.js";
 import { endProblem, MediaJudge, microphoneProblem } from "./problems.js";
@@ -10,7 +11,6 @@ import { endProblem, MediaJudge, microphoneProblem } from "./problems.js";
 
 const ICE_PATIENCE = 3000; // ms without a path before it is looked for again
 const CALLEE_PATIENCE = 2500; // ms longer, so that not both sides send a re-INVITE at once
-const GATHERING = 1000; // ms from the first candidate until the offer is sent without the rest
 
 export class Call extends EventTarget {
   /** @type {State} */
@@ -43,7 +43,7 @@ export class Call extends EventTarget {
   /**
    * @param {Session} session
    * @param {{number: string, name: string, direction: "incoming" | "outgoing"}} peer
-   * @param {{isReady: boolean, check: () => void}} line
+   * @param {{isReady: boolean, check: () => void, pcConfig: RTCConfiguration}} line
    */
   constructor(session, peer, line) {
     super();
@@ -70,7 +70,7 @@ export class Call extends EventTarget {
     session.on("ended", (event) => this.#end(event));
     session.on("failed", (event) => this.#end(event));
     // the first call of `ready` counts
-    session.on("icecandidate", ({ ready }) => setTimeout(ready, GATHERING));
+    session.on("icecandidate", ({ candidate, ready }) => setTimeout(ready, gatheringTime(candidate, this.line.pcConfig)));
   }
 
   /** @param {State} state */
@@ -132,7 +132,7 @@ export class Call extends EventTarget {
     try {
       this.microphone = await takeMicrophone();
       if (this.session.isEnded()) releaseMicrophone(this.microphone);
-      else this.session.answer({ mediaStream: this.microphone, pcConfig: { iceServers: [] } });
+      else this.session.answer({ mediaStream: this.microphone, pcConfig: this.line.pcConfig });
     } catch (error) {
       this.problem = microphoneProblem(error);
       if (!this.session.isEnded()) this.#move("incoming");

@@ -4,6 +4,7 @@
  * @typedef {object} Config
  * @property {string} domain the SIP domain, also the realm
  * @property {string} websocket wss://DOMAIN:PORT/ws
+ * @property {string[]} relay the URLs of the relay (TURN); empty without one
  * @property {boolean} is_local served by `sipdeploy phone --open`, which signs in by itself
  *
  * @typedef {object} Contact
@@ -49,6 +50,35 @@ export async function derivedKey(ha1, purpose) {
   const key = await crypto.subtle.importKey("raw", bytes(ha1), algorithm, false, ["sign"]);
   const mac = new Uint8Array(await crypto.subtle.sign("HMAC", key, bytes(purpose)));
   return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * The relay for calls from networks that let no direct media out. Its password is the first half of
+ * a key that is derived from the HA1, so no page has a secret that users share.
+ *
+ * @param {Config} config
+ * @param {Account} account
+ * @returns {Promise<RTCIceServer[]>}
+ */
+export async function iceServers({ relay }, { number, ha1 }) {
+  if (relay.length === 0) return [];
+  return [{ urls: relay, username: number, credential: (await derivedKey(ha1, "turn")).slice(0, 32) }];
+}
+
+const GATHERING = 1000; // ms from the first candidate until the offer is sent without the rest
+const RELAY_GATHERING = 3000; // the same where a relay may follow, perhaps over TLS
+const AFTER_RELAY = 300;
+
+/**
+ * Milliseconds after a candidate until the offer is sent. A URL of the relay that the network blocks
+ * takes ten seconds, and another one may have answered long before.
+ *
+ * @param {RTCIceCandidate} candidate
+ * @param {RTCConfiguration} config
+ */
+export function gatheringTime(candidate, { iceServers = [] }) {
+  if (iceServers.length === 0) return GATHERING;
+  return candidate.type === "relay" ? AFTER_RELAY : RELAY_GATHERING;
 }
 
 /**

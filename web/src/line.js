@@ -2,6 +2,7 @@
 
 import JsSIP from "jssip";
 import { Call } from "./call.js";
+import { iceServers } from "./config.js";
 import { releaseMicrophone, takeMicrophone } from "./devices.js";
 import { connectionProblem, registrationProblem } from "./problems.js";
 
@@ -28,6 +29,8 @@ export class Line extends EventTarget {
   messages = null;
   /** @type {Call[]} those that are not over */
   calls = [];
+  /** @type {RTCConfiguration} of each call */
+  pcConfig = { iceServers: [] };
   /** @type {Set<Session>} that take the place of another, and are answered at once */
   #successors = new Set();
   #isChecking = false;
@@ -69,8 +72,9 @@ export class Line extends EventTarget {
     document.addEventListener("visibilitychange", this.#wake);
   }
 
-  start() {
-    this.ua.start();
+  async start() {
+    this.pcConfig = { iceServers: await iceServers(this.config, this.account) };
+    if (this.state === "connecting") this.ua.start();
   }
 
   /** End all calls, unregister, and disconnect. */
@@ -161,7 +165,7 @@ export class Line extends EventTarget {
    */
   async call(number) {
     const mediaStream = await takeMicrophone();
-    this.ua.call(this.uri(number), { mediaStream, pcConfig: { iceServers: [] } });
+    this.ua.call(this.uri(number), { mediaStream, pcConfig: this.pcConfig });
     return this.#newest(mediaStream);
   }
 
@@ -208,7 +212,7 @@ export class Line extends EventTarget {
     this.dispatchEvent(new CustomEvent("transferred", { detail: this.nameOf(number) || number }));
     const mediaStream = await takeMicrophone();
     const before = this.calls.length;
-    accept(null, { mediaStream, pcConfig: { iceServers: [] } });
+    accept(null, { mediaStream, pcConfig: this.pcConfig });
     if (this.calls.length > before) this.#newest(mediaStream);
     else releaseMicrophone(mediaStream); // the call is over
   }

@@ -8,7 +8,7 @@ const storage = () => {
 };
 Object.assign(globalThis, { location: { pathname: "/" }, sessionStorage: storage(), localStorage: storage() });
 
-const { derivedKey } = await import("../src/config.js");
+const { derivedKey, gatheringTime, iceServers } = await import("../src/config.js");
 const { entries, markSeen, remember, unseen } = await import("../src/history.js");
 const { matching } = await import("../src/people.js");
 const { duration } = await import("../src/recents.js");
@@ -18,6 +18,23 @@ test("a derived key is the one that the server computes", async () => {
   // tests/unit/test_phone.py has the same
   const wanted = "fd9ddc22";
   assert.equal((await derivedKey("0123456789abcdef0123456789abcdef", "contacts")).slice(0, 8), wanted);
+});
+
+test("the password of the relay is the one that the server stores", async () => {
+  // tests/unit/test_relay.py has the same
+  const account = { number: "1001", ha1: "f".repeat(32) };
+  const relay = ["turns:sip.example.com:443?transport=tcp"];
+  const config = { domain: "sip.example.com", websocket: "", relay, is_local: false };
+  assert.deepEqual(await iceServers(config, account), [{ urls: relay, username: "1001", credential: "8414a726657d1f555fa81d7b3fe4d9ec" }]);
+  assert.deepEqual(await iceServers({ ...config, relay: [] }, account), []);
+});
+
+test("an offer waits for the relay only where there is one", () => {
+  const relay = { iceServers: [{ urls: "turn:x" }] };
+  const candidate = (/** @type {string} */ type) => /** @type {any} */ ({ type });
+  assert.equal(gatheringTime(candidate("host"), { iceServers: [] }), 1000);
+  assert.equal(gatheringTime(candidate("host"), relay), 3000);
+  assert.equal(gatheringTime(candidate("relay"), relay), 300);
 });
 
 test("the account stays in the session unless it is asked for", () => {

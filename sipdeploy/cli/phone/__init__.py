@@ -16,6 +16,7 @@ from sipdeploy.cli.session import FORMAT, Session
 from sipdeploy.diagnostics import Diagnostic, count
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.editing import private, problems
+from sipdeploy.services.phone import page as web
 from sipdeploy.services.phone import settings
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def _page(ctx: click.Context, option: click.Parameter, value: str) -> str:
     type=click.Choice(list(settings.CLIENTS)),
     help="Print the fields of this phone, or the code for this library.",
 )
-@click.option("--qr", "has_qr", is_flag=True, help="Draw the address of --page as a QR code.")
+@click.option(
+    "--qr", "has_qr", is_flag=True, help="Draw the address of the web phone as a QR code."
+)
 @click.option(
     "--sheet",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -55,7 +58,11 @@ def _page(ctx: click.Context, option: click.Parameter, value: str) -> str:
     help="Write a page for each user to the new HTML file FILE, to print and hand out.",
 )
 @click.option(
-    "--page", default="", metavar="URL", callback=_page, help="Where users open the web phone."
+    "--page",
+    default="",
+    metavar="URL",
+    callback=_page,
+    help="Where users open the web phone; default: the page that the host serves.",
 )
 @FORMAT
 @click.pass_obj
@@ -94,6 +101,7 @@ def phone_command(
         from sipdeploy.cli.phone.opening import open_phone
 
         return open_phone(session, loaded, numbers, port or 0)
+    page = page or web.address(loaded.site)
     _check_usage(has_qr=has_qr, page=page, port=port)
     if sheet is not None:
         private.check(sheet)
@@ -130,7 +138,10 @@ def _check_usage(*, has_qr: bool, page: str, port: int | None) -> None:
         raise WrongUsage([problem])
     if has_qr and not page:
         message = "`--qr` needs the address of a web phone"
-        advice = "add `--page https://phone.example.com/`"
+        advice = (
+            "serve it on the host: write `phone: {port: 443}` into the inventory and apply; or"
+        )
+        advice += " add `--page https://phone.example.com/`"
         raise WrongUsage([Diagnostic("SD002", message, help=advice)])
 
 

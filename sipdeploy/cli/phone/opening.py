@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import webbrowser
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.cli.phone import server
@@ -29,7 +27,7 @@ def open_phone(session: Session, loaded: Inventory, numbers: Sequence[str], port
         message = f"`--open` opens one phone or two, not {len(chosen)}"
         raise WrongUsage([Diagnostic("SD002", message, help="name one or two numbers")])
     if folder is None:
-        raise InvalidFiles([_not_built()])
+        raise InvalidFiles([page.missing()])
     contents = server.contents(site, session.credentials(loaded), chosen, folder)
     try:
         serving = server.PhoneServer(site, contents, port)
@@ -71,17 +69,6 @@ def _has_desktop() -> bool:
     """Whether a window can open; `webbrowser` would start a text browser in the terminal."""
     names = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     return sys.platform == "darwin" or any(os.environ.get(name) for name in names)
-
-
-def _not_built() -> Diagnostic:
-    source = Path(__file__).parents[3] / "web"
-    message = "this installation of sipdeploy has no web phone, because Node.js was missing"
-    advice = "install Node.js and npm, then install sipdeploy again"
-    if (source / "package.json").is_file():
-        place = shlex.quote(str(source))
-        advice = f"`apt-get install npm`, then `npm --prefix {place} ci --omit=dev` and"
-        advice += f" `npm --prefix {place} run build`"
-    return Diagnostic("SD720", message, help=advice)
 
 
 def _foreign(origin: str, port: int) -> Diagnostic:

@@ -92,7 +92,7 @@ class PhoneServer(ThreadingHTTPServer):
         super().__init__((ADDRESS, port), _Handler)
         token = secrets.token_urlsafe(24)
         self.contents = {f"/{token}/{path}": each for path, each in contents.items()}
-        self.headers = page.headers(site)
+        self.headers = page.headers(site, is_local=True)
         self.origin = f"http://{ADDRESS}:{self.server_port}"
         self.address = f"{self.origin}/{token}/"
 

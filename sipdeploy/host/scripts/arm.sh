@@ -13,7 +13,7 @@ Description=sipdeploy: undo an apply that a power cut ended
 ConditionPathExists=$state/undo/index
 DefaultDependencies=no
 After=local-fs.target
-Before=sipdeploy-firewall.service asterisk.service kamailio.service coturn.service
+Before=sipdeploy-firewall.service asterisk.service kamailio.service coturn.service sipdeploy-nginx.service
 Conflicts=shutdown.target
 Before=shutdown.target
 

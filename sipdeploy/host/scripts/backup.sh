@@ -23,7 +23,8 @@ list() {
     for path in /etc/kamailio/dialog-key.cfg /etc/kamailio/tls/server.crt /etc/kamailio/tls/server.key /etc/kamailio/local.cfg \
         /etc/asterisk/local/* /etc/sipdeploy/local*.nft /etc/systemd/system/kamailio.service.d/*.conf \
         /etc/systemd/system/asterisk.service.d/*.conf /etc/systemd/system/certbot.service.d/*.conf \
-        /etc/systemd/system/nftables.service.d/*.conf /etc/systemd/system/sipdeploy-firewall.service.d/*.conf; do
+        /etc/systemd/system/nftables.service.d/*.conf /etc/systemd/system/sipdeploy-firewall.service.d/*.conf \
+        /etc/systemd/system/coturn.service.d/*.conf /etc/systemd/system/sipdeploy-nginx.service.d/*.conf; do
         if [ -f "$path" ] && ! is_managed "$path"; then printf '%s\n' "${path#/}"; fi
     done
     for renewal in /etc/letsencrypt/renewal/sipdeploy-*.conf; do

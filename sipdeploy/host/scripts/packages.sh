@@ -19,7 +19,9 @@ if [ "$what" = update ]; then
     apt "update package lists" update
     exit $?
 fi
-units=$1; shift
+# A unit that is enabled already is not the one of a new package.
+for unit in $1; do systemctl is-enabled -q "$unit" 2>/dev/null || units="$units $unit"; done
+shift
 if [ ! -e "$policy" ] || grep -qF "$no_daemons" "$policy"; then
     printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy.sipdeploy-new" &&
         chmod 755 "$policy.sipdeploy-new" && mv -f "$policy.sipdeploy-new" "$policy" ||

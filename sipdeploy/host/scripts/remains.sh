@@ -13,7 +13,7 @@ section originals; if [ -d "$state/original" ]; then (cd "$state/original" && fi
 section directories; cat "$state/original.directories"
 section units; cat "$state/original.units"
 section loaded; systemctl show -p Id,ActiveState,UnitFileState kamailio.service asterisk.service sipdeploy-firewall.service \
-    sipdeploy-recover.service certbot.timer
+    sipdeploy-recover.service sipdeploy-nginx.service certbot.timer
 section others
 for unit in $(cut -f1 "$state/original.units"); do systemctl show -p Id,ActiveState,UnitFileState "$unit"; echo; done
 section present

@@ -39,6 +39,13 @@ serves() {
     timeout 8 openssl s_client -connect "$1:$2" -servername "$3" </dev/null >"$candidate/answer" 2>/dev/null
     is_served "$candidate/answer" "$4"
 }
+# Whether a port serves the page too. ADDRESS PORT DOMAIN FILE
+shows() {
+    printf 'HEAD / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$3" |
+        timeout 8 openssl s_client -connect "$1:$2" -servername "$3" -ign_eof >"$candidate/answer" 2>/dev/null
+    is_served "$candidate/answer" "$4" || return 1
+    grep -aq '^HTTP/1.1 200 ' "$candidate/answer" || { reason='does not serve the page'; return 1; }
+}
 is_up() {
     [ "$(systemctl is-active "$1")" = active ] || return 1
     case $2 in restart | start) [ "$(systemctl show -p NRestarts --value "$1")" = 0 ] || [ "${1##*.}" = timer ] ;; esac
@@ -50,6 +57,7 @@ holds() {
     port) has_port "$2" "$3" "$4" "$5" ;;
     wss) answers "$2" "$3" "$4" "$5" "$6" "$7" ;;
     tls) serves "$2" "$3" "$4" "$5" ;;
+    https) shows "$2" "$3" "$4" "$5" ;;
     esac
 }
 # Whether all connections are in use on a Kamailio that this run has not restarted: a change of users must not be undone

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable, Iterator
 
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.facts import Facts, upstream
-from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.facts import Facts, Socket, upstream
+from sipdeploy.inventory.site import BAD_PORTS, HostEntry, Site
 from sipdeploy.plan import desired, sources
 from sipdeploy.plan.preflight import acme, firewall
-from sipdeploy.services import asterisk
+from sipdeploy.services import asterisk, nginx
 from sipdeploy.services.kamailio import MIB_PER_CONNECTION, Sizes
 from sipdeploy.services.service import Port
 
@@ -206,20 +206,48 @@ def denied(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def taken_ports(name: str, facts: Facts, ports: Iterable[Port]) -> Iterator[Diagnostic]:
-    """SD514 for each port that another program has."""
-    for port in ports:
+    """SD514 for each port that another program has, SD560 for the port of the web phone."""
+    wanted = tuple(ports)
+    for port in wanted:
         for socket in facts.sockets:
             meets = "*" in (_wild(port.address), socket.address) or port.address == socket.address
             if (socket.proto, socket.port) != (port.protocol, port.number) or not meets:
                 continue
-            if socket.program == port.process:
+            if socket.program == port.process and not _is_another_nginx(port, facts):
                 continue
-            owner = f"`{socket.program}` (pid {socket.pid})" if socket.program else "a program"
+            if port.key == "phone.port":
+                yield _another_web_server(name, facts, socket, wanted)
+                continue
             yield Diagnostic(
                 "SD514",
-                f"{owner} on `{name}` already listens on {port.protocol} port {port.number}",
+                f"{_owner(socket)} on `{name}` already listens on {port.protocol} port "
+                f"{port.number}",
                 help=f"set `{port.key}` to a free port, or stop the program",
             )
+
+
+def _owner(socket: Socket) -> str:
+    return f"`{socket.program}` (pid {socket.pid})" if socket.program else "a program"
+
+
+def _is_another_nginx(port: Port, facts: Facts) -> bool:
+    """Whether a program nginx is that of the administrator, because sipdeploy's does not run."""
+    unit = facts.units.get(nginx.UNIT)
+    return port.process == nginx.PROGRAM and not (unit and unit.is_active)
+
+
+def _another_web_server(
+    name: str, facts: Facts, socket: Socket, ports: Iterable[Port]
+) -> Diagnostic:
+    used = {each.port for each in facts.sockets} | {each.number for each in ports} | BAD_PORTS
+    free = next(number for number in range(8444, 65536) if number not in used)
+    return Diagnostic(
+        "SD560",
+        f"{_owner(socket)} on `{name}` already listens on port {socket.port}, where the web phone "
+        "goes",
+        notes=("a web server that stays there needs no change for another port",),
+        help=f"write `phone: {{port: {free}}}`, or stop the program",
+    )
 
 
 def is_loopback(address: str) -> bool:

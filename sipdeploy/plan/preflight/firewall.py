@@ -109,6 +109,9 @@ def _aims(site: Site, *, is_main: bool) -> Iterator[_Aim]:
         yield _Aim(protocol="udp", first=rtp.start, last=rtp.end, who="media of services")
     if is_main and (turn := site.turn):
         yield from _relay_aims(turn)
+    if is_main and site.phone:
+        port = site.phone.port
+        yield _Aim(protocol="tcp", first=port, last=port, who="the web phone")
     order = acme.order(site)
     if order is not None and order.challenge == "http-01":
         yield _Aim(protocol="tcp", first=80, last=80, who="the ACME server", code="SD614")

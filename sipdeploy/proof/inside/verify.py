@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.services import coturn
+from sipdeploy.services import coturn, nginx
+
+DAEMONS = ("asterisk", "kamailio")
+SCHEMES = {"wss": "wss", "tls": "turns", "https": "https"}  # by the kind of a check
 
 
-def where_to_look(name: str, units: Sequence[str] = ("asterisk", "kamailio")) -> str:
+def where_to_look(name: str, units: Sequence[str] = DAEMONS) -> str:
     """The command that shows the log of the daemons."""
     return f"on `{name}`: `journalctl -b {' '.join(f'-u {unit}' for unit in units)}` shows why"
 
@@ -34,19 +37,24 @@ def _diagnostics(
 ) -> Iterator[Diagnostic]:
     silent = {row[3] for row in left if row[0] == "port"}
     for row in left:
-        if row[0] in ("wss", "tls") and row[2] in silent:
+        if row[0] in SCHEMES and row[2] in silent:
             continue  # a consequence of the port
         yield Diagnostic(
             "SD524",
             f"{_message(row)} on `{name}` within {seconds} s",
             notes=notes,
-            help=where_to_look(name, ("coturn",)) if _is_relay(row) else where_to_look(name),
+            help=where_to_look(name, _units(row)),
         )
         notes = ()
 
 
-def _is_relay(row: Sequence[str]) -> bool:
-    return row[0] == "tls" or bool({coturn.UNIT, coturn.ACCOUNT} & {*row})
+def _units(row: Sequence[str]) -> Sequence[str]:
+    """The units whose logs can say why a check failed."""
+    if row[0] == "tls" or {coturn.UNIT, coturn.ACCOUNT} & {*row}:
+        return ("coturn",)
+    if row[0] == "https" or {nginx.UNIT, nginx.PROGRAM} & {*row}:
+        return (nginx.UNIT.removesuffix(".service"),)
+    return DAEMONS
 
 
 def _message(row: Sequence[str]) -> str:
@@ -56,5 +64,4 @@ def _message(row: Sequence[str]) -> str:
         return f"none of {row[1]} registered phones returned"
     if row[0] == "port":
         return f"{row[4]} does not listen on {row[1]} port {row[3]}"
-    scheme = "wss" if row[0] == "wss" else "turns"
-    return f"{scheme}://{row[1]}:{row[2]} {row[5]}"
+    return f"{SCHEMES[row[0]]}://{row[1]}:{row[2]} {row[5]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.proof.outside.step import PAGE
 
 if TYPE_CHECKING:
     from sipdeploy.proof.outside.step import Proof
@@ -25,7 +26,8 @@ def judge(before: Proof | None, after: Proof, *, is_first: bool, is_suspect: boo
         return "unreachable"
     worked = {each.name for each in before.results if each.status == "ok"} if before else set()
     is_worse = any(each.name in worked for each in after.failed)
-    return "undo" if is_worse or is_suspect else "unreachable"
+    is_cut_off = is_suspect and any(each.name != PAGE for each in after.failed)
+    return "undo" if is_worse or is_cut_off else "unreachable"
 
 
 def undone(name: str, after: Proof, *, is_suspect: bool) -> Diagnostic:
@@ -49,9 +51,12 @@ def unreachable(name: str, after: Proof) -> Diagnostic:
     """The error about a host that stays applied and cannot be used from here."""
     first = after.failed[0]
     fix = next((each.help for each in first.diagnostics if each.help), "")
+    what = "phones cannot reach it"
+    if first.name == PAGE:
+        what = "browsers cannot open the web phone"
     return Diagnostic(
         "SD911",
-        f"`{name}` is applied, and phones cannot reach it from here: `{first.name}` failed",
+        f"`{name}` is applied, and {what} from here: `{first.name}` failed",
         notes=(
             "on the host itself everything works",
             *((f"the likely fix: {fix}",) if fix else ()),

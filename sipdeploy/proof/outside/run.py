@@ -126,7 +126,7 @@ def prove_host(
 ) -> Proof | None:
     """Prove one host, and remove the probe accounts; None if `stop` was set before the end."""
     subject.ends = time.monotonic() + seconds
-    steps = of_level(LADDER, subject.level)
+    steps = [step for step in of_level(LADDER, subject.level) if step.is_wanted(subject.site)]
     try:
         return asyncio.run(_unless(stop, prove(subject, steps, watch)))
     finally:

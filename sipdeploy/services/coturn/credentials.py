@@ -48,19 +48,25 @@ def turn_keys(realm: str, credentials: Mapping[str, str]) -> dict[str, str]:
     return {number: turn_key(number, realm, ha1) for number, ha1 in credentials.items()}
 
 
+def urls(site: Site) -> tuple[str, ...]:
+    """The relay in three ways, for firewalls that let only some of them out; empty without one."""
+    if site.turn is None:
+        return ()
+    plain, tls = f"{site.domain}:{site.turn.port}", f"{site.domain}:{site.turn.tls}"
+    return (
+        f"turn:{plain}?transport=udp",
+        f"turn:{plain}?transport=tcp",
+        f"turns:{tls}?transport=tcp",
+    )
+
+
 def ice_servers(site: Site, number: str, ha1: str) -> tuple[IceServer, ...]:
-    """The relay in three ways, for firewalls that let only some of them out; empty without one.
+    """The relay with the credential of a user; empty without one.
 
     Browsers try all of them at once, and use the best that works (RFC 8445). The same server
     answers STUN, so a phone needs no other STUN server.
     """
     if site.turn is None:
         return ()
-    plain, tls = f"{site.domain}:{site.turn.port}", f"{site.domain}:{site.turn.tls}"
     name, password = turn_credential(number, ha1)
-    urls = (
-        f"turn:{plain}?transport=udp",
-        f"turn:{plain}?transport=tcp",
-        f"turns:{tls}?transport=tcp",
-    )
-    return (IceServer(urls=urls, username=name, credential=password),)
+    return (IceServer(urls=urls(site), username=name, credential=password),)

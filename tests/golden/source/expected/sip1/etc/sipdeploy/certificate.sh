@@ -47,6 +47,7 @@ astray() {
 readers=''
 join_readers() {
 	if systemctl is-active -q coturn.service; then readers="$readers coturn.service" ports="$ports 203.0.113.10:443"; fi
+	if systemctl is-active -q sipdeploy-nginx.service; then readers="$readers sipdeploy-nginx.service" ports="$ports 127.0.0.1:8444"; fi
 }
 # kamcmd exits with 0 even if Kamailio refused, so its output decides.
 reload() {
