@@ -1,5 +1,7 @@
 """The candidate as sent to a host: one archive with files and instructions. Pure."""
 
+import contextlib
+import gzip
 import hashlib
 import io
 import tarfile
@@ -22,7 +24,7 @@ def archive(plan: Plan, checks: Sequence[Check], release: bytes) -> bytes:
     `checks` validate the tree; `release` is its `release.json`. Equal input gives equal bytes.
     """
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
+    with _packed(buffer) as tar:
         for name, rows in _instructions(plan, checks).items():
             _add(tar, name, table(rows), mode=0o600, owner="root:root")
         _add(tar, "release.json", release, mode=0o600, owner="root:root")
@@ -36,9 +38,19 @@ def archive(plan: Plan, checks: Sequence[Check], release: bytes) -> bytes:
 def tree(files: Iterable[ManagedFile]) -> bytes:
     """A tar.gz with only the files, below `tree/`."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
+    with _packed(buffer) as tar:
         _add_files(tar, files)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _packed(buffer: io.BytesIO) -> Iterator[tarfile.TarFile]:
+    """A tar.gz without the time of its making."""
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        yield tar
 
 
 def _add_files(tar: tarfile.TarFile, files: Iterable[ManagedFile]) -> None:
