@@ -57,7 +57,8 @@ def _seconds(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     type=click.Choice(LEVELS),
     default="quick",
     show_default=True,
-    help="ports: name, port, certificate, WebSocket. quick: calls without sound too.",
+    help="ports: name, port, certificate, WebSocket. quick: also calls without sound. full: also "
+    "with sound. attack: quick, and attacks that the host must refuse.",
 )
 @click.option(
     "--user",
@@ -115,6 +116,8 @@ def verify_command(
     """
     if file is not None:
         _write(lambda: files.check_writable(file))
+    if number and level == "attack":
+        raise WrongUsage([_needs_probes()])
     loaded = open_inventory(session.inventory)
     names = chosen_hosts(loaded, hosts)
     account = _account(loaded.site, number) if number else None
@@ -141,6 +144,16 @@ def check_level(level: Level) -> None:
         raise WrongUsage([Diagnostic("SD002", message, help="use level `quick`")])
     if any(step.level == "full" for step in of_level(LADDER, level)):
         media.require()
+
+
+def _needs_probes() -> Diagnostic:
+    """SD940: only who may set probe accounts on a host may attack it."""
+    return Diagnostic(
+        "SD940",
+        "level `attack` needs probe accounts, and `--user` sets none",
+        help="leave out `--user`: sipdeploy sets the accounts over SSH, which shows that the host "
+        "is yours",
+    )
 
 
 def _account(site: Site, number: str) -> Account:

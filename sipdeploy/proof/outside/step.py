@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from sipdeploy.sip.wire import Traced
 
 Level = Literal["ports", "quick", "full", "attack"]
-LEVELS: tuple[Level, ...] = get_args(Level)  # each includes those before it
+LEVELS: tuple[Level, ...] = get_args(Level)
+# The levels whose steps a level has. Attacks need calls, and no sound.
+INCLUDED: Mapping[Level, tuple[Level, ...]] = {
+    "ports": ("ports",),
+    "quick": ("ports", "quick"),
+    "full": ("ports", "quick", "full"),
+    "attack": ("ports", "quick", "attack"),
+}
 Status = Literal["ok", "failed", "skipped"]
 ACCOUNTS = "probe accounts"  # the step that asks the host over SSH
 PHONES = "phones"  # the lane of all steps that use the phones of the subject
@@ -101,6 +108,5 @@ class StepSkipped(Exception):  # noqa: N818
 
 
 def of_level(ladder: Sequence[Step], level: Level) -> tuple[Step, ...]:
-    """The steps of a level and of those before it, in the order of the ladder."""
-    rank = LEVELS.index(level)
-    return tuple(step for step in ladder if LEVELS.index(step.level) <= rank)
+    """The steps of a level and of those that it includes, in the order of the ladder."""
+    return tuple(step for step in ladder if step.level in INCLUDED[level])

@@ -90,19 +90,23 @@ class Subject:
         """The command that shows the log of the daemons."""
         return where_to_look(self.name)
 
-    def new_phone(self, account: int, device: int = 0) -> Phone:
-        """A phone of an account, not connected; its messages are traced."""
+    def new_phone(self, account: int, device: int = 0, *, password: str = "") -> Phone:
+        """A phone of an account, not connected; its messages are traced.
+
+        With another `password`, it is a stranger's.
+        """
         owner = self.accounts[account]
         phone = Phone(
             owner.number,
-            owner.password,
+            password or owner.password,
             domain=self.site.domain,
             address=(self.address, self.port),
             origin=self.origin,
             tls=self.tls,
             timeout_seconds=PATIENCE_SECONDS,
         )
-        self.traces.append((f"{owner.title}{' on a 2nd device' * device}", phone.wire.trace))
+        title = "a stranger" if password else f"{owner.title}{' on a 2nd device' * device}"
+        self.traces.append((title, phone.wire.trace))
         return phone
 
     async def phone(self, account: int, device: int = 0) -> Phone:
