@@ -74,7 +74,7 @@ def attacked(monkeypatch):
     monkeypatch.setattr(limits, "SILENT_SECONDS", 1)
 
     def run(step, mode="kamailio"):
-        faults = ("open",) if step.name == "REGISTER, no password" else ()
+        faults = ("open",) if step.name == "REGISTER of a stranger" else ()
         switch, site = Guardless(*faults), the_site(mode)
         monkeypatch.setattr(Phone, "_new_wire", lambda _: Frames(switch))
         made = Subject(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
@@ -63,11 +64,26 @@ class StepResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """The last half second that a phone heard, where a step has listened.
+
+    `at` is in seconds of the monotonic clock, `hz` the tone that was expected, or 0 for speech;
+    `state` says how the sound came.
+    """
+
+    at: float
+    who: str
+    hz: int
+    samples: array[int] = field(repr=False)
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """The results of all steps on one host, in the order of the ladder.
 
-    `traces` has the messages of each phone by its title, and `chain` the served certificates in
-    PEM, for reports.
+    `traces` has the messages of each phone by its title, `chain` the served certificates in PEM,
+    and `sounds` what the phones of level `full` heard, for reports.
     """
 
     host: str
@@ -77,6 +93,11 @@ class Proof:
     began: float = 0.0  # Unix time
     traces: tuple[tuple[str, tuple[Traced, ...]], ...] = field(default=(), repr=False)
     chain: tuple[bytes, ...] = field(default=(), repr=False)
+    sounds: tuple[Sound, ...] = field(default=(), repr=False)
+
+    def during(self, result: StepResult, at: float) -> bool:
+        """Whether a moment of the monotonic clock is in the time of a step."""
+        return result.began <= at <= result.began + result.seconds
 
     @property
     def failed(self) -> tuple[StepResult, ...]:
