@@ -41,23 +41,14 @@ def keep_users(wanted: Desired, current: Desired, site: Site, name: str, facts: 
     if wanted.domain != current.domain:
         raise ValueError(f"it is for `{wanted.domain}`, and a password is valid for one domain")
     kept, files = users_of(current), _contents(wanted)
-    services = {
-        fields.service_number(number): Service.model_validate({"kind": kind})
-        for number, kind in _htable(files, "services").items()
-    }
-    if both := sorted(kept.users.keys() & services.keys()):
+    then = site_of(wanted, site)
+    if both := sorted(kept.users.keys() & then.services.keys()):
         raise ValueError(f"it has services with the numbers of {named(both)}")
-    own = (port for port in wanted.ports if port.key.startswith("ports."))
-    ports = {port.key.removeprefix("ports."): port.number for port in own}
     changes = {
-        "domain": wanted.domain,
         "users": dict(kept.users),
-        "services": services,
-        "ports": site.ports.model_copy(update=ports),
-        "authentication": "asterisk" if _is_registrar(files) else "kamailio",
         "turn": Turn() if coturn.DATABASE in files else None,  # only its users are rendered
     }
-    then = site.model_copy(update=changes)
+    then = then.model_copy(update=changes)
     data = _data(then, name, wanted, facts, kept.credentials)
     if data.keys() != {file.path for file in wanted.files if file.is_data}:
         raise ValueError("it stores users in other files, as for a site of another size")
@@ -65,6 +56,26 @@ def keep_users(wanted: Desired, current: Desired, site: Site, name: str, facts: 
     return replace(
         wanted, files=tuple(data.get(file.path, file) for file in wanted.files), probe=probe
     )
+
+
+def site_of(release: Desired, site: Site) -> Site:
+    """The site with the domain, ports, services and authentication of a release, for phones."""
+    files = _contents(release)
+    services = {
+        fields.service_number(number): Service.model_validate({"kind": kind})
+        for number, kind in _htable(files, "services").items()
+    }
+    own = (port for port in release.ports if port.key.startswith("ports."))
+    ports = {port.key.removeprefix("ports."): port.number for port in own}
+    origin = release.probe.origin if release.probe else ""
+    changes = {
+        "domain": release.domain,
+        "services": services,
+        "ports": site.ports.model_copy(update=ports),
+        "authentication": "asterisk" if _is_registrar(files) else "kamailio",
+        "origins": (origin,) if origin else (),
+    }
+    return site.model_copy(update=changes)
 
 
 def _data(
