@@ -617,6 +617,7 @@ READERS = {
     "diagnostics/codes.py",  # its own manuals
     "lint/stack/kamailio/catalogue.py",  # its own data
     "inventory/reading.py",
+    "proof/reports/page.py",  # its own style sheet
     "host/__init__.py",
     "host/known_hosts.py",
     "host/local.py",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TIME, LANE, ROW, HEAD = 64, 200, 26, 30  # pixels
 MOST_ROWS = 60
-WIDTH, HEIGHT, MARGIN = 320, 150, 28
+WIDTH, HEIGHT, MARGIN, RIGHT = 320, 150, 28, 20
 BAR = 120
 FLOOR_DBFS = -100
 TOP_HZ = 4000
@@ -85,13 +85,13 @@ def spectrum(levels: Mapping[int, float], hz: int, title: str) -> ET.Element:
     left, bottom = MARGIN + 4, HEIGHT - MARGIN
 
     def x_of(frequency: float) -> float:
-        return left + (WIDTH - left - 8) * frequency / TOP_HZ
+        return left + (WIDTH - left - RIGHT) * frequency / TOP_HZ
 
     def y_of(level: float) -> float:
         return 8 + (bottom - 8) * max(FLOOR_DBFS, min(0, level)) / FLOOR_DBFS
 
     for level in (0, -50, FLOOR_DBFS):
-        _line(canvas, (left, y_of(level)), (WIDTH - 8, y_of(level)), "axis")
+        _line(canvas, (left, y_of(level)), (WIDTH - RIGHT, y_of(level)), "axis")
         text(canvas, left - 4, y_of(level) + 4, str(level), **_SMALL)
     for frequency in range(0, TOP_HZ + 1, 1000):
         middle = {"text-anchor": "middle", "class": "quiet"}

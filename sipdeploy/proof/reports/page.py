@@ -201,7 +201,7 @@ def _sounds(section: ET.Element, proof: Proof) -> None:
 def _sound(grid: ET.Element, heard: Sound, step: str) -> None:
     figure = _add(grid, "figure", kind="card")
     expected = f"{heard.hz} Hz" if heard.hz else "speech"
-    title = f"{step}: {heard.who} hears {expected}" if step else f"{heard.who} hears {expected}"
+    title = ", ".join(filter(None, (step, heard.who, f"{expected} expected")))
     _add(figure, "figcaption", title)
     figure.append(drawing.spectrum(sound.spectrum(heard.samples), heard.hz, title))
     if heard.state:
