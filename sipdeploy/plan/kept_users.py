@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.inventory import fields
-from sipdeploy.inventory.site import Service, Site, Turn, User
+from sipdeploy.inventory.site import Service, Site, Tls, Turn, User
 from sipdeploy.plan import tables
 from sipdeploy.plan.desired import Desired
 from sipdeploy.plan.effects import named
-from sipdeploy.services import asterisk, coturn, kamailio, user_database
+from sipdeploy.services import acme, asterisk, coturn, kamailio, user_database
 from sipdeploy.services.render import ManagedFile, display_name
 from sipdeploy.services.service import Deployment, HostProfile, parse_version
 
@@ -59,7 +59,7 @@ def keep_users(wanted: Desired, current: Desired, site: Site, name: str, facts: 
 
 
 def site_of(release: Desired, site: Site) -> Site:
-    """The site with the domain, ports, services and authentication of a release, for phones."""
+    """The site as phones meet it after a rollback; ValueError if the release cannot be read."""
     files = _contents(release)
     services = {
         fields.service_number(number): Service.model_validate({"kind": kind})
@@ -74,8 +74,19 @@ def site_of(release: Desired, site: Site) -> Site:
         "ports": site.ports.model_copy(update=ports),
         "authentication": "asterisk" if _is_registrar(files) else "kamailio",
         "origins": (origin,) if origin else (),
+        "tls": _tls(release, site),
     }
     return site.model_copy(update=changes)
+
+
+def _tls(release: Desired, site: Site) -> Tls:
+    """The source of the certificate of a release, by which a served chain is judged."""
+    order = release.order
+    if order is None:
+        is_file = site.tls.provider != "letsencrypt"
+        return site.tls if is_file else site.tls.model_copy(update={"provider": "self-signed"})
+    server = None if order.server == acme.LETSENCRYPT else order.server
+    return site.tls.model_copy(update={"provider": "letsencrypt", "server": server})
 
 
 def _data(

@@ -268,7 +268,10 @@ class ReleaseGoal:
 
     def proven(self, desired: Desired) -> Site:
         """As Goal.proven: what the release says, because the inventory may differ from it."""
-        return site_of(desired, self._site)
+        try:
+            return site_of(desired, self._site)
+        except ValueError:
+            return self._site
 
     @property
     def _fetched(self) -> tuple[Host, Desired]:
