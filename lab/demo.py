@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from lab import Lab, why_not
 from lab.browser import Browser, spki_pin
 from lab.phones.page import NotSeen
+from sipdeploy.sip import media
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,9 +66,18 @@ def demo() -> None:
         _type("apply sip1 --yes", folder, environment)
         _say("two browsers call each other")
         _prove(host, folder)
+        level, reason = last_level()
+        _say(f"the proof of a deploying machine, level {level}{reason}")
+        _type(f"verify sip1 --level {level}", folder, environment)
     python = sys.executable
     command = Path(python).with_name("sipdeploy")
     _write(NEXT.format(total=time.monotonic() - began, python=python, sipdeploy=command))
+
+
+def last_level() -> tuple[str, str]:
+    """The last proof: with sound, or without the extra for it, and why."""
+    problem = media.missing()
+    return ("full", "") if problem is None else ("quick", f", because {problem.message}")
 
 
 def _without_a_host(reason: str) -> None:

@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     from sipdeploy.transaction import Planned, Report
     from sipdeploy.transaction.release import Header
 
+VERIFY = click.option(
+    "--verify",
+    "verify",
+    type=click.Choice(["ports", "quick", "full", "none"]),
+    default="quick",
+    show_default=True,
+    help="Level of the proof from this machine, see `sipdeploy verify`.",
+)
 YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
 
 
@@ -209,14 +217,7 @@ def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
     help="Change N hosts at a time.",
 )
 @click.option("--all-or-nothing", is_flag=True, help="If one host fails, roll all hosts back.")
-@click.option(
-    "--verify",
-    "verify",
-    type=click.Choice(["ports", "quick", "full", "none"]),
-    default="quick",
-    show_default=True,
-    help="Level of the proof from this machine, see `sipdeploy verify`.",
-)
+@VERIFY
 @TAKE_OVER
 @with_transaction
 @FORMAT
@@ -334,6 +335,7 @@ def opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:
     is_flag=True,
     help="Also restore its users and passwords: removed users and old passwords are valid again.",
 )
+@VERIFY
 @YES
 @with_transaction
 @FORMAT
@@ -346,6 +348,7 @@ def rollback_command(
     form: str,
     *,
     with_users: bool,
+    verify: Literal["ports", "quick", "full", "none"],
     is_agreed: bool,
     overwrites: bool,
     lock_wait_seconds: int,
@@ -364,9 +367,9 @@ def rollback_command(
       sipdeploy history sip1 && sipdeploy rollback sip1 3
       sipdeploy rollback sip1 3 --with-users      names who comes back, and asks
     """
-    agree = partial(session.output.agree, question="roll {} back to this?", is_agreed=is_agreed)
     if not is_agreed:
         session.output.require_terminal("roll back")
+    ask = partial(session.output.agree, question="roll {} back to this?", proof=verify)
     ((name, loaded),) = opened_for(session, [host]).items()
     purpose = f"rollback {name} {release or ''}".strip()
     with opened_ahead(loaded, [name]) as ahead:
@@ -377,20 +380,25 @@ def rollback_command(
             folder=loaded.directory,
             connect=ahead.take,
             purpose=f"{purpose} --with-users" if with_users else purpose,
-            agree=None if is_agreed and not with_users else agree,
+            agree=None if is_agreed and not with_users else partial(ask, is_agreed=is_agreed),
+            verify=verify,
             overwrites=overwrites,
             lock_wait_seconds=lock_wait_seconds,
             breaks_lock=breaks_lock,
             confirm_seconds=confirm_seconds,
         )
+        run.check_proof(options)
         restore = partial(transaction.rollback, loaded.site, name, release, options=options)
-        code, reports = run.transact(
-            session, lambda say: restore(with_users=with_users, say=say), form=form
-        )
+        restore = partial(restore, with_users=with_users)
+        code, reports = run.transact(session, lambda say: restore(say=say), form=form)
     if not (code or with_users or any(report.changes for report in reports)):
-        advice = f"`sipdeploy {purpose} --with-users` restores its users and passwords"
-        session.output.progress(f"that release does not differ, apart from users; {advice}")
+        _say_same(session, purpose)
     return code
+
+
+def _say_same(session: Session, purpose: str) -> None:
+    advice = f"`sipdeploy {purpose} --with-users` restores its users and passwords"
+    session.output.progress(f"that release does not differ, apart from users; {advice}")
 
 
 @click.command("history", short_help="Show the releases that each HOST keeps.")

@@ -32,10 +32,7 @@ def apply(
     session: Session, loaded: Inventory, names: Sequence[str], options: Options, *, form: str
 ) -> tuple[int, tuple[Report, ...]]:
     """Apply to the named hosts, as `transact` says."""
-    if options.verify == "full":
-        from sipdeploy.cli.proof.verify import check_level
-
-        check_level(options.verify)
+    check_proof(options)
     credentials = session.credentials(loaded)
     return transact(
         session,
@@ -45,6 +42,14 @@ def apply(
         form=form,
         secrets=credentials.values(),
     )
+
+
+def check_proof(options: Options) -> None:
+    """WrongUsage if the proof from this machine needs an extra that is missing."""
+    if options.verify == "full":
+        from sipdeploy.cli.proof.verify import check_level
+
+        check_level(options.verify)
 
 
 def transact(

@@ -17,6 +17,7 @@ from sipdeploy.diagnostics.errors import HostFailed, SipdeployError
 from sipdeploy.facts import STATE, Facts, Query
 from sipdeploy.host import Host, ask, host_failed, script_text
 from sipdeploy.host.incoming import OnLine
+from sipdeploy.inventory.site import Site
 from sipdeploy.keeping import archive, backup, known
 from sipdeploy.keeping.archive import DamagedError, Entry
 from sipdeploy.keeping.material import Material
@@ -71,6 +72,10 @@ class RestoreGoal:
             renewals=tuple(dict.fromkeys((*facts.renewals, renewal))),
             records={},
         )
+
+    def proven(self, desired: Desired) -> Site:
+        """As Goal.proven."""
+        return self._goal.proven(desired)
 
     def problems(self, name: str, facts: Facts) -> list[Diagnostic]:
         """As Goal.problems, and SD512 without space for the messages."""

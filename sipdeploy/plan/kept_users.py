@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.inventory import fields
-from sipdeploy.inventory.site import Phone, Service, Site, Turn, User
+from sipdeploy.inventory.site import Phone, Service, Site, Tls, Turn, User
 from sipdeploy.plan import tables
 from sipdeploy.plan.desired import Desired
 from sipdeploy.plan.effects import named
-from sipdeploy.services import asterisk, coturn, kamailio, nginx, user_database
+from sipdeploy.services import acme, asterisk, coturn, kamailio, nginx, user_database
 from sipdeploy.services.render import ManagedFile, display_name
 from sipdeploy.services.service import Deployment, HostProfile, parse_version
 
@@ -41,25 +41,16 @@ def keep_users(wanted: Desired, current: Desired, site: Site, name: str, facts: 
     if wanted.domain != current.domain:
         raise ValueError(f"it is for `{wanted.domain}`, and a password is valid for one domain")
     kept, files = users_of(current), _contents(wanted)
-    services = {
-        fields.service_number(number): Service.model_validate({"kind": kind})
-        for number, kind in _htable(files, "services").items()
-    }
-    if both := sorted(kept.users.keys() & services.keys()):
+    then = site_of(wanted, site)
+    if both := sorted(kept.users.keys() & then.services.keys()):
         raise ValueError(f"it has services with the numbers of {named(both)}")
-    own = (port for port in wanted.ports if port.key.startswith("ports."))
-    ports = {port.key.removeprefix("ports."): port.number for port in own}
     changes = {
-        "domain": wanted.domain,
         "users": dict(kept.users),
-        "services": services,
-        "ports": site.ports.model_copy(update=ports),
-        "authentication": "asterisk" if _is_registrar(files) else "kamailio",
         # of these two, only the users are rendered
         "turn": Turn() if coturn.DATABASE in files else None,
         "phone": Phone() if nginx.USERS in files else None,
     }
-    then = site.model_copy(update=changes)
+    then = then.model_copy(update=changes)
     data = _data(then, name, wanted, facts, kept.credentials)
     if data.keys() != {file.path for file in wanted.files if file.is_data}:
         raise ValueError("it stores users in other files, as for a site of another size")
@@ -67,6 +58,37 @@ def keep_users(wanted: Desired, current: Desired, site: Site, name: str, facts: 
     return replace(
         wanted, files=tuple(data.get(file.path, file) for file in wanted.files), probe=probe
     )
+
+
+def site_of(release: Desired, site: Site) -> Site:
+    """The site as phones meet it after a rollback; ValueError if the release cannot be read."""
+    files = _contents(release)
+    services = {
+        fields.service_number(number): Service.model_validate({"kind": kind})
+        for number, kind in _htable(files, "services").items()
+    }
+    own = (port for port in release.ports if port.key.startswith("ports."))
+    ports = {port.key.removeprefix("ports."): port.number for port in own}
+    origin = release.probe.origin if release.probe else ""
+    changes = {
+        "domain": release.domain,
+        "services": services,
+        "ports": site.ports.model_copy(update=ports),
+        "authentication": "asterisk" if _is_registrar(files) else "kamailio",
+        "origins": (origin,) if origin else (),
+        "tls": _tls(release, site),
+    }
+    return site.model_copy(update=changes)
+
+
+def _tls(release: Desired, site: Site) -> Tls:
+    """The source of the certificate of a release, by which a served chain is judged."""
+    order = release.order
+    if order is None:
+        is_file = site.tls.provider != "letsencrypt"
+        return site.tls if is_file else site.tls.model_copy(update={"provider": "self-signed"})
+    server = None if order.server == acme.LETSENCRYPT else order.server
+    return site.tls.model_copy(update={"provider": "letsencrypt", "server": server})
 
 
 def _data(

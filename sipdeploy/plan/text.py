@@ -13,11 +13,11 @@ from sipdeploy.host.incoming import MOST_COLUMNS, decoded
 from sipdeploy.plan import Change, Plan, tables
 from sipdeploy.plan.effects import new_port, user_effects, wider_effects
 from sipdeploy.plan.preview import Present
+from sipdeploy.services import nginx
 from sipdeploy.services.service import local_place
 
 QUIET = ("sipdeploy-firewall", "sipdeploy-nginx")  # no call or registration runs through them
 MOST_LINES = 60
-MOST_READ = 2000  # columns of a line that a person reads; a built script has longer ones
 MOST_COMPARED = 4000
 SECRET = re.compile(r"^([-+ ]?\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")  # of a diff
 # HA1, checksums of it, and hashes of keys that are derived from it
@@ -182,6 +182,8 @@ def difference(
         return []
     if change.path in plan.to_generate:  # the new content is on the host, or in a backup
         return []
+    if change.path.startswith(f"{nginx.PAGE}/"):  # pictures, and scripts that were built
+        return []
     after = next((f.content for f in plan.desired.files if f.path == change.path), b"")
     written = present.written.get(change.path)
     rows: list[str] = []
@@ -216,13 +218,12 @@ def _lines_of_one(old: list[str], new: list[str]) -> list[str]:
 
 
 def _readable(content: bytes) -> list[str]:
-    """Lines of a text, or rows of a database; empty for a private key, and for what is no text."""
+    """Lines of a text, or rows of a database; empty for a private key."""
     if tables.is_database(content):
         return tables.rows(content)
-    if b"PRIVATE KEY" in content or b"\0" in content:
+    if b"PRIVATE KEY" in content:
         return []
-    lines = [line.expandtabs(4) for line in decoded(content).splitlines()]
-    return [] if any(len(line) > MOST_READ for line in lines) else lines
+    return [line.expandtabs(4) for line in decoded(content).splitlines()]
 
 
 def _hide(row: str) -> str:

@@ -58,6 +58,7 @@ class Certificate:
     not_before: dt.datetime
     not_after: dt.datetime
     key_matches: bool
+    subject: str = ""
     issuer: str = ""
     is_self_signed: bool = False
     fingerprint: str = ""
@@ -83,6 +84,7 @@ def parse(certificate: bytes, public_key: bytes) -> Certificate | None:
             not_before=leaf.not_valid_before_utc,
             not_after=leaf.not_valid_after_utc,
             key_matches=_spki(leaf.public_key()) == _public_spki(public_key),
+            subject=shown_line(leaf.subject.rfc4514_string()),
             issuer=shown_line(leaf.issuer.rfc4514_string()),
             is_self_signed=leaf.issuer == leaf.subject,
             fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),

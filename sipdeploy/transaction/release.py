@@ -20,7 +20,7 @@ from sipdeploy.host.incoming import whole
 from sipdeploy.inventory.site import Site
 from sipdeploy.plan import preflight
 from sipdeploy.plan.desired import Desired, query_of
-from sipdeploy.plan.kept_users import keep_users
+from sipdeploy.plan.kept_users import keep_users, site_of
 
 # The format of `release.json`. A new field needs no new number, but it needs a default, because
 # older releases do not have it. Increase the number if a field is removed, renamed or gets another
@@ -267,6 +267,13 @@ class ReleaseGoal:
     def expected(self, facts: Facts) -> Facts:
         """As Goal.expected: a rollback brings nothing."""
         return facts
+
+    def proven(self, desired: Desired) -> Site:
+        """As Goal.proven: what the release says, because the inventory may differ from it."""
+        try:
+            return site_of(desired, self._site)
+        except ValueError:
+            return self._site
 
     @property
     def _fetched(self) -> tuple[Host, Desired]:

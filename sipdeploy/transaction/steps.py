@@ -15,7 +15,12 @@ from sipdeploy.transaction.certificate import Issue
 from sipdeploy.transaction.files import Stage, Swap
 from sipdeploy.transaction.lock import Confirm, Lock, Owner
 from sipdeploy.transaction.options import Keepsakes, Run
-from sipdeploy.transaction.outside.reachability import Seen, changes_firewall, present_port
+from sipdeploy.transaction.outside.reachability import (
+    Seen,
+    changes_firewall,
+    present_port,
+    takes_probes,
+)
 from sipdeploy.transaction.packages import AddRepository, BuildAsterisk, Packages
 from sipdeploy.transaction.runner import Step
 
@@ -130,9 +135,8 @@ def _ask_before(work: Work) -> Step:
 def _prove_after(work: Work) -> Step:
     from sipdeploy.transaction.outside.steps import ProveAfter  # noqa: PLC0415 - as above
 
-    return ProveAfter(
-        run_=work.run, level=_level(work), plan=work.plan, facts=work.facts, seen=work.seen
-    )
+    level = _level(work) if takes_probes(work.plan.desired) else "ports"
+    return ProveAfter(run_=work.run, level=level, plan=work.plan, facts=work.facts, seen=work.seen)
 
 
 def _level(work: Work) -> Level:

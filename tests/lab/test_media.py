@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -46,13 +47,66 @@ def steps(report, record_property, title, seconds):
     return {each["name"]: each for each in host["steps"]}
 
 
-def test_a_proof_with_sound(system, record_property):
+def test_a_proof_with_sound(system, browser, tmp_path, record_property):
+    page = tmp_path / "report.html"
     for _ in range(int(os.environ.get("LAB_PROOFS", "1"))):
-        report, seconds = verify(system)
+        report, seconds = verify(system, "--report", str(page))
         results = steps(report, record_property, f"full, mode {system.mode}", seconds)
         skipped = {name for name, each in results.items() if each["status"] != "ok"}
         assert skipped <= {"DNS", "voicemail"}, results
         assert seconds < 60
+    shown(browser, page, report["hosts"][0])
+
+
+MEASURE = """() => ({
+  width: document.documentElement.scrollWidth - innerWidth,
+  steps: document.querySelectorAll(".steps tbody tr").length,
+  ladders: document.querySelectorAll("details svg").length,
+  spectra: document.querySelectorAll(".sounds polyline").length,
+  arrows: document.querySelectorAll("details .arrow").length,
+  certificates: document.querySelectorAll("dl").length,
+  colours: [document.body, document.querySelector("h1")].map(
+    (each) => getComputedStyle(each)).map((style) => [style.backgroundColor, style.color]).flat(),
+  small: [...document.querySelectorAll("p, td, th, dd, figcaption")].filter(
+    (each) => parseFloat(getComputedStyle(each).fontSize) < 14).length,
+  loaded: performance.getEntriesByType("resource").length,
+  text: document.body.innerText,
+})"""
+INJECT = """() => new Promise((resolve) => {
+  document.addEventListener("securitypolicyviolation", (e) => resolve(e.effectiveDirective));
+  const image = new Image();
+  image.src = "https://tracker.invalid/x.png";
+  document.body.append(image);
+  setTimeout(() => resolve("loaded"), 3000);
+})"""
+
+
+def shown(browser, path, host):
+    """The report in a real browser: wide and narrow, light and dark, without any request."""
+    page = browser.open(path.as_uri())
+    seen = {}
+    try:
+        for colours in ("light", "dark"):
+            for width in (1280, 360):
+                page.do(lambda p, c=colours: p.emulate_media(color_scheme=c))
+                page.do(lambda p, w=width: p.set_viewport_size({"width": w, "height": 800}))
+                found = seen[colours, width] = page.do(lambda p: p.evaluate(MEASURE))
+                assert found["width"] <= 0, "the page scrolls sideways"
+                assert found["steps"] == len(host["steps"])
+                assert found["ladders"] > 10
+                assert found["arrows"] > 100
+                assert found["spectra"] > 10
+                assert found["certificates"] >= 1
+                assert found["loaded"] == found["small"] == 0
+                assert all(step["name"] in found["text"] for step in host["steps"])
+                assert not re.search(r"[0-9]{30}", found["text"])
+        assert seen["light", 360]["colours"] != seen["dark", 360]["colours"]
+        page.do(lambda p: p.locator("summary").first.click())
+        assert page.do(lambda p: p.locator("details svg").first.is_visible())
+        assert page.console == []
+        assert page.do(lambda p: p.evaluate(INJECT)) == "img-src"
+    finally:
+        page.close()
 
 
 @pytest.mark.parametrize("chain", ["input", "output"])

@@ -364,3 +364,23 @@ def test_a_host_that_was_closed_before_stays_applied_and_says_so(system):
         done = system.deployer.run("apply", system.host.name, "--yes")
     assert done.returncode == 0, done.stderr
     assert "prove from here, level quick" in done.stderr
+
+
+def test_a_rollback_is_proved_from_here_too(system):
+    path = system.deployer.folder / "inventory.yaml"
+    before = path.read_text()
+    name = system.host.name
+    path.write_text(before + "origins: [https://phone.example.test]\n")
+    try:
+        done = system.deployer.run("apply", name, "--yes")
+        assert done.returncode == 0, done.stderr
+        done = system.deployer.run("rollback", name, "--yes")
+        assert done.returncode == 0, done.stderr
+        assert "try from here, before the change" in done.stderr
+        assert "prove from here, level quick" in done.stderr
+        assert left(system) == {}
+    finally:
+        path.write_text(before)
+    done = system.deployer.run("apply", name, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "unchanged" in done.stdout

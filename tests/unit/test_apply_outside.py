@@ -1,18 +1,24 @@
 """What an apply does after its proof from outside: fine, told, or taken back."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from fakes import FakeHost
+from hosts_facts import recorded
 from hypothesis import given
 from hypothesis import strategies as st
-from test_apply import GOOD, facts, run, scripts, states
+from test_apply import GOOD, TEXT, facts, run, scripts, site, states
 
+from sipdeploy import transaction
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Socket
+from sipdeploy.plan import desired
 from sipdeploy.proof.outside.judgement import judge
 from sipdeploy.proof.outside.step import Proof, StepResult
-from sipdeploy.transaction import host_run
+from sipdeploy.services import certificates
+from sipdeploy.services.kamailio import CONFIGURATION
+from sipdeploy.transaction import Options, host_run, rollback
 from sipdeploy.transaction.outside import steps as outside_steps
 from sipdeploy.transaction.outside.reachability import is_suspect, present_port
 from sipdeploy.transaction.reports import as_json, as_text
@@ -118,8 +124,8 @@ def proofs(monkeypatch):
     """The results of the proofs, one after the other; the levels that were asked for."""
     rows, asked = [], []
 
-    def prove(_, host, level, port, on_line):
-        asked.append((host.name, level, port))
+    def prove(_run, _host, site, on_line, *, level, port):
+        asked.append((site.domain, level, port))
         on_line("TCP")
         return rows.pop(0)
 
@@ -133,7 +139,7 @@ def test_a_host_that_works_is_confirmed(hosts, proofs):
     (report,), events = run(names=["sip1"], verify="quick")
     assert (report.state, report.exit_code, report.unreachable) == ("applied", 0, "")
     assert scripts(hosts) == ["facts", "stage", "swap", "confirm", "close"]
-    assert asked == [("sip1", "quick", 8443)] * 2
+    assert asked == [("sip.example.test", "quick", 8443)] * 2
     titles = [event.title for event in events if event.state == "ok"]
     before, after = "try from here, before the change", "prove from here, level quick"
     assert titles.index(before) < titles.index("back up the current files") < titles.index(after)
@@ -177,3 +183,57 @@ def test_none_makes_no_proof(proofs):
     _, asked = proofs
     (report,), _ = run(names=["sip1"], verify="none")
     assert (asked, states([report])) == ([], ["applied"])
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """A release that the host keeps, which `change` may alter."""
+    release = desired.desired(
+        site(), "sip1", recorded("sid-applied"), {}, certificates.Material(pair=None)
+    )
+
+    def keep(change=lambda text: text):
+        files = tuple(
+            replace(file, content=change(file.content)) if file.path == CONFIGURATION else file
+            for file in release.files
+        )
+        found = replace(release, files=files)
+        monkeypatch.setattr(transaction.release, "fetch_release", lambda *_: found)
+
+    return keep
+
+
+def back(inventory):
+    options = Options(verify="quick")
+    (report,) = rollback(inventory, "sip1", 3, with_users=True, say=[].append, options=options)
+    return report
+
+
+@pytest.mark.usefixtures("hosts")
+def test_a_rollback_is_proved_with_the_domain_and_port_of_its_release(kept, proofs):
+    """The inventory, which may be what is wrong, has others."""
+    rows, asked = proofs
+    rows += [OPEN, OPEN]
+    kept()
+    text = TEXT.replace("sip.example.test", "other.example.test") + "ports: {wss: 9443}\n"
+    assert back(site(text)).state == "applied"
+    assert asked[-1] == ("sip.example.test", "quick", 8443)
+
+
+@pytest.mark.usefixtures("hosts")
+def test_a_rollback_that_shuts_phones_out_is_undone(kept, proofs):
+    rows, _ = proofs
+    rows += [OPEN, CLOSED]
+    kept()
+    report = back(site())
+    assert report.state == "rolled back"
+    assert "SD912" in [problem.code for problem in report.errors]
+
+
+@pytest.mark.usefixtures("hosts")
+def test_a_release_of_an_older_version_takes_no_probes(kept, proofs):
+    rows, asked = proofs
+    rows += [OPEN, OPEN]
+    kept(lambda text: text.replace(b'"probes=>', b'"others=>'))
+    assert back(site()).state == "applied"
+    assert asked[-1] == ("sip.example.test", "ports", 8443)

@@ -18,7 +18,7 @@ def codes(text):
         (HOST + "ports: {wss: 80}\n", ["SD213"]),
         (HOST + "ports: {wss: 9999, rtp: 10000-10100}\n", []),
         (HOST + "ports: {wss: 10100, rtp: 10000-10100}\n", ["SD214"]),
-        (HOST + "ports: {wss: 5060, kamailio: 5060}\n", ["SD213", "SD213"]),
+        (HOST + "ports: {wss: 5070, kamailio: 5070}\n", ["SD213"]),
         (HOST + "tls: {provider: files, certificate: a, private_key: b}\n", []),
         (HOST + "tls: {ca_bundle: a.pem}\n", ["SD217"]),
         (HOST + "tls: {ca_bundle: a.pem, server: 'https://a.example'}\n", []),

@@ -12,7 +12,7 @@ from sipdeploy import transaction
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import host_failed
 from sipdeploy.inventory.secret import Secret, credentials
-from sipdeploy.plan.kept_users import keep_users, users_of
+from sipdeploy.plan.kept_users import keep_users, site_of, users_of
 from sipdeploy.services import asterisk, coturn, kamailio
 from sipdeploy.transaction import Options, host_run, rollback
 
@@ -171,3 +171,19 @@ def test_a_rollback_that_cannot_keep_the_users_says_what_can(host, monkeypatch):
         assert "`sipdeploy rollback sip1 7 --with-users`" in problem.help
         assert problem.notes
     assert "stage" not in {words[0] for words in host.asked}
+
+
+def test_a_release_says_what_phones_meet_after_a_rollback():
+    """The inventory may have another domain, port, services and certificate by now."""
+    then = site(more="services: {7000: {kind: echo}}\nports: {wss: 9443}\n")
+    server = "https://acme.example.test/dir"
+    tls = then.tls.model_copy(update={"provider": "letsencrypt", "server": server})
+    then = then.model_copy(update={"tls": tls})
+    now = site(domain="other.example.test", more="authentication: asterisk\n")
+    met = site_of(wanted(then), now)
+    assert (met.domain, met.ports.wss) == (then.domain, 9443)
+    assert met.services == then.services
+    assert met.authentication == "kamailio"
+    assert (met.tls.provider, met.tls.server) == ("letsencrypt", server)
+    assert site_of(wanted(now), then).tls.provider == "self-signed"
+    assert site_of(wanted(now), then).services == now.services

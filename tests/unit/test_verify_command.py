@@ -68,6 +68,15 @@ def test_a_file_has_the_result(capsys):
     assert file.stat().st_mode & 0o777 == 0o644
 
 
+@pytest.mark.usefixtures("reached")
+def test_a_report_is_written_beside_the_result(capsys):
+    assert main(["verify", "--level", "ports", "--report", "out.html"]) == 1
+    assert "sip1  does not work: TCP failed" in capsys.readouterr().out
+    file = Path("out.html")
+    assert "<title>sipdeploy verify: sip1 does not work</title>" in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
@@ -77,6 +86,7 @@ def test_a_file_has_the_result(capsys):
         (["--every", "1s"], 2, "the least is `10s`"),
         (["--every", "5 m"], 2, "not a time"),
         (["-o", "missing/out.prom"], 1, "SD110"),
+        (["--report", "missing/out.html"], 1, "SD110"),
         (["--level", "loud"], 2, "loud"),
     ],
 )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -57,7 +58,8 @@ def _seconds(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     type=click.Choice(LEVELS),
     default="quick",
     show_default=True,
-    help="ports: name, port, certificate, WebSocket. quick: calls without sound too.",
+    help="ports: name, port, certificate, WebSocket. quick: also calls without sound. full: also "
+    "with sound. attack: quick, and attacks that the host must refuse.",
 )
 @click.option(
     "--user",
@@ -67,6 +69,12 @@ def _seconds(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 )
 @click.option(
     "--every", "every_seconds", metavar="TIME", callback=_seconds, help="Repeat, until Ctrl-C."
+)
+@click.option(
+    "--report",
+    metavar="FILE.html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a page with steps, calls, certificate and sound.",
 )
 @click.option("--ladder", "has_diagrams", is_flag=True, help="Show the messages of each call.")
 @click.option(
@@ -96,6 +104,7 @@ def verify_command(
     every_seconds: int | None,
     has_diagrams: bool,
     file: Path | None,
+    report: Path | None,
 ) -> int:
     """Prove from this machine that phones can use HOSTS, or all hosts.
 
@@ -110,17 +119,20 @@ def verify_command(
     Examples:
       sipdeploy verify sip1
       sipdeploy verify --level ports                 without SSH and accounts
+      sipdeploy verify --level full --report sip1.html sip1
       sipdeploy verify --every 5m --format prometheus -o /var/lib/node_exporter/sipdeploy.prom
       pass show sip/1001 | sipdeploy verify --user 1001
     """
-    if file is not None:
-        _write(lambda: files.check_writable(file))
+    for path in filter(None, (file, report)):
+        _write(partial(files.check_writable, path))
+    if number and level == "attack":
+        raise WrongUsage([_needs_probes()])
     loaded = open_inventory(session.inventory)
     names = chosen_hosts(loaded, hosts)
     account = _account(loaded.site, number) if number else None
     round_ = Round(session=session, site=loaded.site, names=names, level=level, account=account)
     check_level(level)
-    show = _Show(session=session, form=form, file=file, has_diagrams=has_diagrams)
+    show = _Show(session=session, form=form, file=file, report=report, has_diagrams=has_diagrams)
     if every_seconds is None:
         with _stopping(round_.stop):
             proofs = round_.run()
@@ -141,6 +153,16 @@ def check_level(level: Level) -> None:
         raise WrongUsage([Diagnostic("SD002", message, help="use level `quick`")])
     if any(step.level == "full" for step in of_level(LADDER, level)):
         media.require()
+
+
+def _needs_probes() -> Diagnostic:
+    """SD940: only who may set probe accounts on a host may attack it."""
+    return Diagnostic(
+        "SD940",
+        "level `attack` needs probe accounts, and `--user` sets none",
+        help="leave out `--user`: sipdeploy sets the accounts over SSH, which shows that the host "
+        "is yours",
+    )
 
 
 def _account(site: Site, number: str) -> Account:
@@ -237,6 +259,7 @@ class _Show:
     session: Session
     form: Literal["text", "json", "junit", "prometheus"]
     file: Path | None
+    report: Path | None
     has_diagrams: bool
 
     def __call__(self, proofs: Sequence[Proof]) -> int:
@@ -247,10 +270,11 @@ class _Show:
         if self.has_diagrams:
             for proof in proofs:
                 output.result(diagram.as_text(proof))
+        if self.report is not None:
+            _write(partial(files.replace_file, self.report, _page(proofs), 0o644))
         text = formats.FORMATS[self.form](proofs)
         if self.file is not None:
-            target = self.file
-            _write(lambda: files.replace_file(target, f"{text}\n".encode(), 0o644))
+            _write(partial(files.replace_file, self.file, f"{text}\n".encode(), 0o644))
         elif self.form != "text" or not self._has_shown:
             output.result(text)
         if self.form == "text" and (self.file is not None or self._has_shown):
@@ -263,6 +287,12 @@ class _Show:
         """Whether the reader of the result has already seen each step."""
         is_seen = is_terminal(sys.stdout) and is_terminal(sys.stderr)
         return is_seen and not self.session.output.quiet
+
+
+def _page(proofs: Sequence[Proof]) -> bytes:
+    from sipdeploy.proof.reports import page
+
+    return page.as_html(proofs).encode()
 
 
 def _repeat(round_: Round, show: Callable[[Sequence[Proof]], int], seconds: int) -> None:

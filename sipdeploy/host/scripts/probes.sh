@@ -1,10 +1,10 @@
 # Sets the probe accounts of a proof, or removes them. set SECONDS DOMAIN | remove - DOMAIN; on each line of
-# stdin a number and, to set it, its HA1. No process gets an HA1 in its arguments, and no file of a release
+# stdin a number and, to set it, its HA1; to remove, also `failures KEY COUNT`. No process gets an HA1 in its arguments, and no file of a release
 # holds one: Kamailio has it in memory and, in mode `asterisk`, Asterisk in its database of run-time values.
 # The host removes the accounts by itself after SECONDS: the timer runs before they exist.
 action=$1 seconds=$2 domain=$3
 accounts=$(cat)
-numbers=$(printf '%s\n' "$accounts" | cut -d' ' -f1)
+numbers=$(printf '%s\n' "$accounts" | sed -n 's/^\([0-9][0-9]*\).*/\1/p')
 unit=sipdeploy-probes-$(printf '%s\n' "$numbers" | head -n 1)
 pjsip=/etc/asterisk/pjsip.conf
 # In mode `asterisk`, the template of the users' passwords names its type; empty in the other mode.
@@ -21,7 +21,19 @@ for number; do
         timeout 20 asterisk -rx "database del probes/$kind $number" </dev/null >/dev/null 2>&1
     done
 done; :'
+# KEY COUNT...: the failures that a proof has made on purpose count no longer against its address.
+forgive() {
+    while read -r key count; do
+        now=$(timeout 20 kamcmd htable.get failures "s:$key" </dev/null 2>/dev/null | sed -n 's/.*value: *\([0-9]*\).*/\1/p')
+        if [ "${now:-0}" -gt "$count" ]; then
+            printf 'htable.seti failures s:%s %s\n' "$key" "$((now - count))"
+        else
+            printf 'htable.delete failures s:%s\n' "$key"
+        fi
+    done | timeout 20 kamcmd >/dev/null 2>&1
+}
 if [ "$action" = remove ]; then
+    printf '%s\n' "$accounts" | sed -n 's/^failures //p' | forgive
     # shellcheck disable=SC2086 # numbers are words
     sh -c "$clean" sh "$domain" $numbers
     systemctl stop "$unit.timer" 2>/dev/null

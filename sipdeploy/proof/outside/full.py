@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.proof.outside.step import PHONES, Step, StepFailed, StepSkipped
+from sipdeploy.proof.outside.step import PHONES, Sound, Step, StepFailed, StepSkipped
 from sipdeploy.sip.media import MediaError, NotConnected, open_audio, talk
 from sipdeploy.sip.media.description import Description
 
@@ -26,6 +27,7 @@ SPEECH_SECONDS = 1.0
 SERVICE_SECONDS = 20.0  # that the test service takes at most, until it hangs up
 GREETING_SECONDS = 10.0
 MESSAGE_SECONDS = 2.5
+NOTED_SECONDS = 0.5
 ENVELOPE_SECONDS = 25.0  # what Asterisk says before a message
 
 
@@ -154,7 +156,9 @@ async def speech(subject: Subject) -> str:
     """The test service speaks, rings and hangs up."""
     number = _service(subject, "ivr-test")
     async with _service_call(subject, number, 0) as (_, side):
-        if not await side.audio.hears_sound(SPEECH_SECONDS, GREETING_SECONDS):
+        is_heard = await side.audio.hears_sound(SPEECH_SECONDS, GREETING_SECONDS)
+        await _note(subject, side.audio, 0, f"the caller of {number}")
+        if not is_heard:
             raise await _deaf(
                 subject, f"{number} answers, and its speech does not arrive", side.audio
             )
@@ -360,11 +364,21 @@ async def _be_silent(subject: Subject, sides: tuple[Talk, Talk]) -> None:
 
 
 async def _hears(subject: Subject, audio: Audio, hz: int, who: str) -> None:
-    if await audio.hears(hz, HEAR_SECONDS):
+    is_heard = await audio.hears(hz, HEAR_SECONDS)
+    await _note(subject, audio, hz, who)
+    if is_heard:
         return
     heard = audio.heard_hz()
     instead = f"a sound of about {heard} Hz" if heard else "silence"
     raise await _deaf(subject, f"{who} hears {instead} and not the tone of {hz} Hz", audio)
+
+
+async def _note(subject: Subject, audio: Audio, hz: int, who: str) -> None:
+    """Keep what a phone hears at this moment, for a report."""
+    now = time.monotonic()
+    samples = audio.heard.since(now - NOTED_SECONDS)
+    state = str(await audio.state())
+    subject.sounds.append(Sound(at=now, who=who, hz=hz, samples=samples, state=state))
 
 
 def _failed(subject: Subject, what: str, notes: tuple[str, ...] = ()) -> StepFailed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -34,12 +35,17 @@ def new_accounts() -> tuple[Account, Account]:
 
 @dataclass(slots=True, kw_only=True)
 class Probes:
-    """The probe accounts of one proof. `set` and `remove` block; call them in a thread."""
+    """The probe accounts of one proof. `set` and `remove` block; call them in a thread.
+
+    failures: what attacks add to the failures of an address or a connection, as Kamailio counts
+    them; the host takes them back at the end.
+    """
 
     name: str
     domain: str
     connect: Callable[[], Host]
     accounts: tuple[Account, Account] = field(default_factory=new_accounts)
+    failures: Counter[str] = field(default_factory=Counter)
     _host: Host | None = None
 
     def set(self) -> str:
@@ -82,6 +88,7 @@ class Probes:
         if self._host is None:
             return
         lines = "".join(f"{each.number}\n" for each in self.accounts)
+        lines += "".join(f"failures {key} {count}\n" for key, count in self.failures.items())
         argv = ("probes", "remove", "-", self.domain)
         problem = ("SD909", "the probe accounts cannot be removed")
         with contextlib.suppress(HostFailed):

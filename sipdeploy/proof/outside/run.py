@@ -54,6 +54,7 @@ async def prove(subject: Subject, steps: Sequence[Step], watch: Watch = unwatche
         began=began,
         traces=tuple((title, tuple(trace)) for title, trace in subject.traces),
         chain=subject.chain,
+        sounds=tuple(subject.sounds),
     )
 
 

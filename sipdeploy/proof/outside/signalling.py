@@ -11,14 +11,14 @@ from urllib.parse import quote
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.proof.outside import network
+from sipdeploy.proof.outside.calls import hang_up, invite_of, next_invite, pair, ring, talk
 from sipdeploy.proof.outside.step import ACCOUNTS, PHONES, Step, StepFailed, StepSkipped
 from sipdeploy.proof.outside.subject import REGISTER_SECONDS, NotRegisteredError
-from sipdeploy.sip.call import CallRefusedError
 from sipdeploy.sip.message import parameter, uri_of
 
 if TYPE_CHECKING:
     from sipdeploy.proof.outside.subject import Subject
-    from sipdeploy.sip.call import Call, Incoming
+    from sipdeploy.sip.call import Call
     from sipdeploy.sip.phone import Phone, Reply
 
 BUSY, DECLINED, ABSENT, CANCELLED = 486, 603, 480, 487
@@ -111,24 +111,24 @@ def _granted(subject: Subject, phone: Phone) -> int:
 
 async def call(subject: Subject) -> str:
     """A call rings, is answered, and the caller ends it."""
-    caller, callee = await _pair(subject)
-    outgoing, incoming = await _talk(caller, callee)
-    await _hang_up(outgoing, incoming)
+    caller, callee = await pair(subject)
+    outgoing, incoming = await talk(caller, callee)
+    await hang_up(outgoing, incoming)
     return "INVITE, 180, 200, ACK, BYE of the caller"
 
 
 async def call_back(subject: Subject) -> str:
     """A call in the other direction, which the callee ends."""
-    callee, caller = await _pair(subject)
-    outgoing, incoming = await _talk(caller, callee)
-    await _hang_up(incoming, outgoing)
+    callee, caller = await pair(subject)
+    outgoing, incoming = await talk(caller, callee)
+    await hang_up(incoming, outgoing)
     return "in the other direction, BYE of the callee"
 
 
 async def cancel(subject: Subject) -> str:
     """The caller hangs up while it rings."""
-    caller, callee = await _pair(subject)
-    outgoing, ringing = await _ring(caller, callee)
+    caller, callee = await pair(subject)
+    outgoing, ringing = await ring(caller, callee)
     reply = await outgoing.cancel()
     await ringing.cancelled()
     _expect(subject, "the CANCEL", reply, 200)
@@ -147,8 +147,8 @@ async def declined(subject: Subject) -> str:
 
 
 async def _rejected(subject: Subject, status: int) -> str:
-    caller, callee = await _pair(subject)
-    outgoing, ringing = await _ring(caller, callee)
+    caller, callee = await pair(subject)
+    outgoing, ringing = await ring(caller, callee)
     await ringing.reject(status)
     reply = await outgoing.final()
     _expect(subject, f"an INVITE that the phone answers with {status}", reply, status)
@@ -157,7 +157,7 @@ async def _rejected(subject: Subject, status: int) -> str:
 
 async def absent(subject: Subject) -> str:
     """The callee has no phone: 480, at once. A probe account has no mailbox."""
-    caller, _ = await _pair(subject)
+    caller, _ = await pair(subject)
     await subject.hang_up([(1, 0)])
     outgoing = await caller.invite(subject.accounts[1].number)
     _expect(subject, "an INVITE to a number without a phone", await outgoing.final(), ABSENT)
@@ -166,10 +166,10 @@ async def absent(subject: Subject) -> str:
 
 async def two_devices(subject: Subject) -> str:
     """Both phones of a number ring, and answer at once: the caller talks to exactly one."""
-    caller, first = await _pair(subject)
+    caller, first = await pair(subject)
     second = await subject.phone(1, 1)
     outgoing = await caller.invite(first.number)
-    ringing = await asyncio.gather(*(_next_invite(phone) for phone in (first, second)))
+    ringing = await asyncio.gather(*(next_invite(phone) for phone in (first, second)))
     await asyncio.gather(*(each.ring() for each in ringing))
     answered = await asyncio.gather(*(each.answer() for each in ringing))
     await outgoing.answered()
@@ -180,7 +180,7 @@ async def two_devices(subject: Subject) -> str:
     if len(successes) != 1:
         raise _broken(subject, "the caller got the answers of both phones, not of one")
     kept = next(each for each in answered if each.acks)
-    await _hang_up(outgoing, kept)
+    await hang_up(outgoing, kept)
     await subject.hang_up([(1, 1)])
     return "both ring and answer; one is connected, the other gets a BYE"
 
@@ -203,8 +203,8 @@ def _got(call: Call) -> str:
 
 async def blind_transfer(subject: Subject) -> str:
     """The callee sends the caller elsewhere: REFER arrives, and so does its NOTIFY."""
-    caller, callee = await _pair(subject)
-    outgoing, incoming = await _talk(caller, callee)
+    caller, callee = await pair(subject)
+    outgoing, incoming = await talk(caller, callee)
     target = f"<sip:{subject.accounts[1].number}@{subject.site.domain}>"
     reply = await incoming.request_in_dialog("REFER", headers={"Refer-To": target})
     _expect(subject, "a REFER in a call", reply, 202)
@@ -219,16 +219,16 @@ async def blind_transfer(subject: Subject) -> str:
     )
     _expect(subject, "the NOTIFY of a REFER", reply, 200)
     await callee.incoming(method="NOTIFY")
-    await _hang_up(outgoing, incoming)
+    await hang_up(outgoing, incoming)
     return "REFER and its NOTIFY arrive"
 
 
 async def attended_transfer(subject: Subject) -> str:
     """The callee connects its caller with a third phone, which it has called meanwhile."""
-    caller, callee = await _pair(subject)
+    caller, callee = await pair(subject)
     third, other = await subject.phone(0, 1), await subject.phone(1, 1)
-    outgoing, incoming = await _talk(caller, callee)
-    asking, asked = await _talk(other, third)
+    outgoing, incoming = await talk(caller, callee)
+    asking, asked = await talk(other, third)
     dialog = asking.established
     replaces = f"{dialog.call_id};to-tag={dialog.key[2]};from-tag={dialog.key[1]}"
     uri, _ = dialog.next_hop()
@@ -237,7 +237,7 @@ async def attended_transfer(subject: Subject) -> str:
     _expect(subject, "a REFER with Replaces", reply, 202)
     await caller.incoming(method="REFER")
     new = await caller.invite(uri, headers={"Replaces": replaces})
-    arriving = await _arriving(new, third)
+    arriving = await invite_of(new, third)
     if arriving.request.header("Replaces") != replaces:
         raise _broken(subject, "the INVITE of a transfer arrives without its Replaces")
     connected = await arriving.answer()
@@ -245,7 +245,7 @@ async def attended_transfer(subject: Subject) -> str:
     await new.ack()
     await connected.acknowledged()
     for first, second in ((new, connected), (asking, asked), (outgoing, incoming)):
-        await _hang_up(first, second)
+        await hang_up(first, second)
     await subject.hang_up()
     return "an INVITE with Replaces reaches the third phone"
 
@@ -309,56 +309,6 @@ def candidates(sdp: str) -> list[str]:
 
 
 # --- parts ---------------------------------------------------------------------------------------
-
-
-async def _pair(subject: Subject) -> tuple[Phone, Phone]:
-    if len(subject.accounts) < 2:  # noqa: PLR2004
-        raise StepSkipped("needs two probe accounts")
-    return await subject.phone(0), await subject.phone(1)
-
-
-async def _next_invite(phone: Phone) -> Incoming:
-    return await phone.incoming(method="INVITE")
-
-
-async def _arriving(outgoing: Call, callee: Phone) -> Incoming:
-    """The INVITE of a call at the callee; CallRefusedError if a server refuses it before."""
-    arriving = asyncio.create_task(_next_invite(callee))
-    final = asyncio.create_task(outgoing.final())
-    try:
-        await asyncio.wait({arriving, final}, return_when=asyncio.FIRST_COMPLETED)
-        if arriving.done():
-            return arriving.result()
-        raise CallRefusedError(final.result())
-    finally:
-        for task in (arriving, final):
-            task.cancel()
-        await asyncio.gather(arriving, final, return_exceptions=True)
-
-
-async def _ring(caller: Phone, callee: Phone) -> tuple[Call, Incoming]:
-    outgoing = await caller.invite(callee.number)
-    ringing = await _arriving(outgoing, callee)
-    await ringing.ring()
-    await outgoing.ringing()
-    return outgoing, ringing
-
-
-async def _talk(caller: Phone, callee: Phone) -> tuple[Call, Call]:
-    outgoing, ringing = await _ring(caller, callee)
-    incoming = await ringing.answer()
-    await outgoing.answered()
-    await outgoing.ack()
-    await incoming.acknowledged()
-    return outgoing, incoming
-
-
-async def _hang_up(first: Call, other: Call) -> None:
-    """`first` sends the BYE, and `other` receives it."""
-    reply = await first.bye()
-    if reply.status != 200:  # noqa: PLR2004
-        raise ConnectionError(f"BYE was answered with {reply.status} {reply.reason}")
-    await other.ended()
 
 
 def _expect(subject: Subject, what: str, reply: Reply, status: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from array import array
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     from sipdeploy.sip.wire import Traced
 
 Level = Literal["ports", "quick", "full", "attack"]
-LEVELS: tuple[Level, ...] = get_args(Level)  # each includes those before it
+LEVELS: tuple[Level, ...] = get_args(Level)
+# The levels whose steps a level has. Attacks need calls, and no sound.
+INCLUDED: Mapping[Level, tuple[Level, ...]] = {
+    "ports": ("ports",),
+    "quick": ("ports", "quick"),
+    "full": ("ports", "quick", "full"),
+    "attack": ("ports", "quick", "attack"),
+}
 Status = Literal["ok", "failed", "skipped"]
 ACCOUNTS = "probe accounts"  # the step that asks the host over SSH
 PAGE = "web phone"  # the step of the page, without which phones work too
@@ -65,11 +73,26 @@ class StepResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """The last half second that a phone heard, where a step has listened.
+
+    `at` is in seconds of the monotonic clock, `hz` the tone that was expected, or 0 for speech;
+    `state` says how the sound came.
+    """
+
+    at: float
+    who: str
+    hz: int
+    samples: array[int] = field(repr=False)
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """The results of all steps on one host, in the order of the ladder.
 
-    `traces` has the messages of each phone by its title, and `chain` the served certificates in
-    PEM, for reports.
+    `traces` has the messages of each phone by its title, `chain` the served certificates in PEM,
+    and `sounds` what the phones of level `full` heard, for reports.
     """
 
     host: str
@@ -79,6 +102,11 @@ class Proof:
     began: float = 0.0  # Unix time
     traces: tuple[tuple[str, tuple[Traced, ...]], ...] = field(default=(), repr=False)
     chain: tuple[bytes, ...] = field(default=(), repr=False)
+    sounds: tuple[Sound, ...] = field(default=(), repr=False)
+
+    def during(self, result: StepResult, at: float) -> bool:
+        """Whether a moment of the monotonic clock is in the time of a step."""
+        return result.began <= at <= result.began + result.seconds
 
     @property
     def failed(self) -> tuple[StepResult, ...]:
@@ -110,6 +138,5 @@ class StepSkipped(Exception):  # noqa: N818
 
 
 def of_level(ladder: Sequence[Step], level: Level) -> tuple[Step, ...]:
-    """The steps of a level and of those before it, in the order of the ladder."""
-    rank = LEVELS.index(level)
-    return tuple(step for step in ladder if LEVELS.index(step.level) <= rank)
+    """The steps of a level and of those that it includes, in the order of the ladder."""
+    return tuple(step for step in ladder if step.level in INCLUDED[level])

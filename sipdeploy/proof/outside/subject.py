@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.inventory.site import HostEntry, Site
     from sipdeploy.proof.outside.probes import Probes
-    from sipdeploy.proof.outside.step import Level
+    from sipdeploy.proof.outside.step import Level, Sound
     from sipdeploy.sip.wire import Traced
 
 REGISTER_SECONDS = 90  # a registration that nobody removes is gone in less than two minutes
@@ -59,6 +59,7 @@ class Subject:
     chain: the certificates that the port serves, in PEM; the step `TLS` sets it.
     phones: the phones that are connected, by account and device.
     traces: what each phone sent and received, also those that are closed.
+    sounds: what phones heard, where a step has listened.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Subject:
     warnings: dict[str, tuple[Diagnostic, ...]] = field(default_factory=dict)  # by step
     phones: dict[tuple[int, int], Phone] = field(default_factory=dict)
     traces: list[tuple[str, list[Traced]]] = field(default_factory=list)
+    sounds: list[Sound] = field(default_factory=list)
     tls: ssl.SSLContext = field(default_factory=trusting_tls)
     ends: float = math.inf  # the end of the whole proof, of the monotonic clock
     port: int = 0  # of the phones; default: that of the inventory
@@ -90,19 +92,23 @@ class Subject:
         """The command that shows the log of the daemons."""
         return where_to_look(self.name)
 
-    def new_phone(self, account: int, device: int = 0) -> Phone:
-        """A phone of an account, not connected; its messages are traced."""
+    def new_phone(self, account: int, device: int = 0, *, password: str = "") -> Phone:
+        """A phone of an account, not connected; its messages are traced.
+
+        With another `password`, it is a stranger's.
+        """
         owner = self.accounts[account]
         phone = Phone(
             owner.number,
-            owner.password,
+            password or owner.password,
             domain=self.site.domain,
             address=(self.address, self.port),
             origin=self.origin,
             tls=self.tls,
             timeout_seconds=PATIENCE_SECONDS,
         )
-        self.traces.append((f"{owner.title}{' on a 2nd device' * device}", phone.wire.trace))
+        title = "a stranger" if password else f"{owner.title}{' on a 2nd device' * device}"
+        self.traces.append((title, phone.wire.trace))
         return phone
 
     async def phone(self, account: int, device: int = 0) -> Phone:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.facts import Facts
     from sipdeploy.plan import Plan
+    from sipdeploy.plan.desired import Desired
     from sipdeploy.proof.outside.step import Proof
 
 MEDIA = "/etc/asterisk/rtp.conf"  # has the address and the ports of media
@@ -55,3 +56,11 @@ def present_port(facts: Facts | None, port: int) -> int:
     sockets = facts.sockets if facts else ()
     ports = [s.port for s in sockets if s.proto == "tcp" and s.program == kamailio.NAME]
     return port if port in ports or not ports else ports[0]
+
+
+def takes_probes(desired: Desired) -> bool:
+    """Whether a release has a place for probe accounts; those of older versions have none."""
+    return any(
+        file.path == kamailio.CONFIGURATION and b'"htable", "probes=>' in file.content
+        for file in desired.files
+    )

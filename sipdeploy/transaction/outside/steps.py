@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sipdeploy.facts import Facts
     from sipdeploy.host import Host
     from sipdeploy.host.incoming import OnLine
+    from sipdeploy.inventory.site import Site
     from sipdeploy.plan import Plan
     from sipdeploy.proof.outside import step as proof_step
     from sipdeploy.proof.outside.step import Level, Proof
@@ -39,7 +40,8 @@ class AskBefore:
 
     def run(self, host: Host, on_line: OnLine) -> None:
         """Store the proof."""
-        self.seen.before = _prove(self.run_, host, self.level, self.port, on_line)
+        site, level = self.run_.site, self.level
+        self.seen.before = _prove(self.run_, host, site, on_line, level=level, port=self.port)
 
     def undo(self, host: Host) -> None:
         """Nothing: the accounts are removed."""
@@ -63,8 +65,9 @@ class ProveAfter:
 
     def run(self, host: Host, on_line: OnLine) -> None:
         """HostFailed (SD912) if the apply must go back; else store the problem, if any."""
-        port = self.run_.site.ports.wss
-        proof = _prove(self.run_, host, self.level, port, on_line)
+        site = self.run_.goal.proven(self.plan.desired)
+        port = site.ports.wss
+        proof = _prove(self.run_, host, site, on_line, level=self.level, port=port)
         if proof is None:
             return
         self.seen.after = proof
@@ -81,9 +84,10 @@ class ProveAfter:
         """Nothing: Swap undoes the change."""
 
 
-def _prove(run: Run, host: Host, level: Level, port: int, on_line: OnLine) -> Proof | None:
+def _prove(
+    run: Run, host: Host, site: Site, on_line: OnLine, *, level: Level, port: int
+) -> Proof | None:
     """The proof; None if the run was interrupted."""
-    site = run.site
 
     def watch(step: proof_step.Step, result: proof_step.StepResult | None) -> None:
         if result is None:
@@ -94,7 +98,7 @@ def _prove(run: Run, host: Host, level: Level, port: int, on_line: OnLine) -> Pr
     subject = Subject(
         name=host.name,
         site=site,
-        entry=site.hosts[host.name],
+        entry=run.site.hosts[host.name],
         level=level,
         port=port,
         probes=None
