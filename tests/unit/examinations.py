@@ -48,6 +48,11 @@ HEALTHY = {
 }
 
 
+def nobody():
+    """No unit test has a host."""
+    raise AssertionError("a host was asked")
+
+
 def case(
     mode="kamailio", *, facts=None, user="", said="", code="SD907", more="", rest="", **texts
 ):
@@ -59,6 +64,7 @@ def case(
     subject = Subject(name="sip1", site=site, entry=site.hosts["sip1"], level="full")
     made = Case(
         subject=subject,
+        connect=nobody,
         inside=inside.parse(
             dataclasses.replace(recorded("sid-applied"), **(facts or {})), sections
         ),

@@ -5,7 +5,7 @@ import dataclasses
 import json
 
 import pytest
-from examinations import ADDRESS, case, daemons, log
+from examinations import ADDRESS, case, daemons, log, nobody
 from test_preflight_firewall import DROP, port, range_of, ruleset
 
 from sipdeploy.diagnostics import Diagnostic
@@ -91,6 +91,7 @@ FOREIGN = {"event": "refused", "method": "BYE", "status": 403, "why": "Not Your 
 CAUSES = [
     (connect.clock_wrong, {"facts": {"skew_seconds": 86400.0}}, "86400 s ahead of", "set-ntp"),
     (connect.disk_full, {"facts": {"free_bytes": {"/var": 1024}}}, "the disk of /var", "du -xh"),
+    (connect.never_applied, {"facts": {"release": 0}}, "not configured `sip1`", "apply sip1"),
     (causes.interrupted, {"facts": {"has_abandoned_run": True}}, "interrupted", "apply sip1"),
     (
         connect.address_missing,
@@ -667,5 +668,5 @@ def test_the_data_has_the_same():
 
 
 def test_a_step_result_without_problem_says_nothing():
-    made = Case(subject=case().subject, result=StepResult(name="x", status="ok"))
+    made = Case(subject=case().subject, connect=nobody, result=StepResult(name="x", status="ok"))
     assert (made.problem, made.said, made.number) == (None, "", "")

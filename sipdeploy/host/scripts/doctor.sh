@@ -17,7 +17,7 @@ section daemons
 systemctl show -p Id,ActiveState,SubState,Result,NRestarts kamailio.service asterisk.service coturn.service certbot.service
 section processes; ps -C kamailio,asterisk -o comm=,stat=
 section queue; ss -H -ltn
-for unit in kamailio asterisk coturn; do section "log $unit"; events -b -p err -n 5 -o cat -u "$unit"; done
+for unit in kamailio asterisk coturn certbot; do section "log $unit"; events -b -p err -n 5 -o cat -u "$unit"; done
 section times; stat -c %Y /etc/kamailio/dialog-key.cfg /run/kamailio/kamailio.pid
 section calls
 events -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT --since=-24h -n 3000 \

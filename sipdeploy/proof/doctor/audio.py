@@ -25,9 +25,10 @@ from sipdeploy.sip.media import MediaError, missing, open_audio
 from sipdeploy.sip.media.description import Description
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from sipdeploy.host import Host
+    from sipdeploy.host.incoming import OnLine
     from sipdeploy.sip.media import MediaState
     from sipdeploy.sip.media.audio import Audio
     from sipdeploy.sip.phone import Phone
@@ -163,7 +164,7 @@ async def _listen(media: Media, audio: Audio, answer: str) -> None:
 @contextlib.asynccontextmanager
 async def _counting(case: Case, media: Media) -> AsyncIterator[None]:
     """The host counts the packets of the call meanwhile, if it can be asked."""
-    if case.host is None or not media.port:
+    if case.inside is None or not media.port:
         yield
         return
     ready = asyncio.Event()
@@ -173,7 +174,7 @@ async def _counting(case: Case, media: Media) -> AsyncIterator[None]:
         if line == "ready":
             loop.call_soon_threadsafe(ready.set)
 
-    task = asyncio.create_task(asyncio.to_thread(_tap, case.host, media.port, on_line))
+    task = asyncio.create_task(asyncio.to_thread(_tap, case.connect, media.port, on_line))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_SECONDS):
             await ready.wait()
@@ -184,10 +185,10 @@ async def _counting(case: Case, media: Media) -> AsyncIterator[None]:
         task.cancel()
 
 
-def _tap(host: Host, port: int, on_line: object) -> Counted | None:
+def _tap(connect: Callable[[], Host], port: int, on_line: OnLine) -> Counted | None:
     argv = ("tap", str(port), str(TAP_SECONDS))
     try:
-        result = run_script(host, argv, on_line=on_line, timeout_seconds=20)  # type: ignore[arg-type]
+        result = run_script(connect(), argv, on_line=on_line, timeout_seconds=20)
     except HostFailed:
         return None
     return parse_counts(sections(result.text).get("packets"))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, count
+from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.operation.events import PhoneChange
 from sipdeploy.plan import preflight
 from sipdeploy.plan.preflight import firewall
-from sipdeploy.proof.doctor import causes
+from sipdeploy.proof.doctor import causes, inside
 from sipdeploy.proof.doctor.causes import connections_full, crashing, down, memory_full, stuck
-from sipdeploy.proof.doctor.inside import KAMAILIO
+from sipdeploy.proof.doctor.inside import CERTBOT, KAMAILIO
 from sipdeploy.proof.doctor.rung import Case, Rung, broken
 from sipdeploy.proof.outside import network
-from sipdeploy.proof.outside.step import StepFailed
+from sipdeploy.proof.outside.step import StepFailed, StepSkipped
 from sipdeploy.services import certificates
 
 if TYPE_CHECKING:
@@ -26,12 +28,41 @@ SILENT = "nothing answers"  # as `network` says that packets are lost
 LOSSES = 3  # of connections after the same time, before doctor suspects a proxy
 SPREAD_SECONDS = 3.0
 PERIOD_SECONDS = 600
+LATE_DAYS = 20  # before the end of a certificate, which is renewed 30 days before it
 ROOM_BYTES = 20 * 1024 * 1024
 LOCAL = "local"
+UNASKED = "the host could not be asked"
 STEPS = {step.name: step for step in network.STEPS}
 
 
 # --- the host ------------------------------------------------------------------------------------
+
+
+async def examine(case: Case) -> str:
+    """Ask the host, in one exchange; if that fails, the climb continues from outside."""
+    subject = case.subject
+    try:
+        host = await asyncio.to_thread(case.connect)
+        case.inside = await asyncio.to_thread(inside.read, host, subject.site, case.number)
+    except HostFailed as failure:
+        case.unasked = tuple(failure.diagnostics)
+        subject.probes = None
+        subject.accounts = (case.account,) if case.account else ()
+        raise StepSkipped(UNASKED) from failure
+    facts = case.inside.facts
+    return f"{facts.os_name}, release {facts.release}"
+
+
+def never_applied(case: Case) -> Diagnostic | None:
+    """Sipdeploy has not configured this host."""
+    if case.facts is None or case.facts.release or case.facts.has_abandoned_run:
+        return None
+    return broken(
+        "SD938",
+        f"sipdeploy has not configured `{case.name}` yet",
+        "it has no release in /var/lib/sipdeploy",
+        fix=f"`sipdeploy apply {case.name}`",
+    )
 
 
 def clock_wrong(case: Case) -> Diagnostic | None:
@@ -243,16 +274,17 @@ def not_renewed(case: Case) -> Diagnostic | None:
     """The certificate ends soon, and its renewal fails."""
     facts = case.facts
     file = facts.certificate if facts else None
-    log = case.inside.texts.get("daemons", "") if case.inside else ""
-    if file is None or case.subject.site.tls.provider != "letsencrypt":
+    if file is None or case.inside is None or case.subject.site.tls.provider != "letsencrypt":
         return None
+    certbot = case.inside.daemons[CERTBOT]
     left = (file.not_after - dt.datetime.now(dt.UTC)).days
-    if left > 20 or "Id=certbot.service" not in log:  # noqa: PLR2004 - of 90, 30 before the end
+    if left > LATE_DAYS:
         return None
     return broken(
         "SD931",
         f"the certificate of `{case.name}` ends in {count(left, 'day')} and was not renewed",
-        "certbot renews 30 days before the end",
+        "certbot renews 30 days before the end; its last run: " + (certbot.result or "unknown"),
+        *certbot.log,
         fix=f"on `{case.name}`: `systemctl start certbot; journalctl -b -u certbot` shows why; "
         f"`sipdeploy cert {case.name} --test` tries it without rate limits",
     )
@@ -334,7 +366,9 @@ RUNGS: tuple[Rung, ...] = (
         name="host",
         topic="connect",
         code="SD933",
-        faults=(clock_wrong, disk_full, causes.interrupted, address_missing),
+        ask=examine,
+        seconds=90,
+        faults=(*(never_applied, clock_wrong, disk_full, causes.interrupted, address_missing),),
     ),
     Rung(name="name", topic="connect", code="SD930", step=STEPS["DNS"], causes=(wrong_name,)),
     Rung(

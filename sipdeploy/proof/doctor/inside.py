@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sipdeploy.host import Host
     from sipdeploy.inventory.site import Site
 
-KAMAILIO, ASTERISK, COTURN = "kamailio", "asterisk", "coturn"
+KAMAILIO, ASTERISK, COTURN, CERTBOT = "kamailio", "asterisk", "coturn", "certbot"
 KEY = "/etc/kamailio/dialog-key.cfg"
 
 
@@ -81,7 +81,7 @@ def parse(facts: Facts, answer: Mapping[str, str]) -> Inside:
     """The state of a host from the sections of the script `doctor`."""
     return Inside(
         facts=facts,
-        daemons={name: _daemon(name, answer) for name in (KAMAILIO, ASTERISK, COTURN)},
+        daemons={name: _daemon(name, answer) for name in (KAMAILIO, ASTERISK, COTURN, CERTBOT)},
         texts=answer,
         edits=_edits(answer.get("edits", "")),
         events=tuple(events(journal.entries(answer.get("calls", "").splitlines()))),

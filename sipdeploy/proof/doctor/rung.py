@@ -39,17 +39,17 @@ class Case:
     result: what the step of the present rung has found from outside.
     media: the call with sound, once it was made.
     elsewhere: the address at which the port answers, if that is not the public one.
-    host: the open connection, for the count of packets during a call.
+    connect: opens the connection to the host, or returns the one that is open.
     """
 
     subject: Subject
+    connect: Callable[[], Host]
     inside: Inside | None = None
     unasked: tuple[Diagnostic, ...] = ()
     account: Account | None = None
     result: StepResult | None = None
     media: Media | None = None
     elsewhere: str = ""
-    host: Host | None = None
 
     @property
     def name(self) -> str:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.proof.doctor import inside
+from sipdeploy.proof.doctor.connect import UNASKED
 from sipdeploy.proof.doctor.ladder import of_topic
 from sipdeploy.proof.doctor.rung import Case, Diagnosis, Rung, RungResult, Topic, broken, first
 from sipdeploy.proof.outside.run import attempt
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 # Called when a rung begins (None), and with its result.
 Watch = Callable[[Rung, RungResult | None], None]
-UNASKED = "the host could not be asked"
 
 
 def unwatched(rung: Rung, result: RungResult | None) -> None:
@@ -39,33 +37,19 @@ def diagnose_host(
     watch: Watch = unwatched,
 ) -> Diagnosis:
     """Diagnose one host, and remove the probe accounts. Raises nothing for what is broken."""
-    case = Case(subject=subject, account=account)
+    case = Case(subject=subject, connect=connect, account=account)
     try:
-        return asyncio.run(_diagnose(case, connect, topic, watch))
+        return asyncio.run(_diagnose(case, topic, watch))
     finally:
         if subject.probes is not None:
             subject.probes.remove()
 
 
-async def _diagnose(
-    case: Case, connect: Callable[[], Host], topic: Topic | None, watch: Watch
-) -> Diagnosis:
-    await asyncio.to_thread(_look_inside, case, connect)
+async def _diagnose(case: Case, topic: Topic | None, watch: Watch) -> Diagnosis:
     try:
         return await walk(case, of_topic(topic), topic, watch)
     finally:
         await case.subject.hang_up()
-
-
-def _look_inside(case: Case, connect: Callable[[], Host]) -> None:
-    """Ask the host; if that fails, go on with what can be seen from here."""
-    try:
-        case.host = connect()
-        case.inside = inside.read(case.host, case.subject.site, case.number)
-    except HostFailed as failure:
-        case.unasked = tuple(failure.diagnostics)
-        case.subject.probes = None
-        case.subject.accounts = (case.account,) if case.account else ()
 
 
 async def walk(
