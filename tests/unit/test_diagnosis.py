@@ -3,12 +3,17 @@
 import asyncio
 import dataclasses
 import json
+import re
+import time
 
 import pytest
-from examinations import ADDRESS, case, daemons, log, nobody
+from examinations import ADDRESS, HEALTHY, case, daemons, log, nobody
+from fakes import FakeHost
+from hosts_facts import FOLDER
 from test_preflight_firewall import DROP, port, range_of, ruleset
 
 from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.host import Result
 from sipdeploy.proof.doctor import audio, call, causes, connect, register, report, voicemail, walk
 from sipdeploy.proof.doctor.ladder import RUNGS, of_topic
 from sipdeploy.proof.doctor.rung import Case, Diagnosis, Rung, RungResult
@@ -670,3 +675,53 @@ def test_the_data_has_the_same():
 def test_a_step_result_without_problem_says_nothing():
     made = Case(subject=case().subject, connect=nobody, result=StepResult(name="x", status="ok"))
     assert (made.problem, made.said, made.number) == (None, "", "")
+
+
+# --- the examination -----------------------------------------------------------------------------
+
+
+def answering(*left_out):
+    """A host that answers the script, but for these sections."""
+    clock = f"\x1eclock\n{time.time()}\n".encode()
+    text = (FOLDER / "sid-applied.txt").read_bytes()
+    recorded_facts = re.sub(rb"\x1eclock\n[0-9.]+\n", clock, text)
+    sections = "".join(
+        f"\x1e{name}\n{text}" for name, text in HEALTHY.items() if name not in left_out
+    )
+    return FakeHost(
+        answers={"doctor": Result(status=0, stdout=recorded_facts + sections.encode())}
+    )
+
+
+def examined(host):
+    found = case(user="1002")
+    found.inside = None
+    found.connect = lambda: host
+    found.subject.probes = object()
+    return found, asyncio.run(walk.climb(RUNGS[0], found))
+
+
+def test_a_host_is_examined_in_one_exchange():
+    host = answering()
+    found, (result, verdict) = examined(host)
+    assert (result.status, verdict) == ("ok", None), verdict
+    assert found.inside.daemons["kamailio"].answers
+    ((name, *arguments),) = host.asked
+    assert (name, arguments[-1]) == ("doctor", "1002")
+
+
+def test_an_examination_that_does_not_end_is_no_verdict():
+    found, (result, verdict) = examined(answering("examined"))
+    assert (result.status, verdict) == ("skipped", None)
+    assert [each.code for each in found.unasked] == ["SD939"]
+    assert found.subject.probes is None
+    assert [each.number for each in found.subject.accounts] == ["1002"]
+
+
+def test_the_state_of_a_stuck_daemon_lacks_what_only_it_knows():
+    host = answering("connections", "shared", "differing", "running", "channels", "identify")
+    found, (_, verdict) = examined(host)
+    assert verdict is None
+    for rung in RUNGS[1:]:
+        for fault in rung.faults:
+            fault(found)  # none fails
