@@ -133,9 +133,9 @@ FAULTS: tuple[Fault, ...] = (
         name="wrong `public_address`",
         **PORT,
         step="TCP",
-        says="port 8443 of `sip1` answers at 203.0.113.10, and not at 198.51.100.7, which the "
+        says="port 8443 of `sip1` answers at 203.0.113.10, and not at ..., which the "
         "inventory calls its public address",
-        by="public_address 198.51.100.7",
+        by="public_address 250",
     ),
     # --- port
     Fault(
@@ -174,9 +174,9 @@ FAULTS: tuple[Fault, ...] = (
         **PORT,
         step="TCP",
         says=f"{CLOSED}the rule with the handle ...",
-        make="systemctl start firewalld && until nft list ruleset | grep -q 'dport 22'; do "
-        "sleep 0.1; done",
-        undo="systemctl stop firewalld",
+        make="systemctl start firewalld && "
+        "until nft list table inet firewalld 2>/dev/null | grep -q 'dport 22'; do sleep 0.1; done",
+        undo="systemctl stop firewalld; nft delete table inet firewalld",
     ),
     Fault(
         name="port closed in the own table of sipdeploy",

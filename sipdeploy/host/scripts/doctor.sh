@@ -1,10 +1,11 @@
 # What `sipdeploy doctor` reads of a host beyond the facts. Runs after `facts`, which has closed standard input and
-# standard error, in the same exchange. Changes nothing, and prints no secret. The 11th argument is a number, or empty.
-number=${11}
+# standard error, in the same exchange. Changes nothing, and prints no secret. The last argument of `facts`
+# is a number, or empty.
+number=$more
 db=/etc/kamailio/sipdeploy.db etc=/etc/asterisk
-# the limits are for daemons that are stopped or stuck
-ask() { timeout 4 kamcmd "$@" 2>&1; }
-console() { timeout 4 asterisk -rx "$1" 2>&1; }
+# The limits are for daemons that are stopped or stuck; a console of Asterisk that waits for one ignores SIGTERM.
+ask() { timeout -s KILL 4 kamcmd "$@" 2>&1; }
+console() { timeout -s KILL 4 asterisk -rx "$1" 2>&1; }
 events() { journalctl -q --no-pager "$@"; }
 # Prints PART unless Asterisk shows the digest of its files, as in reload.sh. PART QUESTION FILE...
 unless_loaded() {

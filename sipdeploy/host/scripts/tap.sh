@@ -35,5 +35,5 @@ perl -e '
     }
     print "$_ $count{$_} $peer{$_}\n" for sort keys %count;
 ' "$port" "$seconds"
-section statistics; timeout 3 asterisk -rx 'pjsip show channelstats' 2>/dev/null
+section statistics; timeout -s KILL 3 asterisk -rx 'pjsip show channelstats' 2>/dev/null
 section end

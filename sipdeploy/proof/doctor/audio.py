@@ -485,6 +485,13 @@ CALL_WITH_SOUND = (
 )
 
 
+async def relay(case: Case) -> str:
+    """The inventory has a relay; whether it runs, only the host can say."""
+    if case.subject.site.turn is None:
+        raise StepSkipped("the inventory has no relay (`turn: {}`)")
+    return ""
+
+
 async def speech(case: Case) -> str:
     """The test service is heard to speak."""
     if problem := missing():
@@ -515,5 +522,5 @@ RUNGS: tuple[Rung, ...] = (
         seconds=35,
         causes=(no_sounds, WHOLE_ASTERISK, causes.EDITED_ASTERISK),
     ),
-    Rung(name="relay", topic="audio", code="SD936", faults=(no_relay,)),
+    Rung(name="relay", topic="audio", code="SD936", ask=relay, faults=(no_relay,)),
 )
