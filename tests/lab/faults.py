@@ -14,6 +14,7 @@ KAMAILIO, PJSIP, RTP = (
     "/etc/asterisk/rtp.conf",
 )
 RESTART = "systemctl reset-failed kamailio; systemctl restart kamailio"
+DROP_IN = "/etc/systemd/system/kamailio.service.d"
 RELOAD = "asterisk -rx 'module reload res_pjsip.so' && sleep 0.5"
 RELOAD_RTP = "asterisk -rx 'module reload res_rtp_asterisk.so' && sleep 0.5"
 EDITED = "`{}` on `sip1` was edited after the last apply, and ..."
@@ -81,14 +82,15 @@ SOUND = {"topic": "audio", "rung": "rules for media", "code": "SD936", "needs_so
 SHUT_OUT = "the firewall of `sip1` drops what it sends from UDP 10000-20000: "
 DIGITS = (
     "find -L /usr/share/asterisk/sounds /var/lib/asterisk/sounds -type d -name {} "
-    '| while read -r d; do mv "$d" "$(dirname "$d")/{}"; done'
+    '| while read -r d; do mv "$d" "$(dirname "$d")/{}" 2>/dev/null; done; true'
 )
 TMPFS = (
     'perl -e \'exit !!syscall(165, "tmpfs", "/var/spool/asterisk", "tmpfs", 0, "size=1m")\''
-    " && head -c 2m /dev/zero >/var/spool/asterisk/filled; true"
+    " && head -c 2M /dev/zero >/var/spool/asterisk/filled; true"
 )
 UNMOUNT = "perl -e 'exit !!syscall(166, \"/var/spool/asterisk\", 2)'"
-BOX = "/var/spool/asterisk/voicemail/default/1002/INBOX"
+VOICEMAIL = "/var/spool/asterisk/voicemail"
+BOX = f"{VOICEMAIL}/default/1002/INBOX"
 
 FAULTS: tuple[Fault, ...] = (
     # --- host and name
@@ -298,7 +300,9 @@ FAULTS: tuple[Fault, ...] = (
         code="SD933",
         step="TLS",
         says="the shared memory of Kamailio on `sip1` is full: it refuses phones and calls",
-        by="memory",
+        make=f"sed 's/ -m [0-9]* / -m 11 /' {DROP_IN}/sipdeploy.conf >{DROP_IN}/zz.conf && "
+        f"systemctl daemon-reload && {RESTART} && sleep 0.5",
+        undo=f"rm {DROP_IN}/zz.conf; systemctl daemon-reload; {RESTART}",
     ),
     # --- WebSocket
     Fault(
@@ -455,7 +459,7 @@ FAULTS: tuple[Fault, ...] = (
         code="SD935",
         step="service",
         says="Asterisk on `sip1` does not recognize the calls that Kamailio sends "
-        "from port 5062: it expects them from 127.0.0.1:5999...",
+        "from port 5062: it expects them from 127.0.0.1:5999/32",
         **edit(PJSIP, r"s/^match=\(.*\):5062/match=\1:5999/", RELOAD),
     ),
     Fault(
@@ -501,7 +505,7 @@ FAULTS: tuple[Fault, ...] = (
         rung="registration",
         code="SD935",
         step="service",
-        says="Kamailio on `sip1` has another service for `6000` than ...sipdeploy.db",
+        says="Kamailio on `sip1` does not know the service `6000` of the inventory",
         make="kamcmd htable.delete services s:6000",
         undo="kamcmd htable.reload services",
     ),
@@ -599,10 +603,8 @@ FAULTS: tuple[Fault, ...] = (
         rung="mailboxes",
         code="SD937",
         says="Asterisk on `sip1` may not write to /var/spool/asterisk: no message can be left",
-        make="stat -c %U:%G /var/spool/asterisk/voicemail/default >/root/kept.owner && "
-        "chown root:root /var/spool/asterisk/voicemail/default && "
-        "chmod 755 /var/spool/asterisk/voicemail/default",
-        undo="chown $(cat /root/kept.owner) /var/spool/asterisk/voicemail/default",
+        make=f"install -d -o root -g root -m 755 {VOICEMAIL}/default",
+        undo=f"chown -R asterisk:asterisk {VOICEMAIL}",
     ),
     Fault(
         name="a mailbox has 100 messages",
@@ -611,7 +613,7 @@ FAULTS: tuple[Fault, ...] = (
         code="SD937",
         says="the mailbox of 1002 is full: it accepts no message",
         make=f"mkdir -p {BOX} && for n in $(seq 0 99); do touch {BOX}/msg$(printf %04d $n).txt; "
-        f"done; chown -R asterisk:asterisk {BOX}",
+        f"done; chown -R asterisk:asterisk {VOICEMAIL}",
         undo=f"rm -rf {BOX}",
     ),
     Fault(

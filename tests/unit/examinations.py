@@ -43,7 +43,7 @@ HEALTHY = {
     "spool": "Filesystem 1024-blocks Used Available Capacity Mounted on\n"
     "overlay 264212084 26470864 79920048 25% /\n"
     "Filesystem Inodes IUsed IFree IUse% Mounted on\noverlay 100000 100 99900 1% /\nwritable\n",
-    "times": "100\n200\n",
+    "times": "100\n200\n150\n",
     "examined": "",
 }
 
@@ -86,12 +86,12 @@ def daemons(**states):
     return "\n".join(rows)
 
 
-def log(*rows, when=1_795_400_000):
-    """Lines of the call log."""
+def log(*rows, when=1_795_400_000, apart=2):
+    """Lines of the call log, some seconds apart."""
     return "\n".join(
         json.dumps(
             {
-                "__REALTIME_TIMESTAMP": str((when + number) * 1_000_000),
+                "__REALTIME_TIMESTAMP": str((when + apart * number) * 1_000_000),
                 "_SYSTEMD_UNIT": "kamailio.service",
                 "SYSLOG_IDENTIFIER": "sipdeploy-calls",
                 "MESSAGE": json.dumps(row),

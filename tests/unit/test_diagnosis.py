@@ -148,9 +148,21 @@ CAUSES = [
     ),
     (
         causes.tables_differ,
-        {"differing": "credentials 1001\ncredentials 1002\nusers 1003\n"},
+        {"differing": "1001\n1002\n"},
         "another password for `1001`, `1002` than",
         "sh /etc/kamailio/tables.sh",
+    ),
+    (
+        causes.rows_missing,
+        {"held": "users 1001\nusers 1002\nservices 6001\nservices 6002\n"},
+        "does not know the service `6000` of the inventory",
+        "sh /etc/kamailio/tables.sh",
+    ),
+    (
+        causes.rows_missing,
+        {"held": "users 1001\nservices 6000\n"},
+        "does not know the user `1002` of the inventory",
+        "sipdeploy apply sip1",
     ),
     (
         causes.not_loaded,
@@ -234,8 +246,8 @@ CAUSES = [
         register.too_many_phones,
         {
             "user": "1002",
-            "said": "1002 cannot register on `sip1`: 503 Too Many Contacts",
-            "phones": "AoR: 1002\n\tUser-Agent: JsSIP 3\n\tUser-Agent: SIP.js\n",
+            "said": "1002 cannot register on `sip1`: 503 Service Unavailable",
+            "phones": "AoR: 1002\n" + 5 * "\tUser-Agent: JsSIP 3\n",
         },
         "1002 has all 5 phones",
         "max_contacts",
@@ -254,7 +266,7 @@ CAUSES = [
     ),
     (
         call.other_key,
-        {"times": "1795399000\n1795399100\n", "calls": log(FOREIGN)},
+        {"times": "1795399000\n1795399100\n1795398000\n", "calls": log(FOREIGN)},
         "the key that signs calls on `sip1` was changed",
         "end these calls",
     ),
@@ -527,11 +539,17 @@ def test_packets_of_the_host_are_counted_only_if_it_could_count(text, counted):
 
 
 @pytest.mark.parametrize(
-    "seconds", [(60, 61), (60, 300, 12, 61, 5), (700, 700, 701, 700), (1, 200, 400, 90)]
+    "seconds",
+    [(60, 61), (60, 300, 12, 61, 5), (700, 700, 701, 700), (1, 200, 400, 90), (4, 4, 4, 4)],
 )
 def test_connections_that_end_at_any_time_are_no_proxy(seconds):
     lost = [{"event": "lost", "seconds": each, **PHONE} for each in seconds]
     assert connect.cut_after(case(calls=log(*lost))) is None
+
+
+def test_connections_that_are_lost_at_once_or_long_ago_are_no_proxy():
+    assert connect.cut_after(case(calls=log(*LOST, apart=0))) is None
+    assert connect.cut_after(case(calls=log(*LOST), clock="1795403700.0")) is None
 
 
 def test_a_wrong_password_that_was_corrected_is_no_trouble():
@@ -545,9 +563,13 @@ def test_a_user_whose_phone_is_there_has_one():
 
 
 def test_an_old_key_explains_no_new_refusal():
-    """Refusals from before the change, and a key that Kamailio has not read yet."""
-    assert call.other_key(case(times="1795400100\n1795400200\n", calls=log(FOREIGN))) is None
-    assert call.other_key(case(times="1795400100\n1795399000\n", calls=log(FOREIGN))) is None
+    """Refusals from before the change, a key that Kamailio has not read, and an old key."""
+    for times in (
+        "1795399000\n1795400100\n1795398000\n",  # Kamailio was restarted since
+        "1795400100\n1795399000\n1795398000\n",
+        "1795398000\n1795399100\n1795399000\n",  # the key is that of the last apply
+    ):
+        assert call.other_key(case(times=times, calls=log(FOREIGN))) is None
 
 
 def test_a_host_that_does_not_answer_at_all_is_down():
@@ -631,7 +653,7 @@ def test_without_the_host_only_the_outside_is_asked():
 def test_the_topics_are_ladders():
     names = {topic: [each.name for each in of_topic(topic)] for topic in ("connect", "voicemail")}
     assert names["connect"] == ["host", "name", "port", "certificate", "WebSocket"]
-    assert "call with sound" not in names["voicemail"]
+    assert not {"call with sound", "calls of the user"} & {*names["voicemail"]}
     assert names["voicemail"][-1] == "voicemail"
     assert len(of_topic(None)) == len(RUNGS)
 

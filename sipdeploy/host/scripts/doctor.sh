@@ -19,7 +19,7 @@ systemctl show -p Id,ActiveState,SubState,Result,NRestarts kamailio.service aste
 section processes; ps -C kamailio,asterisk -o comm=,stat=
 section queue; ss -H -ltn
 for unit in kamailio asterisk coturn certbot; do section "log $unit"; events -b -p err -n 5 -o cat -u "$unit"; done
-section times; stat -c %Y /etc/kamailio/dialog-key.cfg /run/kamailio/kamailio.pid
+section times; stat -c %Y /etc/kamailio/dialog-key.cfg /run/kamailio/kamailio.pid "$state/release"
 section calls
 events -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT --since=-24h -n 3000 \
     _SYSTEMD_UNIT=kamailio.service SYSLOG_IDENTIFIER=sipdeploy-calls
@@ -39,17 +39,19 @@ section uptime
 if ask core.uptime; then
     section connections; ask core.tcp_info
     section shared; ask core.shmmem
-    # Rows that Kamailio holds and rows of the file that differ: table and key alone
-    section differing
-    if [ "$(sqlite3 -readonly "$db" 'SELECT count(*) FROM users')" -le 20000 ]; then
-        for table in credentials users services; do
+    rows=$(ask htable.stats | awk '$1 == "name:" { name = $2 } $1 == "all:" && name == "users" { print $2 }')
+    if [ "${rows:-0}" -le 20000 ]; then
+        section held
+        for table in users services; do ask htable.dump $table | awk -v table=$table '$1 == "name:" { print table, $2 }'; done
+        # The numbers whose HA1 in memory is nowhere in the file. A pipe alone sees them.
+        section differing
+        held=$(ask htable.dump credentials | awk '$1 == "name:" { name = $2 } $1 == "value:" { print name, $2 }')
+        if [ -n "$held" ]; then
             {
-                sqlite3 -readonly -separator ' ' "$db" "SELECT 'file', key_name, key_value FROM $table"
-                ask htable.dump $table | awk '$1 == "name:" { name = $2 } $1 == "value:" { print "held", name, $2 }'
-            } | awk -v table="$table" '
-                { known[$2]; value[$1, $2] = $3 }
-                END { for (key in known) if (value["file", key] != value["held", key]) print table, key }' | sort | head -n 20
-        done
+                printf '%s\n' "$held" | cut -d' ' -f2 | grep -aoF -f - "$db"
+                printf '%s\n' "$held"
+            } | awk 'NF == 1 { written[$1] } NF == 2 && !($2 in written) { print $1 }' | head -n 20
+        fi
     fi
     if [ -n "$number" ]; then
         section user; ask htable.get users "s:$number"

@@ -42,15 +42,15 @@ async def service(case: Case) -> str:
 def other_key(case: Case) -> Diagnostic | None:
     """The key that signs the routes of calls was changed: calls from before cannot be ended."""
     times = [int(line) for line in (case.inside.lines("times") if case.inside else ())]
-    if len(times) != 2:  # noqa: PLR2004 - of the key, of Kamailio's start
+    if len(times) != 3:  # noqa: PLR2004 - of the key, of Kamailio's start, of the last apply
         return None
-    changed, started = times
+    changed, started, applied = times
     refused = [
         each
         for each in (case.inside.events if case.inside else ())
-        if isinstance(each, Refusal) and each.why == "Not Your Dialog" and each.when >= changed
+        if isinstance(each, Refusal) and each.why == "Not Your Dialog" and each.when >= started
     ]
-    if not refused or KEY not in case.inside.facts.files or changed > started + 1:  # type: ignore[union-attr]
+    if not refused or not applied < changed <= started + 1:
         return None
     return broken(
         "SD935",
@@ -94,7 +94,7 @@ def not_identified(case: Case) -> Diagnostic | None:
     if re.search(rf"[\d.:\]]+:{port}\b", said):
         return None
     changed = causes.EDITED_ASTERISK(case)
-    matches = ", ".join(re.findall(r"Match: *(\S+)", said)) or "nothing"
+    matches = ", ".join(re.findall(r"Match: *([\d.:\[][^\s<]*)", said)) or "nothing"
     return broken(
         "SD935",
         f"Asterisk on `{case.name}` does not recognize the calls that Kamailio sends from port "
@@ -252,7 +252,7 @@ RUNGS: tuple[Rung, ...] = (
         step=STEPS["service"],
         causes=(
             *(WHOLE_ASTERISK, wrong_media_address, not_identified, no_common_codec),
-            *(module_missing, calls_full, causes.tables_differ),
+            *(module_missing, calls_full, causes.rows_missing),
             *(causes.EDITED_ASTERISK, causes.EDITED_KAMAILIO, refused_by_asterisk),
         ),
     ),
@@ -261,6 +261,7 @@ RUNGS: tuple[Rung, ...] = (
         topic="call",
         code="SD935",
         ask=history,
+        is_own=True,
         faults=(no_phone, refused_calls),
     ),
 )

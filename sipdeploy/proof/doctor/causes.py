@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.proof.doctor.rung import Case, Verdict
 
+DATABASE = "/etc/kamailio/sipdeploy.db"
+TLS_BYTES = 512 * 1024  # free for each process, else Kamailio accepts no TLS (low_mem_threshold1)
 FEW = 0.03  # of Kamailio's shared memory: messages that need more are lost
 MANY = 0.97  # of the connections that Kamailio accepts
 NAMES = {KAMAILIO: "Kamailio", ASTERISK: "Asterisk", "coturn": "coturn"}
@@ -108,12 +110,17 @@ def memory_full(case: Case) -> Diagnostic | None:
     inside = case.inside
     total = inside.number("shared", r"^\s*total: (\d+)") if inside else None
     free = inside.number("shared", r"^\s*free: (\d+)") if inside else None
-    if not total or free is None or free > total * FEW:
+    processes = (
+        sum(line.startswith(KAMAILIO) for line in inside.lines("processes")) if inside else 0
+    )
+    least = max(total * FEW if total else 0, processes * TLS_BYTES)
+    if not total or free is None or free > least:
         return None
     return broken(
         "SD933",
         f"the shared memory of Kamailio on `{case.name}` is full: it refuses phones and calls",
         f"{free // 1024} KiB of {total // 1024 // 1024} MiB are free (`kamcmd core.shmmem`)",
+        f"below {int(least) // 1024} KiB, Kamailio accepts no TLS",
         fix="raise `limits: {connections: N}` in the inventory and apply; until then, on "
         f"`{case.name}`: `systemctl restart kamailio`",
     )
@@ -136,22 +143,43 @@ def connections_full(case: Case) -> Diagnostic | None:
 
 
 def tables_differ(case: Case) -> Diagnostic | None:
-    """Kamailio holds other credentials, users or services than its file has."""
-    rows = [line.split() for line in case.inside.lines("differing")] if case.inside else []
+    """Kamailio holds another password of a user than its file has."""
+    numbers = case.inside.lines("differing") if case.inside else []
+    if case.inside is None or not numbers:
+        return None
+    is_edited = DATABASE in case.inside.edited
+    return broken(
+        "SD934",
+        f"Kamailio on `{case.name}` has another password for {listed(numbers, most=5)} than "
+        f"{DATABASE}",
+        f"the table `credentials` in memory differs from the file in {count(len(numbers), 'row')}",
+        fix=f"`sipdeploy apply {case.name} --overwrite`"
+        if is_edited
+        else f"on `{case.name}`: `sh /etc/kamailio/tables.sh` loads the file again",
+    )
+
+
+def rows_missing(case: Case) -> Diagnostic | None:
+    """Kamailio does not know a user or a service of the inventory."""
+    rows = case.inside.lines("held") if case.inside else []
     if not rows:
         return None
-    kinds = {"credentials": "password", "users": "settings", "services": "service"}
-    table = rows[0][0]
-    numbers = [row[1] for row in rows if row[1:] and row[0] == table]
-    return broken(
-        "SD934" if table != "services" else "SD935",
-        f"Kamailio on `{case.name}` has another {kinds.get(table, 'entry')} for "
-        f"{listed(numbers, most=5)} than /etc/kamailio/sipdeploy.db",
-        f"the table `{table}` in memory differs from the file in {count(len(numbers), 'row')}",
-        fix=f"on `{case.name}`: `sh /etc/kamailio/tables.sh` loads the file again"
-        if "/etc/kamailio/sipdeploy.db" not in case.inside.edited  # type: ignore[union-attr]
-        else f"`sipdeploy apply {case.name} --overwrite` writes the file again",
-    )
+    site = case.subject.site
+    for table, numbers, code in (
+        ("users", site.users, "SD934"),
+        ("services", site.services, "SD935"),
+    ):
+        missing = [number for number in numbers if f"{table} {number}" not in rows]
+        if missing:
+            return broken(
+                code,
+                f"Kamailio on `{case.name}` does not know the {table[:-1]} "
+                f"{listed(missing, most=5)} of the inventory",
+                f"its table `{table}` lacks {count(len(missing), 'row')}: calls to it get 404",
+                fix=f"on `{case.name}`: `sh /etc/kamailio/tables.sh` loads the tables again; if "
+                f"the inventory is newer than the host: `sipdeploy apply {case.name}`",
+            )
+    return None
 
 
 def not_loaded(case: Case) -> Diagnostic | None:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 SILENT = "nothing answers"  # as `network` says that packets are lost
 LOSSES = 3  # of connections after the same time, before doctor suspects a proxy
 SPREAD_SECONDS = 3.0
-PERIOD_SECONDS = 600
+APART_SECONDS = 1.5
+RECENT_SECONDS = 1800
+LEAST_SECONDS, PERIOD_SECONDS = 10, 600  # of the time limits of proxies
 LATE_DAYS = 20  # before the end of a certificate, which is renewed 30 days before it
 ROOM_BYTES = 20 * 1024 * 1024
 LOCAL = "local"
@@ -331,12 +333,14 @@ def wrong_path(case: Case) -> Diagnostic | None:
 
 def cut_after(case: Case) -> Diagnostic | None:
     """Phones lose their connections, all after the same time: something on the way cuts them."""
+    now = case.inside.clock if case.inside else 0.0
     lost = [
         each
         for each in (case.inside.events if case.inside else ())
         if isinstance(each, PhoneChange) and each.what == "lost" and each.seconds
+        if each.when > now - RECENT_SECONDS
     ]
-    seconds = _period([each.seconds or 0 for each in lost])
+    seconds = _period(lost)
     if seconds is None:
         return None
     near = [each for each in lost if abs((each.seconds or 0) - seconds) <= SPREAD_SECONDS]
@@ -351,14 +355,23 @@ def cut_after(case: Case) -> Diagnostic | None:
     )
 
 
-def _period(seconds: Sequence[int]) -> float | None:
-    """The time after which most connections were lost; None if they have none in common."""
-    recent = [each for each in seconds[-20:] if each <= PERIOD_SECONDS]
-    if len(recent) < LOSSES:
+def _period(lost: Sequence[PhoneChange]) -> float | None:
+    """The time after which most connections were lost; None if they have none in common.
+
+    Connections that are lost in the same moment have another cause: a restart, a lost network.
+    """
+    moments: list[PhoneChange] = []
+    for each in lost:
+        if not moments or each.when - moments[-1].when > APART_SECONDS:
+            moments.append(each)
+    seconds = [each.seconds or 0 for each in moments[-20:]]
+    if len(seconds) < LOSSES:
         return None
-    middle = statistics.median(recent)
-    near = [each for each in recent if abs(each - middle) <= SPREAD_SECONDS]
-    return middle if len(near) >= max(LOSSES, 0.8 * len(seconds[-20:])) else None
+    middle = statistics.median(seconds)
+    if not LEAST_SECONDS <= middle <= PERIOD_SECONDS:
+        return None
+    near = [each for each in seconds if abs(each - middle) <= SPREAD_SECONDS]
+    return middle if len(near) >= 0.8 * len(seconds) else None
 
 
 RUNGS: tuple[Rung, ...] = (

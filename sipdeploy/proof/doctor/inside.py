@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sipdeploy.facts import Facts, os_release, read_and_more
 from sipdeploy.host import host_failed
-from sipdeploy.host.incoming import whole
+from sipdeploy.host.incoming import number, whole
 from sipdeploy.operation import journal
 from sipdeploy.operation.events import Event, events
 from sipdeploy.plan.desired import make_query
@@ -44,6 +44,11 @@ class Inside:
     texts: Mapping[str, str] = field(default_factory=dict)
     edits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # path -> changed lines
     events: tuple[Event, ...] = ()  # of the call log of the last day
+
+    @property
+    def clock(self) -> float:
+        """The time on the host, in seconds since 1970."""
+        return number(self.texts.get("clock", ""), 0.0)
 
     def number(self, section: str, pattern: str) -> int | None:
         """A number in the text of a section; None if there is none."""

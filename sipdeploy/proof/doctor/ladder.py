@@ -14,4 +14,8 @@ RUNGS: tuple[Rung, ...] = (
 
 def of_topic(topic: Topic | None) -> tuple[Rung, ...]:
     """The rungs that lead to a topic, or all of them."""
-    return tuple(rung for rung in RUNGS if rung.topic in LADDERS[topic])
+    return tuple(
+        rung
+        for rung in RUNGS
+        if rung.topic in LADDERS[topic] and (not rung.is_own or topic in (rung.topic, None))
+    )

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from sipdeploy.diagnostics import Diagnostic
     from sipdeploy.proof.outside.subject import Subject
 
-TOO_MANY_CONTACTS = "Too Many Contacts"
-TOO_MANY_FAILURES = "Too Many Failures"
 STEPS = {step.name: step for step in signalling.STEPS}
 
 
@@ -155,11 +153,11 @@ def other_password(case: Case) -> Diagnostic | None:
 
 def too_many_phones(case: Case) -> Diagnostic | None:
     """The number has as many phones as it may have."""
-    if TOO_MANY_CONTACTS not in case.said and "without binding" not in case.said:
-        return None
     phones = case.inside.texts.get("phones", "") if case.inside else ""
     devices = re.findall(r"^\s*User-Agent: *(.+)$", phones, re.MULTILINE)
     most = case.subject.site.users[case.number].max_contacts
+    if "without binding" not in case.said and len(devices) < most:
+        return None
     return broken(
         "SD934",
         f"{case.number} has all {count(most, 'phone')} that `max_contacts` allows; a further one "
@@ -244,7 +242,7 @@ RUNGS: tuple[Rung, ...] = (
             *(causes.EDITED_KAMAILIO, causes.EDITED_ASTERISK, no_answer, connection_ends),
         ),
         faults=(
-            causes.tables_differ,
+            *(causes.tables_differ, causes.rows_missing),
             causes.edited("/etc/kamailio/sipdeploy.db", "/etc/asterisk/pjsip_users.conf"),
         ),
     ),

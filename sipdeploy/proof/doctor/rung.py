@@ -91,6 +91,7 @@ class Rung:
     causes: what explains a failure of the step, the surest first; `code` is that of a failure that
     none of them explains.
     faults: what is broken although the step works, or without one.
+    is_own: no other topic leads over it.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Rung:
     seconds: float = 20
     causes: tuple[Verdict, ...] = ()
     faults: tuple[Verdict, ...] = ()
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
