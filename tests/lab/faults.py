@@ -85,10 +85,11 @@ DIGITS = (
     '| while read -r d; do mv "$d" "$(dirname "$d")/{}" 2>/dev/null; done; true'
 )
 TMPFS = (
-    'perl -e \'exit !!syscall(165, "tmpfs", "/var/spool/asterisk", "tmpfs", 0, "size=1m")\''
-    " && head -c 2M /dev/zero >/var/spool/asterisk/filled; true"
+    'perl -e \'my ($type, $on, $size) = ("tmpfs", "/var/spool/asterisk", "size=1m"); '
+    "exit !!syscall(165, $type, $on, $type, 0, $size)'"
+    " && head -c 2M /dev/zero >/var/spool/asterisk/filled; grep -q asterisk /proc/mounts"
 )
-UNMOUNT = "perl -e 'exit !!syscall(166, \"/var/spool/asterisk\", 2)'"
+UNMOUNT = "perl -e 'my $on = \"/var/spool/asterisk\"; exit !!syscall(166, $on, 2)'"
 VOICEMAIL = "/var/spool/asterisk/voicemail"
 BOX = f"{VOICEMAIL}/default/1002/INBOX"
 
@@ -582,7 +583,6 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="sound files missing",
         **{**SOUND, "rung": "speech"},
-        step="speech",
         says="the sound files of Asterisk are missing on `sip1`: services answer, and say nothing",
         make=DIGITS.format("digits", "digits-gone"),
         undo=DIGITS.format("digits-gone", "digits"),
