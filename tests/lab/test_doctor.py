@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import os
 import re
 import socket
 import subprocess
@@ -465,7 +466,8 @@ def test_a_fault_is_told(system, home, monkeypatch, fault):
         assert (found.results[-1].name, found.verdict.code) == (fault.rung, fault.code), message
         assert is_said(fault, message), message
         assert found.verdict.help
-        assert failing_step(system, loaded, fault) == fault.step
+        if not fault.is_slow or os.environ.get("LAB_FAULTS"):
+            assert failing_step(system, loaded, fault) == fault.step
     wait_for_port(system)
 
 
