@@ -361,13 +361,23 @@ def read(host: Host, query: Query) -> Facts:
     Raises HostFailed if the connection is lost (SD506), or if the answer is incomplete or in an
     unknown format (SD509).
     """
+    return read_and_more(host, query)[0]
+
+
+def read_and_more(
+    host: Host, query: Query, script: str = "facts", more: Sequence[str] = ()
+) -> tuple[Facts, Mapping[str, str]]:
+    """Read all facts with a script that begins as `facts` and prints further sections.
+
+    Returns all sections too. `more` are the arguments of its own. Raises as `read`.
+    """
     choices = "\n".join(_choices(query))
     lists = (query.units, query.trees, query.directories)
     argv = [query.state, query.domain, choices, *(" ".join(part) for part in lists)]
     began = time.time()
     paths = (certificates.PATH, certificates.KEY_PATH)
     order = (query.lineage, "yes" if query.has_order else "")
-    result = run_script(host, ("facts", *argv, *paths, *order))
+    result = run_script(host, (script, *argv, *paths, *order, *more))
     answer = sections(result.text)
     if "end" not in answer:
         raise host_failed(
@@ -376,7 +386,7 @@ def read(host: Host, query: Query) -> Facts:
             notes=tuple(result.output.splitlines()[-3:]),
         )
     try:
-        return parse(answer, began)
+        return parse(answer, began), answer
     except (KeyError, ValueError) as wrong:
         raise host_failed(
             "SD509",

@@ -43,6 +43,7 @@ LONGEST = {
     "test_apply_errors",
     "test_certificates_ways",
     "test_size",
+    "test_doctor",
 }
 
 

@@ -33,6 +33,7 @@ _COMMANDS = {
     "users": "users",
     "secrets": "users",
     "verify": "proof.verify",
+    "doctor": "proof.doctor",
     "phone": "phone",
     "cert": "cert",
     "schema": "site",

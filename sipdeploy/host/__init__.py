@@ -29,6 +29,7 @@ CHUNK_BYTES = 65536
 # Scripts that consist of several files; all others are `common` and their own file.
 PARTS = {
     "facts": ("common", "dns", "facts"),
+    "doctor": ("common", "dns", "facts", "doctor"),
     "lock": ("common", "take_lock", "lock"),
     "packages": ("common", "apt", "packages"),
     "repository": ("common", "apt", "repository"),

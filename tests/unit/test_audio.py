@@ -79,6 +79,7 @@ def test_each_hears_the_tone_of_the_other(codecs):
                 assert state.codec == ("PCMU/8000" if codecs else "opus/48000")
                 assert state.direction == "sendrecv"
                 assert min(state.packets_sent, state.packets_received) > 10
+            assert caller.arrived > (await caller.state()).packets_received - 5
             callee.say(0)
             assert await caller.hears_nothing()
 
@@ -192,6 +193,7 @@ def test_a_peer_that_is_gone_leaves_ice_without_a_pair():
             ):
                 await caller.connected(0.5)
             assert (await caller.state()).path == "none"
+            assert caller.arrived == 0
 
     run(scene())
 

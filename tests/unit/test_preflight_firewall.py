@@ -535,3 +535,85 @@ def test_a_rule_is_shown_as_its_author_knows_it():
     (table,) = nft.tables(text)
     texts = [each.text for each in table.chains["c"].rules]
     assert texts == ["tcp dport ... meta iifname != lo jump d (why)", "xt drop"]
+
+
+# What the host sends back, and the rules as they are now.
+
+RANGE = firewall.Aim(protocol="udp", first=10000, last=20000, who="media of services")
+ANSWERS = firewall.Aim(
+    protocol="udp", first=10000, last=20000, who="media of services", is_answer=True
+)
+OUT_POLICY = "*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT DROP [0:0]\n{}COMMIT\n"
+
+
+def against(aim, *, nftables="", **iptables):
+    found = recorded(
+        "bookworm-bare",
+        nftables=nftables,
+        iptables={tool.replace("_", "-"): text for tool, text in iptables.items()},
+        interfaces={ADDRESS: "eth0"},
+        addresses=(ADDRESS,),
+    )
+    return firewall.rule_against(SITE.hosts["sip1"], found, aim)
+
+
+def test_a_rule_for_what_the_host_sends_is_about_nothing_else():
+    shut = ruleset(
+        [port(range_of(10000, 20000), protocol="udp", name="sport"), DROP], hook="output"
+    )
+    assert against(RANGE, nftables=shut) is None
+    text, fix = against(ANSWERS, nftables=shut)
+    assert text.startswith("the rule with the handle 10 of the chain `inet t c`")
+    assert "nft insert rule inet t c handle 10 udp sport 10000-20000 accept" in fix
+
+
+def range_of(first, last):
+    return {"range": [first, last]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "is_open"),
+    [
+        ("", False),
+        ("-A OUTPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n", True),
+        ("-A OUTPUT -o eth+ -p udp -m udp --sport 10000:20000 -j ACCEPT\n", True),
+        ("-A OUTPUT -p udp -m udp --sport 10000:15000 -j ACCEPT\n", False),
+        ("-A OUTPUT -p udp -m udp --dport 53 -j ACCEPT\n", False),
+        (f"-A OUTPUT -s {ADDRESS}/32 -j ACCEPT\n", True),
+        (f"-A OUTPUT -d {ADDRESS}/32 -j ACCEPT\n", False),
+    ],
+)
+def test_a_policy_of_output_drops_answers_unless_a_rule_accepts_them(rules, is_open):
+    found = against(ANSWERS, iptables=OUT_POLICY.format(rules))
+    assert (found is None) is is_open
+    assert against(RANGE, iptables=OUT_POLICY.format(rules)) is None
+
+
+def test_a_policy_of_output_has_its_command():
+    text, fix = against(ANSWERS, iptables=OUT_POLICY.format(""))
+    assert text == "the policy `drop` of the chain `OUTPUT` of iptables"
+    assert "iptables -A OUTPUT -p udp --sport 10000:20000 -j ACCEPT" in fix
+
+
+def test_ufw_that_drops_answers_has_its_command():
+    chains = ":INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:ufw-user-output - [0:0]\n"
+    rules = "-A OUTPUT -j ufw-user-output\n-A ufw-user-output -p udp -j DROP\n"
+    _, fix = against(ANSWERS, iptables=f"*filter\n{chains}{rules}COMMIT\n")
+    assert fix == "`ufw allow out proto udp from any port 10000:20000`"
+
+
+def test_a_rule_in_the_own_table_is_seen_where_it_stands_now():
+    """An apply would replace it, so the preflight does not report it."""
+    table = (
+        ruleset([port(8443), REJECTED], table="sipdeploy", name="input")
+        .replace('"t"', '"sipdeploy"')
+        .replace('"c"', '"input"')
+    )
+    phones = firewall.Aim(protocol="tcp", first=8443, last=8443, who="phones")
+    text, fix = against(phones, nftables=table)
+    assert "`inet sipdeploy input`" in text
+    assert "systemctl restart sipdeploy-firewall" in fix
+
+
+def test_rules_that_cannot_be_read_close_nothing():
+    assert against(RANGE, nftables='{"nftables": [{"table"') is None

@@ -199,7 +199,7 @@ def test_every_address_of_the_name_is_tried(monkeypatch, dns, reasons, expected)
         await asyncio.sleep(0)
         return reasons.get(address, "")
 
-    monkeypatch.setattr(network, "_reached", reached)
+    monkeypatch.setattr(network, "knock", reached)
     assert codes(network.tcp, subject("sip.somebody.net")) == expected
 
 

@@ -40,7 +40,7 @@ def reached(monkeypatch):
     async def refused(*_):
         return "connection refused"
 
-    monkeypatch.setattr(network, "_reached", refused)
+    monkeypatch.setattr(network, "knock", refused)
 
 
 @pytest.mark.usefixtures("reached")

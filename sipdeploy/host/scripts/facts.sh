@@ -5,6 +5,7 @@
 # after ` / `, is for a host that runs an Asterisk which it built.
 # Every apply begins with this script, so it starts few processes.
 state=$1 domain=$2 choices=$3 units=$4 trees=$5 directories=$6 certificate=$7 key=$8 lineage=$9 order=${10}
+more=${11-} # for a script that continues this one
 exec </dev/null 2>/dev/null
 
 # Prints the first line of a file, if it exists.

@@ -35,18 +35,27 @@ _MOST_PARTS = 64  # of the range for media; enough for any rules that people wri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Aim:
-    """Ports that must be reached from outside, and by whom."""
+class Aim:
+    """Ports that must be reached from outside, and by whom.
+
+    `is_answer`: it is about what the host sends from there.
+    """
 
     protocol: Protocol
     first: int
     last: int
     who: str
     code: str = "SD518"
+    is_answer: bool = False
 
     def shown(self, mark: str = "-") -> str:
         """The ports as tools write them: `8443`, or `10000-20000` with their mark."""
         return f"{self.first}{mark}{self.last}" if self.last > self.first else f"{self.first}"
+
+    @property
+    def end(self) -> str:
+        """The end of a packet that has these ports, as tools name it."""
+        return "sport" if self.is_answer else "dport"
 
     def __str__(self) -> str:
         """`TCP port 8443 (phones)`."""
@@ -69,13 +78,34 @@ def problems(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
         )
 
 
+def rule_against(host: HostEntry, facts: Facts, aim: Aim) -> tuple[str, str] | None:
+    """The rule that closes ports at this moment to everybody, and the command that opens them.
+
+    None if there is none, or if the rules cannot be read.
+    """
+    try:
+        packet = packet_to(aim.protocol, aim.first, _local(host), facts)
+        packet = replace(packet, is_answer=aim.is_answer)
+        found = [*_findings(_tables(facts), packet, aim, _edges(facts))]
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        return None
+    closed = [each.cause for each in found if each.kind in ("closed", "listed")]
+    if not closed:
+        return None
+    cause = closed[0]
+    if (cause.table.family, cause.table.name) == OUR_TABLE:
+        fix = "`systemctl restart sipdeploy-firewall` loads the rules of the last apply again"
+        return _shown(cause), f"{fix}; your own rules are in /etc/sipdeploy/local.nft"
+    return _shown(cause), _remedy(cause, [aim])
+
+
 def _closed_ports(site: Site, name: str, facts: Facts) -> Iterator[Diagnostic]:
     host = site.hosts[name]
     tables = read_tables(site, facts, host)
     edges = _edges(facts)
     for address in _addresses(host, facts):
         aims = [*_aims(site, is_main=address == _local(host))]
-        found: dict[tuple[str, _Finding], list[_Aim]] = {}
+        found: dict[tuple[str, _Finding], list[Aim]] = {}
         for aim in aims:
             packet = packet_to(aim.protocol, aim.first, address, facts)
             for finding in _findings(tables, packet, aim, edges):
@@ -101,28 +131,28 @@ def _severity(code: str, finding: "_Finding", *, is_main: bool, is_near: bool) -
     return "error" if code == "SD614" and finding.kind == "closed" and is_near else "warning"
 
 
-def _aims(site: Site, *, is_main: bool) -> Iterator[_Aim]:
+def _aims(site: Site, *, is_main: bool) -> Iterator[Aim]:
     ports = site.ports
-    yield _Aim(protocol="tcp", first=ports.wss, last=ports.wss, who="phones")
+    yield Aim(protocol="tcp", first=ports.wss, last=ports.wss, who="phones")
     if is_main and site.services:
         rtp = ports.rtp
-        yield _Aim(protocol="udp", first=rtp.start, last=rtp.end, who="media of services")
+        yield Aim(protocol="udp", first=rtp.start, last=rtp.end, who="media of services")
     if is_main and (turn := site.turn):
         yield from _relay_aims(turn)
     if is_main and site.phone:
         port = site.phone.port
-        yield _Aim(protocol="tcp", first=port, last=port, who="the web phone")
+        yield Aim(protocol="tcp", first=port, last=port, who="the web phone")
     order = acme.order(site)
     if order is not None and order.challenge == "http-01":
-        yield _Aim(protocol="tcp", first=80, last=80, who="the ACME server", code="SD614")
+        yield Aim(protocol="tcp", first=80, last=80, who="the ACME server", code="SD614")
 
 
-def _relay_aims(turn: Turn) -> Iterator[_Aim]:
-    yield _Aim(protocol="udp", first=turn.port, last=turn.port, who="the relay")
+def _relay_aims(turn: Turn) -> Iterator[Aim]:
+    yield Aim(protocol="udp", first=turn.port, last=turn.port, who="the relay")
     for port in (turn.port, turn.tls):
-        yield _Aim(protocol="tcp", first=port, last=port, who="the relay")
+        yield Aim(protocol="tcp", first=port, last=port, who="the relay")
     relay = turn.relay
-    yield _Aim(protocol="udp", first=relay.start, last=relay.end, who="relayed media")
+    yield Aim(protocol="udp", first=relay.start, last=relay.end, who="relayed media")
 
 
 def _local(host: HostEntry) -> str:
@@ -158,7 +188,7 @@ class _Finding:
 
 
 def _findings(
-    tables: Sequence[Table], packet: Packet, aim: _Aim, edges: Iterable[int]
+    tables: Sequence[Table], packet: Packet, aim: Aim, edges: Iterable[int]
 ) -> Iterator[_Finding]:
     """Each finding once. Between two edges all ports have the same answer."""
     starts = {aim.first, *(edge for edge in edges if aim.first < edge <= aim.last)}
@@ -185,14 +215,18 @@ def read_tables(site: Site, facts: Facts, host: HostEntry) -> list[Table]:
     wanted = firewall.firewall_of(
         site, is_ufw_active=facts.is_ufw_active, ssh_ports=(), entry_port=host.port
     )
+    return [_after_apply(table, is_ufw=wanted.kind == "ufw") for table in _tables(facts)]
+
+
+def _tables(facts: Facts) -> list[Table]:
+    """The tables of all tools as they are; raises as `nft.tables`."""
     classic = [
         table for tool, text in facts.iptables.items() for table in iptables.tables(tool, text)
     ]
     # iptables on nftables writes tables of nft, with expressions that only itself can show
     shown = {(t.family, t.name) for t in classic if not t.tool.endswith("-legacy")}
     native = (t for t in nft.tables(facts.nftables) if (t.family, t.name) not in shown)
-    tables = [*classic, *native]
-    return [_after_apply(table, is_ufw=wanted.kind == "ufw") for table in tables]
+    return [*classic, *native]
 
 
 def _after_apply(table: Table, *, is_ufw: bool) -> Table:
@@ -223,7 +257,7 @@ def _edges(facts: Facts) -> set[int]:
 # What to say, and what to type.
 
 
-def _message(name: str, finding: _Finding, aims: Sequence[_Aim], *, is_main: bool) -> str:
+def _message(name: str, finding: _Finding, aims: Sequence[Aim], *, is_main: bool) -> str:
     what = " and ".join(map(str, aims))
     verb = {
         "closed": f"closes {what}",
@@ -250,18 +284,22 @@ def _shown(cause: Cause) -> str:
     return f"{place.format(rule.place)} of {where}" + (f", `{rule.text}`" if rule.text else "")
 
 
-def _remedy(cause: Cause, aims: Sequence[_Aim]) -> str:
+def _remedy(cause: Cause, aims: Sequence[Aim]) -> str:
     """The command that opens the ports, for the tool that has closed them."""
     table, chain, rule = cause.table, cause.chain, cause.rule
     if cause.kind == "elsewhere" and rule is not None:
         return f"`{_deletion(table, chain, rule)}` deletes the rule; or choose another port"
+    if chain.name.startswith("ufw") and any(aim.is_answer for aim in aims):
+        return _typed(
+            f"ufw allow out proto {a.protocol} from any port {a.shown(':')}" for a in aims
+        )
     if chain.name.startswith("ufw"):
         verb = "ufw insert 1 allow" if chain.name in UFW_CHAINS else "ufw allow"
         return _typed(f"{verb} {a.shown(':')}/{a.protocol}" for a in aims)
     if table.name == "firewalld" or re.match(r"IN_|INPUT_ZONES", chain.name):
         return f"`{_firewalld(chain, aims)}`"
     if table.tool == "nft":
-        rules = [f"{a.protocol} dport {a.shown()} accept" for a in aims]
+        rules = [f"{a.protocol} {a.end} {a.shown()} accept" for a in aims]
         verb = f"add rule {table.family} {table.name} {chain.name}"
         if rule is not None:
             verb = f"insert rule {table.family} {table.name} {chain.name} handle {rule.place}"
@@ -272,7 +310,7 @@ def _remedy(cause: Cause, aims: Sequence[_Aim]) -> str:
     option = "" if table.name == "filter" else f"-t {table.name} "
     where = f"-A {chain.name}" if rule is None else f"-I {chain.name} {rule.place}"
     commands = (
-        f"{table.tool} {option}{where} -p {a.protocol} --dport {a.shown(':')} -j ACCEPT"
+        f"{table.tool} {option}{where} -p {a.protocol} --{a.end} {a.shown(':')} -j ACCEPT"
         for a in aims
     )
     return f"{_typed(commands)}; `netfilter-persistent save` keeps it, if that is installed"
@@ -288,7 +326,7 @@ def _deletion(table: Table, chain: Chain, rule: Rule) -> str:
     return f"{table.tool} -t {table.name} -D {chain.name} {rule.place}"
 
 
-def _firewalld(chain: Chain, aims: Sequence[_Aim]) -> str:
+def _firewalld(chain: Chain, aims: Sequence[Aim]) -> str:
     zone = re.match(
         r"(?:filter_)?IN_(\w+?)(?:_(?:to_HOST|pre|log|deny|allow|post))?\Z", chain.name
     )

@@ -120,7 +120,7 @@ def _is_numeric(text: str) -> bool:
 async def tcp(subject: Subject) -> str:
     """The port of the phones can be reached, at every address that a phone may choose."""
     targets = await targets_of(subject)
-    reasons = await asyncio.gather(*(_reached(address, subject.port) for address in targets))
+    reasons = await asyncio.gather(*(knock(address, subject.port) for address in targets))
     reached = [address for address, reason in zip(targets, reasons, strict=True) if not reason]
     problems = [
         _closed(subject, address, reason)
@@ -154,7 +154,7 @@ async def targets_of(subject: Subject) -> tuple[str, ...]:
     return (entry.media_address,)
 
 
-async def _reached(address: str, port: int) -> str:
+async def knock(address: str, port: int) -> str:
     """Open and close a connection; why that failed, or empty."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):

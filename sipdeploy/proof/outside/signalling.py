@@ -53,7 +53,7 @@ async def register(subject: Subject) -> str:
             *(subject.phone(number) for number in range(len(subject.accounts)))
         )
     except NotRegisteredError as refusal:
-        raise StepFailed(_refused(subject, refusal)) from refusal
+        raise StepFailed(refused(subject, refusal)) from refusal
     for phone in phones:
         if not phone.received(401):
             raise StepFailed(
@@ -65,11 +65,11 @@ async def register(subject: Subject) -> str:
                     f"`sipdeploy apply {subject.name}` restores its configuration",
                 )
             )
-    granted = [_granted(subject, phone) for phone in phones]
-    return f"401, then 200 for {granted[0]} s"
+    seconds = [granted(subject, phone) for phone in phones]
+    return f"401, then 200 for {seconds[0]} s"
 
 
-def _refused(subject: Subject, refusal: NotRegisteredError) -> Diagnostic:
+def refused(subject: Subject, refusal: NotRegisteredError) -> Diagnostic:
     """SD906 with the likely reason of a final reply."""
     name, status = subject.name, refusal.reply.status
     if status in UNPROVEN and len(subject.accounts) == 1:
@@ -84,7 +84,7 @@ def _refused(subject: Subject, refusal: NotRegisteredError) -> Diagnostic:
     )
 
 
-def _granted(subject: Subject, phone: Phone) -> int:
+def granted(subject: Subject, phone: Phone) -> int:
     """The seconds that the registrar granted; StepFailed if they are none, or more than asked."""
     reply = next(each for each in reversed(phone.received(200)) if each.cseq[1] == "REGISTER")
     own = f"sip:{phone._user}@"  # noqa: SLF001 - the phone of this proof

@@ -17,6 +17,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -152,6 +153,7 @@ class Audio:
         self._local, self._remote = Description(""), Description("")
         self._answer = Description("")
         self._listener: asyncio.Task[None] | None = None
+        self.arrived = 0  # datagrams of any kind
 
     def _prefer(self, codecs: Sequence[str]) -> None:
         known = RTCRtpSender.getCapabilities("audio").codecs
@@ -180,9 +182,23 @@ class Audio:
             await self._peer.setLocalDescription(RTCSessionDescription(sdp=text, type="offer"))
         else:
             await self._peer.setLocalDescription(await self._peer.createOffer())
+            self._count_arrivals()
             text = self._completed(self._peer.localDescription.sdp, direction)
         self._local = Description(text)
         return text
+
+    def _count_arrivals(self) -> None:
+        """Count what reaches our sockets: checks of ICE tell which direction is blocked."""
+        for protocol in self._peer_ice()._protocols:  # noqa: SLF001 - aioice does not count
+            protocol.datagram_received = partial(self._arrive, protocol.datagram_received)
+
+    def _arrive(self, take: Callable[[bytes, Any], None], data: bytes, source: Any) -> None:
+        self.arrived += 1
+        take(data, source)
+
+    def _peer_ice(self) -> Any:
+        """The ICE connection of aioice, which aiortc does not show."""
+        return self._transceiver.receiver.transport.transport._connection  # noqa: SLF001
 
     def _completed(
         self, text: str, direction: str = "", events: dict[int, int] | None = None
@@ -247,7 +263,7 @@ class Audio:
     async def state(self) -> MediaState:
         """ICE, DTLS, codec, path and packets, as they are now."""
         dtls = self._transceiver.receiver.transport
-        pair = dtls.transport._connection._nominated.get(1)  # noqa: SLF001 - aiortc does not tell
+        pair = self._peer_ice()._nominated.get(1)  # noqa: SLF001 - aioice does not tell
         report = (await self._peer.getStats()).values()
         return MediaState(
             ice=self._peer.iceConnectionState,

@@ -15,7 +15,8 @@ Kind = Literal[
 ]
 Protocol = Literal["tcp", "udp"]
 Answer = bool | None  # None: cannot say
-HOOKS = ("ingress", "prerouting", "input")
+IN = ("ingress", "prerouting", "input")
+OUT = ("output", "postrouting", "egress")
 EPHEMERAL = range(1024, 65536)  # from which a phone connects
 _DEEPEST = 32
 
@@ -26,7 +27,8 @@ class Packet:
 
     It comes from anywhere, not from an address that a rule names, unless `is_listed`. Phones of a
     host with a private `address` are in the same private network. `is_flood`: rules that accept
-    only some packets in a time have accepted these already.
+    only some packets in a time have accepted these already. `is_answer`: it is not that packet but
+    one that the host sends back, from the port.
     """
 
     protocol: Protocol
@@ -35,6 +37,7 @@ class Packet:
     interface: str | None = None
     is_listed: bool = False
     is_flood: bool = False
+    is_answer: bool = False
 
     @property
     def is_ipv6(self) -> bool:
@@ -43,6 +46,13 @@ class Packet:
 
     def comes_from(self, network: str) -> Answer:
         """Whether its source is in a network, which is written as an address or a prefix."""
+        return self._is_of_host(network) if self.is_answer else self._is_of_phone(network)
+
+    def goes_to(self, network: str) -> Answer:
+        """Whether its destination is in a network."""
+        return self._is_of_phone(network) if self.is_answer else self._is_of_host(network)
+
+    def _is_of_phone(self, network: str) -> Answer:
         parsed = _network(network)
         if parsed is None:
             return None
@@ -52,13 +62,24 @@ class Packet:
         is_near = own.is_private and parsed.num_addresses > 1 and own in parsed
         return parsed.prefixlen == 0 or self.is_listed or is_near
 
-    def goes_to(self, network: str) -> Answer:
-        """Whether its destination is in a network."""
+    def _is_of_host(self, network: str) -> Answer:
         parsed = _network(network)
         return None if parsed is None else ipaddress.ip_address(self.address) in parsed
 
     def enters(self, pattern: str) -> Answer:
         """Whether it comes in by an interface; a pattern may end in `*`."""
+        return False if self.is_answer else self._passes(pattern)
+
+    def leaves(self, pattern: str) -> Answer:
+        """Whether it goes out by an interface."""
+        return self._passes(pattern) if self.is_answer else False
+
+    @property
+    def state(self) -> str:
+        """Its state for the tracking of connections."""
+        return "established" if self.is_answer else "new"
+
+    def _passes(self, pattern: str) -> Answer:
         if self.interface is None:
             return False if pattern == "lo" else None
         if pattern.endswith("*"):
@@ -152,9 +173,11 @@ def decide(tables: Iterable[Table], packet: Packet) -> Decision:
     doubts: list[Cause] = []
     for table in tables:
         for chain in table.chains.values() if table.sees(packet) else ():
-            if chain.hook not in HOOKS:
+            if chain.hook not in (OUT if packet.is_answer else IN):
                 continue
-            if chain.devices and not any(packet.enters(device) for device in chain.devices):
+            if chain.devices and not any(
+                packet.enters(device) or packet.leaves(device) for device in chain.devices
+            ):
                 continue
             walk = _Walk(table=table, packet=packet)
             ends = [*walk.through(chain)]

@@ -18,7 +18,12 @@ from sipdeploy.plan.preflight.filters import (
     negated,
 )
 
-_HOOKS = {"PREROUTING": "prerouting", "INPUT": "input"}
+_HOOKS = {
+    "PREROUTING": "prerouting",
+    "INPUT": "input",
+    "OUTPUT": "output",
+    "POSTROUTING": "postrouting",
+}
 _TARGETS: dict[str, Kind] = {
     "ACCEPT": "accept",
     "DROP": "drop",
@@ -35,6 +40,7 @@ _TARGETS: dict[str, Kind] = {
     "SYNPROXY": "unknown",
 }
 _OPTION = re.compile(r"--?[a-z]")
+_PORTS = re.compile(r"[\d:,]+")
 
 
 def tables(tool: str, text: str) -> Iterator[Table]:
@@ -65,7 +71,9 @@ def tables(tool: str, text: str) -> Iterator[Table]:
 
 def ports(text: str) -> set[int]:
     """The ports at which a rule for ports may begin or end."""
-    options = re.findall(r"--(?:dport|dports|ports|destination-ports?) (\S+)", text)
+    options = re.findall(
+        r"--(?:[ds]port|[ds]ports|ports|(?:destination|source)-ports?) (\S+)", text
+    )
     return {int(number) for each in options for number in re.findall(r"\d+", each)}
 
 
@@ -142,6 +150,10 @@ def _interface(name: str, *_: str) -> Match:
     return lambda packet: packet.enters(re.sub(r"\+\Z", "*", name))
 
 
+def _way_out(name: str, *_: str) -> Match:
+    return lambda packet: packet.leaves(re.sub(r"\+\Z", "*", name))
+
+
 def _has_port(listing: str, port: int) -> bool:
     for each in listing.split(","):
         low, mark, high = each.partition(":")
@@ -151,26 +163,31 @@ def _has_port(listing: str, port: int) -> bool:
 
 
 def _to_ports(listing: str, *_: str) -> Match:
-    if not re.fullmatch(r"[\d:,]+", listing):
-        return _unknown
-    return lambda packet: _has_port(listing, packet.port)
+    return lambda packet: _of_phone(listing) if packet.is_answer else _of_host(listing, packet)
 
 
 def _from_ports(listing: str, *_: str) -> Match:
+    return lambda packet: _of_host(listing, packet) if packet.is_answer else _of_phone(listing)
+
+
+def _any_ports(listing: str, *_: str) -> Match:
+    return lambda packet: _of_host(listing, packet)
+
+
+def _of_host(listing: str, packet: Packet) -> Answer:
+    return _has_port(listing, packet.port) if _PORTS.fullmatch(listing) else None
+
+
+def _of_phone(listing: str) -> Answer:
     """A phone's own port is any of EPHEMERAL."""
-
-    def match(packet: Packet) -> Answer:
-        del packet
-        if not re.fullmatch(r"[\d:,]+", listing):
-            return None
-        ends = {_has_port(listing, port) for port in (EPHEMERAL[0], 32768, 50000, EPHEMERAL[-1])}
-        return None if len(ends) > 1 else ends.pop()
-
-    return match
+    if not _PORTS.fullmatch(listing):
+        return None
+    ends = {_has_port(listing, port) for port in (EPHEMERAL[0], 32768, 50000, EPHEMERAL[-1])}
+    return None if len(ends) > 1 else ends.pop()
 
 
 def _state(states: str, *_: str) -> Match:
-    return lambda _: "NEW" in states.split(",")
+    return lambda packet: packet.state.upper() in states.split(",")
 
 
 def _flags(mask: str, wanted: str, *_: str) -> Match:
@@ -223,9 +240,10 @@ _MATCHES: dict[str, Callable[..., Match]] = {
     "-s": _source,
     "-d": _destination,
     "-i": _interface,
+    "-o": _way_out,
     "--dport": _to_ports,
     "--dports": _to_ports,
-    "--ports": _to_ports,
+    "--ports": _any_ports,
     "--sport": _from_ports,
     "--sports": _from_ports,
     "--state": _state,

@@ -254,7 +254,8 @@ def _has(left: Json, packet: Packet) -> bool:
 
 
 def _compares(op: str, left: Json, right: Json, packet: Packet) -> Answer:
-    if _field(left) != "dport" or not isinstance(right, int):
+    own = "sport" if packet.is_answer else "dport"
+    if _field(left) != own or not isinstance(right, int):
         return None
     if not _has(left, packet):
         return False
@@ -318,17 +319,21 @@ def _test(left: Json, packet: Packet) -> Test | Answer:
     if kind == "fib" and isinstance(what, dict):
         return _fib(what)
     tests: Mapping[tuple[str, Json], Test] = {
-        ("meta", "iifname"): partial(_interface, packet),
-        ("meta", "iif"): partial(_interface, packet),
+        ("meta", "iifname"): partial(_interface, packet.enters),
+        ("meta", "iif"): partial(_interface, packet.enters),
+        ("meta", "oifname"): partial(_interface, packet.leaves),
+        ("meta", "oif"): partial(_interface, packet.leaves),
         ("meta", "l4proto"): partial(_protocol, packet),
         ("meta", "nfproto"): lambda v: v in (("ipv6", 10) if packet.is_ipv6 else ("ipv4", 2)),
         ("meta", "protocol"): lambda v: v == ("ip6" if packet.is_ipv6 else "ip"),
         ("meta", "pkttype"): lambda v: v in ("host", "unicast", 0),
         ("meta", "mark"): _is_zero,
         ("ct", "mark"): _is_zero,
-        ("ct", "state"): lambda v: v == "new",
+        ("ct", "state"): lambda v: v == packet.state,
         ("ct", "status"): lambda _: False,
-        ("ct", "direction"): lambda v: v in ("original", 0),
+        ("ct", "direction"): lambda v: (
+            v in (("reply", 1) if packet.is_answer else ("original", 0))
+        ),
     }
     return tests.get((kind, key))
 
@@ -337,8 +342,8 @@ def _is_zero(value: Json) -> Answer:
     return value == 0 if isinstance(value, int) else None
 
 
-def _interface(packet: Packet, value: Json) -> Answer:
-    return packet.enters(value) if isinstance(value, str) else None
+def _interface(passes: Callable[[str], Answer], value: Json) -> Answer:
+    return passes(value) if isinstance(value, str) else None
 
 
 def _protocol(packet: Packet, value: Json) -> Answer:
@@ -348,9 +353,11 @@ def _protocol(packet: Packet, value: Json) -> Answer:
 def _payload(what: Mapping[str, Json], packet: Packet) -> Test | Answer:
     protocol, name = what.get("protocol"), what.get("field")
     if protocol in ("tcp", "udp", "th"):
+        own = partial(_in_range, (packet.port, packet.port))
+        phones = partial(_in_range, (EPHEMERAL[0], EPHEMERAL[-1]))
         tests: Mapping[Json, Test] = {
-            "dport": partial(_in_range, (packet.port, packet.port)),
-            "sport": partial(_in_range, (EPHEMERAL[0], EPHEMERAL[-1])),
+            "dport": phones if packet.is_answer else own,
+            "sport": own if packet.is_answer else phones,
             "flags": lambda value: value == "syn",
         }
         return tests.get(name)
