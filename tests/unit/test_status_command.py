@@ -55,6 +55,13 @@ def test_one_host_is_asked_in_one_exchange(capsys, here):
     assert (command, state, closed) == ("status", "/var/lib/sipdeploy", ("close",))
 
 
+def test_verdicts_have_colours_on_request(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert main(["status", "sip1"]) == 0
+    assert "\n  \x1b[32mfine\x1b[0m     release  " in capsys.readouterr().out
+
+
 def test_a_host_that_cannot_be_reached_hides_no_other(capsys):
     assert main(["status"]) == 4
     out, err = capsys.readouterr()

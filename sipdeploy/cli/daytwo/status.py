@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sipdeploy.cli.output import is_terminal
+from sipdeploy.cli.output import has_colour, is_terminal
 from sipdeploy.cli.proof.verify import interval, stopping, write_file
 from sipdeploy.cli.session import Session, described, host_names
 from sipdeploy.diagnostics.errors import HostFailed
@@ -23,12 +23,13 @@ from sipdeploy.inventory import chosen_hosts, files, open_inventory
 if TYPE_CHECKING:
     from sipdeploy.host import Host
     from sipdeploy.inventory import Inventory
-    from sipdeploy.operation.status.values import Status
+    from sipdeploy.operation.status.values import Status, Verdict
 
 AT_ONCE = 8
 EVERY_SECONDS = 10
 POLL_SECONDS = 0.1
 CLEAR = "\x1b[H\x1b[2J"
+COLOURS = {"fine": "green", "look": "yellow", "broken": "red", "unknown": "magenta"}
 
 
 @click.command("status", short_help="Show how hosts are, and what needs a person.")
@@ -179,7 +180,14 @@ class View:
 
         if self.form == "prometheus":
             return metrics.as_prometheus(statuses, time.time())
-        return formats.as_json(statuses) if self.form == "json" else formats.as_text(statuses)
+        if self.form == "json":
+            return formats.as_json(statuses)
+        is_painted = self.file is None and has_colour(sys.stdout)
+        return formats.as_text(statuses, _painted if is_painted else formats.plain)
+
+
+def _painted(verdict: Verdict, text: str) -> str:
+    return click.style(text, fg=COLOURS[verdict])
 
 
 def repeat(hosts: Hosts, view: Callable[..., int], seconds: int) -> None:

@@ -46,6 +46,8 @@ if [ "$status" = 0 ]; then
     probes=$(ask kamcmd htable.dump probes | awk '$1 == "name:" && $2 ~ /^[0-9]+$/ { print $2 }')
     section probes
     for probe in $probes; do ask kamcmd ul.lookup location "$probe@$domain" | grep -c Address:; done
+    section probes-up
+    if [ -n "$probes" ]; then ask kamcmd htable.dump talks | grep -cE '"from":"[0-9]{16}'; fi
     section probes-ringing
     if [ -n "$probes" ]; then ask kamcmd htable.dump ringing | awk '$1 == "value:" && length($2) > 15' | wc -l; fi
 fi

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,19 +25,30 @@ HEADS: dict[Verdict, str] = {
 }
 
 
-def as_text(statuses: Sequence[Status]) -> str:
-    """A block for each host, and a last line about several."""
-    blocks = ["\n".join(_lines(status)) for status in statuses]
+Paint = Callable[["Verdict", str], str]
+
+
+def plain(verdict: Verdict, text: str) -> str:
+    """The text without colour."""
+    del verdict
+    return text
+
+
+def as_text(statuses: Sequence[Status], paint: Paint = plain) -> str:
+    """A block for each host, and a last line about several; `paint` colours the verdicts."""
+    blocks = ["\n".join(_lines(status, paint)) for status in statuses]
     if len(statuses) > 1:
         blocks.append(summary(statuses))
     return "\n\n".join(blocks)
 
 
-def _lines(status: Status) -> Iterator[str]:
+def _lines(status: Status, paint: Paint) -> Iterator[str]:
     yield from _wrapped(f"{status.host}  {headline(status)}", "  ")
     for value in status.values:
         begin = f"  {value.verdict:<{VERDICT}}  {value.name:<{NAME}}  "
-        yield from _wrapped(begin + printable(value.text), " " * len(begin))
+        first, *rest = _wrapped(begin + printable(value.text), " " * len(begin))
+        yield first.replace(value.verdict, paint(value.verdict, value.verdict), 1)
+        yield from rest
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

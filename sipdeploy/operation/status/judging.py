@@ -64,9 +64,9 @@ def _left_behind(host: str, run: Run) -> Iterator[tuple[str, Diagnostic | None]]
         yield "an unfinished apply", Diagnostic("SD738", message, help=fix)
     if run.owner:
         lasted = f" for {age(run.lock_seconds)}" if run.lock_seconds is not None else ""
-        text = f"{run.owner} is at work{lasted}"
+        text = f"{run.owner} has the lock{lasted}"
         if run.lock_seconds is not None and run.lock_seconds < LOCK_SECONDS:
-            yield text, None
+            yield f"{run.owner} is at work{lasted}", None
         message = f"{run.owner} has locked `{host}`{lasted}: {run.purpose}"
         fix = f"if nobody is at work: `sipdeploy apply {host} --break-lock`"
         yield text, Diagnostic("SD738", message, severity="warning", help=fix)

@@ -30,6 +30,7 @@ READ_SECONDS = 120
 MOST_LINES = 20_000  # of the call log: more than these in an hour are not read
 MICROSECONDS = 1_000_000
 MOST_TEXT = 200
+_PROBES = {"probes", "probes-up", "probes-ringing"}  # sections about a proof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -431,14 +432,13 @@ def _phones(answer: Mapping[str, str]) -> Phones | None:
 
 
 def _calls(answer: Mapping[str, str], tables: Mapping[str, int]) -> Calls | None:
-    """Calls by Kamailio's tables. While a proof is under way, `talks` has no call of it."""
-    if not {"calls", "ringing", "talks", "probes"} <= tables.keys():
+    """Calls by Kamailio's tables, less those of a proof."""
+    if not {"calls", "ringing"} <= tables.keys() or not answer.keys() >= _PROBES:
         return None
-    if "probes-ringing" not in answer:
-        return None
-    up = min(tables["calls"], tables["talks"]) if tables["probes"] else tables["calls"]
-    ringing = tables["ringing"] - whole(answer["probes-ringing"])
-    return Calls(up=up, ringing=max(0, ringing))
+    return Calls(
+        up=max(0, tables["calls"] - whole(answer["probes-up"])),
+        ringing=max(0, tables["ringing"] - whole(answer["probes-ringing"])),
+    )
 
 
 def _traffic(text: str | None) -> Traffic | None:

@@ -50,6 +50,9 @@ def _problem(state: State, service: str, name: str, unit: Unit) -> Diagnostic | 
         what, fix = "is not installed", f"`sipdeploy apply {host}` installs it"
     elif unit.sub == "auto-restart":
         what, fix = f"ends again and again ({unit.result})", f"on `{host}`: {log}"
+    elif unit.result == "start-limit-hit":
+        what = "ends at each start, and systemd tries no longer"
+        fix = f"on `{host}`: {log}; then `systemctl reset-failed {name} && systemctl start {name}`"
     elif unit.active not in ("active", "reloading", "activating"):
         what = f"does not run, systemd says {_words(unit)}"
         fix = f"on `{host}`: `systemctl start {name}` starts it, {log}"

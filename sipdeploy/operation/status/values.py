@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sipdeploy.diagnostics import Diagnostic, listed
+from sipdeploy.diagnostics.errors import HostFailed
 
 if TYPE_CHECKING:
     from sipdeploy.operation.status.state import State
 
 Verdict = Literal["fine", "look", "broken", "unknown"]
 WORST: tuple[Verdict, ...] = ("broken", "look", "unknown", "fine")
-FAILED = 4  # the exit code if a host, or a part of it, could not be asked
+FAILED = HostFailed.exit_code  # if a host, or a part of it, could not be asked
 NOT_TOLD = "the host did not tell"
 
 

@@ -64,7 +64,10 @@ EXPECTED = {
     "apply-at-work": ("fine", {}),
     "lock-left": ("look", {"release": "look"}),
     "apply-unfinished": ("broken", {"release": "broken"}),
-    "release-damaged": ("broken", {"release": "broken", "units": "unknown", "proof": "unknown"}),
+    "release-damaged": (
+        "broken",
+        {"release": "broken", **dict.fromkeys(("units", "certificate", "proof"), "unknown")},
+    ),
     "no-release": ("broken", {"release": "broken"}),
     "proof-at-work": ("fine", {}),
     GONE: ("unknown", {"reachable": "unknown"}),
@@ -117,7 +120,7 @@ def test_what_makes_no_sense_is_not_fine(name):
     """The lock and the mark of an unfinished apply are text of any kind."""
     told = {**answer("fine"), name: "{ no sense \x1b[31m\nat all\n"}
     status = judging.judge(state.parse("sip1", told))
-    if name in {"outcome", "renewal", "timer", "probes", "probes-ringing", "certbot"}:
+    if name in {"outcome", "renewal", "timer", "probes", "probes-up", "probes-ringing", "certbot"}:
         return  # nothing is the usual answer there
     assert {value.verdict for value in status.values} != {"fine"}
 
@@ -331,6 +334,47 @@ def test_the_script_finds_an_edited_and_a_missing_file(tmp_path):
     )
     found = state.parse("here", on_this_machine(tmp_path))
     assert found.changed == (str(edited), str(tmp_path / "gone"))
+
+
+HA1 = "5f4dcc3b5aa765d61d8327deb882cf99"
+PROBE = "1" * 30
+KAMCMD = f"""#!/bin/sh
+case "$*" in
+core.uptime) echo "uptime: 12" ;;
+"stats.get_statistics usrloc:") printf 'location-contacts = 3\\nlocation-users = 2\\n' ;;
+"htable.dump probes") printf 'name: {PROBE}\\nvalue: {HA1}\\n' ;;
+"htable.dump talks") printf 'value: 9 "from":"1001"\\nvalue: 9 "from":"{PROBE}"\\n' ;;
+"htable.dump ringing") printf 'name: a\\nvalue: {PROBE}\\nname: b\\nvalue: 1001\\n' ;;
+"ul.lookup location {PROBE}@sip.example.test") echo "Address: sip:x" ;;
+htable.stats) for table in probes calls talks ringing; do
+    printf 'name: %s\\nslots: 4\\nall: 2\\nmin: 0\\n' $table; done ;;
+esac
+"""
+SS = """#!/bin/sh
+printf '0 0 10.0.0.1:8443 %s\\n' 198.51.100.7:4411 198.51.100.9:999 203.0.113.5:1 127.0.0.1:5 \\
+    '[2001:db8:1:2::3]:7' '[2001:db8:1:9::3]:7' '[2001:db8::3]:7' '[::1]:9' \\
+    '[::ffff:198.51.100.8]:3'
+"""
+
+
+def test_the_script_leaves_out_a_proof_and_tells_no_secret_of_it(tmp_path, monkeypatch):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("kamcmd", KAMCMD), ("ss", SS)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    (tmp_path / "release").write_text("12\n")
+    (tmp_path / "releases/12").mkdir(parents=True)
+    (tmp_path / "releases/12/release.json").write_text(answer("fine")["header"])
+    text = script_text("status").replace(b"\nPATH=", f"\nPATH={programs}:".encode(), 1)
+    monkeypatch.setattr(hosts, "script_text", lambda _: text)
+    told = on_this_machine(tmp_path)
+    found = state.parse("here", told)
+    assert found.phones == state.Phones(phones=2, users=1)
+    assert found.calls == state.Calls(up=1, ringing=1)
+    assert found.networks == 4
+    assert HA1 not in str(told)
+    assert PROBE not in str(told)
 
 
 # --- the record of a proof -----------------------------------------------------------------------
