@@ -37,6 +37,7 @@ _COMMANDS = {
     "phone": "phone",
     "cert": "cert",
     "schema": "site",
+    "status": "daytwo.status",
     "backup": "daytwo.backup",
     "restore": "daytwo.backup",
     "uninstall": "daytwo.uninstall",

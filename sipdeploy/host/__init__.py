@@ -48,7 +48,7 @@ PARTS = {
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }
 # Scripts whose output grows with the number of users, or with the use of the host.
-DATA_SCRIPTS = ("journal", "preview", "registrations", "release")
+DATA_SCRIPTS = ("journal", "preview", "registrations", "release", "status")
 MARK = "\x1e"  # ASCII record separator: begins a section of a script's output
 NO_SUCH_PROGRAM = 127  # the status of a shell
 

@@ -1,6 +1,8 @@
 """5,000 phones from one address at once, with the limits that `apply` has set."""
 
 import asyncio
+import json
+import time
 
 import pytest
 from conftest import Deployer
@@ -32,7 +34,7 @@ def test_5000_phones_are_registered_at_once(lab, tmp_path, record_property, mode
     (tmp_path / "secrets.yaml").write_text(passwords() + secrets)
     done = deployer.run("apply", host.name, "--yes")
     assert done.returncode == 0, done.stderr
-    figure = asyncio.run(asyncio.wait_for(register_and_call(host), 240))
+    figure = asyncio.run(asyncio.wait_for(register_and_call(host, deployer), 240))
     record_property("figure", f"mode {mode}: {figure}")
     record_property("figure", f"mode {mode}: {saturate(host)}")
     host.stop()
@@ -54,7 +56,15 @@ def saturate(host):
     )
 
 
-async def register_and_call(host):
+def status(deployer, host):
+    """What `status` says about the phones and calls, and how long it takes."""
+    begun = time.monotonic()
+    done = deployer.run("-q", "status", host.name, "--format", "json")
+    (found,) = json.loads(done.stdout)["hosts"]
+    return found, time.monotonic() - begun
+
+
+async def register_and_call(host, deployer):
     address = (host.address, 8443)
     load = Load(address=address, domain=DOMAIN, concurrency=100, workers=2)
     async with register_many(load, crowd()) as fleet:
@@ -80,5 +90,9 @@ async def register_and_call(host):
             await call.answered()
             await call.ack()
             await answered.acknowledged()
+            found, seconds = await asyncio.to_thread(status, deployer, host)
+            assert found["figures"]["phones"] == {"phones": PHONES + 2, "users": PHONES + 1}
+            assert found["figures"]["calls"] == {"up": 1, "ringing": 0}
             assert (await call.bye()).status == 200
-    return figure
+            assert await fleet.open_connections() == PHONES
+    return f"{figure}; `sipdeploy status` takes {seconds:.1f} s"

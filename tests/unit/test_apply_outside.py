@@ -138,7 +138,9 @@ def test_a_host_that_works_is_confirmed(hosts, proofs):
     rows += [OPEN, OPEN]
     (report,), events = run(names=["sip1"], verify="quick")
     assert (report.state, report.exit_code, report.unreachable) == ("applied", 0, "")
-    assert scripts(hosts) == ["facts", "stage", "swap", "confirm", "close"]
+    assert scripts(hosts) == ["facts", "stage", "swap", "proof", "confirm", "close"]
+    (kept,) = [words for words in hosts.asked if words[0] == "proof"]
+    assert kept == ("proof", "/var/lib/sipdeploy/candidate")  # the confirmation takes it
     assert asked == [("sip.example.test", "quick", 8443)] * 2
     titles = [event.title for event in events if event.state == "ok"]
     before, after = "try from here, before the change", "prove from here, level quick"

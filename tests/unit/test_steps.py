@@ -207,6 +207,24 @@ def say():
     return [].append
 
 
+def test_a_confirmation_takes_the_proof_with_the_release(world, host, say):
+    lock, stage, swap, confirm = world.steps()
+    for step in (lock, stage, swap):
+        step.run(host, say)
+    (Path(world.state) / "candidate/proof").write_text("it works")
+    assert not (Path(world.state) / "proof").exists()
+    confirm.run(host, say)
+    assert (Path(world.state) / "proof").read_text() == "it works"
+    assert world.state_files == AFTER | {"proof"}
+
+
+def test_an_undo_forgets_the_proof_of_what_it_undoes(world, host, say):
+    swap, _ = begin(world, host, say)
+    (Path(world.state) / "candidate/proof").write_text("it fails")
+    swap.undo(host)
+    assert not (Path(world.state) / "proof").exists()
+
+
 def test_all_steps_together_make_the_candidate_live(world, host, say):
     run_steps(host, world.steps(), say)
     assert world.is_applied

@@ -38,7 +38,7 @@ LEAST_SECONDS = 10
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def _seconds(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
+def interval(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
     """Read a time such as `30s`, `5m` or `1h`; click.BadParameter if it is none, or very short."""
     if value is None:
         return None
@@ -68,7 +68,7 @@ def _seconds(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     help="Use this account instead of probe accounts, and no SSH; password on standard input.",
 )
 @click.option(
-    "--every", "every_seconds", metavar="TIME", callback=_seconds, help="Repeat, until Ctrl-C."
+    "--every", "every_seconds", metavar="TIME", callback=interval, help="Repeat, until Ctrl-C."
 )
 @click.option(
     "--report",
@@ -124,7 +124,7 @@ def verify_command(
       pass show sip/1001 | sipdeploy verify --user 1001
     """
     for path in filter(None, (file, report)):
-        _write(partial(files.check_writable, path))
+        write_file(partial(files.check_writable, path))
     if number and level == "attack":
         raise WrongUsage([_needs_probes()])
     loaded = open_inventory(session.inventory)
@@ -134,10 +134,10 @@ def verify_command(
     check_level(level)
     show = _Show(session=session, form=form, file=file, report=report, has_diagrams=has_diagrams)
     if every_seconds is None:
-        with _stopping(round_.stop):
+        with stopping(round_.stop):
             proofs = round_.run()
         return show(proofs)
-    with _stopping(round_.stop, is_clean=True):
+    with stopping(round_.stop, is_clean=True):
         _repeat(round_, show, every_seconds)
     return 0
 
@@ -206,14 +206,16 @@ class Round:
         from sipdeploy.proof.outside.probes import Probes
         from sipdeploy.proof.outside.run import prove_host
         from sipdeploy.proof.outside.subject import Subject
+        from sipdeploy.proof.record import keep
 
         entry = self.site.hosts[name]
+        hosts: list[Host] = []
         with contextlib.ExitStack() as stack:
 
             def opened() -> Host:
-                host = connect(name, entry)
-                stack.callback(host.close)
-                return host
+                hosts.append(connect(name, entry))
+                stack.callback(hosts[-1].close)
+                return hosts[-1]
 
             needs_probes = self.account is None and self.level != "ports"
             subject = Subject(
@@ -226,7 +228,10 @@ class Round:
                 if needs_probes
                 else None,
             )
-            return prove_host(subject, watch=_watch(name, say), stop=self.stop)
+            proof = prove_host(subject, watch=_watch(name, say), stop=self.stop)
+            if proof is not None and hosts:
+                keep(hosts[-1], proof)
+            return proof
 
 
 def _watch(name: str, say: Callable[[Event], None]) -> Callable[[Step, StepResult | None], None]:
@@ -271,10 +276,10 @@ class _Show:
             for proof in proofs:
                 output.result(diagram.as_text(proof))
         if self.report is not None:
-            _write(partial(files.replace_file, self.report, _page(proofs), 0o644))
+            write_file(partial(files.replace_file, self.report, _page(proofs), 0o644))
         text = formats.FORMATS[self.form](proofs)
         if self.file is not None:
-            _write(partial(files.replace_file, self.file, f"{text}\n".encode(), 0o644))
+            write_file(partial(files.replace_file, self.file, f"{text}\n".encode(), 0o644))
         elif self.form != "text" or not self._has_shown:
             output.result(text)
         if self.form == "text" and (self.file is not None or self._has_shown):
@@ -307,7 +312,7 @@ def _repeat(round_: Round, show: Callable[[Sequence[Proof]], int], seconds: int)
 
 
 @contextlib.contextmanager
-def _stopping(stop: threading.Event, *, is_clean: bool = False) -> Iterator[None]:
+def stopping(stop: threading.Event, *, is_clean: bool = False) -> Iterator[None]:
     """Ctrl-C and SIGTERM set `stop`, so that a proof removes its accounts before it ends.
 
     Raises KeyboardInterrupt afterwards, unless the end `is_clean`.
@@ -326,7 +331,7 @@ def _stopping(stop: threading.Event, *, is_clean: bool = False) -> Iterator[None
         raise KeyboardInterrupt
 
 
-def _write(write: Callable[[], None]) -> None:
+def write_file(write: Callable[[], None]) -> None:
     """Write the file of `-o`, or check that this is possible; InvalidFiles (SD110) if not."""
     try:
         write()

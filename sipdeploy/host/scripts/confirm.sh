@@ -69,6 +69,8 @@ if [ "$(cat "$state/confirmed" 2>/dev/null)" != "$holder" ]; then
         grep -qsF "\"${build##*/}\"" "$state"/releases/*/release.json || rm -rf "$build"
     done
 fi
+# The proof from outside was one of this release.
+if [ -e "$candidate/proof" ]; then mv -fT "$candidate/proof" "$state/proof"; fi
 # A new certificate is in use, so the failure of an earlier renewal is obsolete.
 if cut -f4 "$candidate/changes" 2>/dev/null | grep -qxF /etc/kamailio/tls/server.crt; then rm -f "$state/certificate.result"; fi
 date +%s.%N >"$state/serial"

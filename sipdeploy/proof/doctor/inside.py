@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sipdeploy.diagnostics import count
 from sipdeploy.facts import Facts, os_release, read_and_more
 from sipdeploy.host import host_failed
 from sipdeploy.host.incoming import number, whole
@@ -122,4 +123,5 @@ def _edits(text: str) -> dict[str, list[str]]:
 def pieces(edits: Mapping[str, Sequence[str]], most: int = 4) -> tuple[str, ...]:
     """The edits of files as evidence: a line for each changed line."""
     rows = [f"{path}: {' '.join(line.split())}" for path, some in edits.items() for line in some]
-    return (*rows[:most], *((f"and {len(rows) - most} more lines",) if len(rows) > most else ()))
+    left = len(rows) - most
+    return (*rows[:most], *((f"and {count(left, 'more line')}",) if left > 0 else ()))

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from sipdeploy.diagnostics import printable
 from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.facts import STATE
 from sipdeploy.proof.outside import judgement
 from sipdeploy.proof.outside.probes import Probes
 from sipdeploy.proof.outside.run import prove_host
 from sipdeploy.proof.outside.subject import Subject
+from sipdeploy.proof.record import keep
 from sipdeploy.proof.reports.formats import summary
 from sipdeploy.transaction.outside.reachability import Seen, is_suspect
 
@@ -79,6 +81,7 @@ class ProveAfter:
             raise HostFailed([problem, *proof.diagnostics])
         if verdict == "unreachable":
             self.seen.problem = judgement.unreachable(host.name, proof)
+        keep(host, proof, f"{STATE}/candidate")  # the confirmation takes it with the release
 
     def undo(self, host: Host) -> None:
         """Nothing: Swap undoes the change."""
