@@ -12,6 +12,7 @@ import paramiko
 from paramiko.agent import AgentSSH
 from paramiko.pkey import PublicBlob, UnknownKeyType
 
+from sipdeploy.diagnostics import reason_of
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.host import known_hosts, ssh_problems
 from sipdeploy.host.ssh_settings import Target
@@ -200,7 +201,7 @@ class _Files:
             if file == self._target.must_exist:
                 raise ssh_problems.no_key_file(self._name, file) from None
         except OSError as unreadable:
-            self._tried.append(f"{file} (not readable: {unreadable.strerror})")
+            self._tried.append(f"{file} (not readable: {reason_of(unreadable)})")
         except (ValueError, TypeError, paramiko.SSHException, UnknownKeyType) as wrong:
             why = f"(is not a usable key: {wrong})"
             if _is_locked(path):

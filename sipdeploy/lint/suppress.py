@@ -12,17 +12,16 @@ YAML = ("#",)
 KAMAILIO = ("#", "//")
 ASTERISK = (";",)
 
-Comments = Mapping[tuple[str, int, str], Span]  # by path, line and code
-Keys = AbstractSet[tuple[str, int, str]]
+Place = tuple[str, int, str]  # path, line and code
+Comments = Mapping[Place, Span]
+Keys = AbstractSet[Place]
 
 
-def comments(
-    path: str, lines: Sequence[str], signs: Iterable[str]
-) -> dict[tuple[str, int, str], Span]:
+def comments(path: str, lines: Sequence[str], signs: Iterable[str]) -> dict[Place, Span]:
     """Map each suppression of a file, by path, line and code, to the span of its comment."""
     sign = "|".join(map(re.escape, signs))
     pattern = re.compile(rf"(?:^|(?<=\s))(?:{sign})\s*sipdeploy:\s*ignore(?:\[([^\]]*)\])?")
-    places: dict[tuple[str, int, str], Span] = {}
+    places: dict[Place, Span] = {}
     for number, text in enumerate(lines, 1):
         match = pattern.search(text) if "sipdeploy:" in text else None
         if match:
@@ -38,19 +37,28 @@ def suppressed(diagnostics: Iterable[Diagnostic], places: Comments) -> list[Diag
 
     Errors cannot be suppressed. A comment that suppresses nothing is SD301.
     """
-    used: set[tuple[str, int, str]] = set()
-    errors: set[tuple[str, int, str]] = set()
+    used: set[Place] = set()
+    errors: set[Place] = set()
     kept = []
     for diagnostic in diagnostics:
-        span = diagnostic.span
-        place = (span.path, span.line, diagnostic.code) if span else None
-        if place and place in places and diagnostic.severity != "error":
+        place = _place(diagnostic)
+        if is_suppressed(diagnostic, places):
             used.add(place)
             continue
         kept.append(diagnostic)
-        if place and place in places:
+        if place in places:
             errors.add(place)
     return [*kept, *_unused(places, used, errors)]
+
+
+def is_suppressed(diagnostic: Diagnostic, places: Comments) -> bool:
+    """Whether a comment on the same line suppresses a problem."""
+    return diagnostic.severity != "error" and _place(diagnostic) in places
+
+
+def _place(diagnostic: Diagnostic) -> Place:
+    span = diagnostic.span
+    return (span.path, span.line, diagnostic.code) if span else ("", 0, diagnostic.code)
 
 
 def _unused(places: Comments, used: Keys, errors: Keys) -> Iterator[Diagnostic]:

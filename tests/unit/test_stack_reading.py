@@ -190,6 +190,15 @@ def test_very_many_problems_of_a_kind_end_with_their_number(tmp_path):
     assert problems[-1].span.line == 2001
 
 
+def test_suppressed_problems_do_not_count_as_many(tmp_path):
+    """A comment for each of the first problems neither hides the others nor is superfluous."""
+    text = "".join(f"word{number} ; sipdeploy: ignore[SD868]\n" for number in range(1500))
+    write(tmp_path, {"rtp.conf": f"[general]\n{text}last\n" + "next\n" * 1200 + text})
+    problems = judging.lint_stack([tmp_path / "rtp.conf"]).problems
+    assert [problem.code for problem in problems] == ["SD868"] * 1001
+    assert problems[0].span.line == 1502
+
+
 @pytest.mark.slow
 def test_a_hostile_directory_takes_little_time_and_memory(tmp_path):
     with (tmp_path / "pjsip.conf").open("wb") as stream:

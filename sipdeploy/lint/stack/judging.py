@@ -24,7 +24,7 @@ _MODULES = ("kamailio", "asterisk", "across")
 _ROUTES = re.compile(r"^[ \t]*(?:request_route|route)\b[ \t]*[{\[]", re.MULTILINE)
 
 Version = tuple[int, ...]
-# of the problems of a rule in a tree: no person reads more, and they cost time and memory
+# A rule reports at most so many problems in a tree: nobody reads more, and each costs memory.
 _MOST = 1000
 
 
@@ -63,8 +63,14 @@ def judge(
         kamailio_version=kamailio,
         asterisk_version=asterisk,
     )
-    problems = [problem for each in rules.values() for problem in _found(each, stack)]
-    return suppress.suppressed(problems, _comments(tree))
+    comments = _comments(tree)
+    codes = {code for _, _, code in comments}
+    problems = (
+        problem
+        for each in rules.values()
+        for problem in _found(each, stack, comments if each.code in codes else {})
+    )
+    return suppress.suppressed(problems, comments)
 
 
 def loaded_rules() -> Rules[Stack, Finding]:
@@ -101,15 +107,27 @@ def _asterisk(tree: reading.Tree) -> object | None:
     return _module("asterisk").parse(files) if files else None
 
 
-def _found(rule: Rule[Stack, Finding], stack: Stack) -> Iterator[Diagnostic]:
-    """What a rule finds; the last of many says that there are more."""
-    for number, finding in enumerate(rule.check(stack), 1):
+def _found(
+    rule: Rule[Stack, Finding], stack: Stack, comments: suppress.Comments
+) -> Iterator[Diagnostic]:
+    """What a rule finds; the last of many says that there are more.
+
+    Suppressed problems do not count: they would hide others, and their comments would be unused.
+    """
+    number = 0
+    for finding in rule.check(stack):
         problem = _diagnostic(rule, finding)
-        if number > _MOST:
+        if suppress.is_suppressed(problem, comments):
+            yield problem
+            continue
+        number += 1
+        if number <= _MOST:
+            yield problem
+        elif number == _MOST + 1:
             more = f"there are more than {_MOST} problems of this kind, and this is the next one"
             yield replace(problem, message=f"{more}: {problem.message}")
+        elif not comments:
             return
-        yield problem
 
 
 def _diagnostic(rule: Rule[Stack, Finding], finding: Finding) -> Diagnostic:
@@ -128,7 +146,7 @@ def _diagnostic(rule: Rule[Stack, Finding], finding: Finding) -> Diagnostic:
 
 
 def _comments(tree: reading.Tree) -> suppress.Comments:
-    found: dict[tuple[str, int, str], Span] = {}
+    found: dict[suppress.Place, Span] = {}
     for daemon, signs in (("kamailio", suppress.KAMAILIO), ("asterisk", suppress.ASTERISK)):
         for file in tree.of(daemon).values():
             if "sipdeploy:" in file.text:
