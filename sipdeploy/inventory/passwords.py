@@ -148,7 +148,9 @@ def _fetch_all(
 ) -> dict[PasswordSource, Secret | str]:
     """Fetch from each source once; a text is the reason of a failure."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = pool.map(lambda each: _attempt(each, directory, outputs, is_trusted), sources)
+        answers = pool.map(
+            lambda each: fetch(each, directory, outputs, is_trusted=is_trusted), sources
+        )
         return dict(zip(sources, answers, strict=True))
 
 
@@ -171,11 +173,8 @@ def _source_help(source: PasswordSource, directory: Path) -> str:
     return f"run the command in `{directory}`: it must print the password within 10 seconds"
 
 
-def _attempt(
-    source: PasswordSource,
-    directory: Path,
-    outputs: Outputs,
-    is_trusted: bool,  # noqa: FBT001
+def fetch(
+    source: PasswordSource, directory: Path, outputs: Outputs, *, is_trusted: bool
 ) -> Secret | str:
     """Fetch one password; a text is the reason of the failure."""
     try:

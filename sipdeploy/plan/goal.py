@@ -1,12 +1,13 @@
 """What a run brings a host to: the inventory, or a release that the host keeps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Facts, Query
 from sipdeploy.host import Host
+from sipdeploy.inventory.own.files import Attachments
 from sipdeploy.inventory.site import Site
 from sipdeploy.plan import desired, preflight
 from sipdeploy.plan.desired import Desired
@@ -46,6 +47,7 @@ class SiteGoal:
     site: Site
     credentials: Mapping[str, str]
     material: Material
+    attachments: Attachments = field(default_factory=Attachments)
 
     def query(self, host: Host) -> Query:
         """As Goal.query."""
@@ -65,7 +67,14 @@ class SiteGoal:
 
     def desired(self, name: str, facts: Facts) -> Desired:
         """As Goal.desired."""
-        return desired.desired(self.site, name, facts, self.credentials, self.material)
+        return desired.desired(
+            self.site,
+            name,
+            facts,
+            self.credentials,
+            self.material,
+            attachments=self.attachments,
+        )
 
     def expected(self, facts: Facts) -> Facts:
         """As Goal.expected: an apply brings nothing."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 TOKEN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._:*/+-]*\Z")
+PHONE_KEY = re.compile(r"[0-9*#]")
 NAME_BYTES = 79
 PLAIN_NAME = re.compile(r"[\w.'-]+(?: [\w.'-]+)*", re.ASCII)
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z")
@@ -63,7 +64,7 @@ class FileSet:
         return {
             file.path: file.content.decode()
             for file in self.files
-            if not file.content.startswith(b"SQLite format 3\0")
+            if not file.content.startswith((b"SQLite format 3\0", b"RIFF"))
         }
 
 
@@ -88,6 +89,14 @@ def uri_host(value: object) -> Quoted:
         return Quoted(f"[{text}]")
     if not HOST.match(text):
         raise UnquotableError(f"`{text!r}` is not a host")
+    return Quoted(text)
+
+
+def phone_key(value: object) -> Quoted:
+    """A key of a phone, as an extension: a digit, `*` or `#`."""
+    text = str(value)
+    if not PHONE_KEY.fullmatch(text):
+        raise UnquotableError(f"`{text!r}` is not a key of a phone")
     return Quoted(text)
 
 
@@ -139,6 +148,7 @@ def html(value: object) -> Quoted:
 
 FILTERS: Mapping[str, Callable[..., str]] = {
     "token": token,
+    "phone_key": phone_key,
     "token_list": token_list,
     "uri_host": uri_host,
     "posix_pattern": posix_pattern,

@@ -2,9 +2,10 @@
 
 import ipaddress
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from sipdeploy.inventory.own.files import Attachments
 from sipdeploy.inventory.site import HostEntry, Site
 from sipdeploy.services.render import ManagedFile
 
@@ -40,7 +41,11 @@ class HostProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The input of the templates: one host of the site, its versions, and number -> HA1 in hex."""
+    """The input of the templates.
+
+    One host of the site, its versions, number -> HA1 in hex, and what services take from beside
+    the inventory.
+    """
 
     site: Site
     host: HostEntry
@@ -48,6 +53,7 @@ class Deployment:
     asterisk: Version
     credentials: Mapping[str, str]
     profile: HostProfile = HostProfile()
+    attachments: Attachments = field(default_factory=Attachments)
 
     @property
     def firewall(self) -> Firewall:

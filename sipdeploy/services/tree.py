@@ -19,6 +19,7 @@ from sipdeploy.inventory import reading
 from sipdeploy.inventory.files import check_writable, replace_file, unwritable
 
 if TYPE_CHECKING:
+    from sipdeploy.inventory.own.files import Attachments
     from sipdeploy.inventory.site import Site
     from sipdeploy.services.render import FileSet, ManagedFile
 
@@ -46,11 +47,21 @@ def as_json(written: Sequence[Written]) -> str:
 
 
 def render_hosts(
-    site: Site, hosts: Sequence[str], *, credentials: Mapping[str, str]
+    site: Site,
+    hosts: Sequence[str],
+    *,
+    credentials: Mapping[str, str],
+    attachments: Attachments | None = None,
 ) -> dict[str, FileSet]:
     """Render the files of the named hosts for the versions in the inventory: host -> files."""
     return {
-        host: services.file_set(site, host, versions=site.versions, credentials=credentials)
+        host: services.file_set(
+            site,
+            host,
+            versions=site.versions,
+            credentials=credentials,
+            attachments=attachments,
+        )
         for host in hosts
     }
 

@@ -46,6 +46,16 @@ applications() {
             esac
         done
 }
+# A service of kind `dialplan` leads to its number in a context of the user's own files.
+numbers() {
+    sed -n 's/^exten => \([0-9*]*\),1,Goto(\([^,()]*\),\1,1)$/\1 \2/p' /etc/asterisk/extensions.conf |
+        grep -v ' sipdeploy-' | while read -r number context; do
+            ask "dialplan show $number@$context" </dev/null | grep -q '=> *1\. ' && continue
+            place=$(cd /etc/asterisk && grep -nE "^[[:space:]]*\[$context\]" dialplan/*.conf 2>/dev/null | head -n 1)
+            line=${place#*:}
+            complain "the context $context has no extension $number with priority 1, at line ${line%%:*} of '${place%%:*}'"
+        done
+}
 if ask "core waitfullybooted" | grep -q booted; then
     verdict=0
     wanted=$(cat /etc/asterisk/pjsip.conf /etc/asterisk/pjsip_users.conf 2>/dev/null | grep -cE '^\[(trunk\]\(webrtc\)|[0-9]+\]\(user\))')
@@ -58,6 +68,7 @@ if ask "core waitfullybooted" | grep -q booted; then
     fi
     deaf asterisk "$candidate/probes" | while read -r line; do complain "$line"; done
     applications
+    numbers
 fi
 # Most warnings concern the trial itself; warnings with a file and line never do.
 grep -qE ' ?ERROR\[|WARNING\[.* line [0-9]+ of ' "$work/log/trial" && verdict=1
