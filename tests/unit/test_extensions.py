@@ -267,13 +267,14 @@ def test_no_link_is_followed(folder, is_trusted):
 
 def test_a_strange_file_is_a_problem_and_no_crash(folder):
     (folder / "dialplan/a b.conf").write_text("")
+    (folder / "dialplan/extensions.conf").write_text("")
     (folder / "dialplan/latin.conf").write_bytes(b"[x]\n; \xff\n")
     (folder / "dialplan/big.conf").write_text("; " + "x" * own.MOST_OF_A_FILE)
     (folder / "dialplan/folder.conf").mkdir()
     subprocess.run(["mkfifo", str(folder / "dialplan/pipe.conf")], check=True)
     (folder / "dialplan/.hidden.conf").write_text("[services]\n")
     (folder / "dialplan/notes.txt").write_text("[services]\n")
-    assert sorted(code for code, *_ in refused()) == ["SD102"] + ["SD255"] * 4
+    assert sorted(code for code, *_ in refused()) == ["SD102"] + ["SD255"] * 5
 
 
 def test_the_context_of_a_service_must_exist(folder):

@@ -141,8 +141,9 @@ def _dialplan(folder: Path, problems: list[Diagnostic]) -> dict[str, DialplanFil
     found: dict[str, DialplanFile] = {}
     for name in _names(place, problems):
         path = place / name
-        if not _NAME.fullmatch(name):
-            advice = "write letters, digits, `.`, `_` and `-`: `mv` it"
+        # Asterisk names files in messages without their folders, and has an extensions.conf
+        if not _NAME.fullmatch(name) or name == "extensions.conf":
+            advice = "rename it, such as to `shop.conf`: letters, digits, `.`, `_` and `-`"
             message = f"`{path}` cannot be the name of a file of the dialplan"
             problems.append(Diagnostic("SD255", message, help=advice))
             continue
