@@ -266,6 +266,7 @@ def test_command(session: Session, file: Path, *, form: str, is_trusted: bool) -
     A line of FILE below `routes:` is a call and what it leads to:
       1001 dials 1002: rings 1002, then voicemail
       1001 dials 6000: ivr-test
+      1001 dials 6200, presses 1: rings 1001 and 1002, then voicemail 1002
       1001 dials 9: 404
     \b
     Examples:

@@ -17,7 +17,9 @@ from sipdeploy.services.service import local_place
 
 MOST_LINES = 60
 MOST_COMPARED = 4000
-SECRET = re.compile(r"^([-+ ]?\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")  # of a diff
+SECRET = re.compile(
+    r"^([-+ ]?\s*(?:password_digest|md5_cred|password|pin)\s*=\s*).+$"
+)  # of a diff
 HASH = re.compile(r"\b(?:[0-9a-f]{16}){1,2}\b")  # HA1, and checksums of it
 
 
@@ -213,10 +215,10 @@ def _lines_of_one(old: list[str], new: list[str]) -> list[str]:
 
 
 def _readable(content: bytes) -> list[str]:
-    """Lines of a text, or rows of a database; empty for a private key."""
+    """Lines of a text, or rows of a database; empty for a private key and for sound."""
     if tables.is_database(content):
         return tables.rows(content)
-    if b"PRIVATE KEY" in content:
+    if b"PRIVATE KEY" in content or content.startswith(b"RIFF"):
         return []
     return [line.expandtabs(4) for line in decoded(content).splitlines()]
 

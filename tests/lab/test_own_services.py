@@ -301,6 +301,11 @@ def test_three_phones_of_a_conference_hear_each_other(system, alice):
 def test_a_change_of_the_dialplan_drops_no_call_and_a_broken_one_changes_nothing(system):
     deployer, host = system.deployer, system.host
     path = deployer.folder / "dialplan/shop.conf"
+    broken = (
+        ("[shop]\nexten => 7000,1,Answr()\n", ":2:", "Answr"),
+        ("[shop]\nexten => 7000,1,Answer()\nexten 7000 Hangup()\n", ":3:", "7000"),
+        ("\n[shop]\nexten => 7001,1,Answer()\n", ":2:", "7000"),
+    )
 
     async def scene():
         async with Phones(system) as phones:
@@ -308,12 +313,8 @@ def test_a_change_of_the_dialplan_drops_no_call_and_a_broken_one_changes_nothing
             side = await phones.call(caller, "7000", OWN)
             assert await side.audio.hears(SHOP)
             before, running = live(host), units(host)
-            for broken, place, word in (
-                ("[shop]\nexten => 7000,1,Answr()\n", ":2:", "Answr"),
-                ("[shop]\nexten => 7000,1,Answer()\nexten 7000 Hangup()\n", ":3:", "7000"),
-                ("\n[shop]\nexten => 7001,1,Answer()\n", ":2:", "7000"),
-            ):
-                path.write_text(broken)
+            for text, place, word in broken:
+                path.write_text(text)
                 done = await asyncio.to_thread(deployer.run, "apply", host.name, "--yes")
                 assert done.returncode == 4, done.stdout + done.stderr
                 assert f"dialplan/shop.conf{place}" in done.stderr, done.stderr
@@ -334,6 +335,7 @@ def test_a_change_of_the_dialplan_drops_no_call_and_a_broken_one_changes_nothing
 
 def test_a_file_that_is_gone_needs_no_restart(system):
     deployer, host = system.deployer, system.host
+    (deployer.folder / "dialplan/shop.conf").write_text(DIALPLAN.format(hz=NEW))
     more = deployer.folder / "dialplan/more.conf"
     more.write_text("[more]\nexten => s,1,Hangup()\n")
     assert deployer.run("apply", host.name, "--yes").returncode == 0
@@ -355,7 +357,7 @@ OVERRIDES = {
     "/etc/asterisk/local/voicemail.conf": "maxmsg=50\n[default]\n9000 => -,Extra\n",
     "/etc/asterisk/local/logger.conf": "own.log => error\n[general](+)\ndateformat=%s\n",
     "/etc/asterisk/local/modules.conf": "load=app_morsecode.so\n",
-    "/etc/kamailio/local.cfg": 'debug=1\nmodparam("tm", "fr_timer", 7000)\n',
+    "/etc/kamailio/local.cfg": 'debug=1\nmodparam("registrar", "max_expires", 500)\n',
     "/etc/systemd/system/asterisk.service.d/zz-local.conf": "[Service]\nLimitNOFILE=70000\n",
 }
 IN_FORCE = (
@@ -369,7 +371,7 @@ IN_FORCE = (
     ("asterisk -rx 'logger show channels'", "own.log"),
     ("asterisk -rx 'module show like app_morsecode'", "Running"),
     ("kamcmd cfg.get core debug", "^1"),
-    ("kamcmd cfg.get tm fr_timer", "^7000"),
+    ("kamcmd cfg.get registrar max_expires", "^500"),
     ("systemctl show -p LimitNOFILE asterisk", "=70000"),
 )
 

@@ -4,20 +4,28 @@ import io
 import re
 import subprocess
 import wave
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sipdeploy import inventory as door
 from sipdeploy.__main__ import main
 from sipdeploy.diagnostics.errors import InvalidFiles
+from sipdeploy.editing.init import _gitignore
 from sipdeploy.inventory.own import files as own
 from sipdeploy.inventory.own.files import Attachments, DialplanFile
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import Service, Versions, is_secret, load_site, source
+from sipdeploy.lint import lint_inventory
 from sipdeploy.lint.own import lint_own
+from sipdeploy.plan import Change
+from sipdeploy.plan.preview import Present
+from sipdeploy.plan.text import difference
 from sipdeploy.services import asterisk, extensions, file_set
 from sipdeploy.services.extensions import modules
+from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import HostProfile
 
 HEAD = """\
@@ -354,6 +362,18 @@ def test_a_pin_comes_from_the_sources_of_passwords(folder, monkeypatch):
         assert "abc" not in message
 
 
+def test_git_does_not_get_the_file_of_a_pin(folder):
+    (folder / "inventory.yaml").write_text(
+        HEAD + "services: {6300: {kind: conference, pin: {file: room.pin}}}\n"
+    )
+    (folder / "room.pin").write_text("73058\n")
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    codes = [each.code for each in lint_inventory(opened())]
+    assert "SD327" in codes
+    (write,) = _gitignore(opened())
+    assert "/room.pin" in write.text.splitlines()
+
+
 def test_a_pin_is_in_one_sensitive_file_only():
     site, _, _ = load_site(HEAD + KINDS, "i.yaml")
     attached = Attachments(
@@ -367,6 +387,26 @@ def test_a_pin_is_in_one_sensitive_file_only():
     assert [file.path for file in holders] == ["/etc/asterisk/confbridge_users.conf"]
     assert (holders[0].sensitive, holders[0].mode) == (True, 0o640)
     assert "73058" not in repr(attached)
+
+
+def test_a_plan_shows_neither_a_pin_nor_the_bytes_of_a_prompt():
+    path = "/etc/asterisk/confbridge_users.conf"
+    change = Change(
+        kind="update", path=path, mode=0o640, owner="root:asterisk", service="asterisk",
+        effect="reload", sensitive=True,
+    )  # fmt: skip
+    file = ManagedFile(
+        path=path, content=b"[a]\npin=73058\n", mode=0o640, owner="root:asterisk",
+        service="asterisk", reload=(), template="",
+    )  # fmt: skip
+    plan = SimpleNamespace(
+        to_generate=frozenset(), desired=SimpleNamespace(files=(file,)), left=()
+    )
+    rows = difference(change, plan, Present(current={path: b"[a]\npin = 13579\n"}))
+    assert len(rows) >= 2
+    assert not re.search("73058|13579", "".join(rows))
+    prompt = replace(change, path="/etc/asterisk/prompts/6200.wav")
+    assert difference(prompt, plan, Present(current={prompt.path: sound()})) == []
 
 
 # --- what Asterisk gets --------------------------------------------------------------------------

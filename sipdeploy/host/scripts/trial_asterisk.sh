@@ -53,7 +53,7 @@ numbers() {
     sed -n 's/^exten => \([0-9*]*\),1,Goto(\([^,()]*\),\1,1)$/\1 \2/p' /etc/asterisk/extensions.conf |
         grep -v ' sipdeploy-' | while read -r number context; do
             ask "dialplan show $number@$context" </dev/null | grep -q '=> *1\. ' && continue
-            place=$(cd /etc/asterisk && grep -nE "^[[:space:]]*\[$context\]" dialplan/*.conf 2>/dev/null | head -n 1)
+            place=$(cd /etc/asterisk && grep -HnE "^[[:space:]]*\[$context\]" dialplan/*.conf 2>/dev/null | head -n 1)
             line=${place#*:}
             complain "the context $context has no extension $number with priority 1, at line ${line%%:*} of '${place%%:*}'"
         done
