@@ -37,7 +37,7 @@ DIALPLAN = """\
 [shop]
 exten => 7000,1,Answer()
  same => n,Playtones({hz})
- same => n,Wait(60)
+ same => n,Wait(600)
  same => n,Hangup()
 """
 

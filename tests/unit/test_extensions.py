@@ -15,6 +15,7 @@ from sipdeploy.__main__ import main
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.editing.init import _gitignore
 from sipdeploy.inventory.own import files as own
+from sipdeploy.inventory.own.checks import MOST_SECONDS
 from sipdeploy.inventory.own.files import Attachments, DialplanFile
 from sipdeploy.inventory.secret import Secret
 from sipdeploy.inventory.site import Service, Versions, is_secret, load_site, source
@@ -436,6 +437,18 @@ def test_a_phone_that_rings_cannot_send_the_call_elsewhere():
 
 
 @pytest.mark.usefixtures("folder")
+def test_kamailio_lets_a_call_ring_as_long_as_a_group_may():
+    """A phone rings 30 s otherwise; who cancels must still be known as the caller then."""
+    text = rendered()["/etc/kamailio/kamailio.cfg"].content.decode()
+    caller, phone = (int(number) // 1000 for number in re.findall(r"t_set_fr\((\d+)\)", text))
+    assert caller > MOST_SECONDS
+    assert phone > Service(kind="group", timeout="120").seconds
+    for table in ("ringing", "setups"):
+        expire = re.search(rf'"{table}=>[^"]*autoexpire=(\d+);', text)[1]
+        assert int(expire) > caller
+
+
+@pytest.mark.usefixtures("folder")
 def test_phones_that_ring_are_limited():
     text = rendered()["/etc/asterisk/extensions.conf"].content.decode()
     lines = context(text, "sipdeploy-groups")
@@ -543,3 +556,19 @@ def test_lint_says_that_a_context_lacks_the_number(folder, text, answers):
 def test_a_sound_inventory_of_all_kinds_has_no_problem_in_its_files():
     assert lint_own(opened()).problems == []
     assert lint_own(opened(is_trusted=False)).problems == []
+
+
+# --- users ---------------------------------------------------------------------------------------
+
+
+def test_a_user_of_a_group_is_not_removed_without_a_word(folder, capsys):
+    (folder / "secrets.yaml").touch(mode=0o600)
+    (folder / "secrets.yaml").write_text(
+        "users:\n" + "".join(f'  "{n}": "fmK4tXw9Rd2zHq{n}"\n' for n in (1001, 1002, 1003))
+    )
+    before = (folder / "inventory.yaml").read_text()
+    assert main(["remove-user", "1002", "--yes"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("sends calls to user `1002`") == 3  # a member, two mailboxes
+    assert "inventory.yaml:6:" in said
+    assert (folder / "inventory.yaml").read_text() == before

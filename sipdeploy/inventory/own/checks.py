@@ -97,6 +97,17 @@ def _nowhere(site: Site, destination: Destination) -> Invalid | None:
     return Invalid("SD252", f"user `{number}` has no mailbox", advice=advice)
 
 
+def uses_of(site: Site, number: str) -> Iterator[tuple[str | int, ...]]:
+    """The paths of the members and destinations that name a number."""
+    for name, service in site.services.items():
+        for place, member in enumerate(service.members):
+            if member == number:
+                yield "services", name, "members", place
+        for key, destination in service.destinations:
+            if destination.number == number:
+                yield ("services", name, *key)
+
+
 def next_of(service: Service) -> str:
     """The number to which a service sends a call by itself, without a key; empty if to none."""
     then = service.then
