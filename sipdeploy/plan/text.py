@@ -218,7 +218,9 @@ def _readable(content: bytes) -> list[str]:
     """Lines of a text, or rows of a database; empty for a private key and for sound."""
     if tables.is_database(content):
         return tables.rows(content)
-    if b"PRIVATE KEY" in content or content.startswith(b"RIFF"):
+    if content.startswith(b"RIFF"):
+        return []
+    if b"PRIVATE KEY" in content:
         return []
     return [line.expandtabs(4) for line in decoded(content).splitlines()]
 
