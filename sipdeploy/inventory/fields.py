@@ -276,7 +276,8 @@ def menu_key(value: Any) -> str:
 
 def is_reserved(context: str) -> bool:
     """Whether a section of a dialplan belongs to sipdeploy, or is none for calls."""
-    return context in _RESERVED or context.startswith(_RESERVED_PREFIX)
+    name = context.lower()
+    return name in _RESERVED or name.startswith(_RESERVED_PREFIX)
 
 
 def context(value: Any) -> str:
