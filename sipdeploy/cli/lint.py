@@ -20,6 +20,7 @@ from sipdeploy.inventory import files as local
 from sipdeploy.inventory import reading, search
 from sipdeploy.inventory.reading import BREAK
 from sipdeploy.lint import fixing, routes
+from sipdeploy.lint.own import lint_own
 from sipdeploy.lint.stack import judging, native
 from sipdeploy.lint.stack.reading import is_stack
 
@@ -191,7 +192,9 @@ def _problems(
         loaded = inventory.open_inventory(path, raw=raw, is_trusted=is_trusted)
     except InvalidFiles as failure:
         return list(failure.diagnostics), failure.sources, None
-    return lint.lint_inventory(loaded), dict(loaded.sources), loaded
+    own = lint_own(loaded)
+    problems = [*lint.lint_inventory(loaded), *own.problems]
+    return problems, {**loaded.sources, **own.sources}, loaded
 
 
 def _fix(session: Session, path: Path, *, is_trusted: bool) -> None:
@@ -263,6 +266,7 @@ def test_command(session: Session, file: Path, *, form: str, is_trusted: bool) -
     A line of FILE below `routes:` is a call and what it leads to:
       1001 dials 1002: rings 1002, then voicemail
       1001 dials 6000: ivr-test
+      1001 dials 6200, presses 1: rings 1001 and 1002, then voicemail 1002
       1001 dials 9: 404
     \b
     Examples:

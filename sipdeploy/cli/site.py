@@ -155,7 +155,12 @@ def render_command(
     loaded = inventory.open_inventory(session.inventory, is_trusted=is_trusted)
     names = inventory.chosen_hosts(loaded, hosts)
     tree.check(directory)
-    rendered = tree.render_hosts(loaded.site, names, credentials=session.credentials(loaded))
+    rendered = tree.render_hosts(
+        loaded.site,
+        names,
+        credentials=session.credentials(loaded),
+        attachments=inventory.attachments(loaded),
+    )
     written = [each for name in names for each in tree.write(rendered[name], name, directory)]
     listing = "\n".join(each.file for each in written)
     session.output.result(tree.as_json(written) if form == "json" else listing)

@@ -19,6 +19,7 @@ from sipdeploy.editing import edit, problems
 from sipdeploy.editing.vault import MODE, Vault, new_password, open_vault
 from sipdeploy.inventory import files, open_inventory, reading, site
 from sipdeploy.inventory.files import expanded
+from sipdeploy.inventory.own.checks import uses_of
 from sipdeploy.inventory.passwords import (
     init_command,
     lost_passwords,
@@ -181,6 +182,7 @@ def _entry(user: User) -> dict[str, edit.Scalar]:
 def remove(draft: Draft, numbers: Sequence[str]) -> Draft:
     """Remove users, and their passwords from the vault."""
     require_known(draft, numbers)
+    _require_unused(draft, numbers)
     wanted = {n: user for n, user in draft.before.site.users.items() if n not in numbers}
     is_writable = draft.vault.command is None or draft.vault.command.store is not None
     return _with_inventory(
@@ -317,6 +319,18 @@ def require_known(draft: Draft, numbers: Iterable[str]) -> None:
     unknown = [number for number in numbers if number not in draft.before.site.users]
     if unknown:
         raise InvalidFiles([problems.unknown(number) for number in unknown])
+
+
+def _require_unused(draft: Draft, numbers: Iterable[str]) -> None:
+    """InvalidFiles (SD252) names every service that sends calls to one of these users."""
+    before = draft.before
+    found = [
+        problems.used(number, str(path[1]), before.document.value_span(path))
+        for number in numbers
+        for path in uses_of(before.site, number)
+    ]
+    if found:
+        raise InvalidFiles(found, sources=before.sources)
 
 
 def _require_store(draft: Draft, numbers: Iterable[str]) -> None:

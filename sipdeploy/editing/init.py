@@ -23,6 +23,7 @@ from sipdeploy.editing import vault
 from sipdeploy.inventory import fields
 from sipdeploy.inventory.files import expanded, replace_file, unwritable
 from sipdeploy.inventory.passwords import lost_passwords, missing_passwords
+from sipdeploy.inventory.secret import PasswordSource
 from sipdeploy.inventory.secrets_file import read_secrets
 
 if TYPE_CHECKING:
@@ -225,7 +226,9 @@ def _secrets(loaded: Inventory) -> Iterator[_Write]:
 def _gitignore(loaded: Inventory) -> Iterator[_Write]:
     """Add the secrets file, credentials, the private key and rendered trees to .gitignore."""
     tls = loaded.site.tls
-    places = (loaded.site.secrets, tls.dns_credentials, tls.private_key)
+    pins = (service.pin for service in loaded.site.services.values())
+    files = (pin.file for pin in pins if isinstance(pin, PasswordSource))
+    places = (loaded.site.secrets, tls.dns_credentials, tls.private_key, *files)
     path = loaded.directory / ".gitignore"
     if path.is_symlink():  # never append lines to a file elsewhere
         message, advice = f"`{path}` is a symbolic link", "replace it with a regular file"

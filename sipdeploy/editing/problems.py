@@ -49,6 +49,12 @@ def unknown(number: str) -> Diagnostic:
     return Diagnostic("SD702", f"`{number}` is not a user", help=advice)
 
 
+def used(number: str, service: str, span: Span | None) -> Diagnostic:
+    """A service sends calls to a user who is to be removed."""
+    message = f"the service `{service}` sends calls to user `{number}`"
+    return Diagnostic("SD252", message, span=span, help="delete the number there first")
+
+
 def not_editable(
     path: Path | str, reason: NotEditable, what: Sequence[str], sources: Sources | None = None
 ) -> InvalidFiles:

@@ -16,11 +16,13 @@ from sipdeploy.diagnostics import Diagnostic, has_errors, listed
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.inventory import fields, passwords, reading, secret, site
 from sipdeploy.inventory.commands import Outputs
+from sipdeploy.inventory.own import files as own_files
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Sources
     from sipdeploy.inventory.document import Document
     from sipdeploy.inventory.document import Path as YamlPath
+    from sipdeploy.inventory.own.files import Attachments
     from sipdeploy.inventory.secret import Secret
     from sipdeploy.inventory.site import Site
 
@@ -130,6 +132,21 @@ def credentials(inventory: Inventory) -> tuple[dict[str, str], list[Diagnostic]]
     """
     resolved, problems = _resolved(inventory)
     return secret.credentials(inventory.site.domain, resolved), problems
+
+
+def attachments(inventory: Inventory) -> Attachments:
+    """Return what services take from beside the inventory: dialplan, prompts, PINs.
+
+    Raises InvalidFiles if a file cannot be used, or a PIN not be fetched (SD233, SD255 to SD259).
+    """
+    return own_files.attachments(
+        inventory.site,
+        inventory.directory,
+        inventory.document,
+        inventory.outputs,
+        is_trusted=inventory.is_trusted,
+        sources=inventory.sources,
+    )
 
 
 def secrets(inventory: Inventory) -> dict[str, Secret]:

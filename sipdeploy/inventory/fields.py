@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 from sipdeploy.diagnostics import Diagnostic, Fix
@@ -44,6 +44,17 @@ _SERVICE_NUMBER = re.compile(r"[0-9*]{1,15}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _RANGE = re.compile(r"([0-9]{1,5})\s*-\s*([0-9]{1,5})", re.ASCII)
 _FOLDER = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", re.ASCII)
+_CONTEXT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,78}", re.ASCII)
+_DESTINATION = re.compile(r"(voicemail\s+)?([0-9*]{1,15})", re.ASCII)
+_MENU_KEY = re.compile(r"[0-9*#]", re.ASCII)
+# Contexts of Asterisk that sipdeploy writes, and sections with another meaning.
+_RESERVED = frozenset(
+    [
+        *("general", "from-kamailio", "from-user", "services", "mailboxes", "presence", "hints"),
+        *("ivr-test", "voicemail", "echo", "loaded"),
+    ]
+)
+_RESERVED_PREFIX = "sipdeploy-"
 _PLUGIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 _YES = frozenset({"true", "yes", "on"})
 _NO = frozenset({"false", "no", "off"})
@@ -233,6 +244,54 @@ def service_number(value: Any) -> str:
     return text
 
 
+class Destination(NamedTuple):
+    """Where a group or a menu sends a call: a number, or the mailbox of a user."""
+
+    number: str
+    is_mailbox: bool = False
+
+    def __str__(self) -> str:
+        return f"voicemail {self.number}" if self.is_mailbox else self.number
+
+
+def destination(value: Any) -> Destination:
+    """Accept a number of the site, or `voicemail NUMBER`."""
+    if isinstance(value, Destination):
+        return value
+    match = _DESTINATION.fullmatch(_text(value))
+    if not match:
+        advice = "write a number, such as `1001` or `6000`, or a mailbox: `voicemail 1001`"
+        raise Invalid("SD254", f"`{value}` is not a place to send a call to", advice=advice)
+    return Destination(match[2], is_mailbox=match[1] is not None)
+
+
+def menu_key(value: Any) -> str:
+    """Accept a key of a phone: a digit, `*` or `#`."""
+    text = _text(value)
+    if not _MENU_KEY.fullmatch(text):
+        advice = "write one digit, or `*` or `#` in quotation marks"
+        raise Invalid("SD254", f"`{text}` is not a key of a phone", advice=advice)
+    return text
+
+
+def is_reserved(context: str) -> bool:
+    """Whether a section of a dialplan belongs to sipdeploy, or is none for calls."""
+    name = context.lower()
+    return name in _RESERVED or name.startswith(_RESERVED_PREFIX)
+
+
+def context(value: Any) -> str:
+    """Accept the name of a context of one's own dialplan."""
+    text = _text(value)
+    if not _CONTEXT.fullmatch(text):
+        advice = "write letters, digits, `.`, `_` and `-`, such as `shop`; at most 79"
+        raise Invalid("SD254", f"`{text}` is not the name of a context", advice=advice)
+    if is_reserved(text) or text == "globals":
+        advice = "give your context another name, such as `shop`"
+        raise Invalid("SD257", f"the context `{text}` belongs to sipdeploy", advice=advice)
+    return text
+
+
 def domain(value: Any) -> str:
     """Accept a fully qualified domain name (RFC 1123), in lower case, without a final dot."""
     text = _text(value).lower()
@@ -412,4 +471,6 @@ Provider = Literal["letsencrypt", "files", "self-signed"]
 Challenge = Literal["http-01", "dns-01"]
 Authentication = Literal["kamailio", "asterisk"]
 Firewall = Literal["auto", "nftables", "ufw", "none"]
-Kind = Literal["ivr-test", "voicemail", "echo"]
+Kind = Literal["ivr-test", "voicemail", "echo", "dialplan", "group", "menu", "conference"]
+KINDS: tuple[str, ...] = get_args(Kind)
+Ring = Literal["all", "in-turn"]

@@ -4,6 +4,7 @@ Pure. Checks single values; `site` checks how they fit together.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -216,6 +217,10 @@ def _sudo_source(value: Any) -> Any:
     )
 
 
+def _digits(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
 Line = Annotated[str, BeforeValidator(fields.line)]
 Whether = Annotated[bool, BeforeValidator(fields.boolean)]
 Port = Annotated[int, BeforeValidator(fields.port)]
@@ -251,6 +256,14 @@ class Versions(_Part):
     ] = Field(
         default=fields.ASTERISK_VERSIONS[-1], description=", ".join(fields.ASTERISK_VERSIONS)
     )
+
+
+Destination = Annotated[
+    fields.Destination,
+    BeforeValidator(fields.destination),
+    WithJsonSchema({**_LOOSE_TEXT, "pattern": r"^(voicemail +)?[0-9*]{1,15}$"}),
+]
+MOST_MEMBERS = 30
 
 
 class HostEntry(_Part):
@@ -400,9 +413,57 @@ class User(_Part):
 class Service(_Part):
     """A service extension, answered by Asterisk."""
 
-    kind: Annotated[
-        fields.Kind, BeforeValidator(fields.choice("ivr-test", "voicemail", "echo"))
-    ] = Field(description="the service")
+    kind: Annotated[fields.Kind, BeforeValidator(fields.choice(*fields.KINDS))] = Field(
+        description="the service"
+    )
+    context: Annotated[str, BeforeValidator(fields.context)] | None = Field(
+        default=None, description="dialplan: the context of your dialplan/*.conf; required"
+    )
+    members: tuple[
+        Annotated[str, BeforeValidator(fields.user_number), WithJsonSchema(_LOOSE_TEXT)], ...
+    ] = Field(default=(), description="group: the users whose phones ring")
+    ring: Annotated[fields.Ring, BeforeValidator(fields.choice("all", "in-turn"))] = Field(
+        default="all", description="group: all members at once, or one after the other"
+    )
+    timeout: Annotated[int, BeforeValidator(fields.whole(1, 120))] | None = Field(
+        default=None,
+        description="group: seconds that phones ring, of all or of each member, default 20; menu: "
+        "seconds to press a key after the prompt, default 5",
+    )
+    then: Destination | None = Field(
+        default=None,
+        description="group: who gets the call if nobody answers; menu: who gets it if nobody "
+        "presses a valid key. A number of this site, or `voicemail NUMBER`; default: nobody",
+    )
+    prompt: Line | None = Field(
+        default=None,
+        description="menu: a WAV file, mono, 16 bits, 8000 or 16000 Hz; default: Asterisk speaks "
+        "the keys and their numbers",
+    )
+    keys: dict[
+        Annotated[str, BeforeValidator(fields.menu_key), _digits("^[0-9*#]$")], Destination
+    ] = Field(default_factory=dict, description="menu: who gets the call, by the key of the phone")
+    attempts: Annotated[int, BeforeValidator(fields.whole(1, 10))] = Field(
+        default=3, description="menu: how often it plays the prompt"
+    )
+    pin: Password | None = Field(
+        default=None, description="conference: 4 to 15 digits; default: none", repr=False
+    )
+    max_members: Annotated[int, BeforeValidator(fields.whole(2, 100))] = Field(
+        default=20, description="conference: callers at once"
+    )
+
+    @property
+    def seconds(self) -> int:
+        """The timeout of a group or a menu."""
+        return self.timeout or (20 if self.kind == "group" else 5)
+
+    @property
+    def destinations(self) -> Iterator[tuple[tuple[str, ...], fields.Destination]]:
+        """Where it sends calls, by the path of the key."""
+        yield from ((("keys", key), each) for key, each in self.keys.items())
+        if self.then:
+            yield ("then",), self.then
 
 
 # The default of `limits.connections` never exceeds this.
@@ -431,8 +492,7 @@ def _some(value: Any) -> Any:
     return value
 
 
-def _digits(pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern})
+Empty = BeforeValidator(_or_empty)
 
 
 class Site(_Part):

@@ -76,11 +76,6 @@ def resolve_passwords(
     return {number: own[number] for number in site.users if number in own}, problems
 
 
-def fetch(source: PasswordSource, directory: Path) -> Secret:
-    """Fetch one password from its source; NoPasswordError says why that fails."""
-    return Secret(_fetch(source, directory, Outputs(), is_trusted=True))
-
-
 def lost_passwords(site: Site, shared: Mapping[str, Secret]) -> list[str]:
     """The users of the secrets file, if it has a password for none of them; otherwise empty.
 
@@ -156,7 +151,9 @@ def _fetch_all(
 ) -> dict[PasswordSource, Secret | str]:
     """Fetch from each source once; a text is the reason of a failure."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = pool.map(lambda each: _attempt(each, directory, outputs, is_trusted), sources)
+        answers = pool.map(
+            lambda each: fetch(each, directory, outputs, is_trusted=is_trusted), sources
+        )
         return dict(zip(sources, answers, strict=True))
 
 
@@ -180,17 +177,21 @@ def source_help(source: PasswordSource, directory: Path) -> str:
     return f"run the command in `{directory}`: it must print the password within 10 seconds"
 
 
-def _attempt(
-    source: PasswordSource,
-    directory: Path,
-    outputs: Outputs,
-    is_trusted: bool,  # noqa: FBT001
+def fetch(
+    source: PasswordSource, directory: Path, outputs: Outputs, *, is_trusted: bool
 ) -> Secret | str:
     """Fetch one password; a text is the reason of the failure."""
     try:
-        return Secret(_fetch(source, directory, outputs, is_trusted=is_trusted))
+        return fetched(source, directory, outputs, is_trusted=is_trusted)
     except NoPasswordError as failure:
         return str(failure)
+
+
+def fetched(
+    source: PasswordSource, directory: Path, outputs: Outputs, *, is_trusted: bool
+) -> Secret:
+    """Fetch one password from its source; NoPasswordError says why that fails."""
+    return Secret(_fetch(source, directory, outputs, is_trusted=is_trusted))
 
 
 def _fetch(source: PasswordSource, directory: Path, outputs: Outputs, *, is_trusted: bool) -> str:

@@ -30,6 +30,7 @@ from sipdeploy.inventory.models import (
     User,
     Versions,
 )
+from sipdeploy.inventory.own import checks as own
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -55,23 +56,25 @@ __all__ = [
 
 PLAIN_USER_KEYS = frozenset({"name", "voicemail", "max_contacts"})
 _OF_SUDO = re.compile("sudo|pas|word|secret", re.IGNORECASE)  # a key of a host, also misspelt
+PLAIN_SERVICE_KEYS = frozenset(Service.model_fields) - {"pin"}
+_PLAIN_KEYS = {"users": PLAIN_USER_KEYS, "services": PLAIN_SERVICE_KEYS}
 
 
 def is_secret(path: Path) -> bool:
     """Whether the value at a path of the inventory can be a password, which is never shown.
 
-    Below a user, all keys except the known harmless ones count, because a key can be misspelt;
-    below a host, those that look like the password of sudo.
+    Below a user or a service, all keys except the known harmless ones count, because a key can be
+    misspelt; below a host, those that look like the password of sudo.
     """
     match path:
         case ("users", _):
             return True  # `source` hides it unless it is a mapping
-        case ("users", _, "password", "env" | "file" | "command"):
+        case ("users" | "services", _, "password" | "pin", "env" | "file" | "command"):
             return False
         case ("hosts", _, "sudo_password", "env" | "file" | "command"):
             return False
-        case ("users", _, key, *_):
-            return key not in PLAIN_USER_KEYS
+        case ("users" | "services", _, key, *_):
+            return key not in _PLAIN_KEYS[str(path[0])]
         case ("hosts", _, key, *_):
             return _OF_SUDO.search(str(key)) is not None
     return False
@@ -88,7 +91,8 @@ def source(document: Document) -> Source:
             return not isinstance(users, dict | None)
         if len(path) == 2:  # noqa: PLR2004  # ("users", NUMBER)
             return path[0] == "users" and path[1] not in mappings
-        if path[-1:] in (("password",), ("sudo_password",)) and _holds_source(document.data, path):
+        keys = {"password", "sudo_password", "pin"}
+        if path and path[-1] in keys and _holds_source(document.data, path):
             return False
         return is_secret(path)
 
@@ -104,7 +108,8 @@ def _holds_source(data: Any, path: Path) -> bool:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of an inventory, for editors."""
     schema = Site.model_json_schema(mode="validation")
-    for part in schema["properties"].values():
+    parts = [schema, *schema["$defs"].values()]
+    for part in (each for one in parts for each in one.get("properties", {}).values()):
         if "patternProperties" in part:
             part["additionalProperties"] = False
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
@@ -125,8 +130,14 @@ def load_site(text: str, path: str) -> tuple[Site | None, list[Diagnostic], Docu
         site = _sound(document.data, faults)
     problems += verdicts(document, faults, Site)
     problems += (_diagnostic(document, p, "value", _EMPTY) for p in _empty_values(document.data))
+    # a key with a wrong value is told as such, and not as missing too
+    doubtful = {plain_path(fault["loc"])[:2] for fault in faults}
     for check in CHECKS:
-        problems += (_diagnostic(document, *fault) for fault in check(site))
+        problems += (
+            _diagnostic(document, path, where, fault)
+            for path, where, fault in check(site)
+            if fault.code != "SD251" or path[:2] not in doubtful
+        )
     return (None if has_errors(problems) else site), problems, document
 
 
@@ -216,7 +227,7 @@ def _diagnostic(document: Document, path: Path, where: str, fault: Invalid) -> D
 
 
 _TAGS = frozenset({"<text>", "<mapping>"})  # of unions; not part of the document
-_UNIONS = frozenset({"password", "secrets", "asterisk", "kamailio"})
+_UNIONS = frozenset({"password", "pin", "secrets", "asterisk", "kamailio"})
 _KEY = "[key]"  # pydantic marks an error of the key, not of its value
 
 _PARTS: Mapping[str, str] = {"hosts": "a host", "users": "a user", "services": "a service"}
@@ -555,4 +566,5 @@ CHECKS: tuple[Callable[[Site], Iterator[Fault]], ...] = (
     _media_addresses,
     _provider_keys,
     _challenge_keys,
+    *own.CHECKS,
 )

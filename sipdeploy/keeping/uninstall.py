@@ -10,7 +10,7 @@ from sipdeploy.facts import STATE, parse_units
 from sipdeploy.host import Host, ask, host_failed, run_script, sections
 from sipdeploy.host.incoming import OnLine, whole
 from sipdeploy.plan.preview import Load, read_load
-from sipdeploy.services import certificates, nginx
+from sipdeploy.services import certificates, extensions, nginx
 from sipdeploy.services import install as repository
 from sipdeploy.transaction.candidate import table
 from sipdeploy.transaction.lock import Owner, locked, stale_owner
@@ -203,7 +203,8 @@ def _certificates(remains: Remains, *, purges: bool) -> Iterator[Part]:
 
 def _directories(remains: Remains) -> Iterator[Part]:
     """Modes and owners as they were; directories that sipdeploy made go if they are empty."""
-    made = {OWN, *(row[0] for row in remains.directories if row[1] == "absent")}
+    own = (f for f in extensions.FOLDERS if any(p.startswith(f) for p in remains.managed))
+    made = {OWN, *own, *(row[0] for row in remains.directories if row[1] == "absent")}
     for path, mode, owner in remains.directories:
         if path not in made:
             yield ("directory", path, mode, owner), ""

@@ -17,6 +17,7 @@ from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.secrets_file import read_secrets
 from sipdeploy.lint import beside, git, names, network, secrets, suppress
 from sipdeploy.lint import rendered as lint_rendered
+from sipdeploy.lint.own import rules
 from sipdeploy.lint.rules import RULES, Subject
 from sipdeploy.lint.stack import judging
 from sipdeploy.lint.suppress import comments, suppressed
@@ -102,7 +103,7 @@ def _missing_passwords(subject: Subject) -> Iterator[Diagnostic]:
         yield replace(missing, severity="warning")
 
 
-_RULE_MODULES = (names, network, secrets)  # their import registers their rules in RULES
+_RULE_MODULES = (names, network, secrets, rules)  # their import registers their rules in RULES
 
 
 def sizes(site: Site) -> str:

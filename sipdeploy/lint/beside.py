@@ -44,6 +44,10 @@ def _named(site: Site) -> Iterator[tuple[str, Key]]:
         source = user.password
         if isinstance(source, PasswordSource) and source.file and _is_inside(source.file):
             yield source.file, ("users", number, "password", "file")
+    for number, service in site.services.items():
+        pin = service.pin
+        if isinstance(pin, PasswordSource) and pin.file and _is_inside(pin.file):
+            yield pin.file, ("services", number, "pin", "file")
 
 
 def _is_inside(name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Literal
 from sipdeploy.facts import Facts, PathFact, Unit
 from sipdeploy.plan import prerequisites
 from sipdeploy.plan.desired import Desired, GeneratedFile
-from sipdeploy.services import SERVICES, acme, certbot, certificates, firewall
+from sipdeploy.services import SERVICES, acme, certbot, certificates, extensions, firewall
 from sipdeploy.services import install as repository
 from sipdeploy.services.acme import Order
 from sipdeploy.services.install import Build, Repository
@@ -318,10 +318,15 @@ def _deletions(desired: Desired, facts: Facts) -> Iterator[Change]:
             mode=facts.files[path].mode,
             owner=facts.files[path].owner,
             service=facts.managed[path].service,
-            effect="none" if facts.managed[path].service in QUIET else "restart",
+            effect="none" if _is_quiet(path, facts.managed[path].service) else "restart",
             before=facts.files[path].digest,
             is_drift=_is_edited(facts, path),
         )
+
+
+def _is_quiet(path: str, service: str) -> bool:
+    """Whether a file can be deleted without a restart."""
+    return service in QUIET or extensions.is_read_when_used(path)
 
 
 def _renewals(desired: Desired, facts: Facts, now: float) -> Iterator[Change]:

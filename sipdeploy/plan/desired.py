@@ -1,9 +1,10 @@
 """The desired state of a host: files, packages, directories, units; and the query for facts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sipdeploy.facts import Facts, Query, upstream
+from sipdeploy.inventory.own.files import Attachments
 from sipdeploy.inventory.site import HostEntry, Site, Versions
 from sipdeploy.plan import sources
 from sipdeploy.services import (
@@ -182,6 +183,8 @@ def desired(
     facts: Facts,
     credentials: Mapping[str, str],
     material: Material,
+    *,
+    attachments: Attachments | None = None,
 ) -> Desired:
     """The desired state of a host, rendered for the daemons that it has or will get.
 
@@ -195,10 +198,15 @@ def desired(
     profile = _profile(site, name, facts)
     notes = (*choices, *kamailio.notes(site, profile), *asterisk.notes(site, profile))
     wanted = Versions.model_construct(None, **known)
-    files = file_set(site, name, versions=wanted, credentials=credentials, profile=profile).files
-    if material.pair:
-        files = (*files, *certificate_files(material.pair, files))
-    files = (*files, *certbot.material(material.acme_root, material.dns_credentials))
+    files = file_set(
+        site,
+        name,
+        versions=wanted,
+        credentials=credentials,
+        profile=profile,
+        attachments=attachments,
+    ).files
+    files = (*files, *_of_material(material, files))
     files = (*files, repository.file(extra, facts.codename)) if extra else files
     owners = {file.service for file in files}
     chosen = {key: service for key, service in SERVICES.items() if key in owners}
@@ -212,16 +220,24 @@ def desired(
         packages=packages(site, facts),
         units={key: service.unit for key, service in chosen.items()},
         ports=ports(site, site.hosts[name]),
-        probe=Probe(
-            domain=site.domain,
-            origin=next(iter(site.origins), ""),
-            number=next(iter(site.users), ""),
-        ),
+        probe=_probe(site),
         order=acme.order(site),
         build=asterisk.build(site),
         repository=extra,
         notes=(*notes, *material.notes),
     )
+
+
+def _probe(site: Site) -> Probe:
+    origin, number = next(iter(site.origins), ""), next(iter(site.users), "")
+    return Probe(domain=site.domain, origin=origin, number=number)
+
+
+def _of_material(material: Material, files: tuple[ManagedFile, ...]) -> Iterator[ManagedFile]:
+    """The files of certificates, beside the rendered ones."""
+    if material.pair:
+        yield from certificate_files(material.pair, files)
+    yield from certbot.material(material.acme_root, material.dns_credentials)
 
 
 def _profile(site: Site, name: str, facts: Facts) -> HostProfile:

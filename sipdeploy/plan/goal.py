@@ -1,12 +1,13 @@
 """What a run brings a host to: the inventory, or a release that the host keeps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Facts, Query
 from sipdeploy.host import Host
+from sipdeploy.inventory.own.files import Attachments
 from sipdeploy.inventory.site import Site
 from sipdeploy.plan import desired, preflight
 from sipdeploy.plan.desired import Desired
@@ -50,6 +51,7 @@ class SiteGoal:
     site: Site
     credentials: Mapping[str, str]
     material: Material
+    attachments: Attachments = field(default_factory=Attachments)
 
     def query(self, host: Host) -> Query:
         """As Goal.query."""
@@ -68,8 +70,14 @@ class SiteGoal:
 
     def desired(self, name: str, facts: Facts) -> Desired:
         """As Goal.desired."""
-        site = self.site.of(name)
-        return desired.desired(site, name, facts, self.credentials, self.material)
+        return desired.desired(
+            self.site.of(name),
+            name,
+            facts,
+            self.credentials,
+            self.material,
+            attachments=self.attachments,
+        )
 
     def expected(self, facts: Facts) -> Facts:
         """As Goal.expected: an apply brings nothing."""

@@ -19,7 +19,9 @@ from sipdeploy.services.service import local_place
 QUIET = ("sipdeploy-firewall", "sipdeploy-nginx")  # no call or registration runs through them
 MOST_LINES = 60
 MOST_COMPARED = 4000
-SECRET = re.compile(r"^([-+ ]?\s*(?:password_digest|md5_cred|password)\s*=\s*).+$")  # of a diff
+SECRET = re.compile(
+    r"^([-+ ]?\s*(?:password_digest|md5_cred|password|pin)\s*=\s*).+$"
+)  # of a diff
 # HA1, checksums of it, and hashes of keys that are derived from it
 HASH = re.compile(r"\b(?:[0-9a-f]{16}){1,2}\b|(?<=\{SHA\})\S+")
 
@@ -218,9 +220,11 @@ def _lines_of_one(old: list[str], new: list[str]) -> list[str]:
 
 
 def _readable(content: bytes) -> list[str]:
-    """Lines of a text, or rows of a database; empty for a private key."""
+    """Lines of a text, or rows of a database; empty for a private key and for sound."""
     if tables.is_database(content):
         return tables.rows(content)
+    if content.startswith(b"RIFF"):
+        return []
     if b"PRIVATE KEY" in content:
         return []
     return [line.expandtabs(4) for line in decoded(content).splitlines()]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from sipdeploy.inventory.own.files import Attachments
 from sipdeploy.inventory.site import Site, Versions
 from sipdeploy.services import asterisk, certbot, coturn, firewall, kamailio, nginx
 from sipdeploy.services.render import FileSet
@@ -22,6 +23,7 @@ def file_set(
     versions: Versions,
     credentials: Mapping[str, str],
     profile: HostProfile | None = None,
+    attachments: Attachments | None = None,
 ) -> FileSet:
     """Every managed file of `host_name`, for daemons of these versions.
 
@@ -37,6 +39,7 @@ def file_set(
         asterisk=parse_version(built.version if built else versions.asterisk),
         credentials=credentials,
         profile=profile or HostProfile(),
+        attachments=attachments or Attachments(),
     )
     files = (file for service in SERVICES.values() for file in service.files(deployment))
     return FileSet(tuple(sorted(files, key=lambda file: file.path)))

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sipdeploy.diagnostics import count
+from sipdeploy.inventory.models import MOST_MEMBERS
 from sipdeploy.inventory.site import HostEntry, Site
+from sipdeploy.services import extensions, kamailio, user_database
 from sipdeploy.services import install as source
-from sipdeploy.services import kamailio, user_database
+from sipdeploy.services.extensions import modules as dialplan_modules
 from sipdeploy.services.install import Build
 from sipdeploy.services.render import ManagedFile, render, rendered
 from sipdeploy.services.service import (
@@ -73,20 +75,23 @@ REGISTRAR_MODULES = ("res_pjsip_registrar",)
 SPARE_MODULES = (
     *("res_pjsip_refer", "res_pjsip_rfc3326", "res_pjsip_logger", "res_security_log"),
     *("res_pjsip_acl", "res_pjsip_xpidf_body_generator", "res_pjsip_pidf_digium_body_supplement"),
-    *("bridge_holding", "bridge_softmix", "bridge_builtin_features", "format_wav_gsm"),
+    *("bridge_holding", "bridge_builtin_features", "format_wav_gsm"),
     "bridge_builtin_interval_features",
+    *dialplan_modules.ALL,
 )
 
 RELOAD = "/etc/asterisk/reload.sh"
 ENDPOINTS = ("sh", RELOAD, "endpoints")
 DIALPLAN = ("sh", RELOAD, "dialplan")
 BOXES = ("sh", RELOAD, "mailboxes")
+CONFERENCES = ("sh", RELOAD, "conferences")
 # Files that one reload loads. The last one has their digest, from which `reload.sh` knows whether
 # Asterisk has loaded them. Nothing shows what other files have set, so they need a restart.
 LOADED = (
     ("pjsip.conf", "pjsip_users.conf"),
     ("extensions.conf",),
     ("voicemail.conf", "voicemail_users.conf"),
+    ("confbridge.conf", "confbridge_users.conf"),
 )
 DIGEST = b"DIGEST"  # its place in the templates
 FILES: Sequence[tuple[str, tuple[str, ...] | None]] = (
@@ -104,6 +109,7 @@ FILES: Sequence[tuple[str, tuple[str, ...] | None]] = (
     ("modules.conf", None),
     ("asterisk.conf", None),
 )
+CONFERENCE_FILES = ("confbridge.conf", "confbridge_users.conf")
 # Only users, so adding one needs no trial start; the first has the HA1s in mode `asterisk`.
 DATA = ("pjsip_users.conf", "voicemail_users.conf", "users.db")
 # Asterisk reads files of users in a time that grows with the square of their number. Measured:
@@ -124,6 +130,8 @@ DATABASE_FILES = ("extconfig.conf", "res_config_sqlite3.conf")
 DATABASE_MODULES = ("res_config_sqlite3", "res_sorcery_realtime")
 # Simultaneous calls of one number with services and mailboxes: one, and a few in transfer.
 CALLS_OF_NUMBER = 10
+# Phones that ring for groups take this share of all calls, at most: each takes as much as a call.
+RINGING_SHARE = 4
 # Measured: a call takes 1 MiB (600 took 595), Asterisk without calls 60, a user in files 40 KiB.
 MIB_PER_CALL = 2
 MIB_PER_USER = 0.06
@@ -168,7 +176,14 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
     reloads = {
         name: reload for name, reload in (*FILES, *added) if not is_large or name not in USER_FILES
     }
-    contents = _with_digests({name: render(f"asterisk/{name}.j2", values) for name in reloads})
+    if values["conferences"]:
+        reloads |= dict.fromkeys(CONFERENCE_FILES, CONFERENCES)
+    own = [*extensions.files(deployment.attachments, OWNER, DIALPLAN)]
+    yield from own
+    contents = _with_digests(
+        {name: render(f"asterisk/{name}.j2", values) for name in reloads},
+        [file.content for file in own],
+    )
     for name, content in contents.items():
         yield _file(name, content, f"asterisk/{name}.j2", reloads[name])
     if is_large:
@@ -184,12 +199,16 @@ def files(deployment: Deployment) -> Iterator[ManagedFile]:
         yield from source.files(wanted.name, NAME)
 
 
-def _with_digests(contents: Mapping[str, bytes]) -> Mapping[str, bytes]:
-    """The contents, each group of LOADED with its digest."""
+def _with_digests(contents: Mapping[str, bytes], own: Sequence[bytes]) -> Mapping[str, bytes]:
+    """The contents, each group of LOADED with its digest; `own` is also of the dialplan."""
     filled = dict(contents)
     for names in LOADED:
         group = [name for name in names if name in contents]
-        digest = hashlib.sha256(b"".join(contents[name] for name in group)).hexdigest()[:16]
+        if not group:
+            continue
+        parts = [contents[name] for name in group]
+        parts += own if "extensions.conf" in group else []
+        digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
         filled[group[-1]] = contents[group[-1]].replace(DIGEST, digest.encode())
     return filled
 
@@ -202,7 +221,7 @@ def _file(name: str, content: bytes, template: str, reload: tuple[str, ...] | No
         owner=OWNER,
         service=NAME,
         reload=reload,
-        sensitive=name in ("pjsip_users.conf", "users.db"),
+        sensitive=name in ("pjsip_users.conf", "users.db", "confbridge_users.conf"),
         template=template,
         is_data=name in DATA,
     )
@@ -230,7 +249,8 @@ def sizes(site: Site, profile: HostProfile) -> Sizes:
     """The limits of Asterisk; they follow from Kamailio's room and change only with it."""
     room = kamailio.sizes(site, profile).room
     ports = site.ports.rtp.end - site.ports.rtp.start + 1
-    calls = site.limits.calls or min(room // 2, MOST_CALLS, ports // 2)
+    legs = 2 if extensions.kinds(site) & extensions.DIALLING else 1
+    calls = site.limits.calls or min(room // 2, MOST_CALLS, ports // 2 // legs)
     in_files = 0 if has_database(site, profile) else min(room, MOST_USERS_IN_FILES)
     return Sizes(
         calls=calls,
@@ -256,6 +276,7 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         *(DATABASE_MODULES if is_large else ()),
         *MODULES,
         *(REGISTRAR_MODULES if site.authentication == "asterisk" else ()),
+        *extensions.modules_of(site, deployment.attachments),
     )
     given = sizes(site, deployment.profile)
     # A build from source has no Opus codec, so services play ulaw or alaw.
@@ -276,9 +297,8 @@ def _values(deployment: Deployment) -> Mapping[str, Any]:
         "has_database": is_large,
         "digest": _digest(deployment),
         "users": tuple(_users(deployment)),
-        "services": tuple(
-            {"number": number, "kind": service.kind} for number, service in site.services.items()
-        ),
+        **extensions.values(site, deployment.attachments),
+        "most_ringing": max(given.calls // RINGING_SHARE, MOST_MEMBERS),
         "voicemail_number": _voicemail_number(site),
         "open_files": OPEN_FILES,
         "calls": given.calls,

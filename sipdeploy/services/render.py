@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 TOKEN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._:*/+-]*\Z")
+PHONE_KEY = re.compile(r"[0-9*#]")
 NAME_BYTES = 79
 PLAIN_NAME = re.compile(r"[\w.'-]+(?: [\w.'-]+)*", re.ASCII)
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z")
@@ -87,6 +88,14 @@ def uri_host(value: object) -> Quoted:
     return Quoted(text)
 
 
+def phone_key(value: object) -> Quoted:
+    """A key of a phone, as an extension: a digit, `*` or `#`."""
+    text = str(value)
+    if not PHONE_KEY.fullmatch(text):
+        raise UnquotableError(f"`{text!r}` is not a key of a phone")
+    return Quoted(text)
+
+
 def token_list(values: Sequence[object]) -> Quoted:
     """Tokens joined by commas."""
     return Quoted(",".join(token(value) for value in values))
@@ -143,6 +152,7 @@ def nginx_string(value: object) -> Quoted:
 
 FILTERS: Mapping[str, Callable[..., str]] = {
     "token": token,
+    "phone_key": phone_key,
     "token_list": token_list,
     "uri_host": uri_host,
     "posix_pattern": posix_pattern,

@@ -1,10 +1,12 @@
 """The interface of a service, and the values that services exchange."""
 
 import ipaddress
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from sipdeploy.inventory.own.files import Attachments
 from sipdeploy.inventory.site import HostEntry, Site
 from sipdeploy.services.render import ManagedFile
 
@@ -40,7 +42,11 @@ class HostProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The input of the templates: one host of the site, its versions, and number -> HA1 in hex."""
+    """The input of the templates.
+
+    One host of the site, its versions, number -> HA1 in hex, and what services take from beside
+    the inventory.
+    """
 
     site: Site
     host: HostEntry
@@ -48,6 +54,7 @@ class Deployment:
     asterisk: Version
     credentials: Mapping[str, str]
     profile: HostProfile = HostProfile()
+    attachments: Attachments = field(default_factory=Attachments)
 
     @property
     def firewall(self) -> Firewall:
@@ -165,13 +172,34 @@ def prefix_length(address: str) -> int:
     return ipaddress.ip_address(address).max_prefixlen
 
 
+# The files of Asterisk that include /etc/asterisk/local/NAME, and where a setting belongs in it. A
+# second section of a name that sipdeploy writes counts only with `(+)`, which adds to the first.
+_LOCAL: Mapping[str, str] = {
+    "asterisk.conf": "below `[options](+)`",
+    "confbridge.conf": "below the name of its section, such as `[sipdeploy-6300](+)`",
+    "extensions.conf": "as a context of your own; what sipdeploy's contexts have stays",
+    "http.conf": "below `[general](+)`",
+    "logger.conf": "below `[general](+)` or `[logfiles](+)`",
+    "manager.conf": "below `[general](+)`",
+    "modules.conf": "below `[modules](+)`",
+    "pjsip.conf": "below the name of its section, such as `[trunk](+)`",
+    "rtp.conf": "below `[general](+)`",
+    "voicemail.conf": "below `[general](+)`",
+}
+_PART = re.compile(r"_(users|transport)\b")
+
+
 def local_place(path: str) -> str:
-    """The file for the administrator's settings beside a managed file; empty if there is none."""
+    """Where a setting of a managed file belongs, which sipdeploy never touches; else empty.
+
+    A path, and the place in that file: `/etc/asterisk/local/rtp.conf, below `[general](+)``.
+    """
     folder, _, name = path.rpartition("/")
-    if folder.endswith(".service.d"):
-        return f"{folder}/local.conf"
+    if folder.endswith(".service.d"):  # systemd reads drop-ins by name: the last one counts
+        return f"{folder}/zz-local.conf, below `[Service]`"
     if path == "/etc/kamailio/kamailio.cfg":
         return "/etc/kamailio/local.cfg"
-    if folder == "/etc/asterisk":
-        return f"{folder}/local/{name.replace('_users', '')}"
+    whole = _PART.sub("", name)
+    if folder == "/etc/asterisk" and whole in _LOCAL:
+        return f"{folder}/local/{whole}, {_LOCAL[whole]}"
     return "/etc/sipdeploy/local.nft" if path == "/etc/sipdeploy/firewall.nft" else ""

@@ -20,6 +20,7 @@ from sipdeploy.inventory.files import check_writable, replace_file, unwritable
 from sipdeploy.services.phone import page
 
 if TYPE_CHECKING:
+    from sipdeploy.inventory.own.files import Attachments
     from sipdeploy.inventory.site import Site
     from sipdeploy.services.render import FileSet, ManagedFile
 
@@ -47,7 +48,11 @@ def as_json(written: Sequence[Written]) -> str:
 
 
 def render_hosts(
-    site: Site, hosts: Sequence[str], *, credentials: Mapping[str, str]
+    site: Site,
+    hosts: Sequence[str],
+    *,
+    credentials: Mapping[str, str],
+    attachments: Attachments | None = None,
 ) -> dict[str, FileSet]:
     """Render the files of the named hosts for the versions in the inventory: host -> files.
 
@@ -56,7 +61,11 @@ def render_hosts(
     page.require(site)
     return {
         host: services.file_set(
-            site.of(host), host, versions=site.of(host).versions, credentials=credentials
+            site.of(host),
+            host,
+            versions=site.of(host).versions,
+            credentials=credentials,
+            attachments=attachments,
         )
         for host in hosts
     }

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from sipdeploy.host.connection import connect
+from sipdeploy.inventory.own.files import attachments
 from sipdeploy.inventory.site import Site
 from sipdeploy.plan.goal import Goal, SiteGoal
 from sipdeploy.services import certificates
@@ -123,11 +124,12 @@ def _run(site: Site, names: Sequence[str], goal: Goal, *, say: Say, options: Opt
 
 
 def site_goal(site: Site, credentials: Mapping[str, str], folder: Path) -> SiteGoal:
-    """The goal of an apply; InvalidFiles if a file of `tls`, or the page, is not usable."""
+    """Goal of an apply; InvalidFiles if a file of the inventory, or the page, is not usable."""
     page.require(site)
     material = certificates.read_material(site, folder)
+    attached = attachments(site, folder)
     _prepare_aside()
-    return SiteGoal(site=site, credentials=credentials, material=material)
+    return SiteGoal(site=site, credentials=credentials, material=material, attachments=attached)
 
 
 def _prepare_aside() -> None:

@@ -11,7 +11,8 @@ from sipdeploy.host import Host, ask, host_failed
 from sipdeploy.host.incoming import OnLine
 from sipdeploy.plan import Plan
 from sipdeploy.proof.inside import verify
-from sipdeploy.services import SERVICES
+from sipdeploy.services import SERVICES, extensions
+from sipdeploy.services.render import FileSet
 from sipdeploy.services.service import Check, Complaint
 from sipdeploy.transaction.candidate import archive
 from sipdeploy.transaction.lock import AUDIT_LOG, Owner, raise_if_refused, unlock
@@ -168,10 +169,11 @@ def problems_of(
 
 def sources(name: str, plan: Plan) -> dict[str, Source]:
     """The lines of the candidate for excerpts, without files that hold secrets."""
+    files = FileSet(tuple(file for file in plan.desired.files if not file.sensitive))
+    own = {file.path: extensions.source_of(file) for file in files.files}
     return {
-        f"{name}:{file.path}": Source(lines=file.content.decode().splitlines())
-        for file in plan.desired.files
-        if not file.sensitive
+        own[path] or f"{name}:{path}": Source(lines=text.splitlines())
+        for path, text in files.text().items()
     }
 
 
@@ -194,13 +196,15 @@ def _complaints(
 def _diagnostic(name: str, plan: Plan, check: Check, answer: tuple[Complaint, str]) -> Diagnostic:
     complaint, state = answer
     path = complaint.path.removeprefix(f"{state}/candidate/tree")
-    template = next((f.template for f in plan.desired.files if f.path == path), "")
-    origin = f"rendered from {template}; " if template else ""
+    file = next((f for f in plan.desired.files if f.path == path), None)
+    own = extensions.source_of(file) if file else ""
+    origin = f"rendered from {file.template}; " if file and not own else ""
     is_placed = complaint.line > 0
+    help_ = f"correct `{own}`" if own else f"`sipdeploy render --host {name}` writes the files to"
     return Diagnostic(
         "SD401",
         f"{check.service} rejects the candidate configuration",
-        span=Span(path=f"{name}:{path}", line=complaint.line, column=complaint.column)
+        span=Span(path=own or f"{name}:{path}", line=complaint.line, column=complaint.column)
         if is_placed
         else None,
         label=complaint.text if is_placed else "",
@@ -209,5 +213,5 @@ def _diagnostic(name: str, plan: Plan, check: Check, answer: tuple[Complaint, st
             f"found by: {check.title}",
             f"{origin}nothing live on {name} was changed",
         ),
-        help=f"`sipdeploy render --host {name}` writes the files to `rendered`",
+        help=help_ if own else f"{help_} `rendered`",
     )

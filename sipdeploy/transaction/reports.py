@@ -150,7 +150,7 @@ def new_lists(name: str) -> Diagnostic:
 def drift(name: str, path: str) -> Diagnostic:
     """The error for a managed file that somebody edited on the host."""
     place = local_place(path)
-    keep = f", or move the edit to {place}, which sipdeploy never touches" if place else ""
+    keep = f", or move the edit to {place}: sipdeploy never touches that file" if place else ""
     return Diagnostic(
         "SD526",
         f"{path} on `{name}` was edited since the last apply",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sipdeploy.inventory.site import load_site
-from sipdeploy.lint.routes import outcome, read
+from sipdeploy.lint.routes import judge, outcome, read
 
 SITE = """\
 domain: sip.example.com
@@ -42,6 +42,52 @@ services: {6000: {kind: ivr-test}, "*97": {kind: voicemail}, 7: {kind: echo}}
 def test_where_a_call_leads(mode, caller, dialled, expected):
     site, _, _ = load_site(SITE + f"authentication: {mode}\n", "i.yaml")
     assert outcome(site, caller, dialled) == expected
+
+
+OWN = SITE.replace(
+    "services: {",
+    """services: {
+    6100: {kind: group, members: [1001, 1002], then: voicemail 1002},
+    6101: {kind: group, members: [1001, 1002], ring: in-turn, then: 6200},
+    6102: {kind: group, members: [1001]},
+    6200: {kind: menu, then: 1001, keys:
+        {1: 6100, 2: 1002, 3: voicemail 1002, 9: 6201, "#": 7000}},
+    6201: {kind: menu, keys: {1: 6200}},
+    6300: {kind: conference},
+    7000: {kind: dialplan, context: shop}, """,
+)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("0101 dials 6100", "rings 1001 and 1002, then voicemail 1002"),
+        ("1001 dials 6100", "rings 1002, then voicemail 1002"),
+        ("0101 dials 6101", "rings 1001 before 1002, then 6200"),
+        ("0101 dials 6102", "rings 1001"),
+        ("1001 dials 6102", "nobody"),
+        ("1001 dials 6200", "menu"),
+        ("1001 dials 6200, presses 1", "rings 1002, then voicemail 1002"),
+        ("1001 dials 6200, presses 2", "rings 1002, then voicemail"),
+        ("1001 dials 6200, presses 3", "voicemail 1002"),
+        ("1001 dials 6200, presses 4", "menu"),
+        ("1001 dials 6200, presses #", "dialplan shop"),
+        ("0101 dials 6200, waits", "rings 1001"),
+        ("0101 dials 6200, presses 9, presses 1, waits", "rings 1001"),
+        ("0101 dials 6200, presses 9, waits", "nobody"),
+        ("1001 dials 6300", "conference"),
+        ("1001 dials 7000", "dialplan shop"),
+    ],
+)
+def test_what_groups_menus_conferences_and_dialplan_do_with_a_call(call, expected):
+    site, problems, _ = load_site(OWN, "i.yaml")
+    assert not problems
+    expectations, problems = read(f"routes:\n  {json.dumps(call)}: {expected}\n", "routes.yaml")
+    assert not problems
+    (verdict,) = judge(site, expectations)
+    assert verdict.outcome == expected
+    assert verdict.holds
+    assert verdict.expected.call == call
 
 
 @pytest.fixture

@@ -40,11 +40,50 @@ applications() {
         sed -n 's/^ .* [0-9]*\. \([A-Za-z0-9_]*\)(.*\[\([^][]*\)\]$/\1 \2/p' >"$work/steps"
     awk 'NR == FNR { known[tolower($1)]; next } !(tolower($1) in known)' "$work/applications" "$work/steps" |
         while read -r name place; do
+            # Asterisk shows the name of a file without its folder
+            [ ! -e "/etc/asterisk/dialplan/${place%:*}" ] || place=dialplan/$place
             case $place in
             *:*) complain "Asterisk has no application $name, at line ${place##*:} of '${place%:*}'" ;;
             *) complain "Asterisk has no application $name, which the dialplan uses" ;;
             esac
         done
+}
+# A service of kind `dialplan` leads to its number in a context of the user's own files.
+numbers() {
+    sed -n 's/^exten => \([0-9*]*\),1,Goto(\([^,()]*\),\1,1)$/\1 \2/p' /etc/asterisk/extensions.conf |
+        grep -v ' sipdeploy-' | while read -r number context; do
+            ask "dialplan show $number@$context" </dev/null | grep -q '=> *1\. ' && continue
+            place=$(cd /etc/asterisk && grep -HnE "^[[:space:]]*\[$context\]" dialplan/*.conf 2>/dev/null | head -n 1)
+            line=${place#*:}
+            complain "the context $context has no extension $number with priority 1, at line ${line%%:*} of '${place%%:*}'"
+        done
+}
+# In a file of /etc/asterisk/local, Asterisk ignores what is below a second `[general]`, and lines that
+# precede the first section belong to whatever section is open where the file is included.
+places() {
+    for file in /etc/asterisk/local/*.conf; do
+        case ${file##*/} in
+        asterisk.conf) own=options bare=yes ;;
+        modules.conf) own=modules bare=yes ;;
+        logger.conf) own="general logfiles" bare=yes ;;
+        rtp.conf | http.conf | manager.conf) own=general bare=yes ;;
+        voicemail.conf) own=general bare=keys ;;
+        pjsip.conf | extensions.conf | confbridge.conf) own=general bare=no ;;
+        *) continue ;;
+        esac
+        awk -v own=" $own " -v bare="$bare" '
+            { sub(/;.*/, "") }
+            /^[ \t]*\[[^]]*\]/ {
+                name = $0; sub(/^[ \t]*\[/, "", name); rest = name; sub(/\].*/, "", name); sub(/^[^]]*\]/, "", rest)
+                if (index(own, " " name " ") && rest !~ /^\([^)]*\+/) print NR, "Asterisk ignores a second section [" name "]: write [" name "](+)"
+                is_in = 1; next
+            }
+            /^[ \t]*#/ { is_in = 1 } # what it includes may have sections
+            /[^ \t]/ && !is_in {
+                if (bare == "no") { print NR, "the line is in no section: write one above it, such as [name](+)"; is_in = 1 }
+                if (bare == "keys" && /=>/) print NR, "a mailbox is in no context: write [default] above it"
+            }' "$file" | while read -r line text; do complain "$text, at line $line of 'local/${file##*/}'"; done
+    done
 }
 if ask "core waitfullybooted" | grep -q booted; then
     verdict=0
@@ -58,6 +97,8 @@ if ask "core waitfullybooted" | grep -q booted; then
     fi
     deaf asterisk "$candidate/probes" | while read -r line; do complain "$line"; done
     applications
+    numbers
+    places
 fi
 # Most warnings concern the trial itself; warnings with a file and line never do.
 grep -qE ' ?ERROR\[|WARNING\[.* line [0-9]+ of ' "$work/log/trial" && verdict=1

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sipdeploy.host.sudo.password import SudoPassword
-from sipdeploy.inventory.passwords import fetch, source_help
+from sipdeploy.inventory.commands import Outputs
+from sipdeploy.inventory.passwords import fetched, source_help
 from sipdeploy.inventory.secret import PlacedSource
 
 if TYPE_CHECKING:
@@ -34,5 +35,6 @@ def of(source: PasswordSource | None) -> SudoPassword | None:
         return None
     placed = source if isinstance(source, PlacedSource) else PlacedSource.of(source, Path())
     advice = source_help(placed, placed.directory)
-    new = SudoPassword(partial(fetch, placed, placed.directory), advice)
+    fetch = partial(fetched, placed, placed.directory, Outputs(), is_trusted=True)
+    new = SudoPassword(fetch, advice)
     return _by_source.setdefault(placed, new)  # threads open hosts at the same time

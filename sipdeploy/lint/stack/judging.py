@@ -45,7 +45,7 @@ def lint_stack(
     judged = Judged(problems=problems)
     for tree in trees:
         judged.problems.extend(judge(tree, kamailio=kamailio, asterisk=asterisk))
-        judged.sources.update(_sources(tree))
+        judged.sources.update(sources(tree))
         root = _root(tree)
         if root and not root.place.endswith("/tls.cfg"):
             judged.roots.append(root.path)
@@ -154,7 +154,7 @@ def _comments(tree: reading.Tree) -> suppress.Comments:
     return found
 
 
-def _sources(tree: reading.Tree) -> Iterator[tuple[str, Source]]:
+def sources(tree: reading.Tree) -> Iterator[tuple[str, Source]]:
     """The lines of the files, without passwords."""
     for file in tree.files.values():
         lines = file.text.split("\n")

@@ -3,7 +3,7 @@ CREATE TABLE credentials (key_name TEXT PRIMARY KEY, key_type INTEGER, value_typ
 INSERT INTO "credentials" VALUES('1001',0,0,'00000000000000000000000000001001',0);
 INSERT INTO "credentials" VALUES('1002',0,0,'00000000000000000000000000001002',0);
 CREATE TABLE loaded (key_name TEXT PRIMARY KEY, key_type INTEGER, value_type INTEGER, key_value TEXT, expires INTEGER) WITHOUT ROWID;
-INSERT INTO "loaded" VALUES('digest',0,0,'2056343f6783bc37b1fcee11',0);
+INSERT INTO "loaded" VALUES('digest',0,0,'b9c71b02edcc688ece9a219f',0);
 CREATE TABLE names (key_name TEXT PRIMARY KEY, key_type INTEGER, value_type INTEGER, key_value TEXT, expires INTEGER) WITHOUT ROWID;
 INSERT INTO "names" VALUES('1001',0,0,'"Alice"',0);
 INSERT INTO "names" VALUES('1002',0,0,'"Bob"',0);
@@ -11,6 +11,9 @@ CREATE TABLE services (key_name TEXT PRIMARY KEY, key_type INTEGER, value_type I
 INSERT INTO "services" VALUES('6000',0,0,'ivr-test',0);
 INSERT INTO "services" VALUES('6001',0,0,'voicemail',0);
 INSERT INTO "services" VALUES('6002',0,0,'echo',0);
+INSERT INTO "services" VALUES('6100',0,0,'group',0);
+INSERT INTO "services" VALUES('6200',0,0,'menu',0);
+INSERT INTO "services" VALUES('6300',0,0,'conference',0);
 CREATE TABLE users (key_name TEXT PRIMARY KEY, key_type INTEGER, value_type INTEGER, key_value TEXT, expires INTEGER) WITHOUT ROWID;
 INSERT INTO "users" VALUES('1001',0,0,'voicemail=0;contacts=5',0);
 INSERT INTO "users" VALUES('1002',0,0,'voicemail=1;contacts=5',0);

@@ -1,0 +1,1 @@
+"""Extensions of one's own: groups, menus, conferences and dialplan, and the files beside them."""
