@@ -39,6 +39,7 @@ PARTS = {
     "renew": ("common", "run_certbot", "renew"),
     "unissue": ("common", "issue_keep", "unissue"),
     "stage": ("common", "take_lock", "validate", "stage"),
+    "try": ("common", "arm", "try"),
     "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
     "register": ("common", "websocket", "register"),
     "build_asterisk": ("build_asterisk",),  # runs alone, as an unprivileged user
@@ -48,7 +49,7 @@ PARTS = {
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }
 # Scripts whose output grows with the number of users, or with the use of the host.
-DATA_SCRIPTS = ("journal", "preview", "registrations", "release")
+DATA_SCRIPTS = ("journal", "preview", "registrations", "release", "watch")
 MARK = "\x1e"  # ASCII record separator: begins a section of a script's output
 NO_SUCH_PROGRAM = 127  # the status of a shell
 

@@ -171,8 +171,10 @@ def _run_phases(run: Run, host_runs: Sequence[HostRun]) -> bool:
     if not _has_failed(host_runs):
         phase = HostRun.swap if options.all_or_nothing else HostRun.change
         run_phase(at_work, phase, at_once=options.parallel, stops_at_failure=True)
-    if not _has_failed(host_runs) and options.all_or_nothing:
-        run_phase(at_work, HostRun.confirm)
+    if options.all_or_nothing:
+        for last in (HostRun.watch, HostRun.confirm):
+            if not _has_failed(host_runs):
+                run_phase(at_work, last)
     return True
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from sipdeploy.diagnostics import count
 from sipdeploy.host import script_text
 from sipdeploy.plan import Plan
+from sipdeploy.plan.kept_users import configuration
 from sipdeploy.services import certificates
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Check, url_host
@@ -82,6 +83,7 @@ def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
         ),
         "probes": _probes(plan),
         "titles": titles(plan).items(),
+        "configuration": [(configuration(desired),)],
     }
     return tables | ({"daemon-reload": ()} if plan.needs_daemon_reload else {})
 

@@ -35,7 +35,8 @@ UNKNOWN_FIELD = "unexpected_keyword_argument"  # an error type of pydantic
 class Header:
     """The author, time (ISO 8601, UTC), purpose and changes of a release.
 
-    `problem` says why they cannot be read, and is empty otherwise.
+    `problem` says why they cannot be read, and is empty otherwise. `configuration` identifies
+    everything but the users; `is_users` says that the release before it has the same one.
     """
 
     number: int
@@ -45,6 +46,9 @@ class Header:
     what: tuple[str, ...] = ()
     is_current: bool = False
     problem: str = ""
+    configuration: str = ""
+    is_users: bool = False
+    trial_seconds: int | None = None  # of the release on trial, until the host takes it back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,11 +178,21 @@ def history(host: Host, state: str = STATE) -> tuple[Header, ...]:
     """The releases that a host keeps, the oldest first; a damaged one has a `problem`."""
     sections = ask(host, ("history", state), ("SD530", "the releases cannot be read"))
     current = whole(sections.get("current", ""))
-    return tuple(
-        _header(text, whole(name.removeprefix("release ")), current)
-        for name, text in sections.items()
-        if name.startswith("release ")
-    )
+    found = (line.partition(" ") for line in sections.get("configurations", "").splitlines())
+    configurations = {whole(number): digest for number, _, digest in found}
+    kept: list[Header] = []
+    for name, text in sections.items():
+        if name.startswith("release "):
+            number = whole(name.removeprefix("release "))
+            # a host that an older sipdeploy configured tells no digest
+            own = configurations.get(number, str(number))
+            is_users = bool(kept) and kept[-1].configuration == own
+            row = _header(text, number, current)
+            kept.append(replace(row, configuration=own, is_users=is_users))
+    if "trial" in sections:
+        row = _header(sections.get("tried", ""), current + 1, current)
+        kept.append(replace(row, trial_seconds=max(0, whole(sections["trial"].strip()))))
+    return tuple(kept)
 
 
 def _header(text: str, number: int, current: int) -> Header:
@@ -229,7 +243,7 @@ class ReleaseGoal:
     def query(self, host: Host) -> Query:
         """Fetch the release; HostFailed (SD530) if the host does not keep it."""
         self._host = host
-        number = self._asked if self._asked is not None else _previous(host.name, history(host))
+        number = self._asked if self._asked is not None else self._previous(host)
         if self._release is None or number != self._number:
             self._number, self._release = number, fetch_release(host, number)
         return query_of(self._release)
@@ -272,10 +286,32 @@ class ReleaseGoal:
         assert self._release is not None  # noqa: S101
         return self._host, self._release
 
+    def _previous(self, host: Host) -> int:
+        kept = history(host)
+        number = previous(kept, with_users=self._with_users)
+        if number:
+            return number
+        is_users = any(header.is_users for header in kept)
+        raise host_failed(
+            "SD530",
+            f"`{host.name}` keeps no {'configuration' if is_users else 'release'} before the "
+            "current one",
+            help_=f"`sipdeploy rollback {host.name} --with-users` takes back changes of users"
+            if is_users and not self._with_users
+            else "",
+        )
 
-def _previous(name: str, kept: Sequence[Header]) -> int:
-    earlier = [header.number for header in kept if not header.is_current]
-    current = [header.number for header in kept if header.is_current]
-    if not earlier or not current or min(earlier) > current[0]:
-        raise host_failed("SD530", f"`{name}` keeps no release before the current one")
-    return max(number for number in earlier if number < current[0])
+
+def previous(kept: Sequence[Header], *, with_users: bool) -> int:
+    """The newest release before the current one that a rollback can return to; 0 if none.
+
+    Without users it is one of another configuration: changes of users stay as they are.
+    """
+    current = next((header for header in kept if header.is_current), None)
+    if current is None:
+        return 0
+    own = current.configuration
+    earlier = [each for each in kept if each.number < current.number]
+    return max(
+        (each.number for each in earlier if with_users or each.configuration != own), default=0
+    )

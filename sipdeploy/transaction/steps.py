@@ -17,6 +17,8 @@ from sipdeploy.transaction.options import Keepsakes, Run
 from sipdeploy.transaction.outside.reachability import Seen, changes_firewall, present_port
 from sipdeploy.transaction.packages import AddRepository, BuildAsterisk, Packages
 from sipdeploy.transaction.runner import Step
+from sipdeploy.transaction.trial import OpenTrial
+from sipdeploy.transaction.trial.watch import ReadBefore, Watch, Watched
 
 PER_FURTHER_HOST_SECONDS = 60
 
@@ -30,6 +32,7 @@ class Work:
     run: Run
     facts: Facts | None = None
     seen: Seen = field(default_factory=Seen)
+    watched: Watched = field(default_factory=Watched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,35 @@ def _level(work: Work) -> Level:
     return level
 
 
+def _is_watched(work: Work) -> bool:
+    return work.run.options.watch_seconds > 0
+
+
+def _is_tried(work: Work) -> bool:
+    return work.run.options.try_seconds > 0
+
+
+def _watch(work: Work) -> Step:
+    options = work.run.options
+    return Watch(
+        owner=work.owner,
+        seconds=options.watch_seconds,
+        confirm_seconds=options.confirm_seconds,
+        watched=work.watched,
+        stop=work.run.stop,
+    )
+
+
+def _open_trial(work: Work) -> Step:
+    plan = work.plan
+    return OpenTrial(
+        owner=work.owner,
+        audit=plan.lines(),
+        seconds=work.run.options.try_seconds,
+        is_new_connection=changes_firewall(plan),
+    )
+
+
 def _confirm_release(work: Work) -> Step:
     plan = work.plan
     is_shut = changes_firewall(plan)
@@ -163,12 +195,16 @@ STAGE = (
 # Host by host:
 SWAP = (
     StepOf("try from here, before the change", _needs_proof_before, _ask_before),
+    StepOf("read how the host does", _is_watched, lambda work: ReadBefore(watched=work.watched)),
     StepOf("restore the messages", _restores, lambda work: _keepsakes(work).place(work.owner)),
     StepOf("swap files, reload or restart, verify", _always, _swap_files),
     StepOf("register as the new users", lambda work: bool(work.run.options.prove), _register),
     StepOf("prove from here", _needs_proof, _prove_after),
 )
+# On all hosts that were swapped together:
+WATCH = (StepOf("watch", _is_watched, _watch),)
 CONFIRM = (
-    StepOf("confirm", _always, _confirm_release),
+    StepOf("open a trial", _is_tried, _open_trial),
+    StepOf("confirm", lambda work: not _is_tried(work), _confirm_release),
     StepOf("delete the replaced messages", _restores, lambda w: _keepsakes(w).finish(w.owner)),
 )
