@@ -292,7 +292,7 @@ IPTABLES = ("iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy")
 OPTIONAL = (
     *("candidates", "domain", "digests", "modes", "denied"),
     *("lineage", "lineage-key", "renewal", "dns", "cli-ini"),
-    *("nft", *IPTABLES, "trial"),
+    *("nft", *IPTABLES, "trial", "debs"),
 )
 T = TypeVar("T")
 
@@ -355,6 +355,7 @@ class Facts:
         lambda text: tuple(acme.bad_defaults(text)), "cli-ini"
     )
     builds: tuple[str, ...] = fact(parse_words, "builds")  # of Asterisk, for this system
+    debs: tuple[str, ...] = fact(parse_words, "debs")  # files of packages that the host keeps
     records: Mapping[str, tuple[str, ...]] = fact(acme.records, "dns")  # by `TYPE NAME`
     room: int = fact(parse_room, "room")  # users that Kamailio's sizes provide for
 

@@ -28,6 +28,7 @@ _COMMANDS = {
     "rollback": "hosts",
     "history": "releases.history",
     "confirm": "releases.confirm",
+    "upgrade": "releases.upgrade",
     "add-user": "users",
     "remove-user": "users",
     "set-password": "users",

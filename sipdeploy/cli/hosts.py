@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from sipdeploy.transaction import Planned, Report
 
 YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
+VERIFY = click.option(
+    "--verify",
+    "verify",
+    type=click.Choice(["ports", "quick", "full", "none"]),
+    default="quick",
+    show_default=True,
+    help="Level of the proof from this machine, see `sipdeploy verify`.",
+)
 
 
 def with_transaction(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,7 +167,7 @@ def plan_command(
             )
     for each in planned:
         session.output.problems(each.diagnostics, each.sources)
-    session.output.result(_shown(planned, form, diffs=diffs, is_whole=session.output.verbose))
+    session.output.result(shown_plans(planned, form, diffs=diffs, is_whole=session.output.verbose))
     if failed := max(each.exit_code for each in planned):
         return failed
     plans = {each.host: each.plan for each in planned if each.plan is not None}
@@ -168,7 +176,8 @@ def plan_command(
     return int(check and any(not plan.is_empty for plan in plans.values()))
 
 
-def _shown(planned: Sequence[Planned], form: str, *, diffs: bool, is_whole: bool) -> str:
+def shown_plans(planned: Sequence[Planned], form: str, *, diffs: bool, is_whole: bool) -> str:
+    """The plans of all hosts, as text or JSON."""
     from sipdeploy.plan import text
 
     rows = [(each.host, each.plan, each.present) for each in planned if each.plan is not None]
@@ -229,14 +238,7 @@ def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
     help="Change N hosts at a time.",
 )
 @click.option("--all-or-nothing", is_flag=True, help="If one host fails, roll all hosts back.")
-@click.option(
-    "--verify",
-    "verify",
-    type=click.Choice(["ports", "quick", "full", "none"]),
-    default="quick",
-    show_default=True,
-    help="Level of the proof from this machine, see `sipdeploy verify`.",
-)
+@VERIFY
 @with_trial
 @with_transaction
 @FORMAT
@@ -346,6 +348,9 @@ def opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:
     is_flag=True,
     help="Also restore its users and passwords: removed users and old passwords are valid again.",
 )
+@click.option(
+    "--keep-packages", "keeps_packages", is_flag=True, help="Do not take back an upgrade."
+)
 @YES
 @with_transaction
 @FORMAT
@@ -358,6 +363,7 @@ def rollback_command(
     form: str,
     *,
     with_users: bool,
+    keeps_packages: bool,
     is_agreed: bool,
     overwrites: bool,
     lock_wait_seconds: int,
@@ -396,9 +402,8 @@ def rollback_command(
             confirm_seconds=confirm_seconds,
         )
         restore = partial(transaction.rollback, loaded.site, name, release, options=options)
-        code, reports = run.transact(
-            session, lambda say: restore(with_users=with_users, say=say), form=form
-        )
+        chosen = partial(restore, with_users=with_users, keeps_packages=keeps_packages)
+        code, reports = run.transact(session, lambda say: chosen(say=say), form=form)
     if not (code or with_users or any(report.changes for report in reports)):
         advice = f"`sipdeploy {purpose} --with-users` restores its users and passwords"
         session.output.progress(f"that release does not differ, apart from users; {advice}")

@@ -40,7 +40,14 @@ PARTS = {
     "unissue": ("common", "issue_keep", "unissue"),
     "stage": ("common", "take_lock", "validate", "stage"),
     "try": ("common", "arm", "try"),
-    "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
+    "swap": (
+        *("common", "apt", "debs", "arm", "validate", "services", "sessions", "sockets"),
+        *("websocket", "verify", "swap"),
+    ),
+    "restore": ("common", "apt", "debs", "restore"),
+    "confirm": ("common", "debs", "confirm"),
+    "upgrades": ("common", "debs", "upgrades"),
+    "fetch_debs": ("common", "debs", "fetch_debs"),
     "register": ("common", "websocket", "register"),
     "build_asterisk": ("build_asterisk",),  # runs alone, as an unprivileged user
     "snapshot": ("snapshot",),  # runs alone, as the user `asterisk`

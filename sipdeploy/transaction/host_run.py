@@ -24,7 +24,7 @@ from sipdeploy.transaction.packages import update_lists, warnings_of
 from sipdeploy.transaction.reports import Planned, Report, State
 from sipdeploy.transaction.runner import Event, UndoStack, run_step
 from sipdeploy.transaction.steps import CONFIRM, STAGE, SWAP, WATCH, StepOf, Work
-from sipdeploy.transaction.trial.watch import Watched
+from sipdeploy.transaction.trial import Watched
 
 if TYPE_CHECKING:
     from sipdeploy.facts import Facts
@@ -206,7 +206,7 @@ class HostRun:
         host = self._connect()
         deadline = time.monotonic() + self.run.options.lock_wait_seconds
         facts = self._read(host)
-        while self._is_held(facts) and time.monotonic() < deadline:
+        while self._is_held(facts) and (facts.trial_seconds or 0) < deadline - time.monotonic():
             if self.run.stop.wait(1.0):
                 return
             facts = self._read(host)
@@ -321,11 +321,12 @@ class HostRun:
         return read[0]
 
     def _with_lists(self, host: Host, facts: Facts) -> Facts:
-        """The facts, read again after an update of the package lists if packages are missing."""
+        """The facts, read again after an update of the package lists if the goal needs one."""
         missing = set(self.run.goal.packages(facts)) - facts.installed.keys()
         age = facts.lists_age_seconds
         is_stale = age is None or age > LISTS_STALE_SECONDS or missing - facts.candidates.keys()
-        if not missing or not is_stale or facts.os_id not in preflight.SYSTEMS:
+        is_needed = (missing and is_stale) or self.run.goal.needs_lists(facts)
+        if not is_needed or facts.os_id not in preflight.SYSTEMS:
             return facts
         self._has_new_lists = True
         try:

@@ -17,10 +17,11 @@ from sipdeploy.transaction.options import Keepsakes, Run
 from sipdeploy.transaction.outside.reachability import Seen, changes_firewall, present_port
 from sipdeploy.transaction.packages import AddRepository, BuildAsterisk, Packages
 from sipdeploy.transaction.runner import Step
-from sipdeploy.transaction.trial import OpenTrial
-from sipdeploy.transaction.trial.watch import ReadBefore, Watch, Watched
+from sipdeploy.transaction.trial import OpenTrial, Watched
+from sipdeploy.transaction.upgrade.steps import KeepPackages
 
 PER_FURTHER_HOST_SECONDS = 60
+PACKAGES_SECONDS = 300  # a slow host needs this long to unpack and configure them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,8 @@ def _always(work: Work) -> bool:
 
 def _needs_prerequisites(work: Work) -> bool:
     plan = work.plan
-    return bool(plan.repository or plan.packages or plan.build or plan.order or _restores(work))
+    comes = plan.repository or plan.packages or plan.replacements or plan.build or plan.order
+    return bool(comes or _restores(work))
 
 
 def _restores(work: Work) -> bool:
@@ -104,6 +106,8 @@ def _swap_files(work: Work) -> Step:
     seconds = work.run.options.confirm_seconds
     if work.run.options.all_or_nothing:
         seconds += PER_FURTHER_HOST_SECONDS * (work.run.hosts - 1)
+    if work.plan.replacements:
+        seconds += PACKAGES_SECONDS
     return Swap(owner=work.owner, plan=work.plan, timeout_seconds=seconds)
 
 
@@ -150,7 +154,15 @@ def _is_tried(work: Work) -> bool:
     return work.run.options.try_seconds > 0
 
 
+def _read_before(work: Work) -> Step:
+    from sipdeploy.transaction.trial.watch import ReadBefore  # noqa: PLC0415 - few applies need it
+
+    return ReadBefore(watched=work.watched)
+
+
 def _watch(work: Work) -> Step:
+    from sipdeploy.transaction.trial.watch import Watch  # noqa: PLC0415 - as above
+
     options = work.run.options
     return Watch(
         owner=work.owner,
@@ -187,6 +199,11 @@ STAGE = (
         _add_repository,
     ),
     StepOf("install packages", lambda work: bool(work.plan.packages), _install_packages),
+    StepOf(
+        "fetch packages, and keep the present ones",
+        lambda work: bool(work.plan.replacements),
+        lambda work: KeepPackages(owner=work.owner, replacements=work.plan.replacements),
+    ),
     StepOf("build asterisk", lambda work: bool(work.plan.build), _build_asterisk),
     StepOf("receive the backup", _restores, lambda work: _keepsakes(work).receive(work.owner)),
     StepOf("get a certificate", lambda work: bool(work.plan.order), _get_certificate),
@@ -195,7 +212,7 @@ STAGE = (
 # Host by host:
 SWAP = (
     StepOf("try from here, before the change", _needs_proof_before, _ask_before),
-    StepOf("read how the host does", _is_watched, lambda work: ReadBefore(watched=work.watched)),
+    StepOf("read how the host does", _is_watched, _read_before),
     StepOf("restore the messages", _restores, lambda work: _keepsakes(work).place(work.owner)),
     StepOf("swap files, reload or restart, verify", _always, _swap_files),
     StepOf("register as the new users", lambda work: bool(work.run.options.prove), _register),

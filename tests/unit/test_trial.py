@@ -14,7 +14,7 @@ from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import Result, connection, host_failed
 from sipdeploy.transaction import plan
 from sipdeploy.transaction.reports import as_json, as_text
-from sipdeploy.transaction.trial import watch
+from sipdeploy.transaction.trial import Watched, watch
 
 __all__ = ["hosts"]  # the fixture
 OPEN = (
@@ -112,10 +112,16 @@ def test_a_broken_lock_takes_the_trial_back_first(hosts):
 
 
 def test_the_end_of_a_trial_is_waited_for(hosts):
-    hosts["sip1"].answers["facts"] = trial_facts()
-    began = time.monotonic()
+    hosts["sip1"].answers["facts"] = trial_facts(0)
     (report,), _ = run(names=["sip1"], lock_wait_seconds=1)
-    assert time.monotonic() - began >= 1
+    assert scripts(hosts["sip1"]).count("facts") > 1
+    assert problems(report) == [("SD542", "error")]
+
+
+def test_a_trial_that_lasts_longer_is_not_waited_for(hosts):
+    hosts["sip1"].answers["facts"] = trial_facts(300)
+    (report,), _ = run(names=["sip1"], lock_wait_seconds=120)
+    assert scripts(hosts["sip1"]) == ["facts", "close"]
     assert problems(report) == [("SD542", "error")]
 
 
@@ -233,7 +239,7 @@ def test_a_watch_ends_when_somebody_decides(hosts, by, monkeypatch):
 
 def test_an_answer_without_an_end_is_an_error():
     host = FakeHost(answers={"watch": Result(status=1, stderr=b"no kamcmd\n")})
-    step = watch.ReadBefore(watched=watch.Watched())
+    step = watch.ReadBefore(watched=Watched())
     with pytest.raises(HostFailed, match="did not say how it does"):
         step.run(host, lambda _: None)
 

@@ -59,6 +59,7 @@ fi
 set -- /var/lib/apt/lists/*Packages*
 section lists; if [ -e "$1" ]; then echo $#; else echo 0; fi; stat -c %Y /var/lib/apt/lists/partial
 
+section debs; for deb in "$state"/debs/*.deb; do if [ -e "$deb" ]; then printf '%s\n' "${deb##*/}"; fi; done
 section builds
 for mark in /opt/sipdeploy/*/.built; do
     if [ -e "$mark" ] && IFS= read -r line <"$mark" && [ "$line" = "$system" ]; then

@@ -72,8 +72,15 @@ each_unit() {
         "$1" "$unit" "$active" "$enabled" "$action"
     done 3<"$undo/units"
 }
+title() { echo "restore the packages"; }
 set -f
 if [ -e "$undo/services" ]; then each_unit stop_unit; fi
+if [ -e "$undo/unpacked" ]; then
+    set +f
+    output=$(install_debs "$undo/packages" before) || complain "cannot restore the packages: $(printf '%s\n' "$output" | tail -n 5)"
+    if grep -qsF "$no_daemons" "$policy_file"; then rm -f "$policy_file"; fi
+    set -f
+fi
 tac "$undo/index" >"$undo/reversed"
 while IFS=$tab read -r kind path mode owner <&3; do
     put_back "$kind" "$path" "$mode" "$owner" || complain "cannot restore $path"

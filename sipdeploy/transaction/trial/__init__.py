@@ -1,17 +1,29 @@
 """A release on trial: live, but the host goes back by itself unless somebody confirms it."""
 
+from __future__ import annotations
+
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import STATE, SelfRollback, parse_left, parse_outcome
 from sipdeploy.host import Host, ask, host_failed
-from sipdeploy.host.incoming import OnLine
 from sipdeploy.plan.words import minutes
 from sipdeploy.transaction import reports
 from sipdeploy.transaction.lock import AUDIT_LOG, POLICY, Confirm, Owner, recover
+
+if TYPE_CHECKING:
+    from sipdeploy.host.incoming import OnLine
+    from sipdeploy.operation.health import Reading
+
+
+@dataclass(slots=True, kw_only=True)
+class Watched:
+    """How the host did before the swap, which the watch after it compares with."""
+
+    before: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,18 +14,12 @@ from sipdeploy.operation import events, health, journal
 from sipdeploy.operation.health import Reading
 from sipdeploy.plan.words import minutes
 from sipdeploy.transaction.lock import Owner
+from sipdeploy.transaction.trial import Watched
 
 BEFORE_SECONDS = 3600
 POLL_SECONDS = 15.0
 LOST_SECONDS = 5.0  # until the next try after a lost connection
 ASK_SECONDS = 150  # the script waits up to 120 s for another command
-
-
-@dataclass(slots=True, kw_only=True)
-class Watched:
-    """How the host did before the swap, as the step before it has read."""
-
-    before: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
