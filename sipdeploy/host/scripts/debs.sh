@@ -17,6 +17,21 @@ has_versions() {
         [ "$(dpkg-query -W -f='${Version} ${db:Status-Status}' "$name" 2>/dev/null)" = "$version installed" ] || return 1
     done 4<"$1"
 }
+# Prints mode, owner and path of the files of the daemons, a directory before what is in it.
+owners_of_files() {
+    newline='
+'
+    find /etc/kamailio /etc/asterisk /etc/coturn /etc/nginx \( -type f -o -type d \) ! -name "*$newline*" -printf '%m\t%u:%g\t%p\n' 2>/dev/null
+    find /var/lib/asterisk /var/log/asterisk /var/spool/asterisk -maxdepth 0 -type d -printf '%m\t%u:%g\t%p\n' 2>/dev/null
+    return 0 # not all of them exist
+}
+# Maintainer scripts give files to other owners: that of Asterisk gives all of /etc/asterisk to its account, which could
+# then change what root reads. A directory comes first, so afterwards nobody can put a link in the place of a file. TABLE
+put_back_owners() {
+    while IFS=$tab read -r mode owner path <&4; do
+        if [ -e "$path" ] && [ ! -h "$path" ]; then chown -h "$owner" "$path" && [ ! -h "$path" ] && chmod "$mode" "$path"; fi
+    done 4<"$1"
+}
 # Installs the packages of a table without the network, and starts no daemon. TABLE COLUMN
 install_debs() {
     if has_versions "$1" "$2"; then return 0; fi

@@ -78,6 +78,7 @@ if [ -e "$undo/services" ]; then each_unit stop_unit; fi
 if [ -e "$undo/unpacked" ]; then
     set +f
     output=$(install_debs "$undo/packages" before) || complain "cannot restore the packages: $(printf '%s\n' "$output" | tail -n 5)"
+    put_back_owners "$undo/owners"
     if grep -qsF "$no_daemons" "$policy_file"; then rm -f "$policy_file"; fi
     set -f
 fi

@@ -66,11 +66,12 @@ arm "$timeout"
 # The daemons go on with the files that they have open. They judge the candidate before one of them restarts.
 if [ -s "$candidate/packages" ]; then
     step "$(title upgrade)"
-    : >"$undo/unpacked" && sync -f "$undo" || fail "cannot write $undo"
+    owners_of_files >"$undo/owners" && : >"$undo/unpacked" && sync -f "$undo" || fail "cannot write $undo"
     install_debs "$candidate/packages" after >"$candidate/output" || {
         section unpacked; tail -n 20 "$candidate/output"
         exit 0
     }
+    put_back_owners "$undo/owners"
     step "$(title validate)"
     rm -f "$candidate"/status.*
     cp "$candidate/checks-after" "$candidate/checks" || fail "cannot write $candidate"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import STATE, SelfRollback, parse_left, parse_outcome
 from sipdeploy.host import Host, ask, host_failed
+from sipdeploy.host.incoming import number
 from sipdeploy.plan.words import minutes
 from sipdeploy.transaction import reports
 from sipdeploy.transaction.lock import AUDIT_LOG, POLICY, Confirm, Owner, recover
@@ -87,7 +89,8 @@ class Trial:
 def find(host: Host, state: str = STATE) -> Trial:
     """The open trial of a host; HostFailed (SD544) if there is none, and why."""
     answer = ask(host, ("trial", state), ("SD544", "the trial cannot be read"))
-    seconds = parse_left(answer.get("trial", ""), answer.get("clock", "0").strip() or "0")
+    now = number(answer.get("clock", "").strip(), time.time())
+    seconds = parse_left(answer.get("trial", ""), str(now))
     if seconds is None:
         raise _none(host.name, parse_outcome(answer.get("outcome", "")))
     return Trial(
