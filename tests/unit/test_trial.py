@@ -6,13 +6,13 @@ import time
 
 import pytest
 from fakes import FakeHost
-from test_apply import facts, hosts, run, scripts, site, states
+from test_apply import Cut, facts, hosts, run, scripts, site, states
 
 from sipdeploy import transaction
 from sipdeploy.__main__ import main
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import Result, connection, host_failed
-from sipdeploy.transaction import plan
+from sipdeploy.transaction import Interrupted, plan
 from sipdeploy.transaction.reports import as_json, as_text
 from sipdeploy.transaction.trial import Watched, watch
 
@@ -235,6 +235,32 @@ def test_a_watch_ends_when_somebody_decides(hosts, by, monkeypatch):
         assert report.state == "applied"
     else:
         assert (report.state, problems(report)) == ("rolled back", [("SD528", "error")])
+
+
+class CutAfterSwap(Cut):
+    """Loses its connection in the first reading after the swap."""
+
+    def run(self, argv, **options):
+        is_swapped = "swap" in scripts(self)
+        return super().run(argv, **options) if is_swapped else FakeHost.run(self, argv, **options)
+
+
+def test_ctrl_c_in_a_watch_goes_back(hosts, monkeypatch):
+    answers = hosts["sip1"].answers | {"watch": reading()}
+    cut = hosts["sip1"] = CutAfterSwap("sip1", answers, at="watch")
+    wait = transaction.wait
+
+    def interrupted(pending, **_):
+        if cut.is_begun.is_set() and not cut._is_closed.is_set():  # noqa: SLF001
+            raise KeyboardInterrupt
+        return wait(pending, timeout=0.05)
+
+    monkeypatch.setattr(transaction, "wait", interrupted)
+    with pytest.raises(Interrupted) as ended:
+        run(names=["sip1"], watch_seconds=60)
+    (report,) = ended.value.reports
+    assert (report.state, problems(report)) == ("rolled back", [("SD533", "error")])
+    assert "confirm" not in scripts(cut)
 
 
 def test_an_answer_without_an_end_is_an_error():

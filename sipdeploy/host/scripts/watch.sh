@@ -1,7 +1,7 @@
-# Prints how the host does: registrations, daemons, and the call log since a time. STATE HOLDER UNTIL SINCE
+# Prints how the host does: registrations, daemons, and the call log of the last SECONDS. STATE HOLDER UNTIL SECONDS
 # With a HOLDER it also keeps the run of that owner open: its rollback timer starts anew, so that the host goes back soon
 # after the deploying machine is gone. UNTIL is when the watch ends, in seconds since 1970.
-state=$1 holder=$2 until=$3 since=$4
+state=$1 holder=$2 until=$3 seconds=$4
 undo=$state/undo
 exec </dev/null
 section clock; date +%s.%N
@@ -19,6 +19,6 @@ exec 2>/dev/null
 section contacts; timeout 5 kamcmd stats.get_statistics usrloc:
 section units; systemctl show -p Id,ActiveState,NRestarts,ExecMainStartTimestampMonotonic kamailio.service asterisk.service
 section journal
-journalctl -q --no-pager -n 20000 -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT "--since=@$since" \
+journalctl -q --no-pager -n 20000 -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT "--since=-${seconds}s" \
     _SYSTEMD_UNIT=kamailio.service SYSLOG_IDENTIFIER=sipdeploy-calls
 section end

@@ -1,5 +1,6 @@
 """Watches a host after an apply, before it is confirmed: one that does clearly worse goes back."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -33,9 +34,8 @@ class ReadBefore:
 
     def run(self, host: Host, on_line: OnLine) -> None:
         """Store the reading of the last hour."""
-        since = time.time() - BEFORE_SECONDS
-        answer = _ask(host, (self.state, "", "0", str(int(since))))
-        self.watched.before = _reading(answer, since, BEFORE_SECONDS)
+        answer = _ask(host, (self.state, "", "0", str(BEFORE_SECONDS)))
+        self.watched.before = _reading(answer, BEFORE_SECONDS)
         on_line(health.in_words(self.watched.before, self.watched.before))
 
     def undo(self, host: Host) -> None:
@@ -75,7 +75,7 @@ class Watch:
             if "over" in answer:
                 self._ended(host.name, answer["over"].strip())
                 return
-            now = _reading(answer, began, self.clock() - began)
+            now = _reading(answer, self.clock() - began)
             found = [*found[:1], *found[-1:], now]
             on_line(f"{minutes(now.seconds)}: {health.in_words(before, now)}")
             if reasons := health.worse(before, found):
@@ -91,11 +91,11 @@ class Watch:
 
     def _asked(self, host: Host, end: float, began: float) -> dict[str, str]:
         """The answer; a lost connection is opened again, until the timer of the host is near."""
-        argv = (self.state, self.owner.name, str(int(end)), str(int(began)))
+        own = (self.state, self.owner.name, str(int(end)))
         deadline = time.monotonic() + self.confirm_seconds / 2
         while True:
             try:
-                return _ask(host, argv)
+                return _ask(host, (*own, str(math.ceil(self.clock() - began) + 1)))
             except HostFailed as failure:
                 codes = {problem.code for problem in failure.diagnostics}
                 if codes != {"SD506"} or time.monotonic() > deadline or self.stop.is_set():
@@ -133,10 +133,9 @@ def _ask(host: Host, argv: tuple[str, ...]) -> dict[str, str]:
     return answer
 
 
-def _reading(answer: dict[str, str], since: float, seconds: float) -> Reading:
-    """The reading; a line of the journal that is older than `since` does not count."""
-    skew = number(answer.get("clock", "").strip(), 0.0) - time.time()
-    skew = skew if abs(skew) > 1 else 0.0
+def _reading(answer: dict[str, str], seconds: float) -> Reading:
+    """The reading of the last seconds, by the clock of the host."""
+    since = number(answer.get("clock", "").strip(), 0.0) - seconds
     entries = journal.entries(answer.get("journal", "").splitlines())
-    recent = [entry for entry in entries if entry.when >= since + skew]
+    recent = [entry for entry in entries if entry.when >= since]
     return health.reading(answer, list(events.events(recent)), seconds)
