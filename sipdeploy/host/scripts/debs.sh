@@ -26,8 +26,12 @@ owners_of_files() {
     return 0 # not all of them exist
 }
 # Maintainer scripts give files to other owners: that of Asterisk gives all of /etc/asterisk to its account, which could
-# then change what root reads. A directory comes first, so afterwards nobody can put a link in the place of a file. TABLE
+# then change what root reads. A directory comes first, so afterwards nobody can put a link in the place of a file. dpkg
+# leaves its own versions of our files beside them. TABLE
 put_back_owners() {
+    find /etc/kamailio /etc/asterisk /etc/coturn /etc/nginx -type f -name '*.dpkg-dist' 2>/dev/null | while IFS= read -r path; do
+        cut -f3 "$1" | grep -qxF -e "$path" || rm -f "$path"
+    done
     while IFS=$tab read -r mode owner path <&4; do
         if [ -e "$path" ] && [ ! -h "$path" ]; then chown -h "$owner" "$path" && [ ! -h "$path" ] && chmod "$mode" "$path"; fi
     done 4<"$1"
