@@ -302,7 +302,7 @@ def apply_command(
     return say_next(session, loaded, reports, code)
 
 
-def say_next(session: Session, loaded: Inventory, reports: Sequence[Report], code: int) -> int:
+def say_next(session: Session, loaded: Inventory, reports: Sequence[Report], code: int = 0) -> int:
     """Name the next step after the first apply of a host, if it succeeded; its exit code."""
     if not code and any(each.state == "applied" and is_first(each.changes) for each in reports):
         session.output.progress(next_step(session, loaded))

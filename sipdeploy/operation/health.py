@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sipdeploy.diagnostics import count
 from sipdeploy.host.incoming import whole
 from sipdeploy.operation.calls import FLOOD, TIMEOUT, is_attempt
 from sipdeploy.operation.events import Call, Event, Refusal
@@ -107,12 +108,12 @@ def _daemons(since: Sequence[Reading]) -> Iterator[str]:
 def _registrations(before: Reading, since: Sequence[Reading]) -> Iterator[str]:
     """In two readings, because a reload or a proof may come in between."""
     expected, last = before.registrations, since[-2:]
-    counts = [each.registrations for each in last if each.seconds >= SETTLE_SECONDS]
-    known = [count for count in counts if count is not None]
+    settled = [each.registrations for each in last if each.seconds >= SETTLE_SECONDS]
+    known = [number for number in settled if number is not None]
     if expected is None or len(known) < 2:  # noqa: PLR2004 - two readings
         return
-    if all(_is_few(count, expected) for count in known):
-        yield f"{known[-1]} registrations, {expected} before"
+    if all(_is_few(number, expected) for number in known):
+        yield f"{count(known[-1], 'registration')}, {expected} before"
 
 
 def _is_few(now: int, before: int) -> bool:
@@ -127,7 +128,8 @@ def _calls(before: Reading, now: Reading) -> Iterator[str]:
     usual = (before.failed + 1) / (len(before.outcomes) + 2)
     is_more = failed >= LEAST_FAILED and len(callers) >= LEAST_CALLERS
     if is_more and at_least(failed, tried, usual) < RARE:
-        yield f"{failed} of {tried} calls failed, {before.failed} of {len(before.outcomes)} before"
+        usually = f"{before.failed} of {len(before.outcomes)} before"
+        yield f"{failed} of {count(tried, 'call')} failed, {usually}"
     expected = before.answered / before.seconds * now.seconds if before.seconds else 0.0
     if expected >= LEAST_EXPECTED and now.answered == 0:
         yield f"no call was answered, {round(expected)} were in the same time before"
@@ -151,9 +153,9 @@ def at_least(failed: int, tried: int, rate: float) -> float:
 def in_words(before: Reading, now: Reading) -> str:
     """`41 of 42 registered, 12 calls, 1 failed`."""
     known, usual = now.registrations, before.registrations
-    count = "unknown" if known is None else f"{known}"
+    registered = "unknown" if known is None else f"{known}"
     share = "" if usual is None else f" (before: {usual})"
     return (
-        f"{count} registered{share}, {now.failed} of {len(now.outcomes)} calls failed "
-        f"(before: {before.failed} of {len(before.outcomes)})"
+        f"{registered} registered{share}, {now.failed} of {count(len(now.outcomes), 'call')} "
+        f"failed (before: {before.failed} of {len(before.outcomes)})"
     )

@@ -139,5 +139,5 @@ def test_what_a_host_says_is_read():
     assert found.down == ("asterisk.service",)
     assert reading({"units": "?", "contacts": "error"}, [], 60) == Reading(seconds=60)
     assert in_words(QUIET, found) == (
-        "42 registered (before: 40), 0 of 1 calls failed (before: 1 of 30)"
+        "42 registered (before: 40), 0 of 1 call failed (before: 1 of 30)"
     )

@@ -48,7 +48,7 @@ def has_all(host, suffix):
 
 
 def runs(host, *, is_restarted=True):
-    """Both daemons run, from the files that are installed, and nothing keeps them from starting."""
+    """Both daemons run, from the installed files, and nothing keeps them from starting."""
     assert host.run("systemctl is-active kamailio asterisk").stdout.split() == ["active"] * 2
     pids = host.run("systemctl show -p MainPID --value kamailio asterisk").stdout.split()
     links = [host.run(f"readlink /proc/{pid}/exe").stdout for pid in pids]
