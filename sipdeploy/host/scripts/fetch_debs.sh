@@ -2,7 +2,7 @@
 # STATE HOLDER DAEMONS; on stdin NAME BEFORE AFTER, each line with `-` for a version that there is not
 state=$1 holder=$2 daemons=$3
 rows=$(cat)
-exec </dev/null 2>&1
+exec </dev/null
 [ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ] || fail "another run has taken the lock in the meantime"
 pool=$state/debs work=$state/debs/work
 rm -rf "$work"
