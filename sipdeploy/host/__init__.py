@@ -40,6 +40,7 @@ PARTS = {
     "unissue": ("common", "issue_keep", "unissue"),
     "stage": ("common", "take_lock", "validate", "stage"),
     "try": ("common", "arm", "try"),
+    "watch": ("common", "arm", "watch"),
     "swap": (
         *("common", "apt", "debs", "arm", "validate", "services", "sessions", "sockets"),
         *("websocket", "verify", "swap"),

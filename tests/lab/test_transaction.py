@@ -318,6 +318,7 @@ def test_a_confirmation_that_comes_too_late_is_a_rollback(host):
 
 
 TRIAL = 8  # seconds
+LONG_TRIAL = 25  # for what is asked meanwhile
 
 
 def connected(host):
@@ -326,7 +327,7 @@ def connected(host):
 
 def test_a_trial_goes_back_by_itself_when_the_deploying_machine_is_gone(host, figure):
     settle(host)
-    kill_at(host, "open a trial", ended=True, try_seconds=TRIAL)
+    kill_at(host, "open a trial", ended=True, try_seconds=LONG_TRIAL)
     assert outcome(host) == "new"
     before = live(host), units(host)
     report = run_apply(site_on(host, users=OLD))
@@ -335,7 +336,7 @@ def test_a_trial_goes_back_by_itself_when_the_deploying_machine_is_gone(host, fi
     assert [problem.code for problem in planned.diagnostics] == ["SD542"]
     assert not planned.plan.drift  # the files are those of the release on trial
     tried = history(site_on(host), "sip1")[-1]
-    assert (0 < tried.trial_seconds <= TRIAL, tried.is_current) == (True, False)
+    assert (0 < tried.trial_seconds <= LONG_TRIAL, tried.is_current) == (True, False)
     assert (live(host), units(host)) == before
     assert go_on(host, figure) == "old"
     assert "rolled back (trial)" in host.read("/var/log/sipdeploy.log").decode()

@@ -14,7 +14,7 @@ from sipdeploy.host.incoming import OnLine, number
 from sipdeploy.operation import events, health, journal
 from sipdeploy.operation.health import Reading
 from sipdeploy.plan.words import minutes
-from sipdeploy.transaction.lock import Owner
+from sipdeploy.transaction.lock import AUDIT_LOG, Owner
 from sipdeploy.transaction.trial import Watched
 
 BEFORE_SECONDS = 3600
@@ -34,7 +34,7 @@ class ReadBefore:
 
     def run(self, host: Host, on_line: OnLine) -> None:
         """Store the reading of the last hour."""
-        answer = _ask(host, (self.state, "", "0", str(BEFORE_SECONDS)))
+        answer = _ask(host, (self.state, "", "0", str(BEFORE_SECONDS), "0", ""))
         self.watched.before = _reading(answer, BEFORE_SECONDS)
         on_line(health.in_words(self.watched.before, self.watched.before))
 
@@ -57,6 +57,7 @@ class Watch:
     watched: Watched
     stop: threading.Event
     state: str = STATE
+    log: str = AUDIT_LOG
     clock: Callable[[], float] = field(default=time.time)
 
     @property
@@ -95,7 +96,8 @@ class Watch:
         deadline = time.monotonic() + self.confirm_seconds / 2
         while True:
             try:
-                return _ask(host, (*own, str(math.ceil(self.clock() - began) + 1)))
+                seconds = str(math.ceil(self.clock() - began) + 1)
+                return _ask(host, (*own, seconds, str(self.confirm_seconds), self.log))
             except HostFailed as failure:
                 codes = {problem.code for problem in failure.diagnostics}
                 if codes != {"SD506"} or time.monotonic() > deadline or self.stop.is_set():
