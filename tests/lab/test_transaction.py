@@ -384,7 +384,8 @@ def test_a_watch_keeps_the_host_from_going_back_and_confirms(host, monkeypatch):
     report = run_apply(wanted, events, watch_seconds=2 * SECONDS, confirm_seconds=SECONDS)
     assert (codes(report), report.state) == ([], "applied")
     assert outcome(host) == "new"
-    said = [event.text for event in events if event.title == f"watch for {2 * SECONDS} s"]
+    title = f"watch for {2 * SECONDS} s"
+    said = [event.text for event in events if (event.title, event.state) == (title, "line")]
     assert "0 registered (before: 0)" in said[-1]
 
 
