@@ -72,6 +72,38 @@ for name in right wrong; do
 done
 gpg --batch --quiet -u right@example.test --clearsign -o InRelease Release
 """
+# An unsigned archive on the host itself, with the packages of both daemons in another version.
+_REBUILD = """\
+set -e
+suffix=$1 only=$2 edit=$3
+rm -rf /tmp/r /srv/repo /etc/apt/sources.list.d/lab.list && mkdir -p /tmp/r /srv/repo && cd /tmp/r
+apt-get -q update
+names=$(dpkg-query -W -f='${Package} ${db:Status-Status}\\n' 'kamailio*' 'asterisk*' |
+    sed -n '/-sounds-/d; s/ installed$//p')
+apt-get -q download $names
+for package in *.deb; do
+    name=${package%%_*}
+    dpkg-deb -R "$package" tree
+    old=$(dpkg-deb -f "$package" Version)
+    sed -i "s/$old/${old%-*}$suffix/g" tree/DEBIAN/control
+    if [ "$name" = "$only" ]; then sh -ec "$edit"; fi
+    dpkg-deb -Zgzip -z1 --root-owner-group -b tree "/srv/repo/$name.deb"
+    rm -rf tree
+done
+cd /srv/repo
+for package in *.deb; do
+    dpkg-deb -f "$package"
+    printf 'Filename: ./%s\\nSize: %s\\n' "$package" "$(stat -c %s "$package")"
+    printf 'SHA256: %s\\n\\n' "$(sha256sum "$package" | cut -d ' ' -f 1)"
+done >Packages
+echo 'deb [trusted=yes] file:/srv/repo ./' >/etc/apt/sources.list.d/lab.list
+apt-get -q update
+"""
+
+
+def rebuild(host: Host, suffix: str, *, package: str = "", edit: str = "") -> None:
+    """Offer newer packages of both daemons to a host; `edit` changes the tree of one of them."""
+    host.run(["sh", "-c", _REBUILD, "sh", suffix, package, edit], check=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,8 @@ class Managed:
 class SelfRollback:
     """A rollback by the host itself.
 
-    `when` is in seconds since 1970, `how` is `timer` or `boot`, `owner` owned the undone apply.
+    `when` is in seconds since 1970, `how` is `timer`, `trial` or `boot`, `owner` owned the undone
+    apply.
     """
 
     when: float
@@ -212,6 +213,12 @@ def parse_age(text: str, clock: str) -> float | None:
     return float(clock) - began if began else None
 
 
+def parse_left(text: str, clock: str) -> float | None:
+    """Seconds until a time in seconds since 1970; None if the text has no time."""
+    end = number(text.strip(), 0.0)
+    return max(0.0, end - float(clock)) if end else None
+
+
 def parse_outcome(text: str) -> SelfRollback | None:
     """Read the record of a rollback by the host itself: time, cause, owner; None without one."""
     fields = text.strip().split("\t")
@@ -285,7 +292,7 @@ IPTABLES = ("iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy")
 OPTIONAL = (
     *("candidates", "domain", "digests", "modes", "denied"),
     *("lineage", "lineage-key", "renewal", "dns", "cli-ini", "applied"),
-    *("nft", *IPTABLES),
+    *("nft", *IPTABLES, "trial", "debs"),
 )
 T = TypeVar("T")
 
@@ -331,6 +338,8 @@ class Facts:
     lock_seconds: float | None = fact(parse_age, "since", "clock")
     has_abandoned_run: bool = fact(parse_flag, "abandoned")
     run_owner: str = fact(str.strip, "runner")
+    # until the host takes back the release on trial; None without an open trial
+    trial_seconds: float | None = fact(parse_left, "trial", "clock")
     outcome: SelfRollback | None = fact(parse_outcome, "outcome")
     has_timer: bool = fact(parse_flag, "timer")
     is_ufw_active: bool = fact(parse_flag, "ufw")
@@ -347,6 +356,7 @@ class Facts:
         lambda text: tuple(acme.bad_defaults(text)), "cli-ini"
     )
     builds: tuple[str, ...] = fact(parse_words, "builds")  # of Asterisk, for this system
+    debs: tuple[str, ...] = fact(parse_words, "debs")  # files of packages that the host keeps
     records: Mapping[str, tuple[str, ...]] = fact(acme.records, "dns")  # by `TYPE NAME`
     room: int = fact(parse_room, "room")  # users that Kamailio's sizes provide for
 

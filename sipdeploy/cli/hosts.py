@@ -1,11 +1,10 @@
-"""Commands of the transaction: plan, apply, rollback, history."""
+"""Commands of the transaction: plan, apply, rollback."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,10 +13,8 @@ import click
 
 from sipdeploy.cli.session import (
     FORMAT,
+    Duration,
     Session,
-    as_json,
-    ask_each,
-    described,
     host_names,
     opened_ahead,
 )
@@ -35,8 +32,8 @@ if TYPE_CHECKING:
     from sipdeploy.inventory import Inventory
     from sipdeploy.plan import Plan
     from sipdeploy.transaction import Planned, Report
-    from sipdeploy.transaction.release import Header
 
+YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
 VERIFY = click.option(
     "--verify",
     "verify",
@@ -45,7 +42,6 @@ VERIFY = click.option(
     show_default=True,
     help="Level of the proof from this machine, see `sipdeploy verify`.",
 )
-YES = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask for confirmation.")
 
 
 def with_transaction(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,6 +85,38 @@ TAKE_OVER = click.option(
     is_flag=True,
     help="Also if HOST serves another domain, or if each of its users gets another password.",
 )
+
+
+def with_trial(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that keep a run unconfirmed for a while."""
+    command = click.option(
+        "--watch",
+        "watch_seconds",
+        type=Duration(),
+        default=0,
+        callback=_check_trial,
+        metavar="TIME",
+        help="Compare registrations and calls with before, for TIME (15m); go back if worse.",
+    )(command)
+    return click.option(
+        "--try",
+        "try_seconds",
+        type=Duration(),
+        default=0,
+        is_eager=True,
+        metavar="TIME",
+        help="Go back after TIME (10m), unless `sipdeploy confirm HOST` says yes.",
+    )(command)
+
+
+def _check_trial(ctx: click.Context, option: click.Parameter, watch_seconds: int) -> int:
+    """WrongUsage (SD002) for both options: one asks a person, the other decides by itself."""
+    del option
+    if ctx.params.get("try_seconds") and watch_seconds:
+        advice = "take `--try`, after which you decide, or `--watch`, which decides by itself"
+        message = "`--try` and `--watch` contradict each other"
+        raise WrongUsage([Diagnostic("SD002", message, help=advice)])
+    return watch_seconds
 
 
 @click.command("plan", short_help="Show what `apply` would change and interrupt.")
@@ -147,7 +175,7 @@ def plan_command(
             )
     for each in planned:
         session.output.problems(each.diagnostics, each.sources)
-    session.output.result(_shown(planned, form, diffs=diffs, is_whole=session.output.verbose))
+    session.output.result(shown_plans(planned, form, diffs=diffs, is_whole=session.output.verbose))
     if failed := max(each.exit_code for each in planned):
         return failed
     plans = {each.host: each.plan for each in planned if each.plan is not None}
@@ -156,7 +184,8 @@ def plan_command(
     return int(check and any(not plan.is_empty for plan in plans.values()))
 
 
-def _shown(planned: Sequence[Planned], form: str, *, diffs: bool, is_whole: bool) -> str:
+def shown_plans(planned: Sequence[Planned], form: str, *, diffs: bool, is_whole: bool) -> str:
+    """The plans of all hosts, as text or JSON."""
     from sipdeploy.plan import text
 
     rows = [(each.host, each.plan, each.present) for each in planned if each.plan is not None]
@@ -219,6 +248,7 @@ def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
 @click.option("--all-or-nothing", is_flag=True, help="If one host fails, roll all hosts back.")
 @VERIFY
 @TAKE_OVER
+@with_trial
 @with_transaction
 @FORMAT
 @click.pass_obj
@@ -233,6 +263,8 @@ def apply_command(
     all_or_nothing: bool,
     verify: Literal["ports", "quick", "full", "none"],
     takes_over: bool,
+    try_seconds: int,
+    watch_seconds: int,
     overwrites: bool,
     lock_wait_seconds: int,
     breaks_lock: bool,
@@ -242,13 +274,13 @@ def apply_command(
 
     sipdeploy first stages the files on all hosts, where their own daemons validate them; then it
     changes one host after the other, and uses it from here, as phones do. If verification fails or
-    the connection is lost, the host returns to its previous release. A second apply does nothing.
+    the connection is lost, the host returns to its previous release.
 
     \b
     Examples:
       sipdeploy apply sip1
       sipdeploy apply plan.json               a plan saved with `sipdeploy plan -o plan.json`
-      sipdeploy apply --yes --all-or-nothing  all hosts, without asking
+      sipdeploy apply sip1 --try 10m          goes back unless `sipdeploy confirm sip1` follows
     """
     agreed = _saved_plans(hosts)
     if asks := not is_agreed and agreed is None:
@@ -267,6 +299,8 @@ def apply_command(
             saved=agreed,
             agree=partial(session.output.agree, proof=verify) if asks else None,
             verify=verify,
+            try_seconds=try_seconds,
+            watch_seconds=watch_seconds,
             parallel=parallel,
             all_or_nothing=all_or_nothing,
             foreign="warn" if takes_over else "refuse",
@@ -276,14 +310,14 @@ def apply_command(
             confirm_seconds=confirm_seconds,
         )
         code, reports = run.apply(session, loaded, names, options, form=form)
-    say_next(session, loaded, () if code else reports)
-    return code
+    return say_next(session, loaded, reports, code)
 
 
-def say_next(session: Session, loaded: Inventory, reports: Sequence[Report]) -> None:
-    """Name the next step after the first apply of a host."""
-    if any(each.state == "applied" and is_first(each.changes) for each in reports):
+def say_next(session: Session, loaded: Inventory, reports: Sequence[Report], code: int = 0) -> int:
+    """Name the next step after the first apply of a host, if it succeeded; its exit code."""
+    if not code and any(each.state == "applied" and is_first(each.changes) for each in reports):
         session.output.progress(next_step(session, loaded))
+    return code
 
 
 def is_first(changes: Sequence[str]) -> bool:
@@ -336,6 +370,9 @@ def opened_for(session: Session, hosts: Sequence[str]) -> dict[str, Inventory]:
     help="Also restore its users and passwords: removed users and old passwords are valid again.",
 )
 @VERIFY
+@click.option(
+    "--keep-packages", "keeps_packages", is_flag=True, help="Do not take back an upgrade."
+)
 @YES
 @with_transaction
 @FORMAT
@@ -349,6 +386,7 @@ def rollback_command(
     *,
     with_users: bool,
     verify: Literal["ports", "quick", "full", "none"],
+    keeps_packages: bool,
     is_agreed: bool,
     overwrites: bool,
     lock_wait_seconds: int,
@@ -389,8 +427,8 @@ def rollback_command(
         )
         run.check_proof(options)
         restore = partial(transaction.rollback, loaded.site, name, release, options=options)
-        restore = partial(restore, with_users=with_users)
-        code, reports = run.transact(session, lambda say: restore(say=say), form=form)
+        chosen = partial(restore, with_users=with_users, keeps_packages=keeps_packages)
+        code, reports = run.transact(session, lambda say: chosen(say=say), form=form)
     if not (code or with_users or any(report.changes for report in reports)):
         _say_same(session, purpose)
     return code
@@ -399,58 +437,3 @@ def rollback_command(
 def _say_same(session: Session, purpose: str) -> None:
     advice = f"`sipdeploy {purpose} --with-users` restores its users and passwords"
     session.output.progress(f"that release does not differ, apart from users; {advice}")
-
-
-@click.command("history", short_help="Show the releases that each HOST keeps.")
-@click.argument("hosts", metavar="HOST...", nargs=-1, required=True, shell_complete=host_names)
-@FORMAT
-@click.pass_obj
-def history_command(session: Session, hosts: tuple[str, ...], form: str) -> int:
-    """Show the releases that each HOST keeps: number, time, author and changes.
-
-    `-v` shows all changes of each release.
-
-    \b
-    Examples:
-      sipdeploy history sip1
-      sipdeploy history sip1 sip2
-    """
-    opened = opened_for(session, hosts)
-    names = list(opened)
-    from sipdeploy import transaction
-
-    def ask(name: str) -> Sequence[Header]:
-        site = opened[name].site
-        with session.output.waiting(described(site, [name])):
-            return transaction.history(site, name)
-
-    answers, code = ask_each(session, names, ask)
-    if form == "json":
-        releases = {
-            name: {"host": name, "releases": [asdict(row) for row in kept]}
-            for name, kept in answers.items()
-        }
-        session.output.result(as_json(releases, names))
-        return code
-    for name, kept in answers.items():
-        rows = [line for row in kept for line in _release(row, is_whole=session.output.verbose)]
-        heading = [name] if len(names) > 1 else []
-        session.output.result("\n".join([*heading, *(rows or ["no releases yet"])]))
-    return code
-
-
-def _release(row: Header, *, is_whole: bool) -> list[str]:
-    """A release in two lines of at most 80 columns; with `is_whole`, in full."""
-    mark = f"{'*' if row.is_current else ' '} {row.number:>4}"
-    if row.problem:
-        return [f"{mark}  {row.problem}"]
-    head = f"{mark}  {row.when}  {row.who}"
-    if is_whole:
-        return [head, f"        {row.purpose}", *(f"        {each}" for each in row.what)]
-    number = len(row.what)
-    what = row.what[0] if number == 1 else count(number, "change")
-    return [_cut(head), _cut(f"        {row.purpose}: {what}")]
-
-
-def _cut(text: str, most: int = 80) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."

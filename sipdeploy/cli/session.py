@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +139,23 @@ def as_json(answers: Mapping[str, Any], names: Sequence[str]) -> str:
     return json.dumps({"hosts": rows} if len(names) > 1 else rows[0], indent=2) if rows else ""
 
 
+class Duration(click.ParamType[int]):
+    """A time such as `90s`, `10m` or `2h`, in seconds, up to a day."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The seconds; click.BadParameter if the text is no such time."""
+        if isinstance(value, int):  # the default
+            return value
+        match = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", str(value), re.ASCII)
+        seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
+        if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
+            self.fail(f"{value!r} is not a time from 30s to 24h; write `10m`.", param, ctx)
+        return seconds
+
+
+LEAST_SECONDS, MOST_SECONDS = 30, 86_400
 FORMAT = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format."
 )

@@ -39,7 +39,16 @@ PARTS = {
     "renew": ("common", "run_certbot", "renew"),
     "unissue": ("common", "issue_keep", "unissue"),
     "stage": ("common", "take_lock", "validate", "stage"),
-    "swap": ("common", "arm", "services", "sessions", "sockets", "websocket", "verify", "swap"),
+    "try": ("common", "arm", "try"),
+    "watch": ("common", "arm", "watch"),
+    "swap": (
+        *("common", "apt", "debs", "arm", "validate", "services", "sessions", "sockets"),
+        *("websocket", "verify", "swap"),
+    ),
+    "restore": ("common", "apt", "debs", "restore"),
+    "confirm": ("common", "debs", "confirm"),
+    "upgrades": ("common", "debs", "upgrades"),
+    "fetch_debs": ("common", "debs", "fetch_debs"),
     "register": ("common", "websocket", "register"),
     "build_asterisk": ("build_asterisk",),  # runs alone, as an unprivileged user
     "snapshot": ("snapshot",),  # runs alone, as the user `asterisk`
@@ -48,7 +57,7 @@ PARTS = {
     "trial_kamailio": ("sockets", "trial_kamailio"),
 }
 # Scripts whose output grows with the number of users, or with the use of the host.
-DATA_SCRIPTS = ("journal", "preview", "registrations", "release", "status")
+DATA_SCRIPTS = ("journal", "preview", "registrations", "release", "status", "watch")
 MARK = "\x1e"  # ASCII record separator: begins a section of a script's output
 NO_SUCH_PROGRAM = 127  # the status of a shell
 

@@ -59,6 +59,10 @@ class RestoreGoal:
         """As Goal.packages."""
         return self._goal.packages(name, facts)
 
+    def needs_lists(self, facts: Facts) -> bool:
+        """As Goal.needs_lists."""
+        return self._goal.needs_lists(facts)
+
     def expected(self, facts: Facts) -> Facts:
         """The facts with the certificate of certbot that the backup brings."""
         material = self._source.material

@@ -12,6 +12,7 @@ from typing import Literal
 from sipdeploy.facts import Facts, PathFact, Unit
 from sipdeploy.plan import prerequisites
 from sipdeploy.plan.desired import Desired, GeneratedFile
+from sipdeploy.plan.prerequisites import Replacement
 from sipdeploy.services import SERVICES, acme, certbot, certificates, extensions, firewall
 from sipdeploy.services import install as repository
 from sipdeploy.services.acme import Order
@@ -102,12 +103,13 @@ class Plan:
     build: Build | None = None  # likewise; None if the host has built it
     repository: Repository | None = None  # likewise; None if apt has it
     left: tuple[Change, ...] = ()  # edits on the host that a change of only users leaves alone
+    replacements: tuple[Replacement, ...] = ()  # of packages, in the swap, with their way back
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
         touched = any(unit.action != "none" or not unit.is_settled for unit in self.units)
-        before = self.packages or self.order or self.build or self.repository
+        before = self.packages or self.order or self.build or self.repository or self.replacements
         brings = self.changes or self.desired.brings
         return not (before or brings or self.needs_daemon_reload or touched)
 
@@ -115,7 +117,7 @@ class Plan:
     def is_only_data(self) -> bool:
         """Whether it changes only users and services, and restarts nothing."""
         data = {file.path for file in self.desired.files if file.is_data}
-        before = self.packages or self.order or self.build or self.repository
+        before = self.packages or self.order or self.build or self.repository or self.replacements
         return (
             not before
             and not self.needs_daemon_reload
@@ -127,6 +129,7 @@ class Plan:
         """The plan as text, one line for each item."""
         added = (f"+ repository {r.url}" for r in (self.repository,) if r)
         packages = (f"+ package {name} {version}" for name, version in self.packages.items())
+        replaced = (str(each) for each in self.replacements)
         built = (f"+ build asterisk {b.version} from source" for b in (self.build,) if b)
         wanted = (f"+ certificate for {o.domain} from {o.server}" for o in (self.order,) if o)
         changes = (
@@ -135,7 +138,7 @@ class Plan:
         )
         units = (f"! {unit.action} {unit.unit}" for unit in self.units if unit.action != "none")
         enabled = (f"! enable {unit.unit}" for unit in self.units if not unit.is_settled)
-        return (*added, *packages, *built, *wanted, *changes, *units, *enabled)
+        return (*added, *packages, *replaced, *built, *wanted, *changes, *units, *enabled)
 
     def fingerprint(self) -> str:
         """SHA-256 in hex over all changes and the state that they start from, without contents."""
@@ -146,6 +149,7 @@ class Plan:
         units = ((u.unit, u.action, u.was_active, u.was_enabled) for u in self.units)
         data = [sorted(self.packages.items()), [*changes], [*units], [*self.reloads], self.release]
         data += [asdict(part) for part in (self.order, self.build, self.repository) if part]
+        data += [asdict(each) for each in self.replacements]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
@@ -184,10 +188,13 @@ def _plan(
     order: Order | None,
     to_generate: frozenset[str],
 ) -> Plan:
+    replacements = prerequisites.replacements(desired, facts)
     actions = {
         service: _action(service, facts.units.get(unit, NO_UNIT), changes)
         for service, unit in desired.units.items()
     }
+    for name in {each.service for each in replacements} & actions.keys():
+        actions[name] = "start" if actions[name] == "start" else "restart"
     if _is_firewall_gone(desired, facts) and actions[firewall.NAME] in ("none", "reload"):
         actions[firewall.NAME] = "restart"
     readers = _certificate_readers(desired, changes)
@@ -215,6 +222,7 @@ def _plan(
         order=order,
         build=prerequisites.build(desired, facts),
         repository=prerequisites.repository(desired, facts, [change.path for change in changes]),
+        replacements=replacements,
     )
 
 

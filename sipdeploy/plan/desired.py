@@ -1,7 +1,7 @@
 """The desired state of a host: files, packages, directories, units; and the query for facts."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sipdeploy.facts import Facts, Query, upstream
 from sipdeploy.inventory.own.files import Attachments
@@ -33,6 +33,8 @@ SYSTEMS = (
     *(("debian", name) for name in ("bullseye", "bookworm", "trixie")),
     *(("ubuntu", name) for name in ("jammy", "noble")),
 )
+# The daemons whose packages an upgrade replaces, and whose names their packages begin with.
+DAEMONS = ("kamailio", "asterisk", "coturn", "nginx")
 TREES = (
     *("/etc/kamailio", "/etc/asterisk", "/etc/coturn", "/etc/sipdeploy", certbot.HOOKS),
     *(UNIT_FILE, WRAPPER, repository.SOURCE, repository.KEYRING),
@@ -90,6 +92,9 @@ class Desired:
     build: Build | None = None
     repository: Repository | None = None
     notes: tuple[str, ...] = ()  # about sizes, printed with the plan
+    # Package -> version, of an upgrade or of a release to return to; others stay as they are.
+    # The host notes those of a release itself, so they are no part of its `release.json`.
+    versions: Mapping[str, str] = field(default_factory=dict)
     # only of a restore, and no part of the release that it makes
     restored: tuple[RestoredFile, ...] = ()
     brings: tuple[str, ...] = ()  # what else it brings, for people

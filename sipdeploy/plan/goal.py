@@ -27,6 +27,10 @@ class Goal(Protocol):
         """The packages that the host needs."""
         ...
 
+    def needs_lists(self, facts: Facts) -> bool:
+        """Whether apt must update its lists first, even if no package is missing."""
+        ...
+
     def problems(self, name: str, facts: Facts) -> list[Diagnostic]:
         """Every reason why the host cannot be brought there, and every warning."""
         ...
@@ -60,6 +64,11 @@ class SiteGoal:
     def packages(self, name: str, facts: Facts) -> tuple[str, ...]:
         """As Goal.packages."""
         return desired.packages(self.site.of(name), facts)
+
+    def needs_lists(self, facts: Facts) -> bool:
+        """As Goal.needs_lists: an apply looks for no newer packages."""
+        del facts
+        return False
 
     def problems(self, name: str, facts: Facts) -> list[Diagnostic]:
         """As Goal.problems, before rendering."""

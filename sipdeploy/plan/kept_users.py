@@ -4,9 +4,11 @@ A release has users and their HA1 values. A rollback that restored them would ma
 and old passwords valid again, so it takes them from the current release instead.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from sipdeploy.facts import Facts, upstream
 from sipdeploy.inventory import fields
@@ -34,6 +36,28 @@ class Users:
 
     users: Mapping[str, User]
     credentials: Mapping[str, str]
+
+
+def configuration(release: Desired) -> str:
+    """SHA-256 in hex of a release without its users: equal if a rollback would change nothing."""
+    files = [
+        (file.path, file.mode, file.owner, "" if file.is_data else _sha256(file.content))
+        for file in release.files
+    ]
+    parts = (release.generated, release.directories, release.ports)
+    contents = _contents(release)
+    services = _htable(contents, "services") if kamailio.DATABASE in contents else {}
+    data = [
+        *(release.domain, files, services),
+        *([asdict(each) for each in part] for part in parts),
+        *(release.packages, dict(release.units)),
+        *(each and asdict(each) for each in (release.order, release.build, release.repository)),
+    ]
+    return _sha256(json.dumps(data, sort_keys=True).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def keep_users(wanted: Desired, current: Desired, site: Site, name: str, facts: Facts) -> Desired:

@@ -1,9 +1,10 @@
 """Prerequisites of the files: a repository, packages, a build, a certificate."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from sipdeploy.facts import Facts, upstream
-from sipdeploy.plan.desired import Desired
+from sipdeploy.plan.desired import DAEMONS, Desired
 from sipdeploy.services import certificates
 from sipdeploy.services import install as apt
 from sipdeploy.services.acme import Order
@@ -22,6 +23,43 @@ def packages(desired: Desired, facts: Facts) -> dict[str, str]:
         elif not current:
             missing[name] = facts.candidates.get(name, "")
     return missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """Another version of a package; `before` is empty if it is not installed."""
+
+    name: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        """`~ package kamailio 6.0.1-1 -> 6.0.2-1`."""
+        if not self.before:
+            return f"+ package {self.name} {self.after}"
+        return f"~ package {self.name} {self.before} -> {self.after}"
+
+    @property
+    def is_same_series(self) -> bool:
+        """Whether the first two numbers of the version stay, as in a new patch release."""
+        before, after = (upstream(each).split(".")[:2] for each in (self.before, self.after))
+        return before == after
+
+    @property
+    def service(self) -> str:
+        """The daemon that must restart for it; empty for libraries and sounds."""
+        is_data = any(part in self.name for part in ("-sounds-", "-moh-", "-doc"))
+        names = (each for each in DAEMONS if self.name == each or self.name.startswith(f"{each}-"))
+        return "" if is_data else next(names, "")
+
+
+def replacements(desired: Desired, facts: Facts) -> tuple[Replacement, ...]:
+    """The packages that get the version which the desired state names."""
+    return tuple(
+        Replacement(name=name, before=facts.installed.get(name, ""), after=version)
+        for name, version in sorted(desired.versions.items())
+        if facts.installed.get(name) != version
+    )
 
 
 def repository(desired: Desired, facts: Facts, changed: Collection[str]) -> Repository | None:

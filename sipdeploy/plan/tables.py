@@ -31,6 +31,8 @@ def rows(content: bytes) -> list[str]:
 
 def pairs(content: bytes, table: str, key: str, value: str) -> dict[str, str]:
     """Two columns of a table as text; ValueError if the database does not have them."""
+    if not is_database(content):
+        raise ValueError(f"its table `{table}` cannot be read")
     connection = _opened()
     try:
         connection.deserialize(content)

@@ -6,6 +6,7 @@ Never shows a secret: differences hide the values of passwords, and omit keys.
 import difflib
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from sipdeploy.diagnostics import HIDDEN, count
@@ -75,6 +76,7 @@ def as_data(name: str, plan: Plan, present: Present) -> dict[str, Any]:
         "fingerprint": plan.fingerprint(),
         "repository": plan.repository.url if plan.repository else None,
         "packages": [{"name": n, "version": v} for n, v in plan.packages.items()],
+        "replacements": [asdict(each) for each in plan.replacements],
         "build": plan.build.name if plan.build else None,
         "changes": [
             {
@@ -104,7 +106,8 @@ def as_data(name: str, plan: Plan, present: Present) -> dict[str, Any]:
 
 def _total(plan: Plan) -> str:
     files = sum(change.kind != "directory" for change in plan.changes)
-    counts = [(1 if plan.repository else 0, "repository"), (len(plan.packages), "package")]
+    packages = len(plan.packages) + len(plan.replacements)
+    counts = [(1 if plan.repository else 0, "repository"), (packages, "package")]
     counts += [(1 if plan.build else 0, "build"), (files, "file")]
     counts += [
         (sum(unit.action == action for unit in plan.units), action)

@@ -36,6 +36,7 @@ __all__ = [
     "plan",
     "rollback",
     "site_goal",
+    "survey",
 ]
 AT_ONCE = 32  # connections, which mostly wait
 STAGED_AT_ONCE = 8  # hosts start daemons, and download from one archive
@@ -66,6 +67,7 @@ def rollback(
     number: int | None,
     *,
     with_users: bool = False,
+    keeps_packages: bool = False,
     say: Say,
     options: Options = _DEFAULT,
 ) -> tuple[Report, ...]:
@@ -73,9 +75,10 @@ def rollback(
 
     This is a transaction like apply, and makes a new release. Files that the host generated
     itself, such as a self-signed certificate, stay. Users and passwords stay as they are, unless
-    the rollback is `with_users`. Of the site, only the entry of the host counts.
+    the rollback is `with_users`. The packages that an upgrade has replaced come back, unless it
+    `keeps_packages`. Of the site, only the entry of the host counts.
     """
-    goal = ReleaseGoal(site, number, with_users=with_users)
+    goal = ReleaseGoal(site, number, with_users=with_users, keeps_packages=keeps_packages)
     return _carry_out(_run(site, [name], goal, say=say, options=options), [name])
 
 
@@ -108,7 +111,17 @@ def plan(
     One exception: it updates old package lists on a host that lacks packages.
     """
     goal = site_goal(site, credentials, options.folder)
-    run = _run(site, names, goal, say=say, options=options)
+    return _survey(_run(site, names, goal, say=say, options=options), names)
+
+
+def survey(
+    site: Site, name: str, goal: Goal, *, say: Say, options: Options = _DEFAULT
+) -> tuple[Planned, ...]:
+    """Plan what `bring` would do, without a lock and without changes, as `plan` does."""
+    return _survey(_run(site, [name], goal, say=say, options=options), [name])
+
+
+def _survey(run: Run, names: Sequence[str]) -> tuple[Planned, ...]:
     with _host_runs(run, names) as host_runs:
         run_phase(host_runs, HostRun.survey)
         run_phase(host_runs, HostRun.ask_preview)
@@ -175,8 +188,10 @@ def _run_phases(run: Run, host_runs: Sequence[HostRun]) -> bool:
     if not _has_failed(host_runs):
         phase = HostRun.swap if options.all_or_nothing else HostRun.change
         run_phase(at_work, phase, at_once=options.parallel, stops_at_failure=True)
-    if not _has_failed(host_runs) and options.all_or_nothing:
-        run_phase(at_work, HostRun.confirm)
+    if options.all_or_nothing:
+        for last in (HostRun.watch, HostRun.confirm):
+            if not _has_failed(host_runs):
+                run_phase(at_work, last)
     return True
 
 

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from sipdeploy.diagnostics import count
 from sipdeploy.host import script_text
 from sipdeploy.plan import Plan
+from sipdeploy.plan.desired import DAEMONS
+from sipdeploy.plan.kept_users import configuration
+from sipdeploy.plan.prerequisites import Replacement
 from sipdeploy.services import certificates, nginx
 from sipdeploy.services.render import ManagedFile
 from sipdeploy.services.service import Check, url_host
@@ -18,17 +21,20 @@ Rows = Iterable[Iterable[str]]
 NOTHING = "-"  # an empty cell; a shell ignores an empty word between two tabs
 
 
-def archive(plan: Plan, checks: Sequence[Check], release: bytes) -> bytes:
+def archive(
+    plan: Plan, checks: Sequence[Check], release: bytes, *, after: Sequence[Check] = ()
+) -> bytes:
     """A tar.gz with the files below `tree/`, and tables and scripts for stage, swap and confirm.
 
-    `checks` validate the tree; `release` is its `release.json`. Equal input gives equal bytes.
+    `checks` validate the tree, and those of `after` once its packages are there; `release` is its
+    `release.json`. Equal input gives equal bytes.
     """
     buffer = io.BytesIO()
     with _packed(buffer) as tar:
-        for name, rows in _instructions(plan, checks).items():
+        for name, rows in _instructions(plan, checks, after).items():
             _add(tar, name, table(rows), mode=0o600, owner="root:root")
         _add(tar, "release.json", release, mode=0o600, owner="root:root")
-        for script in ("restore", *sorted({check.script for check in checks})):
+        for script in ("restore", *sorted({check.script for check in (*checks, *after)})):
             name = script if script == "restore" else f"scripts/{script}"
             _add(tar, name, script_text(script), mode=0o700, owner="root:root")
         _add_files(tar, plan.desired.files)
@@ -58,11 +64,29 @@ def _add_files(tar: tarfile.TarFile, files: Iterable[ManagedFile]) -> None:
         _add(tar, f"tree{file.path}", file.content, mode=file.mode, owner=file.owner)
 
 
-def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
+def _generated_rows(plan: Plan) -> Rows:
+    return (
+        (
+            file.recipe if file.path in plan.to_generate else "keep",
+            *(f"{file.mode:o}", file.owner, file.path),
+        )
+        for file in plan.desired.made
+    )
+
+
+def _check_rows(checks: Sequence[Check]) -> Rows:
+    return ((check.service, check.title, check.script) for check in checks)
+
+
+def package_rows(replacements: Sequence[Replacement]) -> Rows:
+    """The table of packages: name, version before, version after."""
+    return ((each.name, each.before or NOTHING, each.after) for each in replacements)
+
+
+def _instructions(plan: Plan, checks: Sequence[Check], after: Sequence[Check]) -> dict[str, Rows]:
     """The tables that the scripts read, by name; the scripts document the columns."""
     desired = plan.desired
     made = desired.made
-    kept = {file.path: "keep" for file in made if file.path not in plan.to_generate}
     owners = {
         *(file.owner for file in desired.files),
         *(file.owner for file in made),
@@ -70,11 +94,11 @@ def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
     }
     tables: dict[str, Rows] = {
         "owners": ((owner,) for owner in sorted(owners)),
-        "generated": (
-            (kept.get(file.path, file.recipe), f"{file.mode:o}", file.owner, file.path)
-            for file in made
-        ),
-        "checks": ((check.service, check.title, check.script) for check in checks),
+        "generated": _generated_rows(plan),
+        "checks": _check_rows(checks),
+        "checks-after": _check_rows(after),
+        "packages": package_rows(plan.replacements),
+        "daemons": ((name,) for name in DAEMONS if name in desired.units),
         "changes": (
             (change.kind, f"{change.mode:o}", change.owner, change.path) for change in plan.changes
         ),
@@ -94,6 +118,7 @@ def _instructions(plan: Plan, checks: Sequence[Check]) -> dict[str, Rows]:
         ),
         "probes": _probes(plan),
         "titles": titles(plan).items(),
+        "configuration": [(configuration(desired),)],
     }
     return tables | ({"daemon-reload": ()} if plan.needs_daemon_reload else {})
 
@@ -105,6 +130,8 @@ def titles(plan: Plan) -> dict[str, str]:
     daemons = ", ".join(unit.removesuffix(".service") for unit in reloads)
     every = {
         "arm": "arm the rollback timer",
+        "upgrade": f"replace {count(len(plan.replacements), 'package')}",
+        "validate": "validate with the new packages",
         "swap": f"swap {count(len(files), 'file')}",
         "reload": f"reload {daemons}",
         "sessions": "end old sessions",

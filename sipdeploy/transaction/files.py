@@ -19,6 +19,7 @@ from sipdeploy.transaction.lock import AUDIT_LOG, Owner, raise_if_refused, unloc
 
 RESTORE_SECONDS = 540  # including 120 s for a command whose connection was lost
 SWAP_SECONDS = 420
+REPLACE_SECONDS = 900  # for packages: dpkg waits up to 300 s for another program
 VERIFY_SECONDS = 20
 CONFIRM_SECONDS = 120
 
@@ -43,8 +44,9 @@ class Stage:
         """Stage in one exchange; HostFailed (SD401) points into the file that a daemon rejects."""
         del on_line
         checks = checks_of(self.plan)
+        after = checks_after(self.plan)
         argv = ("stage", self.state, self.plan.desired.domain, *self.owner.argv)
-        data = archive(self.plan, checks, self.release)
+        data = archive(self.plan, checks, self.release, after=after)
         problem = ("SD521", "the candidate cannot be staged")
         sections = ask(host, argv, problem, data=data, timeout_seconds=300)
         raise_if_refused(host, sections)
@@ -86,13 +88,29 @@ class Swap:
             (*argv, str(self.verify_seconds), self.log),
             ("SD522", "the files cannot be replaced"),
             on_line=on_line,
-            timeout_seconds=SWAP_SECONDS,
+            timeout_seconds=SWAP_SECONDS + (REPLACE_SECONDS if self.plan.replacements else 0),
         )
+        self._check_packages(host, sections)
         if "failed" in sections:
             raise self._failed(host, sections)
         problems = verify.problems(host.name, sections, self.verify_seconds)
         if problems:
             raise HostFailed(problems)
+
+    def _check_packages(self, host: Host, sections: Mapping[str, str]) -> None:
+        """HostFailed: SD547 if packages were not replaced, SD401 if the new daemons complain."""
+        if "unpacked" in sections:
+            lines = [line for line in sections["unpacked"].splitlines() if line.strip()]
+            raise host_failed(
+                "SD547",
+                f"the packages cannot be replaced on `{host.name}`",
+                notes=tuple([line for line in lines if line.startswith("dpkg")] or lines)[-5:],
+                help_=f"on `{host.name}`: `dpkg --audit` must print nothing; then try again",
+            )
+        checks = checks_after(self.plan) if "rejected" in sections else ()
+        problems = problems_of(host.name, self.plan, checks, sections, state=self.state)
+        if problems:
+            raise HostFailed(problems, sources=sources(host.name, self.plan))
 
     def _failed(self, host: Host, sections: Mapping[str, str]) -> HostFailed:
         command, _, output = sections["failed"].partition("\n")
@@ -117,7 +135,8 @@ class Swap:
             after_failed_undo(host.name),
         )
         try:
-            sections = ask(host, argv, problem, timeout_seconds=RESTORE_SECONDS)
+            more = REPLACE_SECONDS if self.plan.replacements else 0
+            sections = ask(host, argv, problem, timeout_seconds=RESTORE_SECONDS + more)
         except HostFailed as failure:
             raise self._unreachable(host.name, failure) from failure
         if "confirmed" in sections:
@@ -146,9 +165,22 @@ def after_failed_undo(name: str) -> str:
 
 
 def checks_of(plan: Plan) -> tuple[Check, ...]:
-    """The checks that the services need for the files that change; data files need none."""
+    """The checks that the services need for the files that change; data files need none.
+
+    A daemon that comes in another series does not judge them before it is there.
+    """
     paths = frozenset(change.path for change in plan.changes if change.kind != "directory")
-    return tuple(check for service in SERVICES.values() for check in service.checks(paths))
+    later = {each.service for each in plan.replacements if not each.is_same_series}
+    services = (service for name, service in SERVICES.items() if name not in later)
+    return tuple(check for service in services for check in service.checks(paths))
+
+
+def checks_after(plan: Plan) -> tuple[Check, ...]:
+    """The checks of all files by the daemons whose packages are replaced."""
+    names = {each.service for each in plan.replacements}
+    paths = frozenset(file.path for file in plan.desired.files)
+    services = (service for name, service in SERVICES.items() if name in names)
+    return tuple(check for service in services for check in service.checks(paths))
 
 
 def problems_of(

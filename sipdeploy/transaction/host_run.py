@@ -15,8 +15,10 @@ from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles, RollbackFaile
 from sipdeploy.host import Host, host_failed
 from sipdeploy.host.connection import connect
 from sipdeploy.plan import Plan, make_plan, preflight, saved
+from sipdeploy.plan.effects import named, user_effects
 from sipdeploy.plan.preflight import owner
 from sipdeploy.plan.preview import Present, preview, read_sums
+from sipdeploy.services import kamailio
 from sipdeploy.services.kamailio import SUMS
 from sipdeploy.transaction import reports as notices
 from sipdeploy.transaction.lock import Owner, locked, recover, stale_owner
@@ -24,7 +26,8 @@ from sipdeploy.transaction.outside.reachability import Seen
 from sipdeploy.transaction.packages import update_lists, warnings_of
 from sipdeploy.transaction.reports import Planned, Report, State
 from sipdeploy.transaction.runner import Event, UndoStack, run_step
-from sipdeploy.transaction.steps import CONFIRM, STAGE, SWAP, StepOf, Work
+from sipdeploy.transaction.steps import CONFIRM, STAGE, SWAP, WATCH, StepOf, Work
+from sipdeploy.transaction.trial import Watched
 
 if TYPE_CHECKING:
     from sipdeploy.facts import Facts
@@ -54,6 +57,7 @@ class HostRun:
         self._title = ""  # of the last step
         self._cut_step = ""  # the step that Ctrl-C ended
         self._seen = Seen()
+        self._watched = Watched()
 
     @property
     def has_work(self) -> bool:
@@ -86,19 +90,24 @@ class HostRun:
         """Swap the candidate in; the host rolls back by itself unless `confirm` follows."""
         self._try(self._swap)
 
+    def watch(self) -> None:
+        """Compare the host with before, if the options say so."""
+        self._try(lambda: self._carry_out(WATCH))
+
     def confirm(self) -> None:
-        """Confirm the swap."""
+        """Confirm the swap, or leave it on trial."""
         self._try(self._confirm)
 
     def change(self) -> None:
-        """Swap and confirm: the phases that change live files."""
+        """Swap, watch and confirm: the phases that change live files."""
         self.swap()
+        self.watch()
         self.confirm()
 
     @property
     def is_unfinished(self) -> bool:
         """Whether there may be changes that are neither confirmed nor undone."""
-        return self.failure is None and self._state != "applied"
+        return self.failure is None and not self.is_applied
 
     def undo(self) -> None:
         """Undo all begun steps."""
@@ -127,8 +136,8 @@ class HostRun:
 
     @property
     def is_applied(self) -> bool:
-        """Whether the host has confirmed the new release."""
-        return self._state == "applied"
+        """Whether the host has the new release, confirmed or on trial."""
+        return self._state in notices.LIVE
 
     def close(self) -> None:
         """Close the connection."""
@@ -148,6 +157,7 @@ class HostRun:
             seconds=self._seconds,
             sources=self._sources,
             unreachable=notices.unreachable(self._seen) if is_unreachable else "",
+            trial_seconds=self.run.options.try_seconds if self._state == "on trial" else None,
             exit_code=RollbackFailed.exit_code if self._state == "unknown" else code,
         )
 
@@ -199,10 +209,12 @@ class HostRun:
         host = self._connect()
         deadline = time.monotonic() + self.run.options.lock_wait_seconds
         facts = self._read(host)
-        while self._is_held(facts) and time.monotonic() < deadline:
+        while self._is_held(facts) and (facts.trial_seconds or 0) < deadline - time.monotonic():
             if self.run.stop.wait(1.0):
                 return
             facts = self._read(host)
+        if self._is_held(facts) and facts.trial_seconds is not None:
+            raise HostFailed([notices.on_trial(self.name, facts)])
         if self._is_held(facts):  # the other apply is about to change these facts
             raise locked(self.name, facts.lock_owner, facts.lock_purpose, facts.lock_seconds)
         if facts.has_abandoned_run:
@@ -213,11 +225,14 @@ class HostRun:
         self._plan(host, facts)
         self._check_plan()
         self._check_owner(host)
+        self._warn_of_trial()
 
     def _survey(self) -> None:
         host = self._connect()
         facts = self._read(host)
-        if facts.has_abandoned_run:
+        if facts.trial_seconds is not None:
+            self._warn(notices.on_trial(self.name, facts, severity="warning"))
+        elif facts.has_abandoned_run:
             self._warn(notices.unfinished(self.name, facts))
         self._plan(host, facts)
         if self._has_new_lists:
@@ -320,11 +335,12 @@ class HostRun:
         return read[0]
 
     def _with_lists(self, host: Host, facts: Facts) -> Facts:
-        """The facts, read again after an update of the package lists if packages are missing."""
+        """The facts, read again after an update of the package lists if the goal needs one."""
         missing = set(self.run.goal.packages(self.name, facts)) - facts.installed.keys()
         age = facts.lists_age_seconds
         is_stale = age is None or age > LISTS_STALE_SECONDS or missing - facts.candidates.keys()
-        if not missing or not is_stale or facts.os_id not in preflight.SYSTEMS:
+        is_needed = (missing and is_stale) or self.run.goal.needs_lists(facts)
+        if not is_needed or facts.os_id not in preflight.SYSTEMS:
             return facts
         self._has_new_lists = True
         try:
@@ -339,9 +355,10 @@ class HostRun:
         return self._read(host)
 
     def _is_held(self, facts: Facts) -> bool:
-        """Whether a run that may be alive has the lock, and --break-lock is not set."""
+        """Whether a trial is open or a live run has the lock, and --break-lock is not set."""
         is_locked = bool(facts.lock_owner) and not stale_owner(facts.lock_owner)
-        return is_locked and not self.run.options.breaks_lock
+        is_on_trial = facts.trial_seconds is not None
+        return (is_locked or is_on_trial) and not self.run.options.breaks_lock
 
     def _preflight(self, facts: Facts) -> None:
         """Check the host before rendering; HostFailed with the errors, warnings are kept."""
@@ -367,7 +384,12 @@ class HostRun:
         if self.plan is None or self._undo_stack is None:
             raise host_failed("SD522", f"`{self.name}` was not prepared")
         work = Work(
-            plan=self.plan, owner=self._owner, run=self.run, facts=self._facts, seen=self._seen
+            plan=self.plan,
+            owner=self._owner,
+            run=self.run,
+            facts=self._facts,
+            seen=self._seen,
+            watched=self._watched,
         )
         for step in steps:
             if self.run.stop.is_set():
@@ -392,6 +414,18 @@ class HostRun:
         self._has_swapped = True
         self._carry_out(SWAP)
 
+    def _warn_of_trial(self) -> None:
+        """Say which users would come back with the previous release."""
+        if not self.run.options.try_seconds or self.plan is None:
+            return
+        sums = (change.kind for change in self.plan.changes if change.path == kamailio.SUMS)
+        if "update" not in sums:
+            return
+        self._ask_preview()
+        numbers = user_effects(self.plan, self.present).disconnected
+        if numbers:
+            self._warn(notices.back_on_trial(self.name, named(sorted(numbers))))
+
     def _confirm(self) -> None:
         self._carry_out(CONFIRM)
-        self._state = "applied"
+        self._state = "on trial" if self.run.options.try_seconds else "applied"

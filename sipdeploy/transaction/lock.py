@@ -105,12 +105,13 @@ class Confirm:
     """Stops the rollback timer, keeps the release, writes the audit log, and unlocks.
 
     With `is_new_connection` it confirms over a new connection, which proves that the firewall
-    still lets us in.
+    still lets us in. `line` is the line of the audit log if another run confirms this one.
     """
 
     has_undo: ClassVar[bool] = False
     owner: Owner
     audit: tuple[str, ...]
+    line: str = ""
     is_new_connection: bool = False
     state: str = STATE
     log: str = AUDIT_LOG
@@ -140,18 +141,22 @@ class Confirm:
         """Nothing: Swap undoes the changes that this step confirms."""
 
     def _confirm(self, host: Host) -> Mapping[str, str]:
-        line = f"{self.owner.name}: {self.owner.purpose}: {'; '.join(self.audit)}\n".encode()
+        own = f"{self.owner.name}: {self.owner.purpose}: {'; '.join(self.audit)}"
         argv = ("confirm", self.state, self.owner.name, self.log, self.policy)
-        return ask(host, argv, ("SD525", "the apply cannot be confirmed"), data=line)
+        data = f"{self.line or own}\n".encode()
+        return ask(host, argv, ("SD525", "the apply cannot be confirmed"), data=data)
 
 
-def recover(host: Host, lock_owner: str, state: str = STATE, log: str = AUDIT_LOG) -> None:
+def recover(
+    host: Host, lock_owner: str, state: str = STATE, log: str = AUDIT_LOG, *, only: str = ""
+) -> None:
     """Undo an unfinished apply, and remove the lock of `lock_owner`.
 
-    RollbackFailed (SD525) if the state of the host is unknown.
+    With `only`, it undoes no apply of another owner. RollbackFailed (SD525) if the state of the
+    host is unknown.
     """
     problems = [
-        *_attempt(host, ("restore", state, "apply", "", log)),
+        *_attempt(host, ("restore", state, "apply", only, log)),
         *_attempt(host, ("unlock", state, lock_owner)),
     ]
     if problems:

@@ -41,6 +41,8 @@ class Options:
     expects: whether a plan needs no consent.
     prove: numbers and their HA1; apply registers as each of them before it confirms a host.
     verify: the level of the proof from outside, or `none`.
+    try_seconds: of a trial, which ends with a rollback unless somebody confirms; 0 is none.
+    watch_seconds: how long to compare the host with before, until it is confirmed; 0 is none.
     saved: the only plans that apply may carry out, by host.
     foreign: what to do with a host that serves another inventory.
     connect: opens a host, or returns an open one.
@@ -53,6 +55,8 @@ class Options:
     expects: Callable[[Plan], bool] | None = None
     prove: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: Literal["none", "ports", "quick", "full"] = "none"
+    try_seconds: int = 0
+    watch_seconds: int = 0
     saved: Mapping[str, Mapping[str, object]] | None = None
     foreign: Literal["refuse", "warn", "ignore"] = "ignore"
     overwrites: bool = False

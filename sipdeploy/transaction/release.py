@@ -5,6 +5,7 @@ It consists of the managed files and `release.json`, without files that the host
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,8 @@ from sipdeploy.plan.kept_users import keep_users, site_of
 # meaning, and let `load` convert the older format: hosts keep releases that older versions wrote.
 FORMAT = 1
 FETCH_SECONDS = 300
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,99}")  # deb-control(5)
+VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]{0,99}")  # deb-version(7)
 OTHER_VERSION = "the release was written by another version of sipdeploy"
 UNKNOWN_FIELD = "unexpected_keyword_argument"  # an error type of pydantic
 
@@ -35,7 +38,8 @@ UNKNOWN_FIELD = "unexpected_keyword_argument"  # an error type of pydantic
 class Header:
     """The author, time (ISO 8601, UTC), purpose and changes of a release.
 
-    `problem` says why they cannot be read, and is empty otherwise.
+    `problem` says why they cannot be read, and is empty otherwise. `configuration` identifies
+    everything but the users; `is_users` says that the release before it has the same one.
     """
 
     number: int
@@ -45,6 +49,9 @@ class Header:
     what: tuple[str, ...] = ()
     is_current: bool = False
     problem: str = ""
+    configuration: str = ""
+    is_users: bool = False
+    trial_seconds: int | None = None  # of the release on trial, until the host takes it back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +71,9 @@ def dump(desired: Desired, signature: Signature) -> bytes:
         "version": __version__,
         **asdict(signature),
         "desired": {
-            **_plain(asdict(desired), without=("files", "generated", "restored", "brings")),
+            **_plain(
+                asdict(desired), without=("files", "generated", "restored", "brings", "versions")
+            ),
             "made": [asdict(file) for file in desired.generated],  # the name in format 1
             "files": [_plain(asdict(file), without=("content",)) for file in desired.files],
         },
@@ -109,9 +118,26 @@ def load(archive: bytes) -> Desired:
         rows = [{**row, "content": files[row["path"]]} for row in desired["files"]]
         generated = desired.pop("made")
         # the notes describe the host at the time of that apply
-        return _desired({**desired, "files": rows, "generated": generated, "notes": ()})
+        versions = _versions(files.get("versions", b""))
+        parts = {"files": rows, "generated": generated, "notes": (), "versions": versions}
+        return _desired({**desired, **parts})
     except (KeyError, TypeError, _UnfitError) as wrong:
         raise ValueError(f"{_cause(data)}: {shown_line(str(wrong))}") from wrong
+
+
+def _versions(content: bytes) -> dict[str, str]:
+    """Package -> version, as the host noted them when it confirmed the release."""
+    rows = (line.split("\t") for line in content.decode("ascii", "replace").splitlines())
+    return {
+        row[0]: row[1]
+        for row in rows
+        if len(row) == 2 and PACKAGE.fullmatch(row[0]) and VERSION.fullmatch(row[1])  # noqa: PLR2004
+    }
+
+
+def file_name(package: str, version: str) -> str:
+    """The file of a package that the host keeps, as the script `debs` names it."""
+    return f"{package}_{version.replace(':', '%3a')}.deb"
 
 
 def _cause(data: Mapping[str, Any]) -> str:
@@ -174,11 +200,21 @@ def history(host: Host, state: str = STATE) -> tuple[Header, ...]:
     """The releases that a host keeps, the oldest first; a damaged one has a `problem`."""
     sections = ask(host, ("history", state), ("SD530", "the releases cannot be read"))
     current = whole(sections.get("current", ""))
-    return tuple(
-        _header(text, whole(name.removeprefix("release ")), current)
-        for name, text in sections.items()
-        if name.startswith("release ")
-    )
+    found = (line.partition(" ") for line in sections.get("configurations", "").splitlines())
+    configurations = {whole(number): digest for number, _, digest in found}
+    kept: list[Header] = []
+    for name, text in sections.items():
+        if name.startswith("release "):
+            number = whole(name.removeprefix("release "))
+            # a host that an older sipdeploy configured tells no digest
+            own = configurations.get(number, str(number))
+            is_users = bool(kept) and kept[-1].configuration == own
+            row = _header(text, number, current)
+            kept.append(replace(row, configuration=own, is_users=is_users))
+    if "trial" in sections:
+        row = _header(sections.get("tried", ""), current + 1, current)
+        kept.append(replace(row, trial_seconds=max(0, whole(sections["trial"].strip()))))
+    return tuple(kept)
 
 
 def _header(text: str, number: int, current: int) -> Header:
@@ -218,10 +254,18 @@ class ReleaseGoal:
     Of the site only the entry of the host counts, because the inventory may be what is wrong.
     """
 
-    def __init__(self, site: Site, number: int | None, *, with_users: bool) -> None:
+    def __init__(
+        self,
+        site: Site,
+        number: int | None,
+        *,
+        with_users: bool,
+        keeps_packages: bool = False,
+    ) -> None:
         self._site = site
         self._asked = number
         self._with_users = with_users
+        self._keeps_packages = keeps_packages
         self._host: Host | None = None
         self._number = 0
         self._release: Desired | None = None
@@ -229,10 +273,17 @@ class ReleaseGoal:
     def query(self, host: Host) -> Query:
         """Fetch the release; HostFailed (SD530) if the host does not keep it."""
         self._host = host
-        number = self._asked if self._asked is not None else _previous(host.name, history(host))
+        number = self._asked if self._asked is not None else self._previous(host)
         if self._release is None or number != self._number:
             self._number, self._release = number, fetch_release(host, number)
-        return query_of(self._release)
+        query = query_of(self._release)
+        names = (*self._release.packages, *self._release.versions)
+        return replace(query, packages={"other": tuple(dict.fromkeys(names))})
+
+    def needs_lists(self, facts: Facts) -> bool:
+        """As Goal.needs_lists: the host keeps the packages of its releases."""
+        del facts
+        return False
 
     def packages(self, name: str, facts: Facts) -> tuple[str, ...]:
         """The packages of the release."""
@@ -247,13 +298,15 @@ class ReleaseGoal:
         """The release; HostFailed (SD532) if it cannot get the users that the host has now."""
         host, release = self._fetched
         number = self._number
+        versions, notes = self._packages(release, facts)
+        release = replace(release, versions=versions)
         if self._with_users:
             note = f"users and passwords become those of release {number}"
-            return replace(release, notes=(note,))
+            return replace(release, notes=(note, *notes))
         try:
-            kept = keep_users(
-                release, fetch_release(host, facts.release), self._site.of(name), name, facts
-            )
+            then = replace(facts, installed={**facts.installed, **versions})
+            now = fetch_release(host, facts.release)
+            kept = keep_users(release, now, self._site.of(name), name, then)
         except (ValueError, HostFailed) as reason:
             raise host_failed(
                 "SD532",
@@ -262,7 +315,29 @@ class ReleaseGoal:
                 help_=f"`sipdeploy rollback {name} {number} --with-users` also restores its users "
                 "and passwords",
             ) from reason
-        return replace(kept, notes=("users and passwords stay as they are",))
+        return replace(kept, notes=("users and passwords stay as they are", *notes))
+
+    def _packages(
+        self, release: Desired, facts: Facts
+    ) -> tuple[Mapping[str, str], tuple[str, ...]]:
+        """The versions of packages to return to, and why they stay if they do.
+
+        They are those that an upgrade of sipdeploy has replaced: the host keeps these.
+        """
+        others = {
+            name: version
+            for name, version in release.versions.items()
+            if name in facts.installed and facts.installed[name] != version
+        }
+        missing = [n for n, version in others.items() if file_name(n, version) not in facts.debs]
+        if not others:
+            return {}, ()
+        if self._keeps_packages:
+            return {}, ("packages stay as they are",)
+        if missing:
+            which = f"{missing[0]} {others[missing[0]]}"
+            return {}, (f"packages stay as they are: the host does not keep {which}",)
+        return others, (f"packages return to those of release {self._number}",)
 
     def expected(self, facts: Facts) -> Facts:
         """As Goal.expected: a rollback brings nothing."""
@@ -281,10 +356,32 @@ class ReleaseGoal:
         assert self._release is not None  # noqa: S101
         return self._host, self._release
 
+    def _previous(self, host: Host) -> int:
+        kept = history(host)
+        number = previous(kept, with_users=self._with_users)
+        if number:
+            return number
+        is_users = any(header.is_users for header in kept)
+        raise host_failed(
+            "SD530",
+            f"`{host.name}` keeps no {'configuration' if is_users else 'release'} before the "
+            "current one",
+            help_=f"`sipdeploy rollback {host.name} --with-users` takes back changes of users"
+            if is_users and not self._with_users
+            else "",
+        )
 
-def _previous(name: str, kept: Sequence[Header]) -> int:
-    earlier = [header.number for header in kept if not header.is_current]
-    current = [header.number for header in kept if header.is_current]
-    if not earlier or not current or min(earlier) > current[0]:
-        raise host_failed("SD530", f"`{name}` keeps no release before the current one")
-    return max(number for number in earlier if number < current[0])
+
+def previous(kept: Sequence[Header], *, with_users: bool) -> int:
+    """The newest release before the current one that a rollback can return to; 0 if none.
+
+    Without users it is one of another configuration: changes of users stay as they are.
+    """
+    current = next((header for header in kept if header.is_current), None)
+    if current is None:
+        return 0
+    own = current.configuration
+    earlier = [each for each in kept if each.number < current.number]
+    return max(
+        (each.number for each in earlier if with_users or each.configuration != own), default=0
+    )

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from sipdeploy.diagnostics import Diagnostic, Source, count, has_errors
+from sipdeploy.diagnostics import Diagnostic, Severity, Source, count, has_errors
 from sipdeploy.facts import Facts, SelfRollback
 from sipdeploy.plan import Plan
 from sipdeploy.plan.preview import Present
+from sipdeploy.plan.words import minutes
 from sipdeploy.services.service import local_place
 from sipdeploy.transaction.outside.reachability import Seen
 
-State = Literal["unchanged", "applied", "rolled back", "unknown"]
+State = Literal["unchanged", "applied", "on trial", "rolled back", "unknown"]
+LIVE = ("applied", "on trial")  # the host has the new release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class Report:
     sources: Mapping[str, Source] = field(default_factory=dict)
     exit_code: int = 0
     unreachable: str = ""  # why phones cannot reach an applied host from here
+    trial_seconds: int | None = None  # of a release on trial, until the host takes it back
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -67,7 +70,13 @@ def as_text(reports: Sequence[Report]) -> str:
         for report in reports
     ]
     lines += (
-        f"{report.host}  applied; phones cannot reach it from here: {report.unreachable}"
+        f"{report.host}  goes back by itself in {minutes(report.trial_seconds)}; "
+        f"`sipdeploy confirm {report.host}` keeps the new release"
+        for report in reports
+        if report.trial_seconds is not None
+    )
+    lines += (
+        f"{report.host}  {report.state}; phones cannot reach it from here: {report.unreachable}"
         for report in reports
         if report.unreachable
     )
@@ -85,7 +94,7 @@ def unreachable(seen: Seen) -> str:
 
 def _changes(report: Report) -> str:
     """`42 changes`; `42 planned changes` on a host that does not have them."""
-    is_planned = bool(report.changes) and report.state != "applied"
+    is_planned = bool(report.changes) and report.state not in LIVE
     return count(len(report.changes), "planned change" if is_planned else "change")
 
 
@@ -99,6 +108,7 @@ def as_json(reports: Sequence[Report]) -> str:
             "problems": [problem.message for problem in report.diagnostics],
             "seconds": round(report.seconds, 3),
             "unreachable": report.unreachable or None,
+            "trial_seconds": report.trial_seconds,
         }
         for report in reports
     ]
@@ -121,6 +131,7 @@ def with_state(problem: Diagnostic, state: State) -> Diagnostic:
         "unchanged": "the host is unchanged",
         "rolled back": "sipdeploy restored the previous release",
         "applied": "the host has the new release",
+        "on trial": "the host has the new release, on trial",
         "unknown": "the state of the host is unknown",
     }
     return replace(problem, message=f"{problem.message}; {became[state]}")
@@ -186,16 +197,45 @@ def overwritten(name: str, path: str) -> Diagnostic:
     )
 
 
+def on_trial(name: str, facts: Facts, *, severity: Severity = "error") -> Diagnostic:
+    """The error of an apply, or the warning of a plan, while a release is on trial."""
+    left = minutes(facts.trial_seconds or 0)
+    return Diagnostic(
+        "SD542",
+        f"a release is on trial on `{name}`: it goes back by itself in {left}",
+        severity=severity,
+        notes=(f"owner of the trial: {facts.run_owner}, with `{facts.lock_purpose}`",),
+        help=f"to keep it, `sipdeploy confirm {name}`; to go back now, add `--undo`",
+    )
+
+
+def back_on_trial(name: str, numbers: str) -> Diagnostic:
+    """The warning of a trial that removes users or changes passwords."""
+    return Diagnostic(
+        "SD543",
+        f"this trial removes or disconnects {numbers} on `{name}`: if it goes back, their old "
+        "passwords are valid again",
+        severity="warning",
+        help=f"confirm it soon, or `sipdeploy apply {name}` without `--try`",
+    )
+
+
+def reason(outcome: SelfRollback) -> str:
+    """Why a host has rolled back by itself."""
+    reasons = {
+        "timer": "nobody confirmed the apply in time",
+        "trial": "nobody confirmed its trial in time",
+        "boot": "it booted during the apply",
+    }
+    return reasons.get(outcome.how, outcome.how)
+
+
 def self_rollback(name: str, outcome: SelfRollback) -> Diagnostic:
     """The warning after a rollback by the host itself."""
-    reasons = {"timer": "nobody confirmed the apply in time", "boot": "it booted during the apply"}
     when = dt.datetime.fromtimestamp(outcome.when, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return Diagnostic(
         "SD527",
-        (
-            f"`{name}` restored the previous release by itself at {when}: "
-            f"{reasons.get(outcome.how, outcome.how)}"
-        ),
+        f"`{name}` restored the previous release by itself at {when}: {reason(outcome)}",
         severity="warning",
         notes=(f"owner of the apply: {outcome.owner}",),
     )

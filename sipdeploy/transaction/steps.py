@@ -23,8 +23,11 @@ from sipdeploy.transaction.outside.reachability import (
 )
 from sipdeploy.transaction.packages import AddRepository, BuildAsterisk, Packages
 from sipdeploy.transaction.runner import Step
+from sipdeploy.transaction.trial import OpenTrial, Watched
+from sipdeploy.transaction.upgrade.steps import KeepPackages
 
 PER_FURTHER_HOST_SECONDS = 60
+PACKAGES_SECONDS = 300  # a slow host needs this long to unpack and configure them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class Work:
     run: Run
     facts: Facts | None = None
     seen: Seen = field(default_factory=Seen)
+    watched: Watched = field(default_factory=Watched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ def _always(work: Work) -> bool:
 
 def _needs_prerequisites(work: Work) -> bool:
     plan = work.plan
-    return bool(plan.repository or plan.packages or plan.build or plan.order or _restores(work))
+    comes = plan.repository or plan.packages or plan.replacements or plan.build or plan.order
+    return bool(comes or _restores(work))
 
 
 def _restores(work: Work) -> bool:
@@ -108,6 +113,8 @@ def _swap_files(work: Work) -> Step:
     seconds = work.run.options.confirm_seconds
     if work.run.options.all_or_nothing:
         seconds += PER_FURTHER_HOST_SECONDS * (work.run.hosts - 1)
+    if work.plan.replacements:
+        seconds += PACKAGES_SECONDS
     return Swap(owner=work.owner, plan=work.plan, timeout_seconds=seconds)
 
 
@@ -145,6 +152,43 @@ def _level(work: Work) -> Level:
     return level
 
 
+def _is_watched(work: Work) -> bool:
+    return work.run.options.watch_seconds > 0
+
+
+def _is_tried(work: Work) -> bool:
+    return work.run.options.try_seconds > 0
+
+
+def _read_before(work: Work) -> Step:
+    from sipdeploy.transaction.trial.watch import ReadBefore  # noqa: PLC0415 - few applies need it
+
+    return ReadBefore(watched=work.watched)
+
+
+def _watch(work: Work) -> Step:
+    from sipdeploy.transaction.trial.watch import Watch  # noqa: PLC0415 - as above
+
+    options = work.run.options
+    return Watch(
+        owner=work.owner,
+        seconds=options.watch_seconds,
+        confirm_seconds=options.confirm_seconds,
+        watched=work.watched,
+        stop=work.run.stop,
+    )
+
+
+def _open_trial(work: Work) -> Step:
+    plan = work.plan
+    return OpenTrial(
+        owner=work.owner,
+        audit=plan.lines(),
+        seconds=work.run.options.try_seconds,
+        is_new_connection=changes_firewall(plan),
+    )
+
+
 def _confirm_release(work: Work) -> Step:
     plan = work.plan
     is_shut = changes_firewall(plan)
@@ -161,6 +205,11 @@ STAGE = (
         _add_repository,
     ),
     StepOf("install packages", lambda work: bool(work.plan.packages), _install_packages),
+    StepOf(
+        "fetch packages, and keep the present ones",
+        lambda work: bool(work.plan.replacements),
+        lambda work: KeepPackages(owner=work.owner, replacements=work.plan.replacements),
+    ),
     StepOf("build asterisk", lambda work: bool(work.plan.build), _build_asterisk),
     StepOf("receive the backup", _restores, lambda work: _keepsakes(work).receive(work.owner)),
     StepOf("get a certificate", lambda work: bool(work.plan.order), _get_certificate),
@@ -169,12 +218,16 @@ STAGE = (
 # Host by host:
 SWAP = (
     StepOf("try from here, before the change", _needs_proof_before, _ask_before),
+    StepOf("read how the host does", _is_watched, _read_before),
     StepOf("restore the messages", _restores, lambda work: _keepsakes(work).place(work.owner)),
     StepOf("swap files, reload or restart, verify", _always, _swap_files),
     StepOf("register as the new users", lambda work: bool(work.run.options.prove), _register),
     StepOf("prove from here", _needs_proof, _prove_after),
 )
+# On all hosts that were swapped together:
+WATCH = (StepOf("watch", _is_watched, _watch),)
 CONFIRM = (
-    StepOf("confirm", _always, _confirm_release),
+    StepOf("open a trial", _is_tried, _open_trial),
+    StepOf("confirm", lambda work: not _is_tried(work), _confirm_release),
     StepOf("delete the replaced messages", _restores, lambda w: _keepsakes(w).finish(w.owner)),
 )

@@ -280,12 +280,49 @@ def test_a_release_comes_back(person):
     assert (done.returncode, "error[SD530]" in done.stderr) == (4, True)
 
 
-def registers(person, secret):
-    """The reply to a registration of 1001 with a password."""
+def test_a_rollback_leaves_the_users_of_today(person):
+    """Who can register is what the inventory said last; changes of users push nothing out."""
+    assert person.run("apply", "--yes").returncode == 0
+    edit(person, "ports: {registrar: 5066}", "ports: {registrar: 5067}")
+    assert person.run("apply", "--yes").returncode == 0
+    secrets = person.folder / "secrets.yaml"
+    secrets.write_text(secrets.read_text() + f'  "1008": {password("1008")}\n')
+    edit(person, "  1006: {name: Dan}\n", "  1006: {name: Dan}\n  1008: {name: New}\n")
+    assert person.run("apply", "--yes").returncode == 0
+    edit(person, "  1004: {}\n", "")
+    assert person.run("apply", "--yes").returncode == 0
+    for number in range(5):
+        secret = f"newest-{number}-Zq8Kd2"
+        text = re.sub(r'"1003": .*', f'"1003": {secret}', secrets.read_text())
+        secrets.write_text(text)
+        assert person.run("apply", "--yes").returncode == 0
+    rows = json.loads(person.run("history", "sip1", "--format", "json").stdout)["releases"]
+    assert [row["is_users"] for row in rows[-5:]] == [True] * 5
+    assert sum(not row["is_users"] for row in rows) == 5
+    assert "users only; reloads " in person.run("history", "sip1").stdout
+    done = person.run("rollback", "sip1", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "5066" in person.host.run("cat /etc/kamailio/kamailio.cfg").stdout
+    found = [
+        registers(person, *each)
+        for each in (
+            (password("1008"), "1008"),
+            (password("1004"), "1004"),
+            (secret, "1003"),
+            (password("1003"), "1003"),
+        )
+    ]
+    assert found == [200, 401, 200, 401]
+    edit(person, "ports: {registrar: 5067}", "ports: {registrar: 5066}")
+    assert plan(person, "--check")[0] == 0
+
+
+def registers(person, secret, number="1001"):
+    """The reply to a registration with a password."""
 
     async def act():
         address = (person.host.address, 8443)
-        async with Phone("1001", secret, domain=DOMAIN, address=address) as phone:
+        async with Phone(number, secret, domain=DOMAIN, address=address) as phone:
             await phone.connect()
             return (await phone.register()).status
 

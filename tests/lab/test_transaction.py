@@ -14,8 +14,10 @@ import pytest
 from applying import Events, codes, live, run_apply, site_on, units
 from system import packages_of
 
-from sipdeploy.host import host_failed
-from sipdeploy.transaction import host_run
+from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.host import connection, host_failed
+from sipdeploy.transaction import history, host_run, plan, trial
+from sipdeploy.transaction.trial import watch
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("login")]
 
@@ -159,12 +161,22 @@ POINTS = (
 )
 
 
-def die_at(wanted, point, ended):
+def die_at(wanted, point, ended, **options):
     def die(event):
         if event.title.startswith(point) and event.state == ("ok" if ended else "start"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run_apply(wanted, Events(die), confirm_seconds=SECONDS)
+    run_apply(wanted, Events(die), confirm_seconds=SECONDS, **options)
+
+
+def kill_at(host, point, *, ended, **options):
+    """Apply the new release in a process that is killed at a step."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=die_at, args=(site_on(host, users=NEW), point, ended), kwargs=options
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["begins", "ended"])
@@ -172,12 +184,7 @@ def die_at(wanted, point, ended):
 def test_the_process_is_killed(host, figure, point, ended):
     """SIGKILL at the begin or the end of a step, so that sipdeploy cannot undo it."""
     settle(host)
-    process = multiprocessing.get_context("spawn").Process(
-        target=die_at, args=(site_on(host, users=NEW), point, ended)
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    kill_at(host, point, ended=ended)
     go_on(host, figure)
 
 
@@ -285,11 +292,7 @@ def test_asterisk_shows_each_part_that_it_has_loaded(host, part):
 def test_a_timer_that_does_not_get_the_lock_tries_again(host, figure):
     """Another command of sipdeploy holds the lock for longer than the rollback waits for it."""
     settle(host)
-    process = multiprocessing.get_context("spawn").Process(
-        target=die_at, args=(site_on(host, users=NEW), "verify", True)
-    )
-    process.start()
-    process.join(60)
+    kill_at(host, "verify", ended=True)
     host.run("sed -i 's/flock -w 120/flock -w 1/' /var/lib/sipdeploy/restore", check=True)
     hold = f"flock /var/lib/sipdeploy sleep {SECONDS + 6}"
     host.run(f"systemd-run --quiet --collect --unit=holder {hold}", check=True)
@@ -312,6 +315,99 @@ def test_a_confirmation_that_comes_too_late_is_a_rollback(host):
     report = run_apply(site_on(host, users=NEW), Events(dawdle), confirm_seconds=SECONDS)
     assert (report.state, codes(report)) == ("rolled back", ["SD528"])
     assert outcome(host) == "old"
+
+
+TRIAL = 8  # seconds
+LONG_TRIAL = 25  # for what is asked meanwhile
+
+
+def connected(host):
+    return connection.connect("sip1", site_on(host).hosts["sip1"])
+
+
+def test_a_trial_goes_back_by_itself_when_the_deploying_machine_is_gone(host, figure):
+    settle(host)
+    kill_at(host, "open a trial", ended=True, try_seconds=LONG_TRIAL)
+    assert outcome(host) == "new"
+    before = live(host), units(host)
+    report = run_apply(site_on(host, users=OLD))
+    assert (codes(report), report.state) == (["SD542"], "unchanged")
+    (planned,) = plan(site_on(host, users=OLD), ["sip1"], credentials={}, say=Events())
+    assert [problem.code for problem in planned.diagnostics] == ["SD542"]
+    assert not planned.plan.drift  # the files are those of the release on trial
+    tried = history(site_on(host), "sip1")[-1]
+    assert (0 < tried.trial_seconds <= LONG_TRIAL, tried.is_current) == (True, False)
+    assert (live(host), units(host)) == before
+    assert go_on(host, figure) == "old"
+    assert "rolled back (trial)" in host.read("/var/log/sipdeploy.log").decode()
+
+
+def test_a_trial_that_somebody_confirms_stays(host):
+    settle(host)
+    report = run_apply(site_on(host, users=NEW), try_seconds=TRIAL)
+    assert (report.state, report.exit_code) == ("on trial", 0)
+    other = connected(host)
+    trial.keep(other, trial.find(other), "somebody else")
+    time.sleep(TRIAL + 2)
+    assert outcome(host) == "new"
+    assert host.run("ls /run/systemd/transient | grep sipdeploy").stdout == ""
+    with pytest.raises(HostFailed, match="no release is on trial"):
+        trial.find(other)
+    other.close()
+    assert run_apply(site_on(host, users=NEW)).state == "unchanged"
+
+
+def test_a_trial_is_taken_back_at_once_and_by_a_boot(host):
+    settle(host)
+    run_apply(site_on(host, users=NEW), try_seconds=600)
+    other = connected(host)
+    trial.take_back(other, trial.find(other))
+    other.close()
+    assert outcome(host) == "old"
+    assert host.run("ls /run/systemd/transient | grep sipdeploy").stdout == ""
+    run_apply(site_on(host, users=NEW), try_seconds=600)
+    host.kill()
+    host.start()
+    deadline = time.monotonic() + 20
+    while host.run("systemctl is-active kamailio asterisk").stdout.split() != ["active"] * 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert outcome(host) == "old"
+
+
+def test_a_watch_keeps_the_host_from_going_back_and_confirms(host, monkeypatch):
+    """It lasts longer than the rollback timer, which each reading starts anew."""
+    monkeypatch.setattr(watch, "POLL_SECONDS", 2)
+    settle(host)
+    events = Events()
+    wanted = site_on(host, users=NEW)
+    report = run_apply(wanted, events, watch_seconds=2 * SECONDS, confirm_seconds=SECONDS)
+    assert (codes(report), report.state) == ([], "applied")
+    assert outcome(host) == "new"
+    title = f"watch for {2 * SECONDS} s"
+    said = [event.text for event in events if (event.title, event.state) == (title, "line")]
+    assert "0 registered (before: 0)" in said[-1]
+
+
+def test_a_watched_host_whose_daemon_dies_goes_back(host, monkeypatch):
+    monkeypatch.setattr(watch, "POLL_SECONDS", 1)
+    settle(host)
+
+    def crash(event):
+        if event.title.startswith("watch") and event.text.startswith("2 s"):
+            host.run("systemctl kill -s KILL asterisk")
+
+    wanted = site_on(host, users=NEW)
+    report = run_apply(wanted, Events(crash), watch_seconds=60)
+    assert (codes(report), report.state) == (["SD545"], "rolled back")
+    assert "asterisk.service" in report.diagnostics[-1].message
+    assert outcome(host) == "old"
+
+
+def test_a_watched_host_goes_back_soon_after_the_deploying_machine_is_gone(host, figure):
+    settle(host)
+    kill_at(host, "watch", ended=False, watch_seconds=600)
+    assert go_on(host, figure) == "old"
 
 
 def test_nothing_is_left_armed_after_all(host):

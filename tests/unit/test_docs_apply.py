@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sipdeploy.transaction.steps import CONFIRM, STAGE, SWAP
+from sipdeploy.transaction.steps import CONFIRM, STAGE, SWAP, WATCH
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/apply.md").read_text("utf-8")
 
@@ -19,4 +19,4 @@ def phases():
 
 def test_the_page_has_every_step_in_its_order():
     assert phases()["2"] == [step.name for step in STAGE]
-    assert phases()["3"] == [step.name for step in (*SWAP, *CONFIRM)]
+    assert phases()["3"] == [step.name for step in (*SWAP, *WATCH, *CONFIRM)]

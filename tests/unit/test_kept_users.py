@@ -12,7 +12,7 @@ from sipdeploy import transaction
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import host_failed
 from sipdeploy.inventory.secret import Secret, credentials
-from sipdeploy.plan.kept_users import keep_users, site_of, users_of
+from sipdeploy.plan.kept_users import configuration, keep_users, site_of, users_of
 from sipdeploy.services import asterisk, coturn, kamailio
 from sipdeploy.transaction import Options, host_run, rollback
 
@@ -56,6 +56,18 @@ def test_the_relay_keeps_the_users_of_today():
     there = site(TODAY, more=relay)
     found = kept(wanted(site(more=SERVICES)), wanted(there, KNOWN), there)
     assert contents(found) == contents(wanted(today, KNOWN))
+
+
+def test_a_configuration_is_a_release_without_its_users():
+    """A rollback changes nothing between two releases of one configuration."""
+    own = configuration(wanted(site(more=SERVICES)))
+    assert configuration(wanted(site(TODAY, more=SERVICES), KNOWN)) == own
+    for other in (CHANGES, "services: {6000: {kind: echo}}\n", f"{SERVICES}turn: {{}}\n", ""):
+        assert configuration(wanted(site(more=other))) != own
+    release = wanted(site(more=SERVICES))
+    assert configuration(dataclasses.replace(release, notes=("x",), versions={"a": "1"})) == own
+    units = {"kamailio": "other.service"}
+    assert configuration(dataclasses.replace(release, units=units)) != own
 
 
 def test_without_other_changes_a_release_becomes_that_of_today():

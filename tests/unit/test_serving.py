@@ -162,7 +162,7 @@ def test_the_releases_of_several_hosts(run):
     code, out, err = run("history", "sip1", "sip2", "sip3")
     assert code == 4
     assert out.splitlines()[::3] == ["sip1", "sip3"]
-    assert out.count("apply: + /etc/x") == 2
+    assert out.count(" UTC, root@x: apply\n        changes /etc/x") == 2
     assert "`sip2` does not answer" in err
     code, out, _ = run("history", "sip1")
     assert (code, len(out.splitlines())) == (0, 2)

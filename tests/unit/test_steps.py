@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,9 @@ from sipdeploy.transaction.candidate import titles
 from sipdeploy.transaction.files import Stage, Swap
 from sipdeploy.transaction.lock import Confirm, Lock, Owner, recover
 from sipdeploy.transaction.packages import Packages, complaints, update_lists
-from sipdeploy.transaction.release import Signature, dump, fetch_release, history
+from sipdeploy.transaction.release import Signature, dump, fetch_release, history, previous
 from sipdeploy.transaction.runner import UndoStack
+from sipdeploy.transaction.trial import OpenTrial, find, keep, take_back
 
 ME = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
 
@@ -443,13 +445,116 @@ def test_a_release_comes_back_as_it_was(world, host, say):
         fetch_release(host, 2, world.state)
 
 
+def confirm_release(world, host, say, domain="sip.example.test"):
+    """Another release; its configuration differs with the domain."""
+    (Path(world.state) / "serial").unlink(missing_ok=True)
+    desired = dataclasses.replace(world.plan.desired, domain=domain)
+    world.plan = dataclasses.replace(world.plan, desired=desired)
+    number = len(list(Path(world.state).glob("releases/*")))
+    run_steps(host, world.steps(owner=f"run {number} {time.monotonic()}"), say)
+    return [header.number for header in history(host, world.state)]
+
+
 @pytest.mark.slow
-def test_five_releases_are_kept(world, host, say):
-    for number in range(7):
-        (Path(world.state) / "serial").unlink(missing_ok=True)
-        run_steps(host, world.steps(owner=f"run {number}"), say)
-    numbers = [header.number for header in history(host, world.state)]
-    assert numbers == [3, 4, 5, 6, 7]
+def test_five_configurations_are_kept_and_five_changes_of_users_apart(world, host, say):
+    confirm_release(world, host, say, "old.example.test")
+    for _ in range(8):
+        numbers = confirm_release(world, host, say)
+    assert numbers == [1, 2, 5, 6, 7, 8, 9]
+    kept = history(host, world.state)
+    assert [header.is_users for header in kept] == [False, False, *[True] * 5]
+    assert [previous(kept, with_users=each) for each in (False, True)] == [1, 8]
+    for number in range(4):
+        numbers = confirm_release(world, host, say, f"new{number}.example.test")
+    assert numbers == [2, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+    numbers = confirm_release(world, host, say, "newest.example.test")
+    assert numbers == [5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+    numbers = confirm_release(world, host, say, "newest2.example.test")
+    assert (numbers[0], numbers[-1], len(numbers)) == (6, 15, 9)
+
+
+def test_releases_of_an_older_version_have_no_digest(world, host, say):
+    """Each counts as a configuration of its own, and the rollback goes to the one before."""
+    for _ in range(2):
+        confirm_release(world, host, say)
+    for path in Path(world.state).glob("releases/*/configuration"):
+        path.unlink()
+    kept = history(host, world.state)
+    assert [(header.number, header.is_users) for header in kept] == [(1, False), (2, False)]
+    assert previous(kept, with_users=False) == 1
+    for _ in range(3):
+        numbers = confirm_release(world, host, say)
+    assert numbers == [1, 2, 3, 4, 5]
+    assert [header.is_users for header in history(host, world.state)] == [*[False] * 3, True, True]
+    assert fetch_release(host, 1, world.state) == world.plan.desired
+
+
+def open_trial(world, host, say, seconds=0):
+    """A run as `apply --try` does it; zero seconds arm no timer on this machine."""
+    *begun, confirm = world.steps()
+    log = str(world.folder / "audit.log")
+    trial = OpenTrial(
+        owner=confirm.owner, audit=("+ a",), seconds=seconds, state=world.state, log=log
+    )
+    run_steps(host, (*begun, trial, trial), say)
+
+
+def test_a_trial_that_is_confirmed_stays(world, host, say):
+    open_trial(world, host, say)
+    assert world.is_applied
+    assert not history(host, world.state)[:-1]
+    (header,) = history(host, world.state)
+    assert (header.number, header.trial_seconds, header.purpose) == (1, 0, "apply sip1")
+    assert not header.is_current
+    found = find(host, world.state)
+    assert (found.owner, found.purpose, found.seconds) == ("me", "apply sip1", 0)
+    keep(host, found, "you", world.state, log=str(world.folder / "audit.log"))
+    assert world.is_applied
+    assert world.state_files == AFTER
+    log = (world.folder / "audit.log").read_text()
+    assert log.endswith("Z you: confirm: me: apply sip1: + a\n")
+    (header,) = history(host, world.state)
+    assert (header.is_current, header.trial_seconds) == (True, None)
+    with pytest.raises(HostFailed, match="no release is on trial"):
+        find(host, world.state)
+    keep(host, found, "you", world.state)  # an answer that was lost is asked for again
+
+
+def test_a_trial_that_is_taken_back_leaves_every_byte_as_it_was(world, host, say):
+    open_trial(world, host, say)
+    take_back(host, find(host, world.state), world.state, log=str(world.folder / "audit.log"))
+    assert world.tree() == world.before
+    assert world.state_files == UNDONE
+    with pytest.raises(HostFailed, match="no release is on trial") as failed:
+        find(host, world.state)
+    assert "history" in failed.value.diagnostics[0].help
+
+
+def test_a_trial_that_nobody_confirms_goes_back_by_itself(world, host, say):
+    open_trial(world, host, say)
+    found = find(host, world.state)
+    log = str(world.folder / "audit.log")
+    assert run_script(host, ("restore", world.state, "trial", "me", log)).status == 0
+    assert world.tree() == world.before
+    assert not (Path(world.state) / "lock").exists()
+    assert (Path(world.state) / "outcome").read_text().split("\t")[1] == "trial"
+    with pytest.raises(HostFailed, match="no release is on trial") as failed:
+        find(host, world.state)
+    assert "nobody confirmed its trial in time" in failed.value.diagnostics[0].notes[0]
+    with pytest.raises(HostFailed, match="by itself before the confirmation"):
+        keep(host, found, "you", world.state)
+    (Path(world.state) / "serial").unlink()
+    run_steps(host, world.steps(owner="next"), say)
+    take_back(host, found, world.state, log=log)  # somebody else's apply stays
+    assert world.is_applied
+
+
+def test_a_trial_that_comes_too_late_is_a_rollback(world, host, say):
+    begin(world, host, say)
+    run_script(host, ("restore", world.state, "timer", "me", str(world.folder / "audit.log")))
+    trial = OpenTrial(owner=Owner(name="me", purpose=""), audit=(), seconds=9, state=world.state)
+    with pytest.raises(HostFailed, match="before its trial began"):
+        trial.run(host, say)
 
 
 def test_the_timer_of_an_earlier_run_undoes_no_later_one(world, host, say):

@@ -1,4 +1,4 @@
-# The host's own rollback. Sourced before `swap`, which calls `arm`.
+# The host's own rollback. Sourced before `swap`, which calls `arm`, and before `try`.
 #
 # A transient timer undoes the run unless somebody confirms it in time: the deploying machine may
 # lose its network, its power or its access. After a power cut, a unit undoes it before the daemons
@@ -25,6 +25,12 @@ ExecStart=/bin/sh $state/restore $state boot '' $log
 WantedBy=multi-user.target
 EOF
 }
+# Starts a timer that undoes the run. It tries until it has succeeded: another command may hold the lock for minutes, or
+# the disk be full. NAME SECONDS HOW
+start_timer() {
+    systemd-run --quiet --on-active="$2" --timer-property=AccuracySec=500ms --unit="$1" \
+        -p Restart=on-failure -p RestartSec=10 -p StartLimitIntervalSec=0 -- /bin/sh "$state/restore" "$state" "$3" "$holder" "$log" 9>&- || fail "cannot start $1.timer"
+}
 # TIMEOUT: seconds; 0 arms nothing (a host without systemd)
 arm() {
     [ "$1" -gt 0 ] || return 0
@@ -37,7 +43,5 @@ arm() {
     wants=/etc/systemd/system/multi-user.target.wants
     mkdir -p "$wants" && ln -sf "$recover" "$wants/" || fail "cannot write $wants"
     disarm
-    # Until it has succeeded: another command may hold the lock for minutes, or the disk be full.
-    systemd-run --quiet --on-active="$1" --timer-property=AccuracySec=500ms --unit=$rollback \
-        -p Restart=on-failure -p RestartSec=10 -p StartLimitIntervalSec=0 -- /bin/sh "$state/restore" "$state" timer "$holder" "$log" 9>&- || fail "cannot start $rollback.timer"
+    start_timer $rollback "$1" timer
 }

@@ -37,13 +37,22 @@ drop_lock() {
     [ "$(cat "$gone/holder")" = "$1" ] || mv -T "$gone" "$state/lock"
     rm -rf "$state"/.unlocked.*
 }
-# Stops the host's rollback timer, and a rollback that waits for the lock or for its next attempt. Call it
-# with the lock, so that it stops no rollback at work.
-disarm() {
-    for unit in sipdeploy-rollback.timer sipdeploy-rollback.service; do
+# Stops a timer, and its rollback that waits for the lock or for its next attempt. Call it with the lock, so that it
+# stops no rollback at work. NAME
+stop_timer() {
+    for unit in "$1.timer" "$1.service"; do
         if [ -e "/run/systemd/transient/$unit" ]; then systemctl stop "$unit"; fi
     done
-    systemctl reset-failed sipdeploy-rollback.service 2>/dev/null || :
+    systemctl reset-failed "$1.service" 2>/dev/null || :
+}
+# Stops the host's rollback timers, as above.
+disarm() { stop_timer sipdeploy-rollback; stop_timer sipdeploy-trial; }
+# Prints the numbers of the releases in $state, oldest first, each with the digest of its configuration, without users.
+# An older sipdeploy wrote no digest: there each release is a configuration of its own.
+configurations() {
+    for number in $(kept_releases); do
+        printf '%s %s\n' "$number" "$(cat "$state/releases/$number/configuration" 2>/dev/null || echo "$number")"
+    done
 }
 # Prints the numbers of the releases in $state, oldest first.
 kept_releases() {

@@ -54,17 +54,28 @@ if [ "$(cat "$state/confirmed" 2>/dev/null)" != "$holder" ]; then
     number=$(($(cat "$state/release" 2>/dev/null || echo 0) + 1))
     new=$state/releases/$number
     rm -rf "$new.new" "$new"
-    mkdir -p "$new.new" && cp -al "$candidate/tree" "$candidate/release.json" "$new.new/" ||
+    mkdir -p "$new.new" && cp -al "$candidate/tree" "$candidate/release.json" "$candidate/configuration" "$new.new/" ||
         fail "cannot write $new: is the disk full?"
     cut -f4 "$candidate/generated" | while read -r path; do rm -f "$new.new/tree$path"; done
+    set --
+    while read -r daemon <&3; do set -- "$@" "$daemon"; done 3<"$candidate/daemons"
+    versions_of "$@" >"$new.new/versions" || fail "cannot write $new: is the disk full?"
     cp "$candidate/managed" "$state/managed.new" && printf '%s\n' "$number" >"$state/release.new" &&
         printf '%s\n' "$holder" >"$state/confirmed.new" && mv -T "$new.new" "$new" &&
         mv -fT "$state/managed.new" "$state/managed" && mv -fT "$state/release.new" "$state/release" &&
         mv -fT "$state/confirmed.new" "$state/confirmed" || fail "cannot write $state: is the disk full?"
-    for old in $(kept_releases | head -n -5); do
-        rm -rf "$state/releases/$old"
+    # Five configurations stay, and apart from them five changes of users, so that these do not push those out.
+    kinds=$(configurations | awk '{ print (($2 == last) ? "users" : "configuration"), $1; last = $2 }')
+    for kind in configuration users; do
+        for old in $(printf '%s\n' "$kinds" | sed -n "s/^$kind //p" | head -n -5); do rm -rf "$state/releases/$old"; done
     done
-    # Remove builds that no release uses.
+    # Remove packages and builds that no release uses.
+    for deb in "$state"/debs/*.deb; do
+        [ -e "$deb" ] || continue
+        name=${deb##*/} version=${deb##*_}
+        version=$(printf '%s' "${version%.deb}" | sed 's/%3a/:/g')
+        cat "$state"/releases/*/versions 2>/dev/null | grep -qxF -e "${name%%_*}$tab$version" || rm -f "$deb"
+    done
     for build in /opt/sipdeploy/asterisk-*; do
         grep -qsF "\"${build##*/}\"" "$state"/releases/*/release.json || rm -rf "$build"
     done

@@ -60,6 +60,7 @@ fi
 set -- /var/lib/apt/lists/*Packages*
 section lists; if [ -e "$1" ]; then echo $#; else echo 0; fi; stat -c %Y /var/lib/apt/lists/partial
 
+section debs; for deb in "$state"/debs/*.deb; do if [ -e "$deb" ]; then printf '%s\n' "${deb##*/}"; fi; done
 section builds
 for mark in /opt/sipdeploy/*/.built; do
     if [ -e "$mark" ] && IFS= read -r line <"$mark" && [ "$line" = "$system" ]; then
@@ -70,8 +71,11 @@ section units
 systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload $units
 
 # sipdeploy has no names with a backslash or a line break: the parser skips them.
+# In a trial, the release on trial has written the files.
+managed=$state/managed
+if [ -e "$state/undo/trial" ]; then managed=$state/candidate/managed; fi
 files() {
-    if [ -f "$state/managed" ]; then cut -f1 "$state/managed" | tr '\n' '\0'; fi
+    if [ -f "$managed" ]; then cut -f1 "$managed" | tr '\n' '\0'; fi
     find $trees -type f -print0
 }
 # If xargs splits the list, each section occurs twice; the reader joins them.
@@ -80,7 +84,7 @@ files | sort -zu | token=$token xargs -0 -r sh -c '
     printf "\036%s modes\n" "$token"; stat -c "%a %U:%G %n" "$@"' sipdeploy
 section room; line_of /etc/systemd/system/kamailio.service.d/sipdeploy.conf
 section directories; stat -L -c '%a %U:%G %n' $directories
-section managed; cat "$state/managed"
+section managed; cat "$managed"
 section serial; line_of "$state/serial"
 section lock; line_of "$state/lock/holder"
 section purpose; line_of "$state/lock/purpose"
@@ -91,8 +95,9 @@ if [ -e "$state/release" ]; then
 fi
 section abandoned; if [ -e "$state/undo/index" ]; then echo yes; fi
 section runner; line_of "$state/undo/holder"
+section trial; line_of "$state/undo/trial"
 section outcome; line_of "$state/outcome"
-section timer; for unit in timer service; do if [ -e "/run/systemd/transient/sipdeploy-rollback.$unit" ]; then echo yes; fi; done
+section timer; for unit in rollback.timer rollback.service trial.timer trial.service; do if [ -e "/run/systemd/transient/sipdeploy-$unit" ]; then echo yes; fi; done
 section connection; echo "${SSH_CONNECTION:-}"
 section ufw; if [ -e /etc/ufw/ufw.conf ]; then grep -x ENABLED=yes /etc/ufw/ufw.conf; fi
 section chains; nft list chains

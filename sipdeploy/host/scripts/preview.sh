@@ -2,6 +2,7 @@
 # STATE SERVICES; a path on each line of stdin.
 state=$1 services=$2
 release=$state/releases/$(cat "$state/release" 2>/dev/null)
+if [ -e "$state/undo/trial" ]; then release=$state/candidate; fi
 number=0 sums=/etc/kamailio/credentials.sum changes_users=""
 while read -r path; do
     if [ "$path" = "$sums" ]; then changes_users=yes; fi

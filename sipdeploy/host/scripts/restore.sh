@@ -1,6 +1,6 @@
 # Restores the files that `swap` replaced, and the services. STATE HOW HOLDER LOG
-# HOW: `apply` (the deploying machine asks for it), `timer` (nobody confirmed in time), `boot` (after a
-# power cut). HOLDER, unless empty, is the only owner whose run this script may undo.
+# HOW: `apply` (the deploying machine asks for it), `timer` (nobody confirmed in time), `trial` (the same at the end of a
+# trial), `boot` (after a power cut). HOLDER, unless empty, is the only owner whose run this script may undo.
 # Idempotent, also after a swap that stopped anywhere. Continues after a failure, and reports it.
 state=$1 how=$2 only=$3 log=$4
 undo=$state/undo
@@ -72,15 +72,25 @@ each_unit() {
         "$1" "$unit" "$active" "$enabled" "$action"
     done 3<"$undo/units"
 }
+title() { echo "restore the packages"; }
 set -f
 if [ -e "$undo/services" ]; then each_unit stop_unit; fi
+if [ -e "$undo/unpacked" ]; then
+    set +f
+    output=$(install_debs "$undo/packages" before) || complain "cannot restore the packages: $(printf '%s\n' "$output" | tail -n 5)"
+    put_back_owners "$undo/owners"
+    if grep -qsF "$no_daemons" "$policy_file"; then rm -f "$policy_file"; fi
+    set -f
+fi
 tac "$undo/index" >"$undo/reversed"
 while IFS=$tab read -r kind path mode owner <&3; do
     put_back "$kind" "$path" "$mode" "$owner" || complain "cannot restore $path"
 done 3<"$undo/reversed"
 files_bad=$bad
 # A file that still cannot be restored: the timer tries again, but the services were restarted already.
-if [ "$files_bad" = 1 ] && [ "$how" = timer ] && [ -e "$undo/tried" ]; then exit 1; fi
+is_timer=
+case $how in timer | trial) is_timer=yes ;; esac
+if [ "$files_bad" = 1 ] && [ -n "$is_timer" ] && [ -e "$undo/tried" ]; then exit 1; fi
 if [ -e "$undo/services" ]; then
     if [ -e "$undo/daemon-reload" ]; then systemctl daemon-reload; fi
     each_unit put_back_unit

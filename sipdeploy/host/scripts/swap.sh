@@ -3,7 +3,7 @@
 # It backs up the current files first: $state/undo has everything that `restore` needs. While
 # $state/undo/index exists, the run is unfinished.
 state=$1 holder=$2 timeout=$3 seconds=$4 log=$5
-candidate=$state/candidate undo=$state/undo
+candidate=$state/candidate undo=$state/undo tree=$state/candidate/tree
 take_turn "$state"
 [ "$(cat "$state/lock/holder" 2>/dev/null)" = "$holder" ] || fail "another run has taken the lock in the meantime"
 exec </dev/null
@@ -48,7 +48,7 @@ change() {
 
 # The journal must be complete, and on disk, before the first live file changes.
 rm -rf "$undo"
-mkdir -p "$undo/tree" && cp "$candidate/units" "$candidate/reloads" "$undo/" &&
+mkdir -p "$undo/tree" && cp "$candidate/units" "$candidate/reloads" "$candidate/packages" "$undo/" &&
     printf '%s\n' "$holder" >"$undo/holder" && : >"$undo/entries" || fail "cannot write $undo"
 if [ -e "$candidate/daemon-reload" ]; then : >"$undo/daemon-reload"; fi
 while IFS=$tab read -r kind mode owner path <&3; do
@@ -63,6 +63,21 @@ done 3<"$candidate/changes"
 count_registrations
 step "$(title arm)"
 arm "$timeout"
+# The daemons go on with the files that they have open. They judge the candidate before one of them restarts.
+if [ -s "$candidate/packages" ]; then
+    step "$(title upgrade)"
+    owners_of_files >"$undo/owners" && : >"$undo/unpacked" && sync -f "$undo" || fail "cannot write $undo"
+    install_debs "$candidate/packages" after >"$candidate/output" || {
+        section unpacked; tail -n 20 "$candidate/output"
+        exit 0
+    }
+    put_back_owners "$undo/owners"
+    step "$(title validate)"
+    rm -f "$candidate"/status.*
+    cp "$candidate/checks-after" "$candidate/checks" || fail "cannot write $candidate"
+    validate
+    if cat "$candidate"/status.* 2>/dev/null | grep -qvx 0; then section rejected; exit 0; fi
+fi
 stop_units
 step "$(title swap)"
 while IFS=$tab read -r kind mode owner path <&3; do

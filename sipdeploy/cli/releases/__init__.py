@@ -1,0 +1,1 @@
+"""Commands of the releases of a host: history, confirm, upgrade."""
