@@ -259,22 +259,15 @@ def apply_command(
     form: str,
     *,
     is_agreed: bool,
-    parallel: int,
-    all_or_nothing: bool,
     verify: Literal["ports", "quick", "full", "none"],
     takes_over: bool,
-    try_seconds: int,
-    watch_seconds: int,
-    overwrites: bool,
-    lock_wait_seconds: int,
-    breaks_lock: bool,
-    confirm_seconds: int,
+    **values: Any,
 ) -> int:
     """Configure HOSTS, or all hosts of the inventory, as the inventory says.
 
     sipdeploy first stages the files on all hosts, where their own daemons validate them; then it
     changes one host after the other, and uses it from here, as phones do. If verification fails or
-    the connection is lost, the host returns to its previous release.
+    the connection is lost, the host returns to its previous release. A second apply does nothing.
 
     \b
     Examples:
@@ -299,15 +292,8 @@ def apply_command(
             saved=agreed,
             agree=partial(session.output.agree, proof=verify) if asks else None,
             verify=verify,
-            try_seconds=try_seconds,
-            watch_seconds=watch_seconds,
-            parallel=parallel,
-            all_or_nothing=all_or_nothing,
             foreign="warn" if takes_over else "refuse",
-            overwrites=overwrites,
-            lock_wait_seconds=lock_wait_seconds,
-            breaks_lock=breaks_lock,
-            confirm_seconds=confirm_seconds,
+            **values,
         )
         code, reports = run.apply(session, loaded, names, options, form=form)
     return say_next(session, loaded, reports, code)

@@ -174,6 +174,6 @@ def test_templates_use_only_our_filters_and_no_second_way_of_printing(template):
 
 
 def test_every_filter_gives_quoted_text():
-    examples = {"token_list": ["a"], "posix_pattern": ["https://a.example"]}
+    examples = {"token_list": ["a"], "posix_pattern": ["https://a.example"], "phone_key": "*"}
     for name, function in render.FILTERS.items():
         assert isinstance(function(examples.get(name, "a")), Quoted), name

@@ -209,7 +209,7 @@ def test_numbers_and_ports_are_shown_where_no_password_is():
             for name, text in files.items()
         }
     )
-    hidden = {name for name, source in judging._sources(tree) if source.hidden}  # noqa: SLF001
+    hidden = {name for name, source in judging.sources(tree) if source.hidden}
     assert hidden == {"voicemail.conf", "boxes.conf"}
 
 

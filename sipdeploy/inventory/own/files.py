@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sipdeploy.diagnostics import Diagnostic, Source, Span, has_errors, reason_of
+from sipdeploy.diagnostics import Diagnostic, Source, Span, count, has_errors, reason_of
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.inventory import passwords, reading
 from sipdeploy.inventory.commands import Outputs
@@ -173,7 +173,7 @@ def _names(place: Path, problems: list[Diagnostic]) -> list[str]:
         problems.append(Diagnostic("SD255", message, help=advice))
         return []
     if len(names) > MOST_FILES:
-        message = f"`{place}` has {len(names)} files"
+        message = f"`{place}` has {count(len(names), 'file')}"
         problems.append(Diagnostic("SD255", message, help=f"at most {MOST_FILES} are read"))
     return sorted(names)[:MOST_FILES]
 
