@@ -38,7 +38,7 @@ def upgrade_command(
     verify: Literal["ports", "quick", "full", "none"],
     **values: Any,
 ) -> int:
-    """Bring the newest packages of Kamailio, Asterisk and coturn in the archives of HOST.
+    """Bring the newest packages of Kamailio, Asterisk, coturn and nginx that HOST can get.
 
     It is an apply, with its proof and its way back: HOST fetches the new packages, keeps the
     present ones, judges its configuration with the new daemons, and restarts them. If anything
