@@ -1,5 +1,6 @@
 """A small TURN client (RFC 8656) that also sends what no library would: for tests of the relay."""
 
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -88,7 +89,10 @@ class Turn:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """End the allocation, so that the next client on this port can have one, and close."""
+        if self.nonce and self.transport == "udp":
+            with contextlib.suppress(OSError):
+                self.refresh(0)
         self.wire.close()
 
     @property

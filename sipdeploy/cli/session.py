@@ -139,7 +139,7 @@ def as_json(answers: Mapping[str, Any], names: Sequence[str]) -> str:
     return json.dumps({"hosts": rows} if len(names) > 1 else rows[0], indent=2) if rows else ""
 
 
-class Duration(click.ParamType[int]):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only in new versions
     """A time such as `90s`, `10m` or `2h`, in seconds, up to a day."""
 
     name = "time"

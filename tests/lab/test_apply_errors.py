@@ -175,7 +175,7 @@ def test_ctrl_c_undoes_and_tells(installed, lab, tmp_path):
     deployer = Deployer(lab, tmp_path / "person")
     deployer.write(name="sip1", address=host.address, mode="kamailio")
     before = live(host)
-    argv = [sys.executable, "-m", "sipdeploy", "apply", "--yes", "--overwrite"]
+    argv = [sys.executable, "-m", "sipdeploy", "apply", "--yes", "--overwrite", "--take-over"]
     seen, is_sent = [], False
     with subprocess.Popen(
         argv,

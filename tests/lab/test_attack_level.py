@@ -164,7 +164,11 @@ def attacked(system, loaded, skip=()):
             probes=probes_of(system, loaded.site, stack),
         )
         subject.ends = time.monotonic() + 90
-        steps = [step for step in of_level(LADDER, "attack") if step.name not in skip]
+        steps = [
+            step
+            for step in of_level(LADDER, "attack")
+            if step.is_wanted(loaded.site) and step.name not in skip
+        ]
         try:
             return asyncio.run(prove(subject, steps))
         finally:

@@ -274,7 +274,7 @@ def test_a_release_comes_back(person):
     (person.folder / "away.yaml").rename(secrets)
     inventory.write_text(text)
     rows = json.loads(person.run("history", "sip1", "--format", "json").stdout)["releases"]
-    assert len(rows) == 5
+    assert sum(not row["is_users"] for row in rows) == 5
     assert (rows[-1]["is_current"], rows[-1]["purpose"]) == (True, " ".join(words[:-1]))
     done = person.run("rollback", "sip1", "99", "--yes")
     assert (done.returncode, "error[SD530]" in done.stderr) == (4, True)
@@ -339,6 +339,7 @@ def lock(person):
 
 def test_a_lock_says_who_has_it_and_can_be_broken(person):
     folder = lock(person)
+    edit(person, "{name: Other}", "{name: Locked}")
     before = tree(person.host), units(person.host)
     done = person.run("apply", "--yes", "--lock-wait", "1")
     assert done.returncode == 4
@@ -351,7 +352,7 @@ def test_a_lock_says_who_has_it_and_can_be_broken(person):
 
 def test_a_lock_is_waited_for(person):
     folder = lock(person)
-    edit(person, "{name: Other}", "{name: Late}")
+    edit(person, "{name: Locked}", "{name: Late}")
     gone = threading.Timer(4, person.host.run, [f"rm -r {folder}"])
     began = time.monotonic()
     gone.start()

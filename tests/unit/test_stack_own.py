@@ -103,7 +103,7 @@ def rendered(site):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(inventories)
 def test_generated_inventories_have_no_report(inventory):
     site, problems, _ = load_site(json.dumps(inventory), "inventory.yaml")
