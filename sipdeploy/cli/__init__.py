@@ -105,8 +105,8 @@ def _with_global_options(command: click.Command) -> click.Command:
     if command.epilog is None:
         command.params += _global_options(is_late=True)
         command.epilog = (
-            "Options of every command, see `sipdeploy --help`: -i FILE, -v, -q, "
-            "--ask-sudo-password."
+            "\b\nOptions of every command, see `sipdeploy --help`:\n"
+            "-i FILE, -v, -q, --ask-sudo-password"
         )
     for each in command.commands.values() if isinstance(command, click.Group) else ():
         _with_global_options(each)

@@ -120,7 +120,7 @@ def _check_trial(ctx: click.Context, option: click.Parameter, watch_seconds: int
 
 
 @click.command("plan", short_help="Show what `apply` would change and interrupt.")
-@click.argument("hosts", nargs=-1, shell_complete=host_names)
+@click.argument("hosts", metavar="[HOST...]", nargs=-1, shell_complete=host_names)
 @click.option("--check", is_flag=True, help="Exit with 1 if there are changes.")
 @click.option("--diff/--no-diff", "diffs", default=True, help="Show the differences in files.")
 @click.option(
@@ -272,8 +272,8 @@ def apply_command(
     \b
     Examples:
       sipdeploy apply sip1
-      sipdeploy apply plan.json               a plan saved with `sipdeploy plan -o plan.json`
-      sipdeploy apply sip1 --try 10m          goes back unless `sipdeploy confirm sip1` follows
+      sipdeploy apply plan.json               what `plan -o plan.json` saved
+      sipdeploy apply sip1 --try 10m          back after 10 min, unless confirmed
     """
     agreed = _saved_plans(hosts)
     if asks := not is_agreed and agreed is None:

@@ -166,7 +166,7 @@ def render_command(
     session.output.result(tree.as_json(written) if form == "json" else listing)
 
 
-@click.command("schema")
+@click.command("schema", short_help="Print the JSON Schema of an inventory, for editors.")
 @click.pass_obj
 def schema_command(session: Session) -> None:
     """Print the JSON Schema of an inventory, with which editors complete and explain its keys.
@@ -181,14 +181,15 @@ def schema_command(session: Session) -> None:
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_obj
 def completion_command(session: Session, shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print the completion script of SHELL: bash, zsh or fish.
 
     \b
     Examples:
-      sipdeploy completion bash > ~/.local/share/bash-completion/completions/sipdeploy
+      sipdeploy completion bash \\
+        > ~/.local/share/bash-completion/completions/sipdeploy
       sipdeploy completion zsh > ~/.zfunc/_sipdeploy
       sipdeploy completion fish > ~/.config/fish/completions/sipdeploy.fish
     """

@@ -123,7 +123,7 @@ def remove_user_command(
     A host ends their registrations and closes their connections at once. Their messages stay there
     unless you add --delete-voicemail. Their calls with services continue unless you add
     --end-calls; calls between two phones continue until one of them hangs up. A host keeps the HA1
-    of a removed user in its releases, until four more applies have changed it.
+    of a removed user in its older releases, of which `history` shows five of each kind.
 
     \b
     Examples:

@@ -67,9 +67,9 @@ def backup_command(
     """Save everything on HOST that the inventory and its secrets cannot rebuild.
 
     That is voicemail and greetings, the key of dialogs, the certificate and the ACME account, your
-    local files, and the call log. The host goes on working. FILE has mode 0600 and contains
-    private keys: encrypt it with --age-recipient, or keep it where your secrets are.
-    --list and --verify read a backup and need no HOST.
+    local files, and the call log. The host goes on working. FILE has mode 0600 and private keys
+    in it: encrypt it with --age-recipient, or keep it where your secrets are. --list and --verify
+    read a backup and need no HOST.
 
     \b
     Examples:

@@ -33,7 +33,7 @@ COLOURS = {"fine": "green", "look": "yellow", "broken": "red", "unknown": "magen
 
 
 @click.command("status", short_help="Show how hosts are, and what needs a person.")
-@click.argument("hosts", nargs=-1, shell_complete=host_names)
+@click.argument("hosts", metavar="[HOST...]", nargs=-1, shell_complete=host_names)
 @click.option("--watch", "is_watch", is_flag=True, help="Repeat every 10 s, until Ctrl-C.")
 @click.option(
     "--every",
@@ -81,7 +81,7 @@ def status_command(
     Examples:
       sipdeploy status
       sipdeploy status sip1 --watch
-      sipdeploy status --every 1m --format prometheus -o /var/lib/node_exporter/sipdeploy.prom
+      sipdeploy status --every 1m --format prometheus -o status.prom
     """
     if file is not None:
         write_file(lambda: files.check_writable(file))

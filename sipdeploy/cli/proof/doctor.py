@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("doctor", short_help="Say why phones cannot use HOST, and what to type.")
 @click.argument("host", shell_complete=host_names)
-@click.argument("topic", required=False, type=click.Choice(TOPICS))
+@click.argument("topic", metavar="[TOPIC]", required=False, type=click.Choice(TOPICS))
 @click.option(
     "--user",
     "number",

@@ -52,7 +52,7 @@ def interval(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 
 
 @click.command("verify", short_help="Prove from this machine that phones can use hosts.")
-@click.argument("hosts", nargs=-1, shell_complete=host_names)
+@click.argument("hosts", metavar="[HOST...]", nargs=-1, shell_complete=host_names)
 @click.option(
     "--level",
     type=click.Choice(LEVELS),
@@ -120,7 +120,7 @@ def verify_command(
       sipdeploy verify sip1
       sipdeploy verify --level ports                 without SSH and accounts
       sipdeploy verify --level full --report sip1.html sip1
-      sipdeploy verify --every 5m --format prometheus -o /var/lib/node_exporter/sipdeploy.prom
+      sipdeploy verify --every 5m --format prometheus -o verify.prom
       pass show sip/1001 | sipdeploy verify --user 1001
     """
     for path in filter(None, (file, report)):

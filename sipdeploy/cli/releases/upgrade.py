@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sipdeploy.transaction import Planned, Report
 
 
-@click.command("upgrade", short_help="Bring newer packages of Kamailio and Asterisk to HOST.")
+@click.command("upgrade", short_help="Bring newer packages of the daemons to HOST.")
 @click.argument("host", shell_complete=host_names)
 @click.option(
     "--dry-run", "is_dry", is_flag=True, help="Show the plan, and what it interrupts now."
