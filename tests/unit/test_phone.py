@@ -1,6 +1,8 @@
 """The command `phone`, and the server of the web phone on this machine."""
 
 import base64
+import hashlib
+import hmac
 import html
 import http.client
 import json
@@ -130,6 +132,22 @@ def test_a_client_is_described_field_by_field(phone, client):
     assert code == 0
     assert SECRETS["1001"] in out
     assert "sip.example.com" in out
+
+
+def test_the_relay_and_its_password_are_told(phone, folder):
+    """As docs/turn.md derives it: printf turn | openssl dgst -sha256 -hmac HA1."""
+    (folder / "inventory.yaml").write_text(f"{INVENTORY}turn: {{tls: 443}}\n")
+    key = hashlib.md5(f"1001:sip.example.com:{SECRETS['1001']}".encode()).hexdigest()
+    relayed = hmac.new(key.encode(), b"turn", "sha256").hexdigest()[:32]
+    _, text, _ = phone("1001", "--show-passwords")
+    assert re.search(rf"^TURN password +{relayed}$", text, re.MULTILINE)
+    assert len(re.findall(r"^TURN +turns?:sip\.example\.com:", text, re.MULTILINE)) == 3
+    for words in (("--format", "json"), ("--client", "jssip"), ("--client", "sip.js")):
+        assert f'"credential": "{relayed}"' in phone("1001", "--show-passwords", *words)[1]
+        assert relayed not in phone("1001", *words)[1]
+        assert "turns:sip.example.com:443?transport=tcp" in phone("1001", *words)[1]
+    assert phone("1001", "--sheet", "out.html", "--show-passwords")[0] == 0
+    assert relayed in (folder / "out.html").read_text()
 
 
 @pytest.mark.parametrize("client", ["jssip", "sip.js"])

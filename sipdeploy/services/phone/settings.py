@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from sipdeploy.inventory.secret import ha1
+from sipdeploy.services.coturn.credentials import IceServer, ice_servers
 
 if TYPE_CHECKING:
     from sipdeploy.inventory.site import Site
@@ -25,6 +28,7 @@ class Settings:
     port: int
     voicemail: str  # the number that plays the user's messages; empty without a mailbox
     page: str  # the address of the web phone; empty if nobody serves it
+    relay: IceServer | None  # its credential is empty if passwords must not be shown
     password: str | None = field(repr=False)
 
     @property
@@ -36,6 +40,14 @@ class Settings:
     def uri(self) -> str:
         """The SIP URI of the user."""
         return f"sip:{self.number}@{self.domain}"
+
+    @property
+    def ice_servers(self) -> list[dict[str, Any]]:
+        """For `RTCPeerConnection({iceServers: [...]})`; empty without a relay."""
+        if self.relay is None:
+            return []
+        data = self.relay.as_data()
+        return [{name: value for name, value in data.items() if value}]
 
     @property
     def link(self) -> str:
@@ -51,6 +63,9 @@ def settings(site: Site, number: str, password: str | None, *, page: str = "") -
     """The settings of a user of the site."""
     mailbox = (each for each, service in site.services.items() if service.kind == "voicemail")
     user = site.users[number]
+    relays = ice_servers(site, number, ha1(number, site.domain, password or ""))
+    if password is None:
+        relays = tuple(replace(each, credential="") for each in relays)
     return Settings(
         number=number,
         name=user.name,
@@ -58,6 +73,7 @@ def settings(site: Site, number: str, password: str | None, *, page: str = "") -
         port=site.ports.wss,
         voicemail=next(mailbox, "") if user.voicemail else "",
         page=page,
+        relay=next(iter(relays), None),
         password=password,
     )
 
@@ -73,9 +89,9 @@ _LABELS: Mapping[str, str] = {
 }
 
 
-def as_data(values: Settings) -> dict[str, str]:
+def as_data(values: Settings) -> dict[str, Any]:
     """The settings as plain data, without those that are unknown or must not be shown."""
-    data = {
+    data: dict[str, Any] = {
         "number": values.number,
         "name": values.name,
         "websocket": values.websocket,
@@ -84,13 +100,21 @@ def as_data(values: Settings) -> dict[str, str]:
     }
     if values.password is not None:
         data["password"] = values.password
-    return {**data, "page": values.link} if values.page else data
+    if values.page:
+        data["page"] = values.link
+    if values.relay:
+        data["ice_servers"] = values.ice_servers
+    return data
 
 
 def as_text(values: Settings) -> str:
     """One line for each setting with a value."""
-    lines = as_data(values).items()
-    return "\n".join(f"{_LABELS[key]:<10} {value}" for key, value in lines if value)
+    lines = [(_LABELS[key], text) for key, text in as_data(values).items() if key in _LABELS]
+    if values.relay:
+        lines += [("TURN", url) for url in values.relay.urls]
+        lines += [("TURN user", values.number), ("TURN password", values.relay.credential)]
+    width = max(10, *(len(label) for label, _ in lines))
+    return "\n".join(f"{label:<{width}} {text}" for label, text in lines if text)
 
 
 def as_json(every: Sequence[Settings]) -> str:
@@ -124,6 +148,9 @@ const ua = new JsSIP.UA({{
   password: {password},
   session_timers: false,
 }});"""
+_JSSIP_TURN = """
+// for ua.call(target, {{ pcConfig }}) and session.answer({{ pcConfig }})
+const pcConfig = {{ iceServers: {ice_servers} }};"""
 _SIPJS = """\
 const user = new Web.SimpleUser({websocket}, {{
   aor: {uri},
@@ -134,7 +161,7 @@ const user = new Web.SimpleUser({websocket}, {{
     authorizationPassword: {password},
     sessionDescriptionHandlerFactoryOptions: {{
       iceGatheringTimeout: 500,
-      peerConnectionConfiguration: {{ iceServers: [] }},
+      peerConnectionConfiguration: {{ iceServers: {ice_servers} }},
     }},
   }},
 }});"""
@@ -147,13 +174,17 @@ def _code(template: str, values: Settings) -> str:
         "uri": values.uri,
         "number": values.number,
         "password": password,
+        "ice_servers": [
+            {**each, "credential": each.get("credential", "the TURN password")}
+            for each in values.ice_servers
+        ],
     }
     return template.format(**{name: json.dumps(value) for name, value in quoted.items()})
 
 
 CLIENTS: Mapping[str, Callable[[Settings], str]] = {
     "browser-phone": lambda values: fields_as_text(browser_phone(values)),
-    "jssip": lambda values: _code(_JSSIP, values),
+    "jssip": lambda values: _code(_JSSIP + (_JSSIP_TURN if values.relay else ""), values),
     "sip.js": lambda values: _code(_SIPJS, values),
 }
 
