@@ -31,6 +31,7 @@ SERVICES = """\
   6201: {kind: menu, keys: {3: 6002}}
   6300: {kind: conference, pin: {file: conference.pin}, max_members: 3}
   7000: {kind: dialplan, context: shop}
+  7001: {kind: dialplan, context: shop}
 """
 APPLY = ("apply", "--yes", "--verify", "none")  # test_verify has the proof
 DIALPLAN = """\
@@ -40,6 +41,8 @@ exten => 7000,1,Answer()
  same => n,Playtones({hz})
  same => n,Wait(600)
  same => n,Hangup()
+; without the option `i`, as somebody writes it who has not read services.md
+exten => 7001,1,Dial(PJSIP/trunk/sip:1003@sip.example.test,5)
 """
 
 
@@ -175,11 +178,12 @@ def test_a_group_rings_in_turn_and_then_the_mailbox_answers(system):
     run(scene)
 
 
-def test_a_phone_of_a_group_cannot_send_the_call_elsewhere(system):
+@pytest.mark.parametrize("number", ["6102", "7001"])
+def test_a_phone_that_asterisk_rings_cannot_send_the_call_elsewhere(system, number):
     async def scene():
         async with Phones(system) as phones:
-            caller, eve = [await phones.phone(number) for number in ("1001", "1003")]
-            call = await talk.dial(caller, "6102", await phones.sound(OWN))
+            caller, eve = [await phones.phone(each) for each in ("1001", "1003")]
+            call = await talk.dial(caller, number, await phones.sound(OWN))
             incoming = await eve.incoming(10, method="INVITE")
             await incoming.reply(302, headers={"Contact": f"<sip:6002~1002~service@{DOMAIN}>"})
             with pytest.raises(CallRefusedError) as refused:

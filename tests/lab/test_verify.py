@@ -116,7 +116,7 @@ def test_many_proofs_raise_no_false_alarm_and_leave_nothing(system, home):
     seconds = []
     for _ in range(RUNS):
         proof = quick(system, home)
-        assert proof.failed == (), proof.diagnostics
+        assert proof.failed == (), [each.message for each in proof.diagnostics]
         seconds.append(proof.seconds)
     assert left(system) == {}
     assert sorted(seconds)[RUNS // 2] < QUICK_SECONDS
@@ -158,6 +158,20 @@ def test_a_probe_reaches_only_probes_and_services(system, home):
 
     run(scenario())
     assert left(system) == {}
+
+
+def test_the_connection_of_a_removed_probe_is_nobody(system, home):
+    async def scenario():
+        async with registered(system, "1001") as (alice,), contextlib.AsyncExitStack() as stack:
+            with accounts(system, home) as (first, _):
+                probe = system.phone(first.number, first.password)
+                await stack.enter_async_context(probe)
+                await probe.connect()
+                assert (await probe.register(expires=60)).status == 200
+            assert await outcome(probe, "1001") in {401, 403, 407}
+            assert not alice.received("INVITE")
+
+    run(scenario())
 
 
 @contextlib.contextmanager

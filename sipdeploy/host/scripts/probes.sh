@@ -12,7 +12,7 @@ type=$(sed -n 's/^auth_type=//p' "$pjsip" 2>/dev/null | head -n 1)
 # DOMAIN NUMBER...; the timer runs it too, without the rest of this script.
 clean='PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; domain=$1; shift
 for number; do
-    printf "htable.delete %s\n" "probes s:$number" "held s:$number" "registered s:$number"
+    printf "htable.delete %s\n" "probes s:$number" "held s:$number"
     printf "htable.delete added s:%s:$number\n" contacts calls subscriptions addresses
     printf "ul.rm location %s\n" "$number@$domain"
 done | timeout 20 kamcmd >/dev/null 2>&1
