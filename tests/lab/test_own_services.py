@@ -5,6 +5,7 @@ import asyncio
 import math
 import os
 import re
+import time
 import wave
 from contextlib import AsyncExitStack
 
@@ -218,10 +219,10 @@ def test_a_browser_hears_the_prompt_of_a_menu_and_presses_keys(alice):
     call = alice.call("6200").wait("answered", timeout_seconds=30)
     assert call.hears(PROMPT), call.listen()
     call.dtmf("*")
-    assert call.hears(LOW) is False  # the menu that Asterisk speaks
+    speaks = (call.heard_speech() or time.sleep(0.5) for _ in range(20))
+    assert any(speaks), call.listen()  # the menu of Asterisk's own words
     call.dtmf("3")
     assert call.hears(LOW, timeout_seconds=10), call.listen()
-    assert call.heard_speech()
     call.hang_up()
 
 
