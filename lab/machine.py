@@ -25,6 +25,7 @@ LAB_TOOLS = {
 }
 # Ubuntu has no package of some of them; the tests that need one are skipped there.
 TEST_TOOLS = {
+    "age": "age",
     "chromium": "chromium",
     "firefox-esr": "firefox-esr",
     "libnss3-tools": "certutil",
