@@ -159,9 +159,9 @@ def test_who_would_come_back_with_a_trial_is_told(hosts):
 # How a host does
 
 
-def reading(registrations=40, units="", more=""):
+def reading(registered=40, units="", more=""):
     return said(
-        f"\x1eclock\n{time.time()}\n{more}\x1econtacts\nlocation-contacts = {registrations}\n"
+        f"\x1eclock\n{time.time()}\n{more}\x1econtacts\nlocation-users = {registered}\n"
         f"\x1eunits\n{units}\x1ejournal\n\x1eend\n"
     )
 
@@ -199,7 +199,7 @@ def test_a_host_that_does_worse_goes_back(hosts):
     hosts["sip1"].run = ask_next
     (report,), _ = run(names=["sip1"], watch_seconds=60)
     assert (report.state, problems(report)) == ("rolled back", [("SD545", "error")])
-    assert "3 registrations, 40 before" in report.diagnostics[0].message
+    assert "3 users registered, 40 before" in report.diagnostics[0].message
     assert scripts(hosts["sip1"])[-3:-1] == ["restore", "unlock"]
 
 
