@@ -5,11 +5,13 @@ a user counts once however many phones he has, calls must look worse without tho
 number, as caller or callee, and what nobody has proved does not count. Who can end a daemon can.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sipdeploy.diagnostics import count
 from sipdeploy.host.incoming import whole
@@ -47,6 +49,13 @@ class Reading:
     def failed(self) -> int:
         """How many pairs of numbers had a call that failed."""
         return sum(self.outcomes.values())
+
+    def without(self, numbers: Collection[str]) -> Reading:
+        """The reading without the calls from and to these numbers."""
+        gone = set(numbers)
+        outcomes = {pair: each for pair, each in self.outcomes.items() if gone.isdisjoint(pair)}
+        answered = {pair: each for pair, each in self.answered.items() if gone.isdisjoint(pair)}
+        return replace(self, outcomes=outcomes, answered=answered)
 
 
 def reading(answer: Mapping[str, str], events: Sequence[Event], seconds: float) -> Reading:

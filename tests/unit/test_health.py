@@ -86,6 +86,13 @@ def test_one_user_alone_makes_no_calls_look_worse(outcomes):
     assert worse(QUIET, after(outcomes=outcomes)) == ()
 
 
+def test_calls_of_numbers_that_go_are_left_out():
+    others, gone = {("1001", "1002"): True}, {("1001", "1009"): True, ("1008", "1001"): False}
+    found = replace(QUIET, outcomes=others | gone, answered={PAIR: 2, ("1008", "1001"): 1})
+    left = replace(QUIET, outcomes=others, answered={PAIR: 2})
+    assert found.without({"1008", "1009"}) == left
+
+
 def test_one_user_alone_makes_the_time_before_look_no_better():
     usual, now = pairs(9, 36), after(outcomes=pairs(5, 20))
     idle = {("1999", f"3{n:03}"): False for n in range(500)}  # he has cancelled them all

@@ -13,6 +13,8 @@ from sipdeploy.__main__ import main
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.host import Result, connection, host_failed, script_text
 from sipdeploy.host.local import LocalHost
+from sipdeploy.operation import health
+from sipdeploy.operation.health import Reading
 from sipdeploy.transaction import Interrupted, plan
 from sipdeploy.transaction.reports import as_json, as_text
 from sipdeploy.transaction.trial import Watched, watch
@@ -230,6 +232,18 @@ def test_users_whom_the_apply_disconnects_are_not_missed(hosts, more, before):
     assert any(text.startswith(f"{before} registered (before: {before})") for text in told)
     # 11 of 16 is fewer than 70 %, and 11 of 15 is not
     assert report.state == ("applied" if before == 15 else "rolled back")
+
+
+def test_calls_to_users_who_are_gone_are_no_failures(hosts, monkeypatch):
+    going(hosts)
+    failed = Reading(
+        seconds=60.0,
+        outcomes={(f"10{n}", to): True for n in range(20, 40) for to in ("1001", "1009")},
+    )
+    monkeypatch.setattr(health, "reading", lambda *_: failed)
+    hosts["sip1"].answers["watch"] = reading()
+    (report,), _ = run(names=["sip1"], watch_seconds=1)
+    assert report.state == "applied"
 
 
 def test_who_comes_back_after_a_watch_is_told(hosts):

@@ -37,7 +37,8 @@ class ReadBefore:
     def run(self, host: Host, on_line: OnLine) -> None:
         """Store the reading of the last hour, without the users whom the plan disconnects."""
         answer = _ask(host, (self.state, "", "0", str(BEFORE_SECONDS), "0", ""))
-        before, going = _reading(answer, BEFORE_SECONDS), self.watched.disconnected
+        going = self.watched.disconnected
+        before = _reading(answer, BEFORE_SECONDS).without(going)
         present = registered(answer)
         leaving = len(going if present is None else going & present)
         if leaving and before.registered is not None:
@@ -86,7 +87,7 @@ class Watch:
             if "over" in answer:
                 self._ended(host.name, answer["over"].strip())
                 return
-            now = _reading(answer, self.clock() - began)
+            now = _reading(answer, self.clock() - began).without(self.watched.disconnected)
             found = [*found[:1], *found[-1:], now]
             on_line(f"{minutes(now.seconds)}: {health.in_words(before, now)}")
             if reasons := health.worse(before, found):
