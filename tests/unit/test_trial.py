@@ -284,6 +284,7 @@ def test_a_lost_connection_ends_no_watch_at_once(hosts):
 
 @pytest.mark.parametrize("by", ["me", "somebody"])
 def test_a_watch_ends_when_somebody_decides(hosts, by, monkeypatch):
+    going(hosts)
     monkeypatch.setattr(transaction, "this_owner", lambda: "me")
     answers = iter([reading(), reading()])
     ask = hosts["sip1"].run
@@ -297,9 +298,11 @@ def test_a_watch_ends_when_somebody_decides(hosts, by, monkeypatch):
     hosts["sip1"].run = ask_next
     (report,), _ = run(names=["sip1"], watch_seconds=60)
     if by == "me":  # confirmed
-        assert report.state == "applied"
+        assert (report.state, report.diagnostics) == ("applied", ())
     else:
-        assert (report.state, problems(report)) == ("rolled back", [("SD528", "error")])
+        found = [("SD543", "warning"), ("SD528", "error")]
+        assert (report.state, problems(report)) == ("rolled back", found)
+        assert "2 users (1001, 1009) are valid again" in report.diagnostics[1].notes[0]
 
 
 class CutAfterSwap(Cut):
