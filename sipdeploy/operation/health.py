@@ -1,13 +1,17 @@
-"""Whether a host does clearly worse than before a change: registrations, calls, daemons. Pure.
+"""Whether a host does clearly worse than before a change: users, calls, daemons. Pure.
 
-One user cannot make a host look worse, and neither can a stranger: repeated calls between two
-numbers count once, failures must concern two callers, and what nobody has proved does not count.
+The previous release comes back with its users and passwords, so nobody may bring it back alone:
+a user counts once however many phones he has, calls must look worse without those of any one
+number, as caller or callee, and what nobody has proved does not count. Who can end a daemon can.
 """
+
+from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sipdeploy.diagnostics import count
 from sipdeploy.host.incoming import whole
@@ -16,27 +20,28 @@ from sipdeploy.operation.events import Call, Event, Refusal
 
 SETTLE_SECONDS = 60  # phones need this long to register again
 FEW_REGISTERED = 0.7
-MOST_MISSING = 4  # registrations that may go without a meaning
+MOST_MISSING = 4  # users that may go without a meaning
+MOST_ALONE = 2  # of so few, all may go
 LEAST_FAILED = 3
-LEAST_CALLERS = 2
 RARE = 0.001  # the probability of chance below which more failures are clearly more
 LEAST_EXPECTED = 10.0  # answered calls, so that none is clearly fewer
 FAILURES = (403, 404, 480, 488)
 SERVER = range(500, 600)
+Pair = tuple[str, str]  # caller and callee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """How a host does: over `seconds` until now, or at this moment.
 
-    `outcomes`: whether the last call between two numbers failed. `answered` counts calls.
+    `outcomes`: whether the last call between two numbers failed; `answered`: how many were.
     `restarts` maps each unit to how often systemd has restarted it by itself; `down` do not run.
     """
 
     seconds: float
-    registrations: int | None = None  # None is unknown
-    outcomes: Mapping[tuple[str, str], bool] = field(default_factory=dict)
-    answered: int = 0
+    registered: int | None = None  # users; None is unknown
+    outcomes: Mapping[Pair, bool] = field(default_factory=dict)
+    answered: Mapping[Pair, int] = field(default_factory=dict)
     restarts: Mapping[str, int] = field(default_factory=dict)
     down: tuple[str, ...] = ()
 
@@ -45,10 +50,17 @@ class Reading:
         """How many pairs of numbers had a call that failed."""
         return sum(self.outcomes.values())
 
+    def without(self, numbers: Collection[str]) -> Reading:
+        """The reading without the calls from and to these numbers."""
+        gone = set(numbers)
+        outcomes = {pair: each for pair, each in self.outcomes.items() if gone.isdisjoint(pair)}
+        answered = {pair: each for pair, each in self.answered.items() if gone.isdisjoint(pair)}
+        return replace(self, outcomes=outcomes, answered=answered)
+
 
 def reading(answer: Mapping[str, str], events: Sequence[Event], seconds: float) -> Reading:
     """A reading from the sections of the script `watch`, and the events of its journal."""
-    match = re.search(r"location[-_]contacts = (\d+)", answer.get("contacts", ""))
+    match = re.search(r"location[-_]users = (\d+)", answer.get("contacts", ""))
     blocks = [
         dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         for block in answer.get("units", "").split("\n\n")
@@ -56,9 +68,9 @@ def reading(answer: Mapping[str, str], events: Sequence[Event], seconds: float) 
     units = {block["Id"]: block for block in blocks if "Id" in block}
     return Reading(
         seconds=seconds,
-        registrations=whole(match[1]) if match else None,
+        registered=whole(match[1]) if match else None,
         outcomes=_outcomes(events),
-        answered=sum(isinstance(each, Call) and each.answered is not None for each in events),
+        answered=_answered(events),
         restarts={name: whole(block.get("NRestarts", "")) for name, block in units.items()},
         down=tuple(n for n, each in units.items() if each.get("ActiveState") in DOWN),
     )
@@ -67,8 +79,13 @@ def reading(answer: Mapping[str, str], events: Sequence[Event], seconds: float) 
 DOWN = ("failed", "inactive", "activating", "deactivating")
 
 
-def _outcomes(events: Iterable[Event]) -> dict[tuple[str, str], bool]:
-    found: dict[tuple[str, str], bool] = {}
+def _answered(events: Iterable[Event]) -> Mapping[Pair, int]:
+    calls = (each for each in events if isinstance(each, Call) and each.answered is not None)
+    return Counter((call.caller, call.callee) for call in calls)
+
+
+def _outcomes(events: Iterable[Event]) -> dict[Pair, bool]:
+    found: dict[Pair, bool] = {}
     for event in events:
         if isinstance(event, Call) and event.kind:
             found[event.caller, event.callee] = has_failed(event)
@@ -94,7 +111,7 @@ def worse(before: Reading, since: Sequence[Reading]) -> tuple[str, ...]:
     """Why a host does clearly worse in its last readings than before; empty if it does not."""
     if not since:
         return ()
-    return (*_daemons(since), *_registrations(before, since), *_calls(before, since[-1]))
+    return (*_daemons(since), *_users(before, since), *_calls(before, since[-1]))
 
 
 def _daemons(since: Sequence[Reading]) -> Iterator[str]:
@@ -105,34 +122,61 @@ def _daemons(since: Sequence[Reading]) -> Iterator[str]:
             yield f"{unit} ended unexpectedly and was restarted"
 
 
-def _registrations(before: Reading, since: Sequence[Reading]) -> Iterator[str]:
+def _users(before: Reading, since: Sequence[Reading]) -> Iterator[str]:
     """In two readings, because a reload or a proof may come in between."""
-    expected, last = before.registrations, since[-2:]
-    settled = [each.registrations for each in last if each.seconds >= SETTLE_SECONDS]
+    expected, last = before.registered, since[-2:]
+    settled = [each.registered for each in last if each.seconds >= SETTLE_SECONDS]
     known = [number for number in settled if number is not None]
     if expected is None or len(known) < 2:  # noqa: PLR2004 - two readings
         return
     if all(_is_few(number, expected) for number in known):
-        yield f"{count(known[-1], 'registration')}, {expected} before"
+        yield f"{count(known[-1], 'user')} registered, {expected} before"
 
 
 def _is_few(now: int, before: int) -> bool:
     if now == 0:
-        return before > 1
+        return before > MOST_ALONE
     return now < before * FEW_REGISTERED and before - now > MOST_MISSING
 
 
 def _calls(before: Reading, now: Reading) -> Iterator[str]:
-    tried, failed = len(now.outcomes), now.failed
-    callers = {caller for (caller, _), is_failed in now.outcomes.items() if is_failed}
-    usual = (before.failed + 1) / (len(before.outcomes) + 2)
-    is_more = failed >= LEAST_FAILED and len(callers) >= LEAST_CALLERS
-    if is_more and at_least(failed, tried, usual) < RARE:
+    if _fail_more(before.outcomes, now.outcomes):
         usually = f"{before.failed} of {len(before.outcomes)} before"
-        yield f"{failed} of {count(tried, 'call')} failed, {usually}"
-    expected = before.answered / before.seconds * now.seconds if before.seconds else 0.0
-    if expected >= LEAST_EXPECTED and now.answered == 0:
+        yield f"{now.failed} of {count(len(now.outcomes), 'call')} failed, {usually}"
+    usual = sum(before.answered.values()) - max(_by_number(before.answered).values(), default=0)
+    expected = usual / before.seconds * now.seconds if before.seconds else 0.0
+    if expected >= LEAST_EXPECTED and not now.answered:
         yield f"no call was answered, {round(expected)} were in the same time before"
+
+
+def _fail_more(before: Mapping[Pair, bool], now: Mapping[Pair, bool]) -> bool:
+    """Whether clearly more calls fail, also without those from and to any one number."""
+    readings = (now, before)
+    totals = [(sum(each.values()), len(each)) for each in readings]
+    failed = [_by_number(each) for each in readings]
+    tried = [_by_number(dict.fromkeys(each, 1)) for each in readings]
+    rest = {
+        tuple(
+            (total[0] - failures[number], total[1] - calls[number])
+            for total, failures, calls in zip(totals, failed, tried, strict=True)
+        )
+        for number in ("", *tried[0], *tried[1])
+    }
+    return all(_is_more(*new, *old) for new, old in rest)
+
+
+def _is_more(failed: int, tried: int, failed_before: int, tried_before: int) -> bool:
+    usual = (failed_before + 1) / (tried_before + 2)
+    return failed >= LEAST_FAILED and at_least(failed, tried, usual) < RARE
+
+
+def _by_number(pairs: Mapping[Pair, int]) -> Counter[str]:
+    """Number -> the sum of the pairs that it is part of."""
+    found: Counter[str] = Counter()
+    for pair, value in pairs.items():
+        for number in set(pair):
+            found[number] += value
+    return found
 
 
 def at_least(failed: int, tried: int, rate: float) -> float:
@@ -152,7 +196,7 @@ def at_least(failed: int, tried: int, rate: float) -> float:
 
 def in_words(before: Reading, now: Reading) -> str:
     """`41 of 42 registered, 12 calls, 1 failed`."""
-    known, usual = now.registrations, before.registrations
+    known, usual = now.registered, before.registered
     registered = "unknown" if known is None else f"{known}"
     share = "" if usual is None else f" (before: {usual})"
     return (

@@ -64,7 +64,7 @@ def preview(host: Host, plan: Plan, state: str = STATE) -> Present:
         current=_numbered(paths, contents, 0),
         written=_numbered(paths, contents, 1),
         load=read_load(answer),
-        registered=_registered(answer),
+        registered=registered(answer),
     )
 
 
@@ -103,7 +103,7 @@ def _numbered(paths: list[str], contents: Mapping[str, bytes], offset: int) -> M
     return {path: contents[number] for path, number in numbers if number in contents}
 
 
-def _registered(answer: Mapping[str, str]) -> frozenset[str] | None:
+def registered(answer: Mapping[str, str]) -> frozenset[str] | None:
     """Numbers of addresses of record, one on each line; None if Kamailio did not list all."""
     text = answer.get("registered")
     return None if text is None else frozenset(re.findall(r"(?m)^([0-9*]{1,15})(?:@|$)", text))

@@ -416,16 +416,21 @@ class HostRun:
 
     def _warn_of_trial(self) -> None:
         """Say which users would come back with the previous release."""
-        if not self.run.options.try_seconds or self.plan is None:
+        options = self.run.options
+        if not (options.try_seconds or options.watch_seconds) or self.plan is None:
             return
         sums = (change.kind for change in self.plan.changes if change.path == kamailio.SUMS)
         if "update" not in sums:
             return
         self._ask_preview()
         numbers = user_effects(self.plan, self.present).disconnected
+        self._watched.disconnected = numbers
         if numbers:
-            self._warn(notices.back_on_trial(self.name, named(sorted(numbers))))
+            warning = notices.back_on_trial if options.try_seconds else notices.back_when_watched
+            self._warn(warning(self.name, named(sorted(numbers))))
 
     def _confirm(self) -> None:
         self._carry_out(CONFIRM)
+        if not self.run.options.try_seconds:
+            self._warnings = notices.without_return(self._warnings)
         self._state = "on trial" if self.run.options.try_seconds else "applied"

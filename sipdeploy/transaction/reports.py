@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -218,6 +218,22 @@ def back_on_trial(name: str, numbers: str) -> Diagnostic:
         severity="warning",
         help=f"confirm it soon, or `sipdeploy apply {name}` without `--try`",
     )
+
+
+def back_when_watched(name: str, numbers: str) -> Diagnostic:
+    """The warning of a watched apply that removes users or changes passwords."""
+    return Diagnostic(
+        "SD543",
+        f"this apply removes or disconnects {numbers} on `{name}`: if the watch takes it back, "
+        "their old passwords are valid again",
+        severity="warning",
+        help=f"after that, `sipdeploy apply {name}` without `--watch` disconnects them for good",
+    )
+
+
+def without_return(warnings: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """The warnings of a confirmed release, which does not go back any more."""
+    return tuple(warning for warning in warnings if warning.code != "SD543")
 
 
 def reason(outcome: SelfRollback) -> str:

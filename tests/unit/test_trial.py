@@ -11,7 +11,10 @@ from test_apply import Cut, facts, hosts, run, scripts, site, states
 from sipdeploy import transaction
 from sipdeploy.__main__ import main
 from sipdeploy.diagnostics.errors import HostFailed
-from sipdeploy.host import Result, connection, host_failed
+from sipdeploy.host import Result, connection, host_failed, script_text
+from sipdeploy.host.local import LocalHost
+from sipdeploy.operation import health
+from sipdeploy.operation.health import Reading
 from sipdeploy.transaction import Interrupted, plan
 from sipdeploy.transaction.reports import as_json, as_text
 from sipdeploy.transaction.trial import Watched, watch
@@ -133,7 +136,8 @@ def test_a_plan_tells_of_a_trial(hosts):
     assert planned.exit_code == 0
 
 
-def test_who_would_come_back_with_a_trial_is_told(hosts):
+def going(hosts):
+    """1001 gets a new password with the next apply to sip1, and 1009 is removed."""
     known = facts("sid-applied").stdout.replace(
         b"\x1edigests\n", b"\x1edigests\n0  /etc/kamailio/credentials.sum\n"
     )
@@ -148,6 +152,10 @@ def test_who_would_come_back_with_a_trial_is_told(hosts):
         status=0,
         stdout=b"".join(b"\x1efile %d\n%s\n" % (2 * n, before) for n in range(40)) + b"\x1eend\n",
     )
+
+
+def test_who_would_come_back_with_a_trial_is_told(hosts):
+    going(hosts)
     (report,), _ = run(names=["sip1"], try_seconds=600)
     (problem,) = report.diagnostics
     assert (problem.code, problem.severity) == ("SD543", "warning")
@@ -159,9 +167,9 @@ def test_who_would_come_back_with_a_trial_is_told(hosts):
 # How a host does
 
 
-def reading(registrations=40, units="", more=""):
+def reading(registered=40, units="", more=""):
     return said(
-        f"\x1eclock\n{time.time()}\n{more}\x1econtacts\nlocation-contacts = {registrations}\n"
+        f"\x1eclock\n{time.time()}\n{more}\x1econtacts\nlocation-users = {registered}\n"
         f"\x1eunits\n{units}\x1ejournal\n\x1eend\n"
     )
 
@@ -172,6 +180,18 @@ def _quick(monkeypatch):
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(watch, "LOST_SECONDS", 0.05)
     monkeypatch.setattr("sipdeploy.operation.health.SETTLE_SECONDS", 0)
+
+
+def in_turn(host, *readings):
+    """The host answers the script `watch` with these, and then with the last one again."""
+    ask, answers = host.run, iter(readings)
+
+    def ask_next(argv, **options):
+        if "sipdeploy-watch" in argv:
+            host.answers["watch"] = next(answers, readings[-1])
+        return ask(argv, **options)
+
+    host.run = ask_next
 
 
 def test_a_host_that_does_as_before_is_confirmed(hosts):
@@ -188,19 +208,64 @@ def test_a_host_that_does_as_before_is_confirmed(hosts):
 
 
 def test_a_host_that_does_worse_goes_back(hosts):
-    answers = iter([reading(), reading(38)])
-    ask = hosts["sip1"].run
-
-    def ask_next(argv, **options):
-        if "sipdeploy-watch" in argv:
-            hosts["sip1"].answers["watch"] = next(answers, reading(3))
-        return ask(argv, **options)
-
-    hosts["sip1"].run = ask_next
+    in_turn(hosts["sip1"], reading(), reading(38), reading(3))
     (report,), _ = run(names=["sip1"], watch_seconds=60)
     assert (report.state, problems(report)) == ("rolled back", [("SD545", "error")])
-    assert "3 registrations, 40 before" in report.diagnostics[0].message
+    assert "3 users registered, 40 before" in report.diagnostics[0].message
     assert scripts(hosts["sip1"])[-3:-1] == ["restore", "unlock"]
+
+
+LISTED = "\x1eregistered\n1001@sip.example.test\n1009@x.y\n1003@sip.example.test\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "before"),
+    [(LISTED, 15), (LISTED.replace("1009", "1004"), 16), ("", 15)],
+    ids=["registered", "one-is-not", "unknown"],
+)
+def test_users_whom_the_apply_disconnects_are_not_missed(hosts, more, before):
+    going(hosts)
+    in_turn(hosts["sip1"], reading(17, more=more), reading(11))
+    (report,), events = run(names=["sip1"], watch_seconds=1)
+    told = [event.text for event in events if event.title == "read how the host does"]
+    assert f"the change disconnects {17 - before} of 17 registered users" in told
+    assert any(text.startswith(f"{before} registered (before: {before})") for text in told)
+    # 11 of 16 is fewer than 70 %, and 11 of 15 is not
+    assert report.state == ("applied" if before == 15 else "rolled back")
+
+
+def test_calls_to_users_who_are_gone_are_no_failures(hosts, monkeypatch):
+    going(hosts)
+    failed = Reading(
+        seconds=60.0,
+        outcomes={(f"10{n}", to): True for n in range(20, 40) for to in ("1001", "1009")},
+    )
+    monkeypatch.setattr(health, "reading", lambda *_: failed)
+    hosts["sip1"].answers["watch"] = reading()
+    (report,), _ = run(names=["sip1"], watch_seconds=1)
+    assert report.state == "applied"
+
+
+def test_who_comes_back_after_a_watch_is_told(hosts):
+    going(hosts)
+    in_turn(hosts["sip1"], reading(), reading(3))
+    (report,), events = run(names=["sip1"], watch_seconds=60)
+    who = "the old passwords of 2 users (1001, 1009) are valid again"
+    assert f"if it goes back, {who}" in [event.text for event in events]
+    assert (report.state, problems(report)) == (
+        "rolled back",
+        [("SD543", "warning"), ("SD545", "error")],
+    )
+    warning, error = report.diagnostics
+    assert "removes or disconnects 2 users (1001, 1009) on `sip1`: if the watch" in warning.message
+    assert error.notes[0].startswith(f"{who}; `sipdeploy apply sip1`")
+
+
+def test_nobody_comes_back_after_a_confirmed_watch(hosts):
+    going(hosts)
+    hosts["sip1"].answers["watch"] = reading()
+    (report,), _ = run(names=["sip1"], watch_seconds=1)
+    assert (report.state, report.diagnostics) == ("applied", ())
 
 
 def test_a_lost_connection_ends_no_watch_at_once(hosts):
@@ -219,6 +284,7 @@ def test_a_lost_connection_ends_no_watch_at_once(hosts):
 
 @pytest.mark.parametrize("by", ["me", "somebody"])
 def test_a_watch_ends_when_somebody_decides(hosts, by, monkeypatch):
+    going(hosts)
     monkeypatch.setattr(transaction, "this_owner", lambda: "me")
     answers = iter([reading(), reading()])
     ask = hosts["sip1"].run
@@ -232,9 +298,11 @@ def test_a_watch_ends_when_somebody_decides(hosts, by, monkeypatch):
     hosts["sip1"].run = ask_next
     (report,), _ = run(names=["sip1"], watch_seconds=60)
     if by == "me":  # confirmed
-        assert report.state == "applied"
+        assert (report.state, report.diagnostics) == ("applied", ())
     else:
-        assert (report.state, problems(report)) == ("rolled back", [("SD528", "error")])
+        found = [("SD543", "warning"), ("SD528", "error")]
+        assert (report.state, problems(report)) == ("rolled back", found)
+        assert "2 users (1001, 1009) are valid again" in report.diagnostics[1].notes[0]
 
 
 class CutAfterSwap(Cut):
@@ -261,6 +329,34 @@ def test_ctrl_c_in_a_watch_goes_back(hosts, monkeypatch):
     (report,) = ended.value.reports
     assert (report.state, problems(report)) == ("rolled back", [("SD533", "error")])
     assert "confirm" not in scripts(cut)
+
+
+KAMCMD = """#!/bin/sh
+case "$*" in
+stats.*) printf 'usrloc:location-contacts = 9\\nusrloc:location-users = 2\\n' ;;
+"ul.dump brief")
+    printf '\\tAoR: 1001@a.b\\n\\tAoR: 1002@a.b\\n'
+    [ -e "$0.fails" ] || echo Max-Slots: 4 ;;
+esac
+"""
+
+
+def test_the_script_says_who_is_registered(tmp_path, monkeypatch):
+    program = tmp_path / "kamcmd"
+    program.write_text(KAMCMD)
+    program.chmod(0o755)
+    text = script_text("watch").replace(b"\nPATH=", f"\nPATH={tmp_path}:".encode(), 1)
+    monkeypatch.setattr("sipdeploy.host.script_text", lambda _: text)
+
+    def read():
+        watched = Watched(disconnected=frozenset({"1002", "1003"}))
+        step = watch.ReadBefore(watched=watched, state=f"{tmp_path}")
+        step.run(LocalHost("here"), lambda _: None)
+        return watched.before.registered
+
+    assert read() == 2 - 1
+    (tmp_path / "kamcmd.fails").touch()  # the list has no end: both may be registered
+    assert read() == 0
 
 
 def test_an_answer_without_an_end_is_an_error():

@@ -1,5 +1,6 @@
-# Prints how the host does: registrations, daemons, and the call log of the last SECONDS.
+# Prints how the host does: registered users, daemons, and the call log of the last SECONDS.
 # STATE HOLDER UNTIL SECONDS TIMEOUT LOG
+# Without a HOLDER it also says which users are registered.
 # With a HOLDER it also keeps the run of that owner open: its rollback timer of TIMEOUT seconds starts anew, so that the
 # host goes back soon after the deploying machine is gone. UNTIL is when the watch ends, in seconds since 1970.
 state=$1 holder=$2 until=$3 seconds=$4 timeout=$5 log=$6
@@ -25,6 +26,10 @@ if [ -n "$holder" ]; then
 fi
 exec 2>/dev/null
 section contacts; timeout 5 kamcmd stats.get_statistics usrloc:
+# an incomplete list does not say who is registered
+if [ -z "$holder" ] && listed=$(timeout 20 kamcmd ul.dump brief); then
+    case $listed in *Max-Slots:*) section registered; printf '%s\n' "$listed" | sed -n 's/^[[:space:]]*AoR: *//p' ;; esac
+fi
 section units; systemctl show -p Id,ActiveState,NRestarts,ExecMainStartTimestampMonotonic kamailio.service asterisk.service
 section journal
 journalctl -q --no-pager -n 20000 -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT "--since=-${seconds}s" \

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Watched:
-    """How the host did before the swap, which the watch after it compares with."""
+    """How the host did before the swap, which the watch after it compares with.
+
+    `disconnected`: the users whom the plan removes or gives another password.
+    """
 
     before: Reading | None = None
+    disconnected: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from sipdeploy.diagnostics.errors import HostFailed
@@ -13,6 +13,8 @@ from sipdeploy.host import Host, host_failed, run_script, sections
 from sipdeploy.host.incoming import OnLine, number
 from sipdeploy.operation import events, health, journal
 from sipdeploy.operation.health import Reading
+from sipdeploy.plan.effects import named
+from sipdeploy.plan.preview import registered
 from sipdeploy.plan.words import minutes
 from sipdeploy.transaction.lock import AUDIT_LOG, Owner
 from sipdeploy.transaction.trial import Watched
@@ -33,10 +35,19 @@ class ReadBefore:
     state: str = STATE
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Store the reading of the last hour."""
+        """Store the reading of the last hour, without the users whom the plan disconnects."""
         answer = _ask(host, (self.state, "", "0", str(BEFORE_SECONDS), "0", ""))
-        self.watched.before = _reading(answer, BEFORE_SECONDS)
-        on_line(health.in_words(self.watched.before, self.watched.before))
+        going = self.watched.disconnected
+        before = _reading(answer, BEFORE_SECONDS).without(going)
+        present = registered(answer)
+        leaving = len(going if present is None else going & present)
+        if leaving and before.registered is not None:
+            on_line(f"the change disconnects {leaving} of {before.registered} registered users")
+            before = replace(before, registered=max(0, before.registered - leaving))
+        if going:
+            on_line(f"if it goes back, the old passwords of {_all(going)} are valid again")
+        self.watched.before = before
+        on_line(health.in_words(before, before))
 
     def undo(self, host: Host) -> None:
         """Nothing to undo."""
@@ -76,11 +87,11 @@ class Watch:
             if "over" in answer:
                 self._ended(host.name, answer["over"].strip())
                 return
-            now = _reading(answer, self.clock() - began)
+            now = _reading(answer, self.clock() - began).without(self.watched.disconnected)
             found = [*found[:1], *found[-1:], now]
             on_line(f"{minutes(now.seconds)}: {health.in_words(before, now)}")
             if reasons := health.worse(before, found):
-                raise _worse(host.name, reasons, now.seconds)
+                raise self._worse(host.name, reasons, now.seconds)
             if self.clock() >= end:
                 return
             self.stop.wait(
@@ -110,17 +121,31 @@ class Watch:
             raise host_failed(
                 "SD528",
                 f"`{name}` restored the previous release while sipdeploy watched it",
+                notes=self._back(name),
                 help_=f"somebody said so, or it booted: /var/log/sipdeploy.log on `{name}` has it",
             )
 
+    def _worse(self, name: str, reasons: tuple[str, ...], seconds: float) -> HostFailed:
+        when = minutes(seconds)
+        return host_failed(
+            "SD545",
+            f"`{name}` does clearly worse {when} after the change: {'; '.join(reasons)}",
+            notes=self._back(name),
+            help_=f"`sipdeploy calls {name} --since 1h` shows the calls, `sipdeploy logs {name}` "
+            "what the daemons said",
+        )
 
-def _worse(name: str, reasons: tuple[str, ...], seconds: float) -> HostFailed:
-    return host_failed(
-        "SD545",
-        f"`{name}` does clearly worse {minutes(seconds)} after the change: {'; '.join(reasons)}",
-        help_=f"`sipdeploy calls {name} --since 1h` shows the calls, `sipdeploy logs {name}` what "
-        "the daemons said",
-    )
+    def _back(self, name: str) -> tuple[str, ...]:
+        """Who comes back with the previous release."""
+        users = self.watched.disconnected
+        if not users:
+            return ()
+        again = f"`sipdeploy apply {name}` without `--watch` disconnects them for good"
+        return (f"the old passwords of {_all(users)} are valid again; {again}",)
+
+
+def _all(users: frozenset[str]) -> str:
+    return named(sorted(users))
 
 
 def _ask(host: Host, argv: tuple[str, ...]) -> dict[str, str]:
