@@ -18,6 +18,7 @@ MOST_AUDIO_BYTES = 64 * KIBIBYTE * KIBIBYTE
 BOXES = "/var/spool/asterisk/voicemail/default"
 CALLS = "/var/lib/sipdeploy/calls.log"
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
+DIALOG = "key of dialogs"
 _AUDIO = r"(?:wav|WAV|gsm|ulaw|alaw|sln|g722|g729|ogg|opus)"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _DOMAIN = r"[a-z0-9.-]{1,253}"
@@ -75,7 +76,7 @@ KINDS = (
         most_bytes=MOST_AUDIO_BYTES,
     ),
     _kind("mailbox password", rf"{_BOX}/secret\.conf", _ASTERISK, 0o660),
-    _kind("key of dialogs", re.escape(DIALOG_KEY), "root:kamailio", 0o640, service="kamailio"),
+    _kind(DIALOG, re.escape(DIALOG_KEY), "root:kamailio", 0o640, service="kamailio"),
     _kind(
         "certificate",
         re.escape(certificates.PATH),
