@@ -491,10 +491,13 @@ def test_modules_are_loaded_where_they_are_used():
     assert {"app_confbridge", "bridge_softmix"} <= loaded()
     assert not loaded() & {"app_read", "func_db", "app_system"}
     more = " same => n,ExecIf($[1]?read(X))\n same => n,Set(DB(a/b)=1) ; MATH(1+1)\n"
-    more += " same => n,System(x)\n"
+    more += " same => n,System(x)\n same => n,MixMonitor(a.wav)\n same => n,Record(/a/b:wav)\n"
+    more += " same => n,Originate(Local/1@a,app,Echo)\n"
     Path("dialplan/shop.conf").write_text(SHOP + more)
     assert {"app_read", "app_exec", "func_db"} <= loaded()
-    assert not loaded() & {"func_math", "app_system"}
+    by_hand = {module for module, _ in modules.BY_HAND.values()}
+    assert not loaded() & {"func_math", *by_hand}
+    assert {"app_mixmonitor", "app_originate", "app_record"} <= by_hand
     Path("inventory.yaml").write_text(HEAD)
     assert not loaded() & {"app_confbridge", "bridge_softmix", *modules.ALL}
     assert "/etc/asterisk/confbridge.conf" not in rendered()
@@ -505,7 +508,7 @@ def test_a_build_has_every_module_that_a_service_can_need():
     one, two = (asterisk.build(each) for each in (site, site))
     assert one == two
     names = {*asterisk.MODULES, *asterisk.SPARE_MODULES}
-    assert {*modules.ALL, *modules.CONFERENCE} <= names
+    assert {*modules.ALL, *modules.SPARE, *modules.CONFERENCE} <= names
     assert len(asterisk.SPARE_MODULES) == len(set(asterisk.SPARE_MODULES))
 
 
@@ -533,11 +536,14 @@ def test_lint_judges_the_dialplan_with_the_rest_of_asterisk(folder, capsys, monk
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     (folder / "dialplan/shop.conf").write_text(
         "[shop]\nexten => 7000,1,Dial(PJSIP/1001@trnk,20)\n same => n,Goto(shopp,s,1)\n"
+        " same => n,MixMonitor(a.wav)\n"
     )
     assert main(["lint", "--format", "concise"]) == 1
     said = capsys.readouterr().out
     assert re.search(r"dialplan/shop\.conf:2:\d+: .*trnk", said), said
+    assert re.search(r"dialplan/shop\.conf:2:17: .*SD870.*`Dial`", said), said
     assert re.search(r"dialplan/shop\.conf:3:\d+: .*shopp", said), said
+    assert re.search(r"dialplan/shop\.conf:4:\d+: .*SD871.*`app_mixmonitor`", said), said
     assert "/etc/asterisk" not in said
 
 
