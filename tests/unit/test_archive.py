@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import tarfile
+import time
 import tracemalloc
 
 import pytest
@@ -162,12 +163,26 @@ def test_a_large_message_passes_in_pieces():
         ((entry("etc/kamailio/dialog-key.cfg", KEY + b"#!define X"),), "key of dialogs"),
         ((entry(f"{BOX[1:]}/INBOX/msg0000.txt", b"\n #include /x"),), "read another file"),
         ((entry(f"{BOX[1:]}/secret.conf", b"#exec id"),), "read another file"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"a=b\n\x01#exec id"),), "read another file"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"\xef\xbb\xbf#exec id"),), "read another file"),
+        ((entry(f"{BOX[1:]}/secret.conf", b";--x--;#exec id"),), "comment of several lines"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"a=b;--\n--;#exec id"),), "comment of several lines"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"a=b\r#exec id"),), "control character"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"a=\x7fb"),), "control character"),
         ((entry("etc/kamailio/local.cfg", b"a\0b"),), "not text"),
     ],
 )
 def test_a_crafted_backup_is_refused(blocks, reason):
     with pytest.raises(DamagedError, match=reason):
         read(hostile(*blocks))
+
+
+def test_the_text_of_a_message_as_asterisk_writes_it_is_accepted():
+    text = b';\n; Message Information file\n;\n[message]\ncallerid="A #1\tZo\xc3\xab; B" <1001>\n'
+    assert not [*known.faults(f"{BOX}/INBOX/msg0000.txt", text)]
+    began = time.monotonic()
+    assert not [*known.faults(f"{BOX}/INBOX/msg0000.txt", b"\n" * known.SMALL)]
+    assert time.monotonic() - began < 1
 
 
 def listed(change):

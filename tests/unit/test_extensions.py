@@ -3,6 +3,7 @@
 import io
 import re
 import subprocess
+import time
 import wave
 from dataclasses import replace
 from pathlib import Path
@@ -230,25 +231,41 @@ def test_without_a_service_of_the_kind_no_dialplan_is_read(folder):
         ("[ sipdeploy-phones ](+)\n", ("SD257", "dialplan/shop.conf:4:2")),
         ("[general]\n", ("SD257", "dialplan/shop.conf:4:2")),
         ("[Services]\n", ("SD257", "dialplan/shop.conf:4:2")),
-        # what hides a section from a reader of comment blocks, and not from Asterisk
+        # what Asterisk reads in another way
         ("; x ;--\n[services]\n; --;\n", ("SD257", "dialplan/shop.conf:5:2")),
-        ("x=\\;--\n[services]\n; --;\n", ("SD257", "dialplan/shop.conf:5:2")),
-        (";-- x --; [services]\n", ("SD257", "dialplan/shop.conf:4:12")),
-        (";-- x\n --;#exec /bin/sh\n", ("SD255", "dialplan/shop.conf:5:5")),
-        ("\x0b[services]\n", ("SD257", "dialplan/shop.conf:4:3")),
+        ("; x ;--\n", ("SD255", "dialplan/shop.conf:4:5")),
+        ("#inc;--x--;lude /etc/passwd\n", ("SD255", "dialplan/shop.conf:4:5")),
+        ("[from-;--x--;kamailio](+)\n", ("SD255", "dialplan/shop.conf:4:7")),
+        ("x=\\;--\n", ("SD255", "dialplan/shop.conf:4:4")),
+        (";-- x\n --;[services]\n", ("SD255", "dialplan/shop.conf:4:1")),
+        ("; x\n--;[services]\n", ("SD255", "dialplan/shop.conf:5:1")),
+        ("x=\\; y --;[services]\n", ("SD255", "dialplan/shop.conf:4:8")),
+        ("\x0b[services]\n", ("SD255", "dialplan/shop.conf:4:1")),
+        ("\x01#exec /bin/sh\n", ("SD255", "dialplan/shop.conf:4:1")),
+        ("; a\r[services]\n", ("SD255", "dialplan/shop.conf:4:4")),
+        ("\ufeff[services]\n", ("SD255", "dialplan/shop.conf:4:1")),
         ("[services\n", ("SD257", "dialplan/shop.conf:4:2")),
         ("; [services]\n[globals]\nX=1\n", None),
+        (";-----------;\n; --- x --;\n;---\n\r\n; ;\n\t\r\n", None),
         ("\0", ("SD255", "dialplan/shop.conf:4:1")),
     ],
 )
 @pytest.mark.parametrize("is_trusted", [True, False])
 @pytest.mark.usefixtures("folder")
 def test_a_file_keeps_to_its_own_contexts(text, found, is_trusted):
-    Path("dialplan/shop.conf").write_text(SHOP + text)
+    Path("dialplan/shop.conf").write_text(SHOP + text, newline="")
     if found is None:
         assert door.attachments(opened(is_trusted=is_trusted)).dialplan
     else:
         assert found in [problem[:2] for problem in refused(is_trusted=is_trusted)]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_of_nothing_but_strange_characters_is_read_in_time():
+    Path("dialplan/shop.conf").write_text("\x01" * 500_000 + "-" * 400_000 + ";" * 100_000)
+    began = time.monotonic()
+    assert len(refused()) <= 210
+    assert time.monotonic() - began < 5
 
 
 def test_contexts_of_sipdeploy_are_reserved(folder):
