@@ -11,7 +11,7 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import IO, cast
 
@@ -26,7 +26,11 @@ CHUNK_BYTES = 65_536
 MEBIBYTE = 1024 * 1024
 MOST_FILES = 1_000_000
 MOST_BYTES = 1024 * 1024 * MEBIBYTE
-MOST_MANIFEST_BYTES = 256 * MEBIBYTE
+# What a manifest can have: a base, and so much for each file before it. Parsed, a list of nothing
+# but empty lists is thirty times as large.
+MANIFEST_BYTES = (65_536, 1024)
+MANIFEST_COMMAS = (1024, 8)
+MANIFEST_BRACKETS = (64, 1)
 MOST_PADDING = MEBIBYTE
 MOST_KEPT_BYTES = 128 * MEBIBYTE
 LEVEL = 6
@@ -237,7 +241,8 @@ def read(stream: IO[bytes]) -> Backup:
     manifest = b""
     for member in files_of(stream):
         if member.name == MANIFEST:
-            manifest = member.content(MOST_MANIFEST_BYTES)
+            manifest = member.content(_most(MANIFEST_BYTES, entries))
+            _check_sizes(manifest, entries)
             continue
         kind = known.kind_of(member.name)
         if kind is not None and known.is_small(kind):
@@ -249,6 +254,19 @@ def read(stream: IO[bytes]) -> Backup:
         if sum(map(len, contents.values())) > MOST_KEPT_BYTES:
             raise DamagedError("its keys and local files have more than 128 MiB")
     return _compared(manifest, entries, contents)
+
+
+def _most(limit: tuple[int, int], entries: Sequence[Entry]) -> int:
+    base, of_a_file = limit
+    return base + of_a_file * len(entries)
+
+
+def _check_sizes(manifest: bytes, entries: Sequence[Entry]) -> None:
+    """DamagedError if the manifest would become much more in memory than these files need."""
+    brackets = manifest.count(b"[") + manifest.count(b"{")
+    commas = manifest.count(b",")
+    if brackets > _most(MANIFEST_BRACKETS, entries) or commas > _most(MANIFEST_COMMAS, entries):
+        raise DamagedError(f"its manifest has more than its {count(len(entries), 'file')}")
 
 
 def _kept(path: str, kind: Kind, content: bytes) -> dict[str, bytes]:

@@ -18,12 +18,15 @@ MOST_AUDIO_BYTES = 64 * KIBIBYTE * KIBIBYTE
 BOXES = "/var/spool/asterisk/voicemail/default"
 CALLS = "/var/lib/sipdeploy/calls.log"
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
+DIALOG = "key of dialogs"
 _AUDIO = r"(?:wav|WAV|gsm|ulaw|alaw|sln|g722|g729|ogg|opus)"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _DOMAIN = r"[a-z0-9.-]{1,253}"
 _KEY_LINE = re.compile(rb'#!substdef "!DIALOG_KEY![0-9a-f]{64}!g"\n')
-# Asterisk reads the text of a message as configuration, in which these lines name other files.
-_INCLUDE = re.compile(rb"^\s*#", re.MULTILINE)
+# Asterisk reads the text of a message as configuration, in which lines with `#` name other files.
+# It strips what is not visible before them, and block comments.
+_INCLUDE = re.compile(rb"^[^!-~\n]*#", re.MULTILINE)
+_STRANGE = re.compile(rb"[\0-\x08\x0b-\x1f\x7f]|;--")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ KINDS = (
         most_bytes=MOST_AUDIO_BYTES,
     ),
     _kind("mailbox password", rf"{_BOX}/secret\.conf", _ASTERISK, 0o660),
-    _kind("key of dialogs", re.escape(DIALOG_KEY), "root:kamailio", 0o640, service="kamailio"),
+    _kind(DIALOG, re.escape(DIALOG_KEY), "root:kamailio", 0o640, service="kamailio"),
     _kind(
         "certificate",
         re.escape(certificates.PATH),
@@ -151,6 +154,8 @@ def faults(path: str, content: bytes) -> Iterator[str]:
         yield "it has more than the key of dialogs"
     if path.startswith(BOXES) and _INCLUDE.search(content):
         yield "it makes Asterisk read another file"
+    elif path.startswith(BOXES) and _STRANGE.search(content):
+        yield "it has a control character, or a comment of several lines"
     if b"\0" in content and not path.startswith("/etc/asterisk/local/"):
         yield "it is not text"
 

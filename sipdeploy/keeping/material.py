@@ -48,6 +48,7 @@ class Material:
     contents: Mapping[str, bytes] = field(repr=False)
     messages: tuple[Entry, ...]
     renewal: Renewal | None = None
+    refused: frozenset[str] = frozenset()  # digests of keys that the host must not have
     warnings: tuple[Diagnostic, ...] = ()
 
     def takes(self, facts: Facts, site: Site, now: float) -> bool:
@@ -60,25 +61,37 @@ class Material:
 
 
 def material(backup: Backup, site: Site, now: float, *, with_local: bool = True) -> Material:
-    """Choose from a backup what the site can use; `now` is in seconds since 1970."""
+    """Choose from a backup what the site can use; `now` is in seconds since 1970.
+
+    Whoever has the keys of a backup can act as its host. So they come along only from a backup
+    of the same domain whose local files are trusted as well.
+    """
     is_same = backup.origin.domain == site.domain
-    warnings: list[Diagnostic] = []
-    chosen = [entry for entry in backup.files if entry.kind.name in {"key of dialogs", "call log"}]
-    chosen += backup.of(known.LOCAL) if with_local else ()
-    renewal = None
-    if is_same and site.tls.provider == "self-signed":
+    takes_keys = is_same and with_local
+    chosen = [*backup.of("call log"), *(backup.of(known.LOCAL) if with_local else ())]
+    chosen += backup.of(known.DIALOG) if takes_keys else ()
+    problem, renewal, warnings = "", None, []
+    if takes_keys and site.tls.provider == "self-signed":
         problem = _pair_problem(backup, site, now)
         chosen += backup.of("certificate") if not problem else ()
-        warnings += [_left_out(problem)] if problem else []
-    elif is_same and site.tls.provider == "letsencrypt":
+    elif takes_keys and site.tls.provider == "letsencrypt":
         found = _renewal(backup, site, now)
         renewal = found if isinstance(found, Renewal) else None
-        warnings += [_left_out(found)] if isinstance(found, str) else []
+        problem = found if isinstance(found, str) else ""
+    if problem:
+        warnings.append(_left_out(problem))
+    if not takes_keys:
+        warnings.append(_without_keys(is_same=is_same))
+    makes = (
+        (known.DIALOG, "certificate") if site.tls.provider == "self-signed" else (known.DIALOG,)
+    )
+    keys = backup.of(*makes) if not takes_keys else ()
     return Material(
         files=tuple(_restored(entry) for entry in chosen),
         contents={entry.path: backup.contents[entry.path] for entry in chosen},
         messages=backup.of(*known.MESSAGES),
         renewal=renewal,
+        refused=frozenset(entry.sha256 for entry in keys),
         warnings=tuple(warnings),
     )
 
@@ -89,6 +102,17 @@ def _left_out(reason: str) -> Diagnostic:
         f"the certificate of the backup is not used: {reason}",
         severity="warning",
         help="the host gets a new one",
+    )
+
+
+def _without_keys(*, is_same: bool) -> Diagnostic:
+    reason = "`--no-local`" if is_same else "it is of another domain"
+    return Diagnostic(
+        "SD743",
+        f"the keys and certificates of the backup are not used: {reason}",
+        severity="warning",
+        notes=("calls from before can be neither held nor ended: the phones simply call again",),
+        help="the host makes new ones, unless it has its own that the backup does not have",
     )
 
 

@@ -104,7 +104,9 @@ class RestoreGoal:
         brings = [*amounts(material.messages)]
         if self._takes_renewal:
             brings.append(f"the certificate for {self._goal.site.domain}, from the backup")
-        return replace(desired, restored=material.files, brings=tuple(brings))
+        return replace(
+            desired, restored=material.files, refused=material.refused, brings=tuple(brings)
+        )
 
     def receive(self, owner: Owner) -> Step:
         """As Keepsakes.receive."""

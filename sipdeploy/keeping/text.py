@@ -24,7 +24,7 @@ def summary(backup: Backup) -> str:
     origin = backup.origin
     versions = ", ".join(f"{key} {value}" for key, value in origin.versions.items() if value)
     parts = list(amounts(backup.files))
-    parts += [kind for kind in ("key of dialogs", "certificate", "call log") if backup.of(kind)]
+    parts += [kind for kind in (known.DIALOG, "certificate", "call log") if backup.of(kind)]
     if backup.of(known.ACME):
         parts.append("certificate and account of certbot")
     if local := backup.of(known.LOCAL):

@@ -171,13 +171,14 @@ def concerns(event: Event, number: str) -> bool:
 
 
 def masked(event: Event) -> Event:
-    """The event without numbers and addresses; equal ones stay equal."""
+    """The event without numbers, addresses and devices; equal ones stay equal."""
     if isinstance(event, Call):
         return replace(
             event,
             caller=mask(event.caller),
             callee=mask(event.callee),
             address=mask_address(event.address),
+            device="",
             id=_digest(event.id),
             why=_DIGITS.sub(_last_two, event.why),
         )

@@ -97,6 +97,7 @@ class Desired:
     versions: Mapping[str, str] = field(default_factory=dict)
     # only of a restore, and no part of the release that it makes
     restored: tuple[RestoredFile, ...] = ()
+    refused: frozenset[str] = frozenset()  # digests of keys that others may know
     brings: tuple[str, ...] = ()  # what else it brings, for people
 
     @property

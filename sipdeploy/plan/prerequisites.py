@@ -83,10 +83,13 @@ def order(desired: Desired, facts: Facts, now: float) -> Order | None:
 def to_generate(
     desired: Desired, facts: Facts, ordered: Order | None, now: float
 ) -> frozenset[str]:
-    """Paths that the host must generate: missing ones, and a certificate that is not suitable."""
+    """Paths that the host must generate.
+
+    These are missing ones, a certificate that is not suitable, and keys that others may know.
+    """
     restored = {file.path: file.digest for file in desired.restored}
     generated = [file for file in desired.generated if file.path not in restored]
-    missing = {file.path for file in generated if file.path not in facts.files}
+    missing = {file.path for file in generated if _lacks(facts, file.path, desired.refused)}
     for path, digest in restored.items():
         if path not in facts.files or facts.files[path].digest != digest:
             missing.add(path)
@@ -101,8 +104,13 @@ def to_generate(
         and certificate.key_matches
         and certificate.covers(desired.domain)
         and certificate.not_after.timestamp() - now > left
+        and not missing & pair
     )
     return frozenset(missing if is_good else missing | pair)
+
+
+def _lacks(facts: Facts, path: str, refused: Collection[str]) -> bool:
+    return path not in facts.files or facts.files[path].digest in refused
 
 
 def _is_in_use(facts: Facts) -> bool:

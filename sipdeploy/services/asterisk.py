@@ -77,7 +77,7 @@ SPARE_MODULES = (
     *("res_pjsip_acl", "res_pjsip_xpidf_body_generator", "res_pjsip_pidf_digium_body_supplement"),
     *("bridge_holding", "bridge_builtin_features", "format_wav_gsm"),
     "bridge_builtin_interval_features",
-    *dialplan_modules.ALL,
+    *sorted({*dialplan_modules.ALL, *dialplan_modules.SPARE}),
 )
 
 RELOAD = "/etc/asterisk/reload.sh"

@@ -72,7 +72,8 @@ def dump(desired: Desired, signature: Signature) -> bytes:
         **asdict(signature),
         "desired": {
             **_plain(
-                asdict(desired), without=("files", "generated", "restored", "brings", "versions")
+                asdict(desired),
+                without=("files", "generated", "restored", "refused", "brings", "versions"),
             ),
             "made": [asdict(file) for file in desired.generated],  # the name in format 1
             "files": [_plain(asdict(file), without=("content",)) for file in desired.files],

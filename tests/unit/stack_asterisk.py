@@ -12,6 +12,7 @@ OF_ASTERISK = sorted(
     for code, each in RULES.items()
     if each.check.__module__ in {across.__name__, *(module.__name__ for module in RULE_MODULES)}
 )
+BESIDE = {"SD870", "SD871"}  # of dialplan beside an inventory
 _FILE = re.compile(r"^[;#] (/etc/\S+)\n", re.MULTILINE)
 
 
@@ -23,18 +24,19 @@ def split_files(path, text):
     return files
 
 
-def stack_of(files, version=None):
+def stack_of(files, version=None, *, is_ours=False):
     parsed = {p: StackFile(path=p, place=p, text=text) for p, text in files.items()}
     cfg = parsed.pop("/etc/kamailio/kamailio.cfg", None)
     return Stack(
         asterisk=parse(parsed),
         kamailio=kamailio.parse(cfg, parsed) if cfg else None,
         asterisk_version=version,
+        is_ours=is_ours,
     )
 
 
 def findings(files, version=None, codes=OF_ASTERISK):
-    stack = stack_of(files, version)
+    stack = stack_of(files, version, is_ours=set(codes) <= BESIDE)
     return [(code, finding) for code in codes for finding in RULES[code].check(stack)]
 
 

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import tarfile
+import time
 import tracemalloc
 
 import pytest
@@ -142,6 +143,27 @@ def test_zeros_without_end_are_refused():
         read(data)
 
 
+@pytest.mark.parametrize("part", [b"[],", b"{},", b"1,", b'"a",', b'"b" , '])
+@pytest.mark.parametrize("files", [0, 200])
+def test_a_manifest_needs_no_more_memory_than_its_files(part, files):
+    blocks = [entry(f"{BOX[1:]}/INBOX/msg{n:04}.wav") for n in range(files)]
+    content = b"[" + part * ((60_000 + 1000 * files) // len(part)) + b"1]"
+    data = hostile(*blocks, entry("manifest.json", content))
+    with bounded(), pytest.raises(DamagedError, match="its manifest has more"):
+        read(data)
+    long = hostile(*blocks, entry("manifest.json", b"[" + b" " * (70_000 + 1024 * files) + b"]"))
+    with bounded(), pytest.raises(DamagedError, match=r"manifest.json has \d+ bytes"):
+        read(long)
+
+
+def test_a_manifest_of_the_longest_paths_is_accepted():
+    box, folder = f"{known.BOXES}/{'9' * 15}", "F" * 20
+    contents = {f"{box}/{folder}/msg{n:07}.opus": b"x" for n in range(3000)}
+    longest = "/etc/letsencrypt/accounts/" + f"{'a' * 33}:12345/" * 2 + "0a" * 16 + "/meta.json"
+    made = read(packed({**contents, longest: b"{}"}, owner=f"{'u' * 31}:{'g' * 31}"))
+    assert len(made.files) == 3001
+
+
 def test_a_large_message_passes_in_pieces():
     data = packed({f"{BOX}/INBOX/msg0000.wav": bytes(2**25)})
     with bounded():
@@ -155,19 +177,34 @@ def test_a_large_message_passes_in_pieces():
         ((entry("etc/kamailio/local.cfg", b"x"),) * 2, "twice"),
         ((entry("manifest.json", b"{}"), entry("etc/kamailio/local.cfg", b"x")), "after its man"),
         ((entry("manifest.json", b"{}"),), "format is unknown"),
-        ((entry("manifest.json", b"[" * 100_000),), "manifest is damaged"),
+        ((entry("manifest.json", b"[" * 60_000),), "manifest has more"),
+        ((entry("manifest.json", b"[" * 60),), "manifest is damaged"),
         ((entry("manifest.json", b'{"format": 1}'),), "manifest is damaged"),
         ((entry("manifest.json", b'{"format": 2}'),), "format is unknown"),
         ((entry("etc/kamailio/dialog-key.cfg", b'include_file "/etc/shadow"'),), "key of dialogs"),
         ((entry("etc/kamailio/dialog-key.cfg", KEY + b"#!define X"),), "key of dialogs"),
         ((entry(f"{BOX[1:]}/INBOX/msg0000.txt", b"\n #include /x"),), "read another file"),
         ((entry(f"{BOX[1:]}/secret.conf", b"#exec id"),), "read another file"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"a=b\n\x01#exec id"),), "read another file"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"\xef\xbb\xbf#exec id"),), "read another file"),
+        ((entry(f"{BOX[1:]}/secret.conf", b";--x--;#exec id"),), "comment of several lines"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"a=b;--\n--;#exec id"),), "comment of several lines"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"a=b\r#exec id"),), "control character"),
+        ((entry(f"{BOX[1:]}/secret.conf", b"a=\x7fb"),), "control character"),
         ((entry("etc/kamailio/local.cfg", b"a\0b"),), "not text"),
     ],
 )
 def test_a_crafted_backup_is_refused(blocks, reason):
     with pytest.raises(DamagedError, match=reason):
         read(hostile(*blocks))
+
+
+def test_the_text_of_a_message_as_asterisk_writes_it_is_accepted():
+    text = b';\n; Message Information file\n;\n[message]\ncallerid="A #1\tZo\xc3\xab; B" <1001>\n'
+    assert not [*known.faults(f"{BOX}/INBOX/msg0000.txt", text)]
+    began = time.monotonic()
+    assert not [*known.faults(f"{BOX}/INBOX/msg0000.txt", b"\n" * known.SMALL)]
+    assert time.monotonic() - began < 1
 
 
 def listed(change):

@@ -3,6 +3,7 @@
 import io
 import re
 import subprocess
+import time
 import wave
 from dataclasses import replace
 from pathlib import Path
@@ -230,25 +231,41 @@ def test_without_a_service_of_the_kind_no_dialplan_is_read(folder):
         ("[ sipdeploy-phones ](+)\n", ("SD257", "dialplan/shop.conf:4:2")),
         ("[general]\n", ("SD257", "dialplan/shop.conf:4:2")),
         ("[Services]\n", ("SD257", "dialplan/shop.conf:4:2")),
-        # what hides a section from a reader of comment blocks, and not from Asterisk
+        # what Asterisk reads in another way
         ("; x ;--\n[services]\n; --;\n", ("SD257", "dialplan/shop.conf:5:2")),
-        ("x=\\;--\n[services]\n; --;\n", ("SD257", "dialplan/shop.conf:5:2")),
-        (";-- x --; [services]\n", ("SD257", "dialplan/shop.conf:4:12")),
-        (";-- x\n --;#exec /bin/sh\n", ("SD255", "dialplan/shop.conf:5:5")),
-        ("\x0b[services]\n", ("SD257", "dialplan/shop.conf:4:3")),
+        ("; x ;--\n", ("SD255", "dialplan/shop.conf:4:5")),
+        ("#inc;--x--;lude /etc/passwd\n", ("SD255", "dialplan/shop.conf:4:5")),
+        ("[from-;--x--;kamailio](+)\n", ("SD255", "dialplan/shop.conf:4:7")),
+        ("x=\\;--\n", ("SD255", "dialplan/shop.conf:4:4")),
+        (";-- x\n --;[services]\n", ("SD255", "dialplan/shop.conf:4:1")),
+        ("; x\n--;[services]\n", ("SD255", "dialplan/shop.conf:5:1")),
+        ("x=\\; y --;[services]\n", ("SD255", "dialplan/shop.conf:4:8")),
+        ("\x0b[services]\n", ("SD255", "dialplan/shop.conf:4:1")),
+        ("\x01#exec /bin/sh\n", ("SD255", "dialplan/shop.conf:4:1")),
+        ("; a\r[services]\n", ("SD255", "dialplan/shop.conf:4:4")),
+        ("\ufeff[services]\n", ("SD255", "dialplan/shop.conf:4:1")),
         ("[services\n", ("SD257", "dialplan/shop.conf:4:2")),
         ("; [services]\n[globals]\nX=1\n", None),
+        (";-----------;\n; --- x --;\n;---\n\r\n; ;\n\t\r\n", None),
         ("\0", ("SD255", "dialplan/shop.conf:4:1")),
     ],
 )
 @pytest.mark.parametrize("is_trusted", [True, False])
 @pytest.mark.usefixtures("folder")
 def test_a_file_keeps_to_its_own_contexts(text, found, is_trusted):
-    Path("dialplan/shop.conf").write_text(SHOP + text)
+    Path("dialplan/shop.conf").write_text(SHOP + text, newline="")
     if found is None:
         assert door.attachments(opened(is_trusted=is_trusted)).dialplan
     else:
         assert found in [problem[:2] for problem in refused(is_trusted=is_trusted)]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_of_nothing_but_strange_characters_is_read_in_time():
+    Path("dialplan/shop.conf").write_text("\x01" * 500_000 + "-" * 400_000 + ";" * 100_000)
+    began = time.monotonic()
+    assert len(refused()) <= 210
+    assert time.monotonic() - began < 5
 
 
 def test_contexts_of_sipdeploy_are_reserved(folder):
@@ -491,10 +508,13 @@ def test_modules_are_loaded_where_they_are_used():
     assert {"app_confbridge", "bridge_softmix"} <= loaded()
     assert not loaded() & {"app_read", "func_db", "app_system"}
     more = " same => n,ExecIf($[1]?read(X))\n same => n,Set(DB(a/b)=1) ; MATH(1+1)\n"
-    more += " same => n,System(x)\n"
+    more += " same => n,System(x)\n same => n,MixMonitor(a.wav)\n same => n,Record(/a/b:wav)\n"
+    more += " same => n,Originate(Local/1@a,app,Echo)\n"
     Path("dialplan/shop.conf").write_text(SHOP + more)
     assert {"app_read", "app_exec", "func_db"} <= loaded()
-    assert not loaded() & {"func_math", "app_system"}
+    by_hand = {module for module, _ in modules.BY_HAND.values()}
+    assert not loaded() & {"func_math", *by_hand}
+    assert {"app_mixmonitor", "app_originate", "app_record"} <= by_hand
     Path("inventory.yaml").write_text(HEAD)
     assert not loaded() & {"app_confbridge", "bridge_softmix", *modules.ALL}
     assert "/etc/asterisk/confbridge.conf" not in rendered()
@@ -505,7 +525,7 @@ def test_a_build_has_every_module_that_a_service_can_need():
     one, two = (asterisk.build(each) for each in (site, site))
     assert one == two
     names = {*asterisk.MODULES, *asterisk.SPARE_MODULES}
-    assert {*modules.ALL, *modules.CONFERENCE} <= names
+    assert {*modules.ALL, *modules.SPARE, *modules.CONFERENCE} <= names
     assert len(asterisk.SPARE_MODULES) == len(set(asterisk.SPARE_MODULES))
 
 
@@ -533,11 +553,14 @@ def test_lint_judges_the_dialplan_with_the_rest_of_asterisk(folder, capsys, monk
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     (folder / "dialplan/shop.conf").write_text(
         "[shop]\nexten => 7000,1,Dial(PJSIP/1001@trnk,20)\n same => n,Goto(shopp,s,1)\n"
+        " same => n,MixMonitor(a.wav)\n"
     )
     assert main(["lint", "--format", "concise"]) == 1
     said = capsys.readouterr().out
     assert re.search(r"dialplan/shop\.conf:2:\d+: .*trnk", said), said
+    assert re.search(r"dialplan/shop\.conf:2:17: .*SD870.*`Dial`", said), said
     assert re.search(r"dialplan/shop\.conf:3:\d+: .*shopp", said), said
+    assert re.search(r"dialplan/shop\.conf:4:\d+: .*SD871.*`app_mixmonitor`", said), said
     assert "/etc/asterisk" not in said
 
 

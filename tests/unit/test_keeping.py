@@ -1,6 +1,7 @@
 """What a host gets from a backup, and how it gets there."""
 
 import dataclasses
+import hashlib
 import io
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from test_judged_certificates import INTER, key_pem, leaf
 from sipdeploy.diagnostics.errors import HostFailed, InvalidFiles
 from sipdeploy.host import Result
 from sipdeploy.inventory.site import load_site
-from sipdeploy.keeping import age, archive, backup, material, restore
+from sipdeploy.keeping import age, archive, backup, known, material, restore
 from sipdeploy.plan import make_plan, text
 from sipdeploy.plan.goal import SiteGoal
 from sipdeploy.plan.preview import Present
@@ -93,9 +94,6 @@ def test_owner_and_mode_follow_from_the_path():
     assert {file.mode for file in taken.files} == {0o644}
     assert {file.owner for file in taken.files} == {"root:kamailio", "root:asterisk"}
     assert {entry.path for entry in chosen(SMALL).messages} == MESSAGE.keys()
-    assert [f.path for f in chosen(SMALL, with_local=False).files] == [
-        "/etc/kamailio/dialog-key.cfg"
-    ]
 
 
 def test_a_self_signed_certificate_comes_along_if_it_can_be_served():
@@ -113,6 +111,52 @@ def test_a_self_signed_certificate_comes_along_if_it_can_be_served():
     assert not is_taken({**good, certificates.PATH: leaf().pem})
     other = dataclasses.replace(ORIGIN, domain="other.example")
     assert chosen(good, origin=other).files == ()
+
+
+OTHER = dataclasses.replace(ORIGIN, domain="other.example")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options"),
+    [
+        (SELF_SIGNED, {"with_local": False}),
+        (TRUSTED, {"with_local": False}),
+        (SELF_SIGNED, {"origin": OTHER}),
+        (TRUSTED, {"origin": OTHER}),
+    ],
+)
+def test_keys_that_others_may_know_are_left_out(wanted, options):
+    taken = chosen({**SMALL, **own_pair(), **certbots()}, wanted, **options)
+    local = LOCAL.keys() if "origin" in options else set()
+    assert {file.path for file in taken.files} == taken.contents.keys() == local
+    assert taken.renewal is None
+    (problem,) = taken.warnings
+    assert problem.code == "SD743"
+    assert "keys" in problem.message
+    assert "call again" in problem.notes[0]
+
+
+def test_a_host_makes_new_keys_instead_of_those_that_others_may_know(tmp_path):
+    facts = recorded("sid-applied")
+    contents = {**SMALL, **own_pair()}
+    pair_paths = {certificates.PATH, certificates.KEY_PATH}
+
+    def made(facts, wanted=SELF_SIGNED):
+        restored = goal(contents, wanted, tmp_path, with_local=False)
+        return make_plan(restored.desired("sip1", facts), facts, time.time()).to_generate
+
+    def having(*paths):
+        digests = {path: hashlib.sha256(contents[path]).hexdigest() for path in paths}
+        own = {p: dataclasses.replace(facts.files[p], digest=d) for p, d in digests.items()}
+        return dataclasses.replace(facts, files={**facts.files, **own})
+
+    dialog = known.DIALOG_KEY
+    usual = made(facts)
+    assert dialog not in usual, "the host has one that the backup does not have"
+    assert made(having(dialog)) == usual | {dialog}
+    assert made(having(certificates.KEY_PATH)) == usual | pair_paths
+    assert dialog in made(recorded("bookworm-bare"))
+    assert dialog in made(having(dialog), TRUSTED)
 
 
 def test_the_certificate_of_certbot_comes_along_with_its_account():
@@ -182,10 +226,10 @@ def test_a_host_keeps_a_certificate_that_lasts_longer():
     assert not chosen(SMALL, TRUSTED).takes(bare, TRUSTED, now)
 
 
-def goal(contents, wanted, tmp_path, **options):
+def goal(contents, wanted, tmp_path, *, with_local=True, **options):
     file = tmp_path / "sip1.backup"
     file.write_bytes(packed(contents))
-    taken = material.material(backup.read(file, ()), wanted, time.time())
+    taken = material.material(backup.read(file, ()), wanted, time.time(), with_local=with_local)
     source = restore.Source(file, (), taken, **options)
     own = SiteGoal(
         site=wanted, credentials={"1001": "0" * 32, "1002": "1" * 32}, material=Material()
@@ -376,8 +420,7 @@ def test_an_encrypted_backup_has_no_plain_byte_on_the_disk(program, tmp_path, mo
     with pytest.raises(InvalidFiles, match="age cannot encrypt"):
         backup.make(host_with(sent(SMALL)), target, ("age1" + "q" * 58,))
     assert target.read_bytes() == before
-    program.unlink()
-    monkeypatch.setenv("PATH", str(program.parent))
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InvalidFiles, match="no `age`"):
         backup.make(host_with(sent(SMALL)), target, ("age1" + "q" * 58,))
 

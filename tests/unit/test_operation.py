@@ -241,8 +241,10 @@ def test_no_cell_of_the_csv_is_a_formula():
 def test_masked_calls_have_no_number_and_no_address():
     lost = {"event": "lost", **PHONE}
     record = call(phones=0, id="1002@198.51.100.7")
-    answered = call(answered=NOON, address="[2001:db8:1:2::7]:4411", why="SIP;text=1002")
+    address = "[2001:db8:1:2::7]:4411"
+    answered = call(answered=NOON, address=address, why="SIP;text=1002", device="Zoë's phone")
     found = [events.masked(event) for event in parsed(line(lost), line(record), line(answered))]
+    assert [event.device for event in found] == ["", "", ""]
     text = calls.as_text(calls.rows(found), ZONE) + calls.as_csv(calls.rows(found))
     assert "**01 -> **02" in text
     assert "198.51.100.*" in text

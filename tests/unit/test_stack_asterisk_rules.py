@@ -5,7 +5,7 @@ import re
 import textwrap
 
 import pytest
-from stack_asterisk import OF_ASTERISK, findings, reported, split_files
+from stack_asterisk import BESIDE, OF_ASTERISK, findings, reported, split_files, stack_of
 
 from sipdeploy.lint.stack.asterisk import catalogue
 from sipdeploy.lint.stack.rules import RULES
@@ -22,8 +22,9 @@ def snippet(code, kind):
 
 @pytest.mark.parametrize("code", [code for code in OF_ASTERISK if code not in OUTSIDE])
 def test_the_snippets_of_a_manual(code):
-    assert code in {each for each, _ in findings(snippet(code, "Bad"))}
-    assert code not in {each for each, _ in findings(snippet(code, "Good"))}
+    codes = [code] if code in BESIDE else OF_ASTERISK
+    assert code in {each for each, _ in findings(snippet(code, "Bad"), codes=codes)}
+    assert code not in {each for each, _ in findings(snippet(code, "Good"), codes=codes)}
 
 
 @pytest.mark.parametrize("code", OF_ASTERISK)
@@ -280,3 +281,61 @@ def test_a_context_from_a_template_is_reported_once():
     )
     codes = [code for code, _ in findings({"/etc/asterisk/extensions.conf": text})]
     assert codes == ["SD850", "SD858"]
+
+
+# --- dialplan beside an inventory ----------------------------------------------------------------
+
+
+def beside(line, code):
+    files = {"/etc/asterisk/extensions.conf": f"[shop]\nexten => 7000,1,{line}\n"}
+    return [text for _, _, text in reported(files, codes=[code])]
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("Dial(PJSIP/1001@trunk)", ["Dial"]),
+        ("dial(PJSIP/1001@trunk,20)", ["dial"]),
+        ("Dial(PJSIP/1001@trunk,20,tT)", ["Dial"]),
+        ("Dial(PJSIP/1001@trunk,20,b(in^s^1(i,i))g)", ["Dial"]),
+        ("Dial(Local/1@in&PJSIP/1001@trunk,20)", ["Dial"]),
+        ("Dial(${PHONE},20)", ["Dial"]),
+        ("Dial(${CUT(X,i,2)},20)", ["Dial"]),
+        ("ExecIf($[1]?Dial(PJSIP/1001@trunk,20):Dial(PJSIP/1002@trunk,20,i))", ["Dial"]),
+        ("Queue(shop)", ["Queue"]),
+        ("Queue(shop,t,,,i)", ["Queue"]),
+        ("Page(PJSIP/1001@trunk)", ["Page"]),
+        ("RetryDial(x,1,2,PJSIP/1001@trunk,20)", ["RetryDial"]),
+        ("Dial(PJSIP/1001@trunk,20,i)", []),
+        ("Dial(PJSIP/1001@trunk,20,b(in^s^1(${X},2))iI)", []),
+        ("Dial(PJSIP/${FILTER(0-9,${EXTEN})}@trunk,20,iI)", []),
+        ("Dial(PJSIP/1001@trunk,20,${OPTIONS})", []),
+        ("Dial(Local/1001@shop,20)", []),
+        ("Queue(shop,i)", []),
+        ("RetryDial(x,1,2,PJSIP/1001@trunk,20,i)", []),
+        ("Goto(sipdeploy-phones,1001,1)", []),
+    ],
+)
+def test_calls_that_a_phone_can_send_elsewhere(line, names):
+    assert beside(line, "SD870") == names
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("MixMonitor(shop.wav,,touch /tmp/x)", ["MixMonitor"]),
+        ("Set(FILE(/etc/asterisk/x)=1)", ["FILE"]),
+        ("ExecIf($[1]?originate(Local/1@shop,app,Echo))", ["originate"]),
+        ("NoOp(${SHELL(id)}${CURL(http://x)})", ["SHELL", "CURL"]),
+        ("Record(/tmp/x:ulaw)", ["Record"]),
+        ("Set(X=${MATH(1+1)})", []),
+    ],
+)
+def test_modules_that_sipdeploy_does_not_load(line, names):
+    assert beside(line, "SD871") == names
+
+
+def test_rules_of_dialplan_beside_an_inventory_leave_other_files_alone():
+    files = {"/etc/asterisk/extensions.conf": "[a]\nexten => 1,1,Dial(PJSIP/1001)\n"}
+    stack = stack_of(files)
+    assert not [*RULES["SD870"].check(stack), *RULES["SD871"].check(stack)]

@@ -135,6 +135,23 @@ def test_the_input_reaches_the_command_and_only_the_password_sudo(machine, wants
     assert machine.calls == (3 if wants_tty else 2), "one exchange for a command"
 
 
+@pytest.mark.parametrize("wants_tty", [False, True])
+def test_a_shell_that_would_show_the_password_does_not_get_it(machine, tmp_path, wants_tty):
+    machine.install(wants_tty=wants_tty)
+    programs, seen = tmp_path / "programs", tmp_path / "seen"
+    (tmp_path / "without").write_text("enable -n printf\n")
+    shell = f'#!/bin/bash\nBASH_ENV={tmp_path}/without exec /bin/bash "$@"\n'
+    printf = f'#!/bin/sh\necho "$*" >>{seen}\nexec /usr/bin/printf "$@"\n'
+    for name, text in (("sh", shell), ("printf", printf)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    sudo = Sudo("sip1", "deploy", typed())
+    problem = diagnostic(lambda: machine.run(sudo, ["true"]))
+    assert not seen.exists()
+    assert machine.given == []
+    assert any("no printf of its own" in note for note in problem.notes)
+
+
 def test_a_stream_reaches_the_command(machine):
     result = machine.run(Sudo("sip1", "deploy", typed()), ["cat"], (b"a\n", b"b\n"))
     assert result.stdout == b"a\nb\n"

@@ -145,8 +145,15 @@ def _shown(content: Backup, form: str, *, is_list: bool) -> str:
 @click.argument("host", shell_complete=host_names)
 @click.argument("file", type=_FILE)
 @_IDENTITY
-@click.option("--other-domain", is_flag=True, help="Accept the backup of another domain.")
-@click.option("--no-local", "without_local", is_flag=True, help="Leave out your local files.")
+@click.option(
+    "--other-domain", is_flag=True, help="Accept the backup of another domain, without its keys."
+)
+@click.option(
+    "--no-local",
+    "without_local",
+    is_flag=True,
+    help="Leave out local files, keys and certificates: for a backup that you do not trust.",
+)
 @click.option(
     "--replace-voicemail",
     "replaces",
@@ -180,7 +187,9 @@ def restore_command(
 
     An apply that takes from the backup what the host would make itself. So it works on a new
     host too, needs no ACME server, and is undone if it fails. sipdeploy checks the whole backup
-    first. Local files can run programs: restore them only from a backup that you trust.
+    first. Local files can run programs, and whoever has the keys can act as the host: use a
+    backup that others may have made or read with --no-local. The host then makes new keys, and
+    calls from before can be neither held nor ended: the phones simply call again.
 
     \b
     Examples:
@@ -256,7 +265,7 @@ def _checked(file: Path, identities: tuple[Path, ...], domain: str | None) -> Ba
     problem = Diagnostic(
         "SD746",
         f"`{file}` is a backup of `{content.origin.domain}`, and the inventory says `{domain}`",
-        help="choose another inventory with `-i`; or add `--other-domain`: its certificate is "
+        help="choose another inventory with `-i`; or add `--other-domain`: its keys are "
         "left out, and its messages come into the mailboxes of the same numbers",
     )
     raise InvalidFiles([problem])

@@ -27,7 +27,10 @@ GRACE_SECONDS = 20
 
 USER = click.option("--user", "number", default="", metavar="N", help="Only of this number.")
 MASK = click.option(
-    "--mask", "is_masked", is_flag=True, help="Hide numbers but for two digits, and addresses."
+    "--mask",
+    "is_masked",
+    is_flag=True,
+    help="Hide numbers but for two digits, addresses and devices.",
 )
 
 

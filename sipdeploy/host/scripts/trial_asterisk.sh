@@ -42,6 +42,7 @@ applications() {
         while read -r name place; do
             # Asterisk shows the name of a file without its folder
             [ ! -e "/etc/asterisk/dialplan/${place%:*}" ] || place=dialplan/$place
+            name="$name, or has not loaded it (\`load=\` in /etc/asterisk/local/modules.conf)"
             case $place in
             *:*) complain "Asterisk has no application $name, at line ${place##*:} of '${place%:*}'" ;;
             *) complain "Asterisk has no application $name, which the dialplan uses" ;;

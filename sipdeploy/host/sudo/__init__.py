@@ -17,9 +17,12 @@ from sipdeploy.host.sudo.password import SudoPassword
 
 # The first line of the input is the password. sudo gets it alone, and root's shell opens the rest
 # by its path, which only a pipe has: hence the `cat`. Nothing here is in the argv or environment
-# of a process but the names of files.
+# of a process but the names of files. A shell without a `printf` of its own would start a program,
+# whose argv everybody sees, and a here-document is a file on the disk in some: so that is refused.
 _PIPE = 'cat | exec sh -c "$0" "$@"'
-_FEED = "unset p; IFS= read -r p; exec 3<&0 </dev/null; printf '%s\\n' \"$p\" | "
+_NO_PRINTF = "sh on this host has no printf of its own, and would show the password to all users"
+_CHECK = f"case $(command -v printf) in printf) ;; *) echo '{_NO_PRINTF}' >&2; exit 1 ;; esac; "
+_FEED = _CHECK + "unset p; IFS= read -r p; exec 3<&0 </dev/null; printf '%s\\n' \"$p\" | "
 _REST = "/proc/$$/fd/3"
 # `script` gives sudo a terminal, which `Defaults requiretty` wants; the streams stay pipes.
 _SCRIPT = 'SHELL=/bin/sh exec script -qec "$line" /dev/null >/dev/null 2>&1'

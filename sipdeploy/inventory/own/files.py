@@ -40,12 +40,15 @@ MOST_OF_A_FILE = 1 << 20
 MOST_OF_A_PROMPT = 8 << 20  # four minutes
 RATES = (8000, 16000)  # that Asterisk's format_wav reads
 _MOST_ENTRIES = 10_000
+_MOST_STRANGE = 100  # of a file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.conf", re.ASCII)
-# Whatever Asterisk could read as the start of a line, also in a comment block: who hides a section
-# in one knows more of its rules than a pattern does. It strips all control characters.
-_START = r"(?:^|--;)[\x01-\x09\x0b-\x20]*"
-_INCLUDE = re.compile(_START + r"(#(?:try)?include|#exec)\b", re.MULTILINE | re.IGNORECASE)
-_SECTION = re.compile(_START + r"\[([^\]\n]*)", re.MULTILINE)
+# What Asterisk reads in another way than the patterns below: it strips control characters, skips a
+# second byte order mark, and takes block comments out of words (`#inc;--x--;lude`). `;---` and a
+# `--;` behind a `;` are plain comments.
+_STRANGE = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]|\r(?!\n)")
+_BLOCK = re.compile(r";--(?!-)|^(?:[^;\n]|(?<=\\);)*?(--;)", re.MULTILINE)
+_INCLUDE = re.compile(r"^[ \t]*(#(?:try)?include|#exec)\b", re.MULTILINE | re.IGNORECASE)
+_SECTION = re.compile(r"^[ \t]*\[([^\]\n]*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,12 +193,7 @@ def _text(folder: Path, path: Path) -> tuple[str | None, list[Diagnostic]]:
         message = f"cannot read `{path}`: {reason_of(failure)}"
         advice = f"`ls -l {shlex.quote(str(path))}` shows what it is"
         return None, [Diagnostic("SD255", message, help=advice)]
-    text, problems = reading.decode(raw, str(path))
-    if text is not None and "\0" in text:
-        span = reading.after(text.partition("\0")[0], str(path))
-        message = "the file contains a NUL character"
-        return None, [Diagnostic("SD255", message, span=span, help="delete it")]
-    return text, problems
+    return reading.decode(raw, str(path))
 
 
 def _refuse_link(folder: Path, name: str) -> None:
@@ -207,6 +205,21 @@ def _refuse_link(folder: Path, name: str) -> None:
 
 def _sections(file: DialplanFile) -> Iterator[Diagnostic]:
     """A file stays within its own contexts, and is all of itself."""
+    for match in islice(_STRANGE.finditer(file.text), _MOST_STRANGE):
+        yield Diagnostic(
+            "SD255",
+            f"the file contains the character U+{ord(match[0]):04X}, which nobody sees",
+            span=file.span(*match.span()),
+            help="delete it",
+        )
+    for match in islice(_BLOCK.finditer(file.text), _MOST_STRANGE):
+        yield Diagnostic(
+            "SD255",
+            "a comment of several lines, or within one, in a file of the dialplan",
+            span=file.span(*match.span(match.lastindex or 0)),
+            label="Asterisk takes it out of words",
+            help="write `;` and a space at the start of each line of the comment",
+        )
     for match in _INCLUDE.finditer(file.text):
         yield Diagnostic(
             "SD255",

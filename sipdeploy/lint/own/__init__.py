@@ -37,7 +37,7 @@ def lint_own(inventory: Inventory) -> Judged:
     version = tuple(map(int, inventory.site.versions.asterisk.split(".")))
     judged.problems.extend(
         each
-        for each in judging.judge(tree, asterisk=version)
+        for each in judging.judge(tree, asterisk=version, is_ours=True)
         if each.span is not None and each.span.path in paths
     )
     judged.problems.extend(_unanswered(inventory, tree))

@@ -53,15 +53,20 @@ def lint_stack(
 
 
 def judge(
-    tree: reading.Tree, *, kamailio: Version | None = None, asterisk: Version | None = None
+    tree: reading.Tree,
+    *,
+    kamailio: Version | None = None,
+    asterisk: Version | None = None,
+    is_ours: bool = False,
 ) -> list[Diagnostic]:
-    """Apply every rule to the files of one host."""
+    """Apply every rule to the files of one host; `is_ours` as of Stack."""
     rules = loaded_rules()
     stack = Stack(
         kamailio=_kamailio(tree),
         asterisk=_asterisk(tree),
         kamailio_version=kamailio,
         asterisk_version=asterisk,
+        is_ours=is_ours,
     )
     comments = _comments(tree)
     codes = {code for _, _, code in comments}
