@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -100,6 +100,23 @@ def unlock(host: Host, owner: Owner, state: str) -> None:
     ask(host, ("unlock", state, owner.name), ("SD525", "the lock cannot be removed"))
 
 
+def ask_in_time(host: Host, question: Callable[[Host], Mapping[str, str]], what: str) -> None:
+    """Ask a host to keep a release; once more after an error, as its scripts are idempotent.
+
+    HostFailed (SD528) if the host has already rolled back.
+    """
+    try:
+        sections = question(host)
+    except HostFailed:
+        sections = question(host)
+    if "late" in sections:
+        raise host_failed(
+            "SD528",
+            f"`{host.name}` restored the previous release by itself before {what}",
+            help_="apply again, with a longer `--confirm-timeout`",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirm:
     """Stops the rollback timer, keeps the release, writes the audit log, and unlocks.
@@ -119,23 +136,11 @@ class Confirm:
     title: str = "confirm"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Confirm; once more after an error, because the script is idempotent.
-
-        HostFailed (SD528) if the host has already rolled back.
-        """
+        """Confirm; HostFailed (SD528) if the host has already rolled back."""
         del on_line
         if self.is_new_connection:
             host.close()
-        try:
-            sections = self._confirm(host)
-        except HostFailed:
-            sections = self._confirm(host)
-        if "late" in sections:
-            raise host_failed(
-                "SD528",
-                f"`{host.name}` restored the previous release by itself before the confirmation",
-                help_="apply again, with a longer `--confirm-timeout`",
-            )
+        ask_in_time(host, self._confirm, "the confirmation")
 
     def undo(self, host: Host) -> None:
         """Nothing: Swap undoes the changes that this step confirms."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sipdeploy.cli.output import is_terminal
+from sipdeploy.cli.proof.progress import watch_of
 from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import WrongUsage
@@ -19,9 +20,8 @@ from sipdeploy.proof.doctor.rung import TOPICS
 if TYPE_CHECKING:
     from sipdeploy.host import Host
     from sipdeploy.inventory import Inventory
-    from sipdeploy.proof.doctor.rung import Diagnosis, Rung, RungResult, Topic
+    from sipdeploy.proof.doctor.rung import Diagnosis, Topic
     from sipdeploy.proof.outside.subject import Account
-    from sipdeploy.transaction.runner import Event
 
 
 @click.command("doctor", short_help="Say why phones cannot use HOST, and what to type.")
@@ -107,7 +107,7 @@ def _diagnose(
             probes=Probes(name=name, domain=loaded.site.domain, connect=connected),
         )
         return diagnose_host(
-            subject, connected, topic=topic, account=account, watch=_watch(name, say)
+            subject, connected, topic=topic, account=account, watch=watch_of(name, say)
         )
 
 
@@ -124,29 +124,6 @@ def _once(name: str, loaded: Inventory, stack: contextlib.ExitStack) -> Callable
         return opened[0]
 
     return connected
-
-
-def _watch(name: str, say: Callable[[Event], None]) -> Callable[[Rung, RungResult | None], None]:
-    """Turn the begin and the end of rungs into events."""
-    from sipdeploy.diagnostics import printable
-    from sipdeploy.transaction.runner import Event
-
-    def watch(rung: Rung, result: RungResult | None) -> None:
-        if result is None:
-            say(Event(host=name, title=rung.name, state="start"))
-            return
-        text = "" if result.status == "failed" else printable(result.message)
-        say(
-            Event(
-                host=name,
-                title=rung.name,
-                state=result.status,
-                seconds=result.seconds,
-                text=text,
-            )
-        )
-
-    return watch
 
 
 def _show(session: Session, diagnosis: Diagnosis, form: Literal["text", "json"]) -> None:

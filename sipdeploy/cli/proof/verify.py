@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sipdeploy.cli.output import is_terminal
+from sipdeploy.cli.proof.progress import watch_of
 from sipdeploy.cli.session import Session, host_names
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
@@ -28,7 +29,7 @@ from sipdeploy.proof.outside.step import LEVELS
 if TYPE_CHECKING:
     from sipdeploy.host import Host
     from sipdeploy.inventory.site import Site
-    from sipdeploy.proof.outside.step import Level, Proof, Step, StepResult
+    from sipdeploy.proof.outside.step import Level, Proof
     from sipdeploy.proof.outside.subject import Account
     from sipdeploy.transaction.runner import Event
 
@@ -228,33 +229,10 @@ class Round:
                 if needs_probes
                 else None,
             )
-            proof = prove_host(subject, watch=_watch(name, say), stop=self.stop)
+            proof = prove_host(subject, watch=watch_of(name, say), stop=self.stop)
             if proof is not None and hosts:
                 keep(hosts[-1], proof)
             return proof
-
-
-def _watch(name: str, say: Callable[[Event], None]) -> Callable[[Step, StepResult | None], None]:
-    """Turn the begin and the end of steps into events."""
-    from sipdeploy.diagnostics import printable
-    from sipdeploy.transaction.runner import Event
-
-    def watch(step: Step, result: StepResult | None) -> None:
-        if result is None:
-            say(Event(host=name, title=step.name, state="start"))
-            return
-        text = "" if result.status == "failed" else printable(result.message)
-        say(
-            Event(
-                host=name,
-                title=step.name,
-                state=result.status,
-                seconds=result.seconds,
-                text=text,
-            )
-        )
-
-    return watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

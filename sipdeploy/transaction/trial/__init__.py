@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import STATE, SelfRollback, parse_left, parse_outcome
 from sipdeploy.host import Host, ask, host_failed
 from sipdeploy.host.incoming import number
 from sipdeploy.plan.words import minutes
 from sipdeploy.transaction import reports
-from sipdeploy.transaction.lock import AUDIT_LOG, POLICY, Confirm, Owner, recover
+from sipdeploy.transaction.lock import AUDIT_LOG, POLICY, Confirm, Owner, ask_in_time, recover
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sipdeploy.diagnostics.errors import HostFailed
     from sipdeploy.host.incoming import OnLine
     from sipdeploy.operation.health import Reading
 
@@ -53,23 +54,11 @@ class OpenTrial:
         return f"open a trial of {minutes(self.seconds)}"
 
     def run(self, host: Host, on_line: OnLine) -> None:
-        """Open it; once more after an error, because the script is idempotent.
-
-        HostFailed (SD528) if the host has already rolled back.
-        """
+        """Open it; HostFailed (SD528) if the host has already rolled back."""
         del on_line
         if self.is_new_connection:
             host.close()
-        try:
-            sections = self._open(host)
-        except HostFailed:
-            sections = self._open(host)
-        if "late" in sections:
-            raise host_failed(
-                "SD528",
-                f"`{host.name}` restored the previous release by itself before its trial began",
-                help_="apply again, with a longer `--confirm-timeout`",
-            )
+        ask_in_time(host, self._open, "its trial began")
 
     def undo(self, host: Host) -> None:
         """Nothing: Swap undoes the changes."""
