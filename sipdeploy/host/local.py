@@ -107,6 +107,7 @@ class _Child:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        self._sessions = {self._process.pid}  # of the command and of its children, also dead ones
         self._ends = threading.Event()
         self.is_late = False
 
@@ -141,15 +142,22 @@ class _Child:
         return Result(status=status, stdout=stdout, stderr=stderr)
 
     def end(self) -> None:
-        """End the command and its children: SIGTERM, which lets scripts clean up, then SIGKILL."""
+        """End the command and its children: SIGTERM, which lets scripts clean up, then SIGKILL.
+
+        SIGTERM is sent once, because a script cleans up by processes that it starts then. A
+        process may start another one between the look at its family and the signal: so SIGKILL is
+        sent until nobody is left, and a session is remembered after its leader has died.
+        """
         try:
             deadline = time.monotonic() + GRACE_SECONDS
-            _signal(_family(self._process.pid), signal.SIGTERM, self._sudo)
-            while _family(self._process.pid) and time.monotonic() < deadline:
-                self._process.poll()  # reaps it, else it stays in the family
+            _signal(_family(self._sessions), signal.SIGTERM, self._sudo)
+            while _family(self._sessions) and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
         finally:
-            _signal(_family(self._process.pid), signal.SIGKILL, self._sudo)
+            deadline = time.monotonic() + KILL_SECONDS
+            while (family := _family(self._sessions)) and time.monotonic() < deadline:
+                _signal(family, signal.SIGKILL, self._sudo)
+                time.sleep(POLL_SECONDS)
             self._ends.set()
 
     def _end_late(self) -> None:
@@ -175,22 +183,19 @@ def _write_all(stream: IO[bytes], data: Input) -> None:
             stream.write(chunk)
 
 
-def _family(leader: int) -> set[int]:
-    """The processes in the session of `leader`, and all their children, also in other sessions.
+def _family(sessions: set[int]) -> set[int]:
+    """The processes of these sessions, and all their children; their sessions join `sessions`.
 
     sudo starts a session for root's command. Dead processes that nobody has reaped do not count.
     """
     rows = list(_processes())
     family: set[int] = set()
     while True:
-        more = {
-            pid
-            for pid, parent, session in rows
-            if session == leader or parent in family or session in family
-        }
+        more = {pid for pid, parent, session in rows if session in sessions or parent in family}
         if more <= family:
             return family
         family |= more
+        sessions |= {session for pid, _, session in rows if pid in family}
 
 
 def _processes() -> Iterator[tuple[int, int, int]]:

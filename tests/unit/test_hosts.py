@@ -80,10 +80,12 @@ def living(mark):
     return found
 
 
-# A command with children: one ignores SIGTERM, one is in a session of its own, as sudo makes it.
+# A command with children: one ignores SIGTERM, one is in a session of its own, as sudo makes it,
+# and one is that too and leaves a child behind when it dies.
 FAMILY = """
     (trap '' TERM; sleep 61.{mark}; sleep 62.{mark}) &
     setsid sh -c 'sleep 63.{mark}; sleep 64.{mark}' &
+    setsid sh -c 'trap "sleep 67.{mark} & exit" TERM; sleep 68.{mark} & wait' &
     sleep 65.{mark}; sleep 66.{mark}; :
 """
 
