@@ -1,6 +1,7 @@
 """The routing on a host after `apply`: each promise of the design, in both modes."""
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import time
@@ -19,7 +20,7 @@ from signalling import (
     run,
     talk,
 )
-from system import DOMAIN
+from system import DOMAIN, password
 
 from sipdeploy.sip.message import token
 from sipdeploy.sip.phone import CallRefusedError, HandshakeRefusedError, Sdp
@@ -915,6 +916,34 @@ def test_a_connection_inherits_nothing_from_an_earlier_one(system, lost):
                 assert (await ringing.final()).status == 486
                 assert await outcome(heir, "999999") == 404
                 assert not heir.received(407)
+
+    run(scenario())
+
+
+def test_a_connection_does_not_pay_for_an_earlier_one(system):
+    """A NAT gives a port again within seconds; the counts of messages and failures last longer."""
+
+    async def scenario():
+        port = port_to_keep()
+        async with system.phone("1004", source_port=port, timeout_seconds=2) as flooder:
+            await flooder.connect()
+            with contextlib.suppress(ConnectionError):
+                for _ in range(40):
+                    await flooder.register(authenticate=False)
+            assert flooder.is_closed
+        async with system.phone("1003", source_port=port) as heir:
+            await heir.connect()
+            assert (await heir.register()).status == 200
+        async with system.phone("1003", "wrong", source_port=port) as guesser:
+            await guesser.connect()
+            for _ in range(5):  # nine failures: each but the first tries twice
+                assert (await guesser.register()).status in {401, 403}
+        async with system.phone("1003", "wrong", source_port=port) as heir:
+            await heir.connect()
+            for _ in range(2):  # eleven failures end a connection
+                assert (await heir.register()).status in {401, 403}
+            heir.password = password("1003")
+            assert (await heir.register()).status == 200
 
     run(scenario())
 
