@@ -194,7 +194,9 @@ class Phone(UserAgent):
         if self._reader is None or not self._reader.done():
             return
         broken = None if self._reader.cancelled() else self._reader.exception()
-        raise ConnectionError(f"{self.number}: closed before {what}{self._last()}") from broken
+        how = f" ({self.wire.end})" if self.wire.end else ""
+        text = f"{self.number}: closed before {what}{how}{self._last()}"
+        raise ConnectionError(text) from broken
 
     def _announce(self, _: object = None) -> None:
         """Wake all tasks that wait in `until()`."""

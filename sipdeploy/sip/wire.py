@@ -59,6 +59,7 @@ class Wire:
     keep_trace: bool = True
     trace: list[Traced] = field(default_factory=list)
     frames_received: int = 0
+    end: str = ""  # how the connection ended, once `receive` has returned None
     _connection: ClientConnection | None = None
 
     async def open(self) -> None:
@@ -131,7 +132,8 @@ class Wire:
         """The next frame as text; None after the end of the connection."""
         try:
             frame = await self.connection.recv()
-        except ConnectionClosed:
+        except ConnectionClosed as gone:
+            self.end = str(gone)
             return None
         text = frame if isinstance(frame, str) else frame.decode(errors="replace")
         self.frames_received += 1

@@ -37,6 +37,7 @@ class Joined:
         self.other: Joined
         self.trace = []
         self.frames_received = 0
+        self.end = ""
 
     async def open(self):
         pass

@@ -58,6 +58,7 @@ class FakeWire:
         self.change = asyncio.Condition()
         self.coming: asyncio.Queue[str | None] = asyncio.Queue()
         self.frames_received = 0
+        self.end = ""
         self.trace = []
 
     async def open(self):
