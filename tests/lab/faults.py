@@ -141,6 +141,15 @@ FAULTS: tuple[Fault, ...] = (
         "inventory calls its public address",
         by="public_address 250",
     ),
+    Fault(
+        name="`public_address` in IPv6 of a host with IPv4 alone",
+        topic="connect",
+        rung="host",
+        code="SD930",
+        step="TCP",
+        says="`sip1` has no interface with the address `2001:db8::7`",
+        by="public_address 2001:db8::7",
+    ),
     # --- port
     Fault(
         name="port closed by a policy `drop` of nftables",
@@ -337,9 +346,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="`save()` before authentication",
         topic="register",
-        rung="registration",
+        rung="password",
         code="SD934",
-        step="REGISTER",
+        step="password",
         says="`sip1` stores registrations before it checks the password: everybody "
         "can take over every number",
         **edit(

@@ -1,5 +1,7 @@
 """A running calling system in the tests: its address, its users, its state."""
 
+import contextlib
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,3 +76,23 @@ class System:
         """The number of contacts that Kamailio has for a number."""
         output = self.run(f"kamcmd ul.lookup location {number}@{DOMAIN} 2>&1 || true")
         return output.count("Address:")
+
+
+@contextlib.contextmanager
+def dropped(system, direction, protocol, port):
+    """A firewall between this machine and the host drops packets: `out`, `in` or `both`.
+
+    The table is that of the host, because tests of other hosts run at the same time.
+    """
+    chains = []
+    for name, side, end in (("output", "daddr", "dport"), ("input", "saddr", "sport")):
+        if direction in ("both", name.removesuffix("put")):
+            rule = f"ip {side} {system.address} {protocol} {end} {port} drop"
+            chains.append(f"chain {name} {{ type filter hook {name} priority 0; {rule}; }}\n")
+    table = f"table ip sipdeploy_lab_{system.host.name.replace('-', '_')}"
+    rules = f"{table} {{\n{''.join(chains)}}}\n"
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["nft", "delete", *table.split()], check=True)

@@ -167,7 +167,7 @@ def attacked(system, loaded, skip=()):
         steps = [
             step
             for step in of_level(LADDER, "attack")
-            if step.is_wanted(loaded.site) and step.name not in skip
+            if step.is_wanted(subject) and step.name not in skip
         ]
         try:
             return asyncio.run(prove(subject, steps))

@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import re
 import socket
-import subprocess
 import threading
 import time
 
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 from faults import FAULTS, RELOAD_RTP, RESTART, RTP, is_said
 from signalling import forgive, run, talk
-from system import DOMAIN, System, packages_of, password
+from system import DOMAIN, System, dropped, packages_of, password
 
 from sipdeploy import inventory
 from sipdeploy.host.connection import connect
@@ -32,7 +31,17 @@ from sipdeploy.proof.outside.subject import Account, Subject
 pytestmark = pytest.mark.lab
 
 TOOLS = ("iptables", "nftables", "ufw", "firewalld", "ipset")  # as in test_firewall_rules
-QUICK = {"DNS", "TCP", "TLS", "WebSocket", "probe accounts", "certificate", "REGISTER", "call"}
+QUICK = {
+    "DNS",
+    "TCP",
+    "TLS",
+    "WebSocket",
+    "probe accounts",
+    "certificate",
+    "REGISTER",
+    "password",
+    "call",
+}
 QUICK |= {"service"}
 SOUND = {"echo", "speech"}
 CRT, KEY = "/etc/kamailio/tls/server.crt", "/etc/kamailio/tls/server.key"
@@ -84,15 +93,13 @@ def dns(system, patch, *addresses):
 @contextlib.contextmanager
 def public_address(system, _, last):
     """The inventory has an address of nobody as the public one."""
-    address = f"{system.address.rpartition('.')[0]}.{last}"
+    is_ipv6 = ":" in last
+    address = f'"{last}"' if is_ipv6 else f"{system.address.rpartition('.')[0]}.{last}"
+    more = "" if is_ipv6 else f", private_address: {system.address}"
     path = system.deployer.folder / "inventory.yaml"
     before = path.read_text()
     entry = f"address: {system.address}"
-    path.write_text(
-        before.replace(
-            entry, f"{entry}, public_address: {address}, private_address: {system.address}"
-        )
-    )
+    path.write_text(before.replace(entry, f"{entry}, public_address: {address}{more}"))
     try:
         yield
     finally:
@@ -102,18 +109,8 @@ def public_address(system, _, last):
 @contextlib.contextmanager
 def way(system, _, hook, protocol, *words):
     """A firewall between this machine and the host drops packets."""
-    chains = []
-    for name, side, end in (("output", "daddr", "dport"), ("input", "saddr", "sport")):
-        if hook in ("both", "out" if name == "output" else "in"):
-            port = words[-1]
-            rule = f"ip {side} {system.address} {protocol} {end} {port} drop"
-            chains.append(f"chain {name} {{ type filter hook {name} priority 0; {rule}; }}\n")
-    rules = f"table ip sipdeploy_lab_way {{\n{''.join(chains)}}}\n"
-    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
-    try:
+    with dropped(system, hook, protocol, words[-1]):
         yield
-    finally:
-        subprocess.run(["nft", "delete", "table", "ip", "sipdeploy_lab_way"], check=True)
 
 
 def signed(name, key, *, issuer=None, days=90, start=-1, extensions=()):

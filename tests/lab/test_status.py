@@ -138,7 +138,7 @@ def site(lab, tmp_path_factory):
 def test_a_host_is_fine_after_its_first_apply(site):
     site.run("touch /run/asked")
     assert site.unfine() == {}
-    assert re.fullmatch(r"works: quick, 16 steps, \d+ s ago", site.text("proof"))
+    assert re.fullmatch(r"works: quick, 18 steps, \d+ s ago", site.text("proof"))
     done = site.deployer.run("status")
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -275,7 +275,8 @@ systemd-run -q --unit=lab-prometheus prometheus --config.file=/root/prometheus.y
     --storage.tsdb.path=/root/data --storage.tsdb.retention.time=10y \\
     --web.listen-address={SERVER.removeprefix("http://")} || exit 1
 until promtool query instant {SERVER} 'vector(1)'; do sleep 0.3; done
-promtool check rules /root/alerts.yml
+promtool check rules /root/alerts.yml && promtool test rules /root/alerts_test.yml &&
+    promtool check metrics </root/printed
 """
 
 
@@ -311,6 +312,10 @@ def test_the_queries_of_the_dashboard_and_the_alerts_in_a_prometheus(site):
     now = int(site.run("date +%s"))
     site.host.write("/root/metrics", openmetrics(texts, now))
     site.host.write("/root/alerts.yml", rules)
+    cases = (Path(__file__).parents[1] / "status/alerts_test.yml").read_text("utf-8")
+    beside = re.sub(r"^rule_files: .*$", "rule_files: [alerts.yml]", cases, flags=re.MULTILINE)
+    site.host.write("/root/alerts_test.yml", beside.encode())
+    site.host.write("/root/printed", texts[0].encode())
     site.host.run(PROMETHEUS, check=True)
     for panel in board["panels"]:
         for target in panel["targets"]:

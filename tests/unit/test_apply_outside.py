@@ -14,7 +14,7 @@ from sipdeploy import transaction
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.facts import Socket
 from sipdeploy.plan import desired
-from sipdeploy.proof.outside.judgement import judge
+from sipdeploy.proof.judgement import judge
 from sipdeploy.proof.outside.step import Proof, StepResult
 from sipdeploy.services import certificates
 from sipdeploy.services.kamailio import CONFIGURATION

@@ -652,7 +652,7 @@ def test_without_the_host_only_the_outside_is_asked():
 
 def test_the_topics_are_ladders():
     names = {topic: [each.name for each in of_topic(topic)] for topic in ("connect", "voicemail")}
-    assert names["connect"] == ["host", "name", "port", "certificate", "WebSocket"]
+    assert names["connect"] == ["host", "name", "port", "certificate", "WebSocket", "wrong path"]
     assert not {"call with sound", "calls of the user"} & {*names["voicemail"]}
     assert names["voicemail"][-1] == "voicemail"
     assert len(of_topic(None)) == len(RUNGS)

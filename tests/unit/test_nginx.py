@@ -22,7 +22,7 @@ from sipdeploy.plan.kept_users import keep_users
 from sipdeploy.plan.preflight import firewall as preflight
 from sipdeploy.plan.preview import Present
 from sipdeploy.proof.inside import verify
-from sipdeploy.proof.outside.judgement import judge, unreachable
+from sipdeploy.proof.judgement import judge, unreachable
 from sipdeploy.proof.outside.step import PAGE, Proof, StepResult
 from sipdeploy.services import nginx, tree
 from sipdeploy.services.certificates import Material

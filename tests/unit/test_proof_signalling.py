@@ -6,7 +6,7 @@ import time
 import pytest
 
 from sipdeploy.inventory.site import load_site
-from sipdeploy.proof.outside import signalling, subject
+from sipdeploy.proof.outside import signalling, subject, user
 from sipdeploy.proof.outside.run import prove
 from sipdeploy.proof.outside.subject import Account, Subject
 from sipdeploy.sip.message import Reply, Request, parse, uri_of, with_headers
@@ -23,6 +23,11 @@ CHALLENGE = 'Digest realm="sip.example.test", nonce="n", qop="auth", algorithm=M
 ACCOUNTS = tuple(Account(number=n, password="x", title=n) for n in ("2001", "2002"))
 
 
+def _user(value):
+    """The user part of the URI in a header."""
+    return uri_of(value).removeprefix("sip:").partition("@")[0]
+
+
 class Wire:
     """One phone's connection to the switch."""
 
@@ -30,7 +35,9 @@ class Wire:
         self.switch = switch
         self.trace = []
         self.frames_received = 0
+        self.end = ""
         self.coming = asyncio.Queue()
+        self.is_broken = False
 
     async def open(self):
         pass
@@ -38,6 +45,11 @@ class Wire:
     async def close(self):
         self.switch.forget(self)
         self.coming.put_nowait(None)
+
+    def reset(self):
+        self.is_broken = True
+        if "keeps lost" not in self.switch.faults:
+            self.switch.forget(self)
 
     async def send(self, text):
         self.note("sent", text)
@@ -55,6 +67,18 @@ class Wire:
         self.trace.append(Traced(direction=direction, text=text, at=time.monotonic()))
 
 
+class Ringing(Wire):
+    """A phone that rings, and that nobody answers."""
+
+    def deliver(self, message):
+        if isinstance(message, Request) and message.method == "INVITE":
+            copied = [
+                pair for pair in message.headers if pair[0] in {"Via", "From", "Call-ID", "CSeq"}
+            ]
+            headers = (*copied, ("To", f"{message.header('To')};tag=ringing"))
+            self.switch.take_reply(self, Reply(status=180, headers=headers))
+
+
 class Switch:
     """A registrar and proxy that keeps all promises but those in `faults`."""
 
@@ -64,6 +88,8 @@ class Switch:
         self.senders = {}  # branch -> the wire that sent the request
         self.answered = {}  # branch of an INVITE -> the wire that answered first
         self.ringing = {}  # branch of an INVITE -> its request and its targets
+        if "another phone" in faults:
+            self.contacts["other"] = ("2001", Ringing(self))
 
     def forget(self, wire):
         self.contacts = {u: row for u, row in self.contacts.items() if row[1] is not wire}
@@ -73,19 +99,25 @@ class Switch:
             self.take_reply(wire, message)
         elif message.method == "REGISTER":
             self.register(wire, message)
+        elif message.method == "INVITE" and not self.is_proven(wire, message):
+            self.reply(wire, message, 401, {"WWW-Authenticate": CHALLENGE})
         else:
             self.route(wire, message)
 
     def register(self, wire, request):
         if not request.header("Authorization") and "open" not in self.faults:
+            if "stores first" in self.faults:
+                self.contacts[_user(request.header("Contact"))] = (
+                    _user(request.header("From")),
+                    wire,
+                )
             self.reply(wire, request, 401, {"WWW-Authenticate": CHALLENGE})
             return
         if "refuses" in self.faults:
             self.reply(wire, request, 503)
             return
         contact = request.header("Contact")
-        user = uri_of(contact).removeprefix("sip:").partition("@")[0]
-        number = uri_of(request.header("From")).removeprefix("sip:").partition("@")[0]
+        user, number = _user(contact), _user(request.header("From"))
         seconds = request.header("Expires")
         if seconds == "0":
             self.contacts.pop(user, None)
@@ -103,7 +135,7 @@ class Switch:
         wire.deliver(Reply(status=status, headers=with_headers(copied, changes), body=body))
 
     def route(self, wire, request):
-        user = uri_of(f"<{request.uri}>").removeprefix("sip:").partition("@")[0]
+        user = _user(f"<{request.uri}>")
         if user in {"6000", "service"}:
             self.serve(wire, request)
             return
@@ -122,8 +154,18 @@ class Switch:
             if request.method not in {"ACK", "CANCEL"}:
                 self.reply(wire, request, 200)
             return
+        if any(target.is_broken for target in targets):
+            self.reply(wire, request, 500)
+            return
         for target in targets:
             target.deliver(request)
+
+    def is_proven(self, wire, request):
+        number = _user(request.header("From"))
+        if number == "kamailio":
+            return "trunk by From" in self.faults
+        is_known = (number, wire) in self.contacts.values() or "believes From" in self.faults
+        return is_known or bool(request.header("Authorization"))
 
     def serve(self, wire, request):
         if request.method == "INVITE" and "no service" in self.faults:
@@ -180,7 +222,7 @@ def proven(monkeypatch):
     monkeypatch.setattr(subject, "PATIENCE_SECONDS", 0.4)
     monkeypatch.setattr(signalling, "SURPLUS_SECONDS", 0.4)
 
-    def run(*faults, accounts=ACCOUNTS):
+    def run(*faults, accounts=ACCOUNTS, steps=signalling.STEPS):
         switch = Switch(*faults)
         monkeypatch.setattr(Phone, "_new_wire", lambda _: Wire(switch))
         site, problems, _ = load_site(TEXT, "inventory.yaml")
@@ -189,7 +231,7 @@ def proven(monkeypatch):
             name="sip1", site=site, entry=site.hosts["sip1"], level="quick", accounts=accounts
         )
         made.address = "203.0.113.10"
-        return asyncio.run(prove(made, signalling.STEPS))
+        return asyncio.run(prove(made, steps))
 
     return run
 
@@ -209,7 +251,7 @@ def test_a_good_switch_is_green(proven):
 @pytest.mark.parametrize(
     ("fault", "step", "code", "text"),
     [
-        ("open", "REGISTER", "SD906", "without a password"),
+        ("open", "password", "SD906", "without a password"),
         ("refuses", "REGISTER", "SD906", "503"),
         ("expired", "REGISTER", "SD906", "for 0 s"),
         ("unbound", "REGISTER", "SD906", "without binding"),
@@ -251,6 +293,59 @@ def test_one_account_registers_and_calls_services(proven):
     statuses = {each.name: each.status for each in proof.results}
     assert (statuses["REGISTER"], statuses["service"]) == ("ok", "ok")
     assert statuses["call"] == statuses["two devices"] == "skipped"
+
+
+@pytest.fixture
+def own(proven, monkeypatch):
+    """The steps of `--user` on a switch with faults."""
+    for name in ("ARRIVAL_SECONDS", "FORK_SECONDS", "FORGOTTEN_SECONDS"):
+        monkeypatch.setattr(user, name, 0.2)
+
+    def run(*faults):
+        steps = (*signalling.STEPS, *user.STEPS)
+        return proven(*faults, accounts=ACCOUNTS[:1], steps=steps)
+
+    return run
+
+
+def test_the_steps_of_one_account_are_green(own):
+    proof = own()
+    assert failed(proof) == {}
+    statuses = {each.name: each.status for each in proof.results}
+    assert {statuses[step.name] for step in user.STEPS} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "step", "code", "text"),
+    [
+        ("open", "phone of a stranger", "SD941", "answered with 200"),
+        ("stores first", "phone of a stranger", "SD941", "gets the calls"),
+        ("no ACK", "call to itself", "SD907", "ACK of a caller does not reach"),
+        ("no BYE", "call to itself", "SD907", "BYE of a caller does not reach"),
+        ("believes From", "call of a stranger", "SD941", "in the name of a number"),
+        ("trunk by From", "call of a trunk", "SD941", "the trunk `kamailio` (200"),
+        ("keeps lost", "lost phone", "SD907", "are answered with 500"),
+    ],
+)
+def test_each_fault_is_found_with_one_account(own, fault, step, code, text):
+    found = failed(own(fault))
+    assert step in found
+    assert found[step][0] == code
+    assert text in found[step][1]
+
+
+def test_another_phone_of_the_number_hides_a_lost_one(own):
+    """It rings, and nobody can say what the lost one would do."""
+    (found,) = (each for each in own("another phone").results if each.name == "lost phone")
+    assert (found.status, "other phones of 2001" in found.message) == ("skipped", True)
+
+
+def test_a_weak_password_of_a_user_is_a_warning(proven):
+    account = Account(number="1001", password="1234", title="1001")
+    proof = proven(accounts=(account,))
+    (found,) = (each for each in proof.results if each.name == "password")
+    assert found.status == "ok"
+    assert [each.code for each in found.diagnostics] == ["SD302"]
 
 
 def test_the_candidates_of_a_description():

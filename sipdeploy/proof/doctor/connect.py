@@ -417,4 +417,11 @@ RUNGS: tuple[Rung, ...] = (
         ),
         faults=(cut_after,),
     ),
+    Rung(
+        name="wrong path",
+        topic="connect",
+        code="SD932",
+        step=STEPS["wrong path"],
+        causes=(wrong_path,),
+    ),
 )

@@ -238,13 +238,20 @@ RUNGS: tuple[Rung, ...] = (
         code="SD934",
         step=STEPS["REGISTER"],
         causes=(
-            *(open_registrar, wrong_realm, WHOLE_KAMAILIO, registrar_down, causes.tables_differ),
+            *(wrong_realm, WHOLE_KAMAILIO, registrar_down, causes.tables_differ),
             *(causes.EDITED_KAMAILIO, causes.EDITED_ASTERISK, no_answer, connection_ends),
         ),
         faults=(
             *(causes.tables_differ, causes.rows_missing),
             causes.edited("/etc/kamailio/sipdeploy.db", "/etc/asterisk/pjsip_users.conf"),
         ),
+    ),
+    Rung(
+        name="password",
+        topic="register",
+        code="SD934",
+        step=STEPS["password"],
+        causes=(open_registrar,),
     ),
     Rung(
         name="user",

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sipdeploy.diagnostics import Diagnostic, has_errors, listed
+from sipdeploy.diagnostics import Diagnostic, count, has_errors, listed
 from sipdeploy.proof.outside.step import Step, StepFailed, StepSkipped
 from sipdeploy.services import certificates
 from sipdeploy.sip.wire import HandshakeRefusedError, Wire
@@ -224,7 +224,8 @@ async def tls(subject: Subject) -> str:
     served = certificates.parse(subject.chain[0], b"")
     assert served is not None  # noqa: S101 - `judged` has read it
     days = (served.not_after - dt.datetime.now(dt.UTC)).days
-    return f"{version}, {len(subject.chain)} certificates, valid for {days} more days"
+    seen = f"{version}, {count(len(subject.chain), 'certificate')}"
+    return f"{seen}, valid for {count(days, 'more day')}"
 
 
 def _reason(failure: BaseException) -> str:
@@ -284,15 +285,21 @@ async def deployed(subject: Subject) -> str:
 
 
 async def wss(subject: Subject) -> str:
-    """The handshake succeeds where it should, and nowhere else."""
-    checks = [_opens(subject), _refuses(subject, path=WRONG_PATH)]
+    """The handshake of a phone succeeds."""
+    if problem := await _opens(subject):
+        raise StepFailed(problem)
+    return f"wss://{subject.site.domain}:{subject.port}/ws"
+
+
+async def refusals(subject: Subject) -> str:
+    """A handshake with a wrong path, or from a page of elsewhere, is refused."""
+    checks = [_refuses(subject, path=WRONG_PATH)]
     if subject.site.origins:
         checks.append(_refuses(subject, origin=FOREIGN_ORIGIN))
     problems = [each for each in await asyncio.gather(*checks) if each]
     if problems:
         raise StepFailed(*problems)
-    seen = f"wss://{subject.site.domain}:{subject.port}/ws; a wrong path"
-    return f"{seen}{' and a foreign origin are' if subject.site.origins else ' is'} refused"
+    return f"refused{', a foreign origin too' if subject.site.origins else ''}"
 
 
 def _wire(subject: Subject, **changes: str) -> Wire:
@@ -345,4 +352,5 @@ STEPS: tuple[Step, ...] = (
     Step(name="TCP", level="ports", run=tcp, code="SD902"),
     Step(name="TLS", level="ports", run=tls, code="SD903", needs=("TCP",)),
     Step(name="WebSocket", level="ports", run=wss, code="SD905", needs=("TLS",)),
+    Step(name="wrong path", level="ports", run=refusals, code="SD905", needs=("WebSocket",)),
 )

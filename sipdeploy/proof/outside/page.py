@@ -14,7 +14,6 @@ from sipdeploy.services import certificates, nginx
 from sipdeploy.services.phone import page
 
 if TYPE_CHECKING:
-    from sipdeploy.inventory.site import Site
     from sipdeploy.proof.outside.subject import Subject
 
 OK, UNAUTHORIZED = 200, 401
@@ -104,8 +103,8 @@ async def _get(subject: Subject, path: str) -> _Answer:
     )
 
 
-def _has_page(site: Site) -> bool:
-    return site.phone is not None
+def _has_page(subject: Subject) -> bool:
+    return subject.site.phone is not None
 
 
 STEPS: tuple[Step, ...] = (

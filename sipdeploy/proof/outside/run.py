@@ -40,10 +40,11 @@ async def prove(subject: Subject, steps: Sequence[Step], watch: Watch = unwatche
         async with asyncio.TaskGroup() as group:
             for step in steps:
                 before = [results[need] for need in step.needs if need in results]
-                turn = last.get(step.lane) if step.lane else None
+                lane = _lane(step, subject)
+                turn = last.get(lane) if lane else None
                 task = group.create_task(_one(step, subject, before, turn, watch))
                 results[step.name] = task
-                last[step.lane] = task
+                last[lane] = task
     finally:
         await subject.hang_up()
     return Proof(
@@ -56,6 +57,11 @@ async def prove(subject: Subject, steps: Sequence[Step], watch: Watch = unwatche
         chain=subject.chain,
         sounds=tuple(subject.sounds),
     )
+
+
+def _lane(step: Step, subject: Subject) -> str:
+    """One account has one phone, so all its steps are one lane."""
+    return PHONES if step.lane and len(subject.accounts) == 1 else step.lane
 
 
 async def _one(
@@ -127,7 +133,7 @@ def prove_host(
 ) -> Proof | None:
     """Prove one host, and remove the probe accounts; None if `stop` was set before the end."""
     subject.ends = time.monotonic() + seconds
-    steps = [step for step in of_level(LADDER, subject.level) if step.is_wanted(subject.site)]
+    steps = [step for step in of_level(LADDER, subject.level) if step.is_wanted(subject)]
     try:
         return asyncio.run(_unless(stop, prove(subject, steps, watch)))
     finally:

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.editing.problems import weak
+from sipdeploy.lint.secrets import weakness
 from sipdeploy.proof.outside import network
 from sipdeploy.proof.outside.calls import hang_up, invite_of, next_invite, pair, ring, talk
 from sipdeploy.proof.outside.step import ACCOUNTS, PHONES, Step, StepFailed, StepSkipped
@@ -47,26 +49,35 @@ async def accounts(subject: Subject) -> str:
 
 
 async def register(subject: Subject) -> str:
-    """The accounts register, and only with their password."""
+    """The accounts register."""
     try:
         phones = await asyncio.gather(
             *(subject.phone(number) for number in range(len(subject.accounts)))
         )
     except NotRegisteredError as refusal:
         raise StepFailed(refused(subject, refusal)) from refusal
-    for phone in phones:
-        if not phone.received(401):
-            raise StepFailed(
-                Diagnostic(
-                    "SD906",
-                    f"`{subject.name}` accepts a REGISTER without a password: everybody can take "
-                    "over every number",
-                    help=f"`sipdeploy plan {subject.name}` shows what differs on the host; "
-                    f"`sipdeploy apply {subject.name}` restores its configuration",
-                )
-            )
     seconds = [granted(subject, phone) for phone in phones]
-    return f"401, then 200 for {seconds[0]} s"
+    return f"200 for {seconds[0]} s"
+
+
+async def password(subject: Subject) -> str:
+    """The accounts have registered only with their password."""
+    for number, account in enumerate(subject.accounts):
+        user = subject.site.users.get(account.number)
+        if user and weakness(account.password, account.number, user.name):
+            subject.warnings["password"] = (weak(account.number),)
+        if (await subject.phone(number)).received(401):
+            continue
+        raise StepFailed(
+            Diagnostic(
+                "SD906",
+                f"`{subject.name}` accepts a REGISTER without a password: everybody can take "
+                "over every number",
+                help=f"`sipdeploy plan {subject.name}` shows what differs on the host; "
+                f"`sipdeploy apply {subject.name}` restores its configuration",
+            )
+        )
+    return "401 without it"
 
 
 def refused(subject: Subject, refusal: NotRegisteredError) -> Diagnostic:
@@ -341,6 +352,7 @@ STEPS: tuple[Step, ...] = (
         needs=("TLS", ACCOUNTS),
     ),
     _step("REGISTER", register, needs=("WebSocket", ACCOUNTS), code="SD906"),
+    _step("password", password, needs=("REGISTER",), code="SD906"),
     _step("call", call, needs=("REGISTER",)),
     _step("call back", call_back),
     _step("CANCEL", cancel),

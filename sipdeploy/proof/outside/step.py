@@ -11,7 +11,6 @@ from sipdeploy.diagnostics.errors import HostFailed
 
 if TYPE_CHECKING:
     from sipdeploy.diagnostics import Diagnostic
-    from sipdeploy.inventory.site import Site
     from sipdeploy.proof.outside.subject import Subject
     from sipdeploy.sip.wire import Traced
 
@@ -30,8 +29,8 @@ PAGE = "web phone"  # the step of the page, without which phones work too
 PHONES = "phones"  # the lane of all steps that use the phones of the subject
 
 
-def _always(site: Site) -> bool:
-    del site
+def _always(subject: Subject) -> bool:
+    del subject
     return True
 
 
@@ -42,8 +41,8 @@ class Step:
     `run` returns what it saw, and raises StepFailed or StepSkipped. A step is skipped unless all
     steps in `needs` were ok. The steps of a lane run one after the other, in the order of the
     ladder; all others run at the same time. `code` is the diagnostic of a failure that the step
-    does not explain itself: a timeout, a lost connection. A site that does not want the step has
-    no result of it.
+    does not explain itself: a timeout, a lost connection. A subject that does not want the step
+    has no result of it.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Step:
     needs: tuple[str, ...] = ()
     lane: str = ""
     seconds: float = 6.0
-    is_wanted: Callable[[Site], bool] = _always
+    is_wanted: Callable[[Subject], bool] = _always
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

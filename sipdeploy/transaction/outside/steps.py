@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sipdeploy.diagnostics import printable
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.facts import STATE
-from sipdeploy.proof.outside import judgement
+from sipdeploy.proof import judgement
 from sipdeploy.proof.outside.probes import Probes
 from sipdeploy.proof.outside.run import prove_host
 from sipdeploy.proof.outside.subject import Subject
