@@ -927,10 +927,10 @@ def test_a_connection_does_not_pay_for_an_earlier_one(system):
         port = port_to_keep()
         async with system.phone("1004", source_port=port, timeout_seconds=2) as flooder:
             await flooder.connect()
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, TimeoutError):  # closed, or no longer heard
                 for _ in range(40):
                     await flooder.register(authenticate=False)
-            assert flooder.is_closed
+            assert len(flooder.received(401)) == 30
         async with system.phone("1003", source_port=port) as heir:
             await heir.connect()
             assert (await heir.register()).status == 200
