@@ -7,7 +7,7 @@ LADDER: tuple[Step, ...] = (
     *network.STEPS,
     *page.STEPS,
     *signalling.STEPS,
-    *user.STEPS,
     *full.STEPS,
+    *user.STEPS,  # the last one breaks the connection of the phone
     *attack.STEPS,
 )
