@@ -3,7 +3,7 @@
 Three tables: a no-op apply to 1, 4 and 8 hosts; a no-op apply and one with a new user, each at
 three distances. In each row all tools run in turn, so that all see the same noise. `python -m
 bench size` prints another table: render and lint of up to 100,000 users; `python -m bench sip`
-measures the deployed servers.
+measures the deployed servers, and `python -m bench relay` calls through the relay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import sip, size
+from bench import relay, sip, size
 from lab import Lab
 from lab.distance import distance
 
@@ -225,5 +225,7 @@ if __name__ == "__main__":
             size.main()
         case ["sip", *options]:
             sip.main(options)
+        case ["relay", *options]:
+            relay.main(options)
         case _:
-            sys.exit("usage: python -m bench [size | sip [--help]]")
+            sys.exit("usage: python -m bench [size | sip [--help] | relay [--help]]")

@@ -39,8 +39,8 @@ _READY_SECONDS = 60
 _INVENTORY = """\
 domain: {domain}
 email: ops@example.test
-hosts: {{{host.name}: {{address: {host.address}}}}}
-authentication: {mode}
+hosts: {{{name}: {place}}}
+{more}authentication: {mode}
 tls: {{provider: self-signed}}
 services: {{6000: {{kind: ivr-test}}, 6001: {{kind: voicemail}}, 6002: {{kind: echo}}}}
 users:
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _compare(rounds: int, phones: int, seconds: float) -> None:
-    one, other = _processors()
+    one, other = processors()
     os.sched_setaffinity(0, {one})  # for all processes of the hosts, which inherit it
     users = [(str(number), f"bench{number}Zq8Kd2xW") for number in range(FIRST, FIRST + phones)]
     with Lab() as lab, tempfile.TemporaryDirectory() as folder:
@@ -183,7 +183,8 @@ def _compare(rounds: int, phones: int, seconds: float) -> None:
             _table(phase, figures)
 
 
-def _processors() -> tuple[int, int]:
+def processors() -> tuple[int, int]:
+    """One for the servers and one for the phones; SystemExit if there are fewer than two."""
     available = sorted(os.sched_getaffinity(0))
     if len(available) < 2:  # noqa: PLR2004
         raise SystemExit("needs two processors: one for the servers, one for the phones")
@@ -191,6 +192,14 @@ def _processors() -> tuple[int, int]:
 
 
 def _about(rounds: int, phones: int, seconds: float) -> str:
+    return (
+        f"{phones} phones, calls of {seconds:.0f} s, medians of {rounds} rounds, in brackets times"
+        f" the guide\n{about_machine()}"
+    )
+
+
+def about_machine() -> str:
+    """Its processor, how it is divided, and what else it does."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -200,10 +209,7 @@ def _about(rounds: int, phones: int, seconds: float) -> str:
         "unknown processor",
     )
     load = os.getloadavg()[0]
-    return (
-        f"{phones} phones, calls of {seconds:.0f} s, medians of {rounds} rounds, in brackets times"
-        f" the guide\n{model}, one core for the servers, one for the phones, load {load:.1f}"
-    )
+    return f"{model}, one core for the servers, one for the phones, load {load:.1f}"
 
 
 def _table(phase: str, figures: dict[str, list[Figure]]) -> None:
@@ -246,13 +252,30 @@ def _number(value: float, guide: float) -> str:
 
 
 def _ours(lab: Lab, folder: str, mode: str, users: Sequence[tuple[str, str]]) -> Host:
-    host = lab.boot(f"bench-{mode}", packages=_packages())
-    site = Path(folder) / mode
+    host = lab.boot(f"bench-{mode}", packages=packages())
+    place = f"{{address: {host.address}}}"
+    apply(lab, host, f"{folder}/{mode}", users, mode=mode, place=place)
+    return host
+
+
+def apply(
+    lab: Lab,
+    host: Host,
+    folder: str,
+    users: Sequence[tuple[str, str]],
+    *,
+    place: str,
+    mode: str = "kamailio",
+    more: str = "",
+    proof: str = "quick",
+) -> None:
+    """Configure a host with sipdeploy; `place` is its entry in the inventory."""
+    site = Path(folder)
     ssh = site / "home" / ".ssh"
     ssh.mkdir(parents=True, mode=0o700)
     shutil.copy(lab.ssh_config, ssh / "config")
     rows = "".join(f"  {number}: {{}}\n" for number, _ in users)
-    text = _INVENTORY.format(domain=DOMAIN, host=host, mode=mode)
+    text = _inventory(host.name, place, more, mode)
     (site / "inventory.yaml").write_text(text + rows)
     secrets = site / "secrets.yaml"
     secrets.touch(mode=0o600)
@@ -260,7 +283,7 @@ def _ours(lab: Lab, folder: str, mode: str, users: Sequence[tuple[str, str]]) ->
     kept = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
     environment = {**kept, "HOME": str(ssh.parent), "PYTHONPATH": str(HERE.parent)}
     done = subprocess.run(
-        [sys.executable, "-m", "sipdeploy", "apply", host.name, "--yes"],
+        [sys.executable, "-m", "sipdeploy", "apply", host.name, "--yes", "--verify", proof],
         cwd=site,
         env=environment,
         capture_output=True,
@@ -270,11 +293,10 @@ def _ours(lab: Lab, folder: str, mode: str, users: Sequence[tuple[str, str]]) ->
     )
     if done.returncode:
         raise SystemExit(f"sipdeploy apply failed:\n{done.stdout}{done.stderr}")
-    return host
 
 
 def _guide(lab: Lab, users: Sequence[tuple[str, str]]) -> Host:
-    host = lab.boot("bench-guide", packages=_packages())
+    host = lab.boot("bench-guide", packages=packages())
     entries = "".join(_USER.format(number=number, secret=secret) for number, secret in users)
     pjsip = (HERE / "peers" / "guide.conf").read_text() + entries
     host.write("/etc/kamailio/kamailio.cfg", (HERE / "peers" / "guide.cfg").read_bytes())
@@ -283,10 +305,13 @@ def _guide(lab: Lab, users: Sequence[tuple[str, str]]) -> Host:
     return host
 
 
-def _packages() -> tuple[str, ...]:
-    """The packages of the image, for all servers alike."""
-    host = type("Place", (), {"name": "host", "address": "192.0.2.1"})
-    text = _INVENTORY.format(domain=DOMAIN, host=host, mode="kamailio") + _LIKE_THE_TESTS
+def _inventory(name: str, place: str, more: str = "", mode: str = "kamailio") -> str:
+    return _INVENTORY.format(domain=DOMAIN, name=name, place=place, more=more, mode=mode)
+
+
+def packages(more: str = "") -> tuple[str, ...]:
+    """The packages of the image, for all servers alike; `more` is added to the inventory."""
+    text = _inventory("host", "{address: 192.0.2.1}", more) + _LIKE_THE_TESTS
     site, problems, _ = load_site(text, "inventory.yaml")
     if site is None:
         raise SystemExit(f"{problems}")
