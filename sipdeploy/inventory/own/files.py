@@ -225,7 +225,8 @@ def _sections(file: DialplanFile) -> Iterator[Diagnostic]:
             "SD255",
             f"`{match[1]}` in a file of the dialplan",
             span=file.span(*match.span(1)),
-            help=f"put the file into `{FOLDER}`: sipdeploy deploys all files there",
+            help=f"delete the line: sipdeploy deploys all files `{FOLDER}/*.conf`, so put what it "
+            "includes there",
         )
     for name, span in file.contexts:
         if is_reserved(name):
