@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from sipdeploy.lint.rules import Rule
-from sipdeploy.lint.stack import judging
+from sipdeploy.lint.stack import judging, native
 from sipdeploy.lint.stack.files import StackFile
 from sipdeploy.lint.stack.reading import Tree
 from sipdeploy.lint.stack.rules import RULES, Finding
@@ -178,6 +178,17 @@ def test_what_kamailio_says_has_its_place(run, stack, monkeypatch):
     out = run(".", "--trusted", "--format", "concise")[1]
     assert "kamailio.cfg:2:3: error[SD895] Kamailio rejects this: syntax error" in out
     assert "SD895" not in run(".", "--trusted", "--native", "never")[1]
+
+
+def test_a_kamailio_that_does_not_answer_is_told_in_plain_words(run, stack, monkeypatch):
+    tool = stack / "bin/kamailio"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexec sleep 60\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stack}/bin:/usr/bin:/bin")
+    monkeypatch.setattr(native, "_SECONDS", 0.2)
+    out = run(".", "--trusted", "--format", "concise")[1]
+    assert "`kamailio -c` did not answer within 0.2 seconds" in out
 
 
 @pytest.mark.parametrize("form", ["gitlab", "sarif", "junit", "github", "json", "concise"])
