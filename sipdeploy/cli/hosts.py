@@ -18,7 +18,7 @@ from sipdeploy.cli.session import (
     host_names,
     opened_ahead,
 )
-from sipdeploy.diagnostics import Diagnostic, count
+from sipdeploy.diagnostics import Diagnostic, count, reason_of
 from sipdeploy.diagnostics.errors import InvalidFiles, WrongUsage
 from sipdeploy.inventory import (
     chosen_hosts,
@@ -227,11 +227,15 @@ def _saved_plans(hosts: Sequence[str]) -> dict[str, dict[str, object]] | None:
     except (OSError, ValueError) as unreadable:
         problem = Diagnostic(
             "SD529",
-            f"the plan `{hosts[0]}` cannot be read: {unreadable}",
+            f"the plan `{hosts[0]}` cannot be read: {_why_unread(unreadable)}",
             help=f"`sipdeploy plan -o {hosts[0]}` writes one",
         )
         raise InvalidFiles([problem]) from unreadable
     return saved.load(content, hosts[0])
+
+
+def _why_unread(failure: Exception) -> str:
+    return "it is not text" if isinstance(failure, UnicodeError) else reason_of(failure)
 
 
 @click.command("apply", short_help="Configure hosts as the inventory says.")

@@ -27,10 +27,16 @@ from sipdeploy.lint.stack.reading import is_stack
 _FORMATS = click.Choice(list(get_args(Format)))
 
 
+_YAML = frozenset({".yaml", ".yml"})
+
+
 class _Version(click.ParamType):  # type: ignore[type-arg]  # generic only in new versions
-    """A version such as `6.1` or `22`, as numbers."""
+    """A version that lint knows, such as `6.1` or `22`, or a release of it, as numbers."""
 
     name = "version"
+
+    def __init__(self, daemon: str) -> None:
+        self._daemon = daemon
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -38,9 +44,12 @@ class _Version(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
         """Split at the dots; wrong usage for anything else."""
         if isinstance(value, tuple):
             return value
-        if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}", str(value), re.ASCII):
-            self.fail(f"'{value}' is not a version such as 6.1 or 22", param, ctx)
-        return tuple(map(int, str(value).split(".")))
+        known = judging.VERSIONS[self._daemon]
+        series = ".".join(str(value).split(".")[: known[0].count(".") + 1])
+        if series not in known or not re.fullmatch(r"[0-9.]*[0-9]", str(value), re.ASCII):
+            names = ", ".join(known)
+            self.fail(f"lint does not know '{value}'; write one of {names}", param, ctx)
+        return tuple(int(part) for part in str(value).split(".") if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +91,12 @@ class _Found:
     help="The least severity for the exit code 1.",
 )
 @click.option("--fix", "fixes", is_flag=True, help="Correct what has only one right answer.")
-@click.option("--kamailio-version", "kamailio", type=_Version(), help="Version, such as 6.1.")
-@click.option("--asterisk-version", "asterisk", type=_Version(), help="Version, such as 22.")
+@click.option(
+    "--kamailio-version", "kamailio", type=_Version("kamailio"), help="Version, such as 6.1."
+)
+@click.option(
+    "--asterisk-version", "asterisk", type=_Version("asterisk"), help="Version, such as 22."
+)
 @click.option(
     "--native",
     "when",
@@ -155,7 +168,8 @@ def _judged(
     found, stack = _Found(), []
     for path in paths or (session.inventory,):
         inside = search.beside(path) if path.is_dir() and not is_stack_only else None
-        if inside is None and (is_stack_only or is_stack(path)):
+        is_other = path in paths and path.suffix not in _YAML and not path.exists()
+        if inside is None and (is_stack_only or is_other or is_stack(path)):
             stack.append(path)
         else:
             _lint_inventory(session, inside or path, choices, found)

@@ -285,9 +285,9 @@ def listed(items: Iterable[str], *, most: int = 10) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def reason_of(failure: OSError) -> str:
-    """Say why the system refused, as the end of a sentence: `permission denied`."""
-    text = failure.strerror or str(failure)
+def reason_of(failure: Exception) -> str:
+    """Say why something failed, as the end of a sentence: `permission denied`."""
+    text = getattr(failure, "strerror", None) or str(failure)  # without `[Errno 13]`
     return text[:1].lower() + text[1:]
 
 

@@ -92,7 +92,8 @@ def read_csv(text: str, path: str) -> dict[str, Row]:
                     given = {name: cell for name, cell in cells.items() if cell}
                     rows[cells["number"]] = Row(span=span, cells=given)
     except csv.Error as failure:
-        problems.append((reader.line_num, f"the file is not valid CSV: {failure}", _EXAMPLE))
+        told = _CSV_FAULTS.get(str(failure), str(failure))
+        problems.append((reader.line_num, f"the file is not valid CSV: {told}", _EXAMPLE))
     if problems:
         raise InvalidFiles([_problem(path, *problem) for problem in problems])
     return rows
@@ -102,6 +103,10 @@ def _problem(path: str, line: int, message: str, advice: str) -> Diagnostic:
     return Diagnostic("SD707", message, span=Span(path=path, line=line, column=1), help=advice)
 
 
+_CSV_FAULTS = {
+    "unexpected end of data": "a quotation mark has no second one",
+    "',' expected after '\"'": "text follows a closing quotation mark",
+}
 _EXAMPLE = "`sipdeploy users export` prints an example of the format"
 
 
@@ -139,17 +144,18 @@ def _faults(
         return
     number = cells["number"]
     checks = (
-        (fields.user_number, number, "`number` is not the number of a user"),
-        (fields.name, cells.get("name", ""), "`name` has a control character, or is too long"),
-        (fields.boolean, cells.get("voicemail") or "no", "`voicemail` is not `yes` or `no`"),
-        (fields.whole(1, 100), cells.get("max_contacts") or "5", "`max_contacts` is not valid"),
+        ("number", fields.user_number, number, "this is not the number of a user"),
+        ("name", fields.name, cells.get("name", ""), "it has a control character, or is too long"),
+        ("voicemail", fields.boolean, cells.get("voicemail") or "no", "neither `yes` nor `no`"),
+        ("max_contacts", fields.whole(1, 100), cells.get("max_contacts") or "5", "no such number"),
     )
-    for check, value, message in checks:
+    for column, check, value, message in checks:
         for fault in fields.faults([(check, value)]):
             is_flag = check is fields.boolean
-            yield message, "write `yes` or `no`, or nothing" if is_flag else fault.advice
+            told = f"column `{column}`: {message}"
+            yield told, "write `yes` or `no`, or nothing" if is_flag else fault.advice
     if fields.CONTROL.search(cells.get("password", "")):
-        yield "`password` has a control character", "delete the character"
+        yield "column `password`: it has a control character", "delete the character"
     if number in rows:
         yield f"duplicate number `{number}`", "delete one of the lines"
 

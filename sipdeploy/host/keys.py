@@ -13,7 +13,6 @@ from paramiko.agent import AgentSSH
 from paramiko.pkey import PublicBlob, UnknownKeyType
 
 from sipdeploy.diagnostics import reason_of
-from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.host import known_hosts, ssh_problems
 from sipdeploy.host.ssh_settings import Target
 from sipdeploy.inventory import reading
@@ -38,7 +37,7 @@ def authenticate(name: str, target: Target, transport: paramiko.Transport) -> No
         except paramiko.AuthenticationException:
             continue
         except (paramiko.SSHException, OSError, EOFError) as broken:
-            tried.append(f"the host closed the connection: {broken}")
+            tried.append(f"the host closed the connection: {ssh_problems.said(broken)}")
         if not transport.is_active():
             break
     raise ssh_problems.refused(name, target, tried)
@@ -159,7 +158,7 @@ def _agent_keys(path: str | None, tried: list[str]) -> Iterator[Sequence[paramik
     try:
         agent = _Agent(path) if path else None
     except (paramiko.SSHException, OSError) as failure:
-        tried.append(f"the agent at {path} (does not answer: {shown_line(str(failure))})")
+        tried.append(f"the agent at {path} (does not answer: {ssh_problems.said(failure)})")
     try:
         yield agent.get_keys() if agent else ()
     finally:

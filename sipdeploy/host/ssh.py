@@ -17,7 +17,6 @@ lazily.load("invoke")  # before Paramiko, which would import it
 import paramiko  # noqa: E402
 
 from sipdeploy.diagnostics.errors import HostFailed  # noqa: E402
-from sipdeploy.diagnostics.escapes import shown_line  # noqa: E402
 from sipdeploy.host import (  # noqa: E402
     CHUNK_BYTES,
     Input,
@@ -25,6 +24,7 @@ from sipdeploy.host import (  # noqa: E402
     chunks,
     host_failed,
     sent_too_much,
+    ssh_problems,
     title_of,
 )
 from sipdeploy.host.incoming import MOST_BYTES, After, Intake, OnLine, Sink  # noqa: E402
@@ -114,7 +114,7 @@ class SSHHost:
         except TimeoutError:
             raise self._late(argv, timeout_seconds) from None
         except (paramiko.SSHException, OSError, EOFError) as lost:
-            raise self._lost(argv, shown_line(str(lost))) from lost
+            raise self._lost(argv, ssh_problems.said(lost)) from lost
         if intake.is_over or intake.is_ended:
             self.close()
         if intake.is_over:

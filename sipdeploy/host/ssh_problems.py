@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from paramiko.ssh_exception import IncompatiblePeer
 
+from sipdeploy.diagnostics import reason_of
 from sipdeploy.diagnostics.errors import HostFailed
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.host import host_failed
@@ -16,6 +17,12 @@ from sipdeploy.host.ssh_settings import Target, shown_path
 KNOWN_HOSTS = "~/.ssh/known_hosts"
 LOCKED = "(needs its passphrase)"
 UNROUTED = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL}
+
+
+def said(failure: Exception) -> str:
+    """What an exception says, without the number of the error; the host may have written it."""
+    text = getattr(failure, "text", "") or reason_of(failure)  # `text`: of a refused channel
+    return shown_line(text) or "the connection was closed"
 
 
 def unreachable(name: str, target: Target, failure: Exception) -> HostFailed:
@@ -33,7 +40,7 @@ def unreachable(name: str, target: Target, failure: Exception) -> HostFailed:
     elif isinstance(failure, OSError) and failure.errno in UNROUTED:
         state, fix = "is not reachable: no route", f"check `hosts.{name}.address`"
     else:
-        state, fix = f"is not reachable: {failure}", f"check `hosts.{name}.address`"
+        state, fix = f"is not reachable: {said(failure)}", f"check `hosts.{name}.address`"
     return host_failed(
         "SD501",
         f"`{target.address}` port {target.port} {state} (host `{name}`)",
@@ -54,7 +61,7 @@ def no_ssh(name: str, target: Target, failure: Exception, errors: Sequence[str])
     return host_failed(
         "SD501",
         message,
-        notes=(*errors[:3], shown_line(str(failure)) or type(failure).__name__),
+        notes=(*errors[:3], said(failure)),
         help_=fix,
     )
 

@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,9 @@ def resolve_passwords(
     answers = _fetch_all(set(sources.values()), directory, outputs, is_trusted=is_trusted)
     fetched = {n: a for n, s in sources.items() if isinstance(a := answers[s], Secret)}
     problems = [
-        _unfetched(number, source, str(answers[source]), directory, inventory)
+        _unfetched(
+            number, source, str(answers[source]), directory, inventory, is_trusted=is_trusted
+        )
         for number, source in sources.items()
         if number not in fetched
     ]
@@ -74,6 +77,32 @@ def resolve_passwords(
     if missing and not shared.diagnostics:
         problems.append(missing)
     return {number: own[number] for number in site.users if number in own}, problems
+
+
+def unread_files(
+    site: Site, directory: Path, inventory: Document | None = None, *, is_trusted: bool = True
+) -> list[Diagnostic]:
+    """What is wrong with the files of passwords, for lint: SD231 as warnings, SD233 as notes.
+
+    Warnings, because git often has no such file. Reads no variable and runs no command.
+    """
+    sources = {
+        number: user.password
+        for number, user in site.users.items()
+        if isinstance(user.password, PasswordSource) and user.password.file is not None
+    }
+    answers = _fetch_all(set(sources.values()), directory, Outputs(), is_trusted=is_trusted)
+    problems = (
+        _unfetched(number, source, answer, directory, inventory, is_trusted=is_trusted)
+        for number, source in sources.items()
+        if isinstance(answer := answers[source], str)
+    )
+    return [as_lint(each) for each in problems]
+
+
+def as_lint(problem: Diagnostic) -> Diagnostic:
+    """The same problem for lint: what it may not read is a note."""
+    return replace(problem, severity="note" if problem.code == "SD233" else "warning")
 
 
 def lost_passwords(site: Site, shared: Mapping[str, Secret]) -> list[str]:
@@ -158,14 +187,30 @@ def _fetch_all(
 
 
 def _unfetched(
-    number: str, source: PasswordSource, reason: str, directory: Path, inventory: Document | None
+    number: str,
+    source: PasswordSource,
+    reason: str,
+    directory: Path,
+    inventory: Document | None,
+    *,
+    is_trusted: bool,
 ) -> Diagnostic:
+    is_kept = not is_trusted and is_outside(source, directory)
     return Diagnostic(
-        "SD231",
+        "SD233" if is_kept else "SD231",
         f"cannot fetch the password of user `{number}`: {reason}",
         span=inventory.value_span(("users", number, "password")) if inventory else None,
-        help=source_help(source, directory),
+        help=TRUST_HELP if is_kept else source_help(source, directory),
     )
+
+
+def is_outside(source: PasswordSource, directory: Path) -> bool:
+    """Whether a source is a file, or a link to one, outside the directory of the inventory."""
+    if source.file is None:
+        return False
+    root = os.path.realpath(directory)
+    place = os.path.realpath(os.path.join(root, expanded(source.file)))  # noqa: PTH118 - as above
+    return not reading.is_below(root, place)
 
 
 def source_help(source: PasswordSource, directory: Path) -> str:

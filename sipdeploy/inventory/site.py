@@ -269,18 +269,19 @@ def _verdict(document: Document, fault: Mapping[str, Any], model: type[BaseModel
     elif kind == "missing":
         verdict, at_key, path = _missing_key(path), True, path[:-1]
     else:
-        verdict = _judge(kind, fault)
+        verdict = _judge(kind, fault, path)
     return _diagnostic(document, path, "key" if at_key else "value", verdict)
 
 
-def _judge(kind: str, fault: Mapping[str, Any]) -> Invalid:
+def _judge(kind: str, fault: Mapping[str, Any], path: Path) -> Invalid:
     own = fault.get("ctx", {}).get("error")
     if isinstance(own, Invalid):
         return own
     if fault["input"] is None or kind == "string_too_short":
         return Invalid("SD204", "the value is empty", advice="write a value, or delete the key")
     if kind == "one_source":
-        message = "a password has exactly one source"
+        what = "PIN" if path[-1] == "pin" else "password"
+        message = f"a {what} has exactly one source"
         return Invalid("SD221", message, advice="write one of `env`, `file`, `command`")
     expected = "a list" if "tuple" in kind else "text" if "string" in kind else "a mapping"
     advice = {
@@ -288,7 +289,14 @@ def _judge(kind: str, fault: Mapping[str, Any]) -> Invalid:
         "a mapping": "write indented lines of `key: value` below the key",
         "text": "write one value on one line",
     }[expected]
+    if path in _SWITCHES and (is_on := _WORDS.get(str(fault["input"]).lower())) is not None:
+        advice = f"write `{path[0]}: {{}}`" if is_on else "delete the line"
     return Invalid("SD203", f"expected {expected}", advice=advice)
+
+
+# Sections whose presence alone switches something on, and what people write in their place.
+_SWITCHES: frozenset[Path] = frozenset({("turn",), ("phone",)})
+_WORDS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
 def _keys(model: Any, path: Path) -> tuple[str, ...]:

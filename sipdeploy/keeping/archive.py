@@ -159,7 +159,9 @@ def _read(stream: IO[bytes], size: int) -> bytes:
     try:
         return stream.read(size)
     except (EOFError, gzip.BadGzipFile, zlib.error) as wrong:
-        raise DamagedError(f"it is damaged, or not complete: {str(wrong).lower()}") from wrong
+        is_other = isinstance(wrong, gzip.BadGzipFile) and stream.tell() == 0
+        why = "it is not a backup of sipdeploy" if is_other else "it is damaged, or not complete"
+        raise DamagedError(why) from wrong
 
 
 class Writer:

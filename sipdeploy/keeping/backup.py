@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import os
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from sipdeploy import __version__
-from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics import Diagnostic, reason_of
 from sipdeploy.diagnostics.errors import InvalidFiles
 from sipdeploy.diagnostics.escapes import shown_line
 from sipdeploy.facts import STATE
@@ -208,9 +209,12 @@ def read(path: Path, identities: Sequence[Path]) -> Backup:
         with opened(path, identities) as stream:
             return archive.read(stream)
     except OSError as failure:
-        reason = (failure.strerror or str(failure)).lower()
-        problem = Diagnostic("SD110", f"cannot read `{path}`: {reason}", help=f"`ls -l {path}`")
-        raise InvalidFiles([problem]) from failure
+        folder = shlex.quote(str(path.parent))
+        advice = f"`ls -l {shlex.quote(str(path))}` shows owner and mode"
+        if isinstance(failure, FileNotFoundError):
+            advice = f"`ls {folder}` shows which files are there"
+        message = f"cannot read `{path}`: {reason_of(failure)}"
+        raise InvalidFiles([Diagnostic("SD110", message, help=advice)]) from failure
     except DamagedError as wrong:
         raise damaged(path, wrong) from wrong
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics import Diagnostic, reason_of
 from sipdeploy.diagnostics.errors import HostFailed, SipdeployError
 from sipdeploy.facts import STATE, Facts, Query
 from sipdeploy.host import Host, ask, host_failed, script_text
@@ -265,7 +265,7 @@ class Upload:
         except SipdeployError as failure:
             self.problem = failure
         except (DamagedError, OSError) as wrong:
-            self.problem = backup.damaged(self._source.path, DamagedError(str(wrong)))
+            self.problem = backup.damaged(self._source.path, DamagedError(reason_of(wrong)))
 
     def _tar(self) -> Iterator[bytes]:
         wanted = {entry.path: entry for entry in self._source.material.messages}

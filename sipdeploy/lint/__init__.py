@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sipdeploy.diagnostics import Diagnostic, codes, count
 from sipdeploy.inventory import passwords
 from sipdeploy.inventory.files import expanded
+from sipdeploy.inventory.own import files as own_files
 from sipdeploy.inventory.secrets_file import read_secrets
 from sipdeploy.lint import beside, git, names, network, secrets, suppress
 from sipdeploy.lint import rendered as lint_rendered
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 def lint_inventory(inventory: Inventory) -> list[Diagnostic]:
     """Check an inventory: every problem of SD3xx, and those of its certificate (SD6xx).
 
-    Reads the secrets file and the certificate below the directory of the inventory, and the state
-    of the first in git. Reads files elsewhere only if the inventory is trusted.
+    Reads the secrets file, the certificate, and files of passwords and PINs, below the directory
+    of the inventory, and the state of the first in git. Reads files elsewhere only if the
+    inventory is trusted.
     """
     return judge(_survey(inventory))
 
@@ -42,19 +44,33 @@ def _survey(inventory: Inventory) -> Subject:
     site, document, directory = inventory.site, inventory.document, inventory.directory
     certificate = tuple(certificates.lint(site, directory, is_trusted=inventory.is_trusted))
     exposed = tuple(beside.exposed(site, directory))
+    subject = Subject(
+        site=site,
+        document=document,
+        certificate=certificate,
+        exposed=exposed,
+        unread=_unread(inventory),
+    )
     if not isinstance(site.secrets, str):
-        return Subject(site=site, document=document, certificate=certificate, exposed=exposed)
+        return subject
     name, is_trusted = expanded(site.secrets), inventory.is_trusted
     folder = (directory / name).parent if is_trusted else directory
     state = git.state_of(folder, Path(name.name) if is_trusted else name)
-    return Subject(
-        site=site,
-        document=document,
+    return replace(
+        subject,
         shared=read_secrets(site.secrets, directory, is_trusted=is_trusted),
         tracked=state.is_tracked,
         unignored=state.is_unignored,
-        certificate=certificate,
-        exposed=exposed,
+    )
+
+
+def _unread(inventory: Inventory) -> tuple[Diagnostic, ...]:
+    """The files of passwords and PINs that cannot be used."""
+    given = (inventory.site, inventory.directory, inventory.document)
+    is_trusted = inventory.is_trusted
+    return (
+        *passwords.unread_files(*given, is_trusted=is_trusted),
+        *own_files.unread_pins(*given, is_trusted=is_trusted),
     )
 
 
@@ -72,6 +88,7 @@ def judge(subject: Subject) -> list[Diagnostic]:
         for each in RULES.values()
         for finding in each.check(subject)
     ]
+    diagnostics += subject.unread
     diagnostics += (_placed(problem, subject) for problem in subject.shared.diagnostics)
     diagnostics += _missing_passwords(subject)
     diagnostics += (_at_tls(problem, subject) for problem in subject.certificate)

@@ -40,6 +40,7 @@ class Subject:
     tracked: bool = False  # git tracks the secrets file
     unignored: bool = False  # `git add` would add it
     certificate: tuple[Diagnostic, ...] = ()  # problems of the files of `tls`
+    unread: tuple[Diagnostic, ...] = ()  # files of passwords and PINs that cannot be used
     exposed: tuple[Exposed, ...] = ()  # other files with secrets that git has, or would take
 
     def passwords(self) -> Iterator[tuple[str, Secret]]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 from lab import catalogue_asterisk
+from sipdeploy.lint.stack import judging
 from sipdeploy.lint.stack.asterisk import catalogue
 
 SOURCE = """\
@@ -70,6 +71,11 @@ def test_the_table_of_a_small_source(tmp_path):
             },
         }
     }
+
+
+def test_lint_accepts_the_versions_of_the_catalogue():
+    catalogued = range(catalogue.FIRST, catalogue.LAST + 1)
+    assert judging.VERSIONS["asterisk"] == tuple(map(str, catalogued))
 
 
 def test_versions_of_an_option():

@@ -107,6 +107,19 @@ def test_an_output_that_cannot_be_written_is_reported_before_the_work(run, words
     assert not Path("fetched").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "no such file or directory"), (b"\xff", "it is not text")]
+)
+def test_a_plan_that_cannot_be_read_is_told_in_plain_words(run, content, why):
+    run("init")
+    if content:
+        Path("plan.json").write_bytes(content)
+    code, _, err = run("apply", "plan.json")
+    assert code == 1
+    assert f"the plan `plan.json` cannot be read: {why}\n" in err
+    assert "`sipdeploy plan -o plan.json`" in err
+
+
 def test_render_of_an_unknown_host(run):
     run("init")
     code, _, err = run("render", "--host", "sip2")

@@ -70,6 +70,9 @@ def test_a_file_that_is_no_backup(run, file, expected):
     for words in (("backup", "--verify", file), ("restore", "sip1", file, "--yes")):
         code, _, err = run(*words)
         assert (code, expected in err, "Traceback" in err) == (1, True, False)
+        assert "Errno" not in err
+        assert "gzip" not in err
+        assert ("is not a backup of sipdeploy" in err) == (file == "inventory.yaml")
 
 
 def test_a_backup_of_another_domain_is_refused(run, tmp_path):

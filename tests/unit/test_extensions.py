@@ -582,6 +582,29 @@ def test_lint_says_that_a_context_lacks_the_number(folder, text, answers):
     assert ("SD256" in codes) != answers
 
 
+def test_lint_says_one_thing_about_an_include(folder):
+    (folder / "dialplan/shop.conf").write_text(f'#include "more.conf"\n{SHOP}')
+    (problem,) = lint_own(opened()).problems
+    assert problem.code == "SD255"
+    assert problem.help.startswith("delete the line: ")
+
+
+@pytest.mark.parametrize(
+    ("dialled", "advice"),
+    [
+        ("9999", "add the user with `sipdeploy add-user 9999`"),
+        ("1004", "write `1003`, or add the user with `sipdeploy add-user 1004`"),
+        ("alice", "add the user with `sipdeploy add-user NUMBER`"),
+    ],
+)
+def test_lint_says_how_to_add_a_user_that_is_dialled(folder, dialled, advice):
+    (folder / "dialplan/shop.conf").write_text(
+        f"[shop]\nexten => 7000,1,Dial(PJSIP/{dialled},20,iI)\n"
+    )
+    (problem,) = lint_own(opened()).problems
+    assert (problem.code, problem.help) == ("SD859", advice)
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_sound_inventory_of_all_kinds_has_no_problem_in_its_files():
     assert lint_own(opened()).problems == []

@@ -327,7 +327,7 @@ def test_a_file_that_changes_after_its_check_is_noticed(tmp_path):
     with pytest.raises(InvalidFiles, match="has changed since it was checked"):
         received(made)
     (tmp_path / "sip1.backup").unlink()
-    with pytest.raises(InvalidFiles, match="No such file"):
+    with pytest.raises(InvalidFiles, match="no such file"):
         received(made)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 
 import pytest
@@ -13,7 +14,7 @@ from test_judged_certificates import DOMAIN, INTER, ROOT, leaf, made
 
 from sipdeploy.inventory.site import load_site
 from sipdeploy.proof.outside import network
-from sipdeploy.proof.outside.step import StepFailed, StepSkipped
+from sipdeploy.proof.outside.step import StepFailed, StepSkipped, cause
 from sipdeploy.proof.outside.subject import Subject
 from sipdeploy.services import certificates
 
@@ -46,6 +47,23 @@ def dns(monkeypatch):
 
     monkeypatch.setattr(network, "resolved", resolved)
     return known
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (OSError(111, "Connect call failed ('192.0.2.1', 443)"), "connection refused"),
+        (ConnectionResetError(104, "Connection reset by peer"), "connection reset by peer"),
+        (socket.gaierror(-2, "Name or service not known"), "name or service not known"),
+        (ssl.SSLError(1, "[SSL: NO_CIPHERS] none"), "[ssl: no ciphers]"),
+        (TimeoutError(), ""),
+        (RuntimeError("The answer makes no sense"), "the answer makes no sense"),
+    ],
+)
+def test_the_cause_of_a_failure_has_no_numbers_of_errors(failure, words):
+    assert cause(failure).startswith(words)
+    assert bool(cause(failure)) == bool(words)
+    assert "Errno" not in cause(failure)
 
 
 def codes(step, subject):

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from sipdeploy.lint.rules import Rule
-from sipdeploy.lint.stack import judging
+from sipdeploy.lint.stack import judging, native
 from sipdeploy.lint.stack.files import StackFile
 from sipdeploy.lint.stack.reading import Tree
 from sipdeploy.lint.stack.rules import RULES, Finding
@@ -93,7 +93,44 @@ def test_the_versions_reach_the_rules(run, monkeypatch):
     monkeypatch.setitem(RULES, "SD802", Rule(code="SD802", severity="note", check=rule))
     run("kamailio.cfg", "pjsip.conf", "--kamailio-version", "5.6", "--asterisk-version", "22")
     assert seen == [((5, 6), (22,))]
-    assert run(".", "--kamailio-version", "new")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("daemon", "given", "version"),
+    [
+        ("kamailio", "5.6.3", (5, 6, 3)),
+        ("kamailio", "3", None),
+        ("kamailio", "5", None),
+        ("kamailio", "6.99", None),
+        ("kamailio", "5.6.x", None),
+        ("kamailio", "5.6.", None),
+        ("kamailio", "new", None),
+        ("asterisk", "23", (23,)),
+        ("asterisk", "20.5.1", (20, 5, 1)),
+        ("asterisk", "13", None),
+        ("asterisk", "22-1", None),
+    ],
+)
+def test_only_a_version_that_lint_knows_is_accepted(run, monkeypatch, daemon, given, version):
+    seen = []
+
+    def rule(stack):
+        seen.append(getattr(stack, f"{daemon}_version"))
+        return ()
+
+    monkeypatch.setitem(RULES, "SD802", Rule(code="SD802", severity="note", check=rule))
+    code, _, err = run(".", f"--{daemon}-version", given)
+    assert (code == 2, seen) == (version is None, [version] if version else [])
+    names = {"kamailio": "5.4, 5.5, 5.6, 5.7, 5.8, 6.0, 6.1", "asterisk": "16, 17, 18, 19, 20"}
+    assert (f"lint does not know '{given}'; write one of {names[daemon]}" in err) == (code == 2)
+
+
+def test_a_path_that_is_not_there_is_no_inventory_unless_it_is_yaml(run):
+    for name in ("none.cfg", "none.conf", "none", "etc/none"):
+        code, out, _ = run(name)
+        assert (code, "SD892" in out, "sipdeploy init" in out) == (1, True, False)
+    assert "= help: `ls etc` shows which files are there" in run("etc/none")[1]
+    assert "`sipdeploy init` writes an inventory" in run("none.yaml")[1]
 
 
 def test_the_versions_of_the_inventory_count_too(run, stack, monkeypatch):
@@ -178,6 +215,17 @@ def test_what_kamailio_says_has_its_place(run, stack, monkeypatch):
     out = run(".", "--trusted", "--format", "concise")[1]
     assert "kamailio.cfg:2:3: error[SD895] Kamailio rejects this: syntax error" in out
     assert "SD895" not in run(".", "--trusted", "--native", "never")[1]
+
+
+def test_a_kamailio_that_does_not_answer_is_told_in_plain_words(run, stack, monkeypatch):
+    tool = stack / "bin/kamailio"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexec sleep 60\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stack}/bin:/usr/bin:/bin")
+    monkeypatch.setattr(native, "_SECONDS", 0.2)
+    out = run(".", "--trusted", "--format", "concise")[1]
+    assert "`kamailio -c` did not answer within 0.2 seconds" in out
 
 
 @pytest.mark.parametrize("form", ["gitlab", "sarif", "junit", "github", "json", "concise"])

@@ -115,6 +115,7 @@ def test_json(capsys):
         (["--every", "1s"], 2, "the least is `10s`"),
         (["-o", "missing/out.prom"], 1, "SD110"),
         (["--format", "xml"], 2, "xml"),
+        (["--watch", "--every", "1m"], 2, "leave out `--watch`"),
     ],
 )
 def test_wrong_options(capsys, words, code, text):

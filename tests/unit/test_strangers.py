@@ -230,10 +230,18 @@ def test_a_file_outside_is_not_read(site, run, tmp_path, monkeypatch, name):
     code, said = run("render")
     assert code == 1
     assert "SD233" in said
-    inventory(users=f"{{1001: {{password: {{file: {name}}}}}}}")
+    inventory(
+        f"services: {{6300: {{kind: conference, pin: {{file: {name}}}}}}}\n",
+        users=f"{{1001: {{password: {{file: {name}}}}}}}",
+    )
     code, said = run("render")
     assert code == 1
     assert "outside" in said
+    assert "--trusted" in said
+    code, said = run("lint", "--format", "concise")
+    assert code == 0
+    assert said.count("note[SD233]") == 2
+    assert "SD231" not in said
     assert not [path for path in opened if "shadow" in str(path) or str(path) == str(tmp_path)]
 
 
@@ -412,6 +420,23 @@ def test_neither_lint_nor_render_runs_commands_or_reads_variables(run, monkeypat
         assert not Path("rendered").exists()
     inventory(users="{1001: {password: {command: echo fmK4tXw9Rd2zHq7pVb3n}}}")
     assert run("render", "--trusted")[0] == 0
+
+
+@pytest.mark.parametrize("trust", [(), ("--trusted",)])
+@pytest.mark.parametrize("content", [None, b"", b"\xff\n", CANARY.encode()])
+def test_lint_warns_of_a_file_of_a_password_that_cannot_be_used(run, trust, content):
+    if content is not None:
+        Path("own").write_bytes(content)
+    inventory(
+        "services: {6300: {kind: conference, pin: {file: own}}}\n",
+        users="{1001: {password: {file: own}}}",
+    )
+    code, said = run("lint", "--format", "concise", *trust)
+    is_password = content == CANARY.encode()
+    assert code == 0
+    assert ("warning[SD231] cannot fetch the password of user `1001`" in said) != is_password
+    assert "warning[SD259] cannot use the PIN of conference `6300`" in said
+    assert CANARY not in said
 
 
 def test_no_guess_is_compared_with_a_password_of_ours(run):

@@ -87,6 +87,8 @@ def test_a_report_is_written_beside_the_result(capsys):
         (["--every", "5 m"], 2, "not a time"),
         (["-o", "missing/out.prom"], 1, "SD110"),
         (["--report", "missing/out.html"], 1, "SD110"),
+        (["--report", "x.txt"], 2, "`--report x.html`"),
+        (["--report", "x"], 2, "`x` does not end in .html"),
         (["--level", "loud"], 2, "loud"),
     ],
 )

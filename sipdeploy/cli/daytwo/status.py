@@ -17,7 +17,8 @@ import click
 from sipdeploy.cli.output import has_colour, is_terminal
 from sipdeploy.cli.proof.verify import interval, stopping, write_file
 from sipdeploy.cli.session import Session, described, host_names
-from sipdeploy.diagnostics.errors import HostFailed
+from sipdeploy.diagnostics import Diagnostic
+from sipdeploy.diagnostics.errors import HostFailed, WrongUsage
 from sipdeploy.inventory import chosen_hosts, files, open_inventory
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ AT_ONCE = 8
 EVERY_SECONDS = 10
 POLL_SECONDS = 0.1
 CLEAR = "\x1b[H\x1b[2J"
+_TWO_TIMES = Diagnostic(
+    "SD002",
+    f"`--watch` repeats every {EVERY_SECONDS} s, and `--every` at another time",
+    help="leave out `--watch`: `--every` repeats too",
+)
 COLOURS = {"fine": "green", "look": "yellow", "broken": "red", "unknown": "magenta"}
 
 
@@ -83,6 +89,8 @@ def status_command(
       sipdeploy status sip1 --watch
       sipdeploy status --every 1m --format prometheus -o status.prom
     """
+    if is_watch and every_seconds:
+        raise WrongUsage([_TWO_TIMES])
     if file is not None:
         write_file(lambda: files.check_writable(file))
     view = View(session=session, form=form, file=file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -124,6 +125,8 @@ def verify_command(
       sipdeploy verify --every 5m --format prometheus -o verify.prom
       pass show sip/1001 | sipdeploy verify --user 1001
     """
+    if report is not None and report.suffix.lower() not in {".html", ".htm"}:
+        raise WrongUsage([_no_page(report)])
     for path in filter(None, (file, report)):
         write_file(partial(files.check_writable, path))
     if number and level == "attack":
@@ -154,6 +157,14 @@ def check_level(level: Level) -> None:
         raise WrongUsage([Diagnostic("SD002", message, help="use level `quick`")])
     if any(step.level == "full" for step in of_level(LADDER, level)):
         media.require()
+
+
+def _no_page(file: Path) -> Diagnostic:
+    """SD002: browsers and mail programs show a page only under its own kind of name."""
+    named = shlex.quote(str(file.with_suffix(".html")))
+    return Diagnostic(
+        "SD002", f"`{file}` does not end in .html", help=f"the page is HTML: `--report {named}`"
+    )
 
 
 def _needs_probes() -> Diagnostic:

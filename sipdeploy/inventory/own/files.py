@@ -26,6 +26,7 @@ from sipdeploy.inventory.commands import Outputs
 from sipdeploy.inventory.fields import is_reserved
 from sipdeploy.inventory.files import expanded
 from sipdeploy.inventory.own.checks import PIN
+from sipdeploy.inventory.passwords import is_outside
 from sipdeploy.inventory.secret import PasswordSource, Secret
 from sipdeploy.inventory.secrets_file import TRUST_HELP
 
@@ -225,7 +226,8 @@ def _sections(file: DialplanFile) -> Iterator[Diagnostic]:
             "SD255",
             f"`{match[1]}` in a file of the dialplan",
             span=file.span(*match.span(1)),
-            help=f"put the file into `{FOLDER}`: sipdeploy deploys all files there",
+            help=f"delete the line: sipdeploy deploys all files `{FOLDER}/*.conf`, so put what it "
+            "includes there",
         )
     for name, span in file.contexts:
         if is_reserved(name):
@@ -314,6 +316,20 @@ def rate_of(prompt: bytes) -> int:
 # --- PINs ----------------------------------------------------------------------------------------
 
 
+def unread_pins(
+    site: Site, folder: Path, document: Document | None = None, *, is_trusted: bool = True
+) -> list[Diagnostic]:
+    """What is wrong with PINs in files, for lint: SD259 as warnings, SD233 as notes."""
+    services = {
+        number: service
+        for number, service in site.services.items()
+        if isinstance(service.pin, PasswordSource) and service.pin.file is not None
+    }
+    part = site.model_copy(update={"services": services})
+    _, problems = _pins(part, folder, document, Outputs(), is_trusted=is_trusted)
+    return [passwords.as_lint(each) for each in problems]
+
+
 def _pins(
     site: Site,
     folder: Path,
@@ -332,6 +348,8 @@ def _pins(
                 why, code, advice = "it is not fetched without `--trusted`", "SD233", TRUST_HELP
             else:
                 answer = passwords.fetch(pin, folder, outputs, is_trusted=is_trusted)
+                if isinstance(answer, str) and not is_trusted and is_outside(pin, folder):
+                    code, advice = "SD233", TRUST_HELP
                 pin, why = (answer, "") if isinstance(answer, Secret) else (pin, answer)
         if isinstance(pin, Secret):
             pins[number] = pin

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic, Related, Source, Span
+from sipdeploy.inventory import fields
 from sipdeploy.lint import suppress
 from sipdeploy.lint.stack import reading
 from sipdeploy.lint.stack.rules import RULES, Finding, Stack
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 # Their import registers their rules; it waits until there is a file to judge.
 _MODULES = ("kamailio", "asterisk", "across")
+# That the rules know, by daemon; of Asterisk one more than sipdeploy deploys.
+VERSIONS = {
+    "kamailio": fields.KAMAILIO_VERSIONS,
+    "asterisk": (*fields.ASTERISK_VERSIONS, "23"),
+}
 _ROUTES = re.compile(r"^[ \t]*(?:request_route|route)\b[ \t]*[{\[]", re.MULTILINE)
 
 Version = tuple[int, ...]

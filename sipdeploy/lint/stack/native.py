@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from sipdeploy.diagnostics import Diagnostic, Span
+from sipdeploy.diagnostics import Diagnostic, Span, reason_of
 from sipdeploy.diagnostics.errors import WrongUsage
 
 When = Literal["auto", "always", "never"]
@@ -58,8 +58,10 @@ def _asked(program: str, root: Path) -> list[Diagnostic]:
             check=False,
             timeout=_SECONDS,
         )
-    except (OSError, subprocess.TimeoutExpired) as failure:
-        return [_plain(root, f"`kamailio -c` did not answer: {failure}")]
+    except subprocess.TimeoutExpired:
+        return [_plain(root, f"`kamailio -c` did not answer within {_SECONDS} seconds")]
+    except OSError as failure:
+        return [_plain(root, f"`kamailio -c` did not start: {reason_of(failure)}")]
     if done.returncode == 0:
         return []
     output = (done.stderr + done.stdout).decode("utf-8", "replace")

@@ -10,6 +10,7 @@ import fnmatch
 import os
 import posixpath
 import re
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -243,7 +244,8 @@ def _unreadable(path: Path, failure: OSError | ValueError) -> Diagnostic:
         return Diagnostic("SD892", message, span=span, help=advice)
     if not isinstance(failure, OSError):
         return Diagnostic("SD892", f"`{path}` is no path", span=span, help="name a file")
-    problem = reading.unreadable(path, failure, absent="`ls` shows the files of a directory")
+    absent = f"`ls {shlex.quote(str(path.parent))}` shows which files are there"
+    problem = reading.unreadable(path, failure, absent=absent)
     return Diagnostic("SD892", problem.message, span=span, help=problem.help)
 
 

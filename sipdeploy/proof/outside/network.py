@@ -7,14 +7,13 @@ import contextlib
 import datetime as dt
 import errno
 import ipaddress
-import os
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sipdeploy.diagnostics import Diagnostic, count, has_errors, listed
-from sipdeploy.proof.outside.step import Step, StepFailed, StepSkipped
+from sipdeploy.proof.outside.step import Step, StepFailed, StepSkipped, cause
 from sipdeploy.services import certificates
 from sipdeploy.sip.wire import HandshakeRefusedError, Wire
 
@@ -164,7 +163,7 @@ async def knock(address: str, port: int) -> str:
     except OSError as failure:
         if failure.errno in {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
             return UNROUTED
-        return os.strerror(failure.errno).lower() if failure.errno else str(failure)
+        return cause(failure)
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -228,10 +227,8 @@ async def tls(subject: Subject) -> str:
     return f"{seen}, valid for {count(days, 'more day')}"
 
 
-def _reason(failure: BaseException) -> str:
-    if isinstance(failure, ssl.SSLError) and failure.reason:
-        return failure.reason.lower().replace("_", " ")
-    return str(failure) or f"no answer within {CONNECT_SECONDS:g} s"
+def _reason(failure: Exception) -> str:
+    return cause(failure) or f"no answer within {CONNECT_SECONDS:g} s"
 
 
 def chain_of(secured: Any) -> tuple[bytes, ...]:

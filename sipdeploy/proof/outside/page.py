@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic
 from sipdeploy.proof.outside.network import CONNECT_SECONDS, chain_of
-from sipdeploy.proof.outside.step import PAGE, Step, StepFailed
+from sipdeploy.proof.outside.step import PAGE, Step, StepFailed, cause
 from sipdeploy.services import certificates, nginx
 from sipdeploy.services.phone import page
 
@@ -84,7 +84,7 @@ async def _get(subject: Subject, path: str) -> _Answer:
             )
             head = await reader.readuntil(b"\r\n\r\n")
     except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError) as failure:
-        reason = str(failure) or f"no answer within {CONNECT_SECONDS:g} s"
+        reason = cause(failure) or f"no answer within {CONNECT_SECONDS:g} s"
         raise _failed(
             subject,
             "SD723",

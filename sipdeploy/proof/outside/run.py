@@ -15,6 +15,7 @@ from sipdeploy.proof.outside.step import (
     StepFailed,
     StepResult,
     StepSkipped,
+    cause,
     of_level,
 )
 from sipdeploy.proof.outside.subject import Subject
@@ -109,7 +110,7 @@ async def attempt(step: Step, subject: Subject) -> StepResult:
         message, status, problems = str(failure), "failed", failure.diagnostics
     # OSError: also TimeoutError and ConnectionError; the last two: a message that makes no sense
     except (OSError, CallRefusedError, RuntimeError, ValueError) as failure:
-        message = str(failure) or f"not done within {step.seconds:g} s"
+        message = cause(failure) or f"not done within {step.seconds:g} s"
         problem = Diagnostic(
             step.code, f"{step.name} failed on `{subject.name}`: {message}", help=subject.logs
         )

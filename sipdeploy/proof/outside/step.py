@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
+from sipdeploy.diagnostics import reason_of
 from sipdeploy.diagnostics.errors import HostFailed
 
 if TYPE_CHECKING:
@@ -27,6 +30,17 @@ Status = Literal["ok", "failed", "skipped"]
 ACCOUNTS = "probe accounts"  # the step that asks the host over SSH
 PAGE = "web phone"  # the step of the page, without which phones work too
 PHONES = "phones"  # the lane of all steps that use the phones of the subject
+
+
+def cause(failure: Exception) -> str:
+    """Why a connection failed, in the words of the system; empty if its time was over."""
+    if isinstance(failure, ssl.SSLError):
+        reason = getattr(failure, "reason", None) or reason_of(failure)
+        return str(reason).lower().replace("_", " ")
+    if isinstance(failure, OSError) and (failure.errno or 0) > 0:
+        # asyncio writes its own text, `[Errno 111] Connect call failed ('192.0.2.1', 443)`
+        return os.strerror(failure.errno or 0).lower()
+    return reason_of(failure)
 
 
 def _always(subject: Subject) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _PLAIN = {"goto", "gosub"}
 _CONDITIONAL = {"gotoif", "gosubif", "gotoiftime"}
 _MOST_COMPARISONS = 100_000
+_USER = re.compile(r"[0-9]{2,15}", re.ASCII)
 # Contexts that modules of Asterisk make.
 _MADE = {"parkedcalls", "parkedcalls-hints", "park-hints", "dundi-e164-local", "adhoc"}
 
@@ -364,6 +366,9 @@ def missing_endpoint(stack: Stack) -> Iterator[Finding]:
         if ("endpoint", each.endpoint) not in objects.by_name and not is_open(each.endpoint):
             near = catalogue.near(each.endpoint, [s.name for s in objects.of("endpoint")][:1000])
             add = f"add `[{each.endpoint}]` with `type=endpoint` to pjsip.conf"
+            if stack.is_ours:  # sipdeploy writes pjsip.conf: an endpoint is a user
+                number = each.endpoint if _USER.fullmatch(each.endpoint) else "NUMBER"
+                add = f"add the user with `sipdeploy add-user {number}`"
             yield Finding(
                 file=each.step.setting.file,
                 start=each.start,
