@@ -32,6 +32,7 @@ from sipdeploy.host.sudo.password import SudoPassword
 GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
 POLL_SECONDS = 0.05
 KILL_SECONDS = 10
+AGAIN_SECONDS = 0.5  # between one SIGKILL and the next
 
 
 class LocalHost:
@@ -155,8 +156,11 @@ class _Child:
                 time.sleep(POLL_SECONDS)
         finally:
             deadline = time.monotonic() + KILL_SECONDS
+            due = 0.0
             while (family := _family(self._sessions)) and time.monotonic() < deadline:
-                _signal(family, signal.SIGKILL, self._sudo)
+                if time.monotonic() >= due:  # sudo logs each attempt, so not at each look
+                    _signal(family, signal.SIGKILL, self._sudo)
+                    due = time.monotonic() + AGAIN_SECONDS
                 time.sleep(POLL_SECONDS)
             self._ends.set()
 
