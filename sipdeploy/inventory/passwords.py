@@ -91,11 +91,14 @@ def unread_files(
         for number, user in site.users.items()
         if isinstance(user.password, PasswordSource) and user.password.file is not None
     }
-    answers = _fetch_all(set(sources.values()), directory, Outputs(), is_trusted=is_trusted)
+    chosen = set(sources.values())
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        reasons = pool.map(lambda each: _why_not(each, directory, is_trusted=is_trusted), chosen)
+        answers = dict(zip(chosen, reasons, strict=True))
     problems = (
-        _unfetched(number, source, answer, directory, inventory, is_trusted=is_trusted)
+        _unfetched(number, source, answers[source], directory, inventory, is_trusted=is_trusted)
         for number, source in sources.items()
-        if isinstance(answer := answers[source], str)
+        if answers[source]
     )
     return [as_lint(each) for each in problems]
 
@@ -232,6 +235,12 @@ def fetch(
         return str(failure)
 
 
+def _why_not(source: PasswordSource, directory: Path, *, is_trusted: bool) -> str:
+    """Why a password cannot be fetched, or empty; the password itself is forgotten at once."""
+    answer = fetch(source, directory, Outputs(), is_trusted=is_trusted)
+    return answer if isinstance(answer, str) else ""
+
+
 def fetched(
     source: PasswordSource, directory: Path, outputs: Outputs, *, is_trusted: bool
 ) -> Secret:
@@ -258,7 +267,7 @@ def _fetch(source: PasswordSource, directory: Path, outputs: Outputs, *, is_trus
 
 
 def _file(directory: Path, name: str, is_trusted: bool) -> str:  # noqa: FBT001
-    most = reading.MOST_OF_A_KEY
+    most = reading.MOST_OF_A_SECRET
     try:
         if is_trusted:
             return reading.regular(directory / expanded(name), most).raw.decode()

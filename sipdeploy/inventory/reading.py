@@ -16,7 +16,8 @@ from sipdeploy.diagnostics import Diagnostic, Span, reason_of
 
 BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")  # the line breaks of libyaml
 MOST = 16 << 20  # for an inventory or a secrets file; 100,000 users take 8 MiB
-MOST_OF_A_KEY = 1 << 20  # for a certificate, a key or a password
+MOST_OF_A_KEY = 1 << 20  # for a certificate or a key
+MOST_OF_A_SECRET = 4096  # for a password or a PIN: an inventory can name a file for each user
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -102,7 +103,8 @@ def _check(status: os.stat_result, shown: str, most: int) -> None:
 
 
 def _too_large(shown: str, most: int) -> OSError:
-    return OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB", shown)
+    size = f"{most >> 20} MiB" if most >> 20 else f"{most >> 10} KiB"
+    return OSError(errno.EFBIG, f"it is larger than {size}", shown)
 
 
 INVENTORY_HELP = "`sipdeploy init` writes an inventory; `sipdeploy -i FILE` selects another one"

@@ -10,12 +10,20 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    model_validator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sipdeploy.diagnostics import HIDDEN
+from sipdeploy.inventory import fields
 
 
 class Secret:
@@ -65,18 +73,23 @@ class Secret:
         )
 
 
+_Line = Annotated[str, AfterValidator(fields.line)]
+
+
 class PasswordSource(BaseModel):
     """The source of one password: exactly one of the three keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    env: str | None = Field(
+    env: _Line | None = Field(
         default=None, min_length=1, description="name of an environment variable"
     )
-    file: str | None = Field(
+    file: _Line | None = Field(
         default=None, min_length=1, description="a file; its first line is the password"
     )
-    command: str | None = Field(default=None, min_length=1, description="a command that prints it")
+    command: _Line | None = Field(
+        default=None, min_length=1, description="a command that prints it"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> PasswordSource:

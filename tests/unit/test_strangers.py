@@ -439,6 +439,32 @@ def test_lint_warns_of_a_file_of_a_password_that_cannot_be_used(run, trust, cont
     assert CANARY not in said
 
 
+def test_many_large_files_of_passwords_cost_neither_time_nor_memory(run):
+    """Each spelling of a path is a source of its own."""
+    Path("big").write_bytes(b"a" * (1 << 20))
+    rows = (
+        f"{number}: {{password: {{file: ./{'./' * (number - 1000)}big}}}}"
+        for number in range(1001, 1200)
+    )
+    inventory(users=f"{{{', '.join(rows)}}}")
+    code, said = run("lint", "--format", "concise")
+    assert code == 0
+    assert said.count("SD231") == 199
+    assert said.count("it is larger than 4 KiB") == 199
+
+
+@pytest.mark.parametrize("key", ["password", "pin"])
+def test_a_name_with_a_nul_is_refused(run, key):
+    name = '"a\\0b"'
+    if key == "pin":
+        inventory(f"services: {{6300: {{kind: conference, pin: {{file: {name}}}}}}}\n")
+    else:
+        inventory(users=f"{{1001: {{password: {{file: {name}}}}}}}")
+    code, said = run("lint", "--format", "concise")
+    assert code == 1
+    assert "SD220" in said
+
+
 def test_no_guess_is_compared_with_a_password_of_ours(run):
     Path("secrets.yaml").write_text(
         f'users: {{"1001": {GOOD}, "1002": Tr0ub4dor-and3, "1003": {GOOD}}}\n'
@@ -628,7 +654,8 @@ def test_every_file_that_an_inventory_can_name_is_in_the_docs():
             shown = str(field.annotation) + str(field.metadata)
             inner = [each for each in _models(field.annotation) if each is not model]
             is_line = "fields.line" in shown or "function line" in shown
-            if is_line or (model is PasswordSource and name != "command"):
+            is_source = set(model.model_fields) >= set(PasswordSource.model_fields)
+            if is_line and not (is_source and name == "command"):
                 yield ".".join((*path, name))
             for each in inner:
                 keyed = (name, "NUMBER") if name == "users" else (name, "NAME")
