@@ -326,6 +326,15 @@ FAULTS: tuple[Fault, ...] = (
         **edit(KAMAILIO, r"s#(ws/?)?(#(sip/?)?(#", RESTART),
     ),
     Fault(
+        name="WebSockets open on every path",
+        topic="connect",
+        rung="wrong path",
+        code="SD932",
+        step="wrong path",
+        says=EDITED.format(KAMAILIO),
+        **edit(KAMAILIO, r"s#\^/(ws/?)?(\[?\]\.\*)?\$\"#^/\"#", RESTART),
+    ),
+    Fault(
         name="a proxy in between cuts WebSockets",
         topic="connect",
         rung="WebSocket",

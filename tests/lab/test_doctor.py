@@ -36,6 +36,7 @@ QUICK = {
     "TCP",
     "TLS",
     "WebSocket",
+    "wrong path",
     "probe accounts",
     "certificate",
     "REGISTER",

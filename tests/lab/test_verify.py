@@ -1,5 +1,6 @@
 """The proof from outside, against a host that apply made, in both modes."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -226,27 +227,52 @@ def test_a_killed_prover_leaves_nothing_when_the_timer_of_the_host_has_run(syste
         time.sleep(0.5)
 
 
-def test_a_user_is_enough_without_ssh(system, tmp_path):
-    environment = {**system.deployer.environment, "HOME": str(tmp_path)}
+def as_user(system, number, folder):
+    """The results of `verify --user` without keys for SSH, by step."""
     done = subprocess.run(
-        [sys.executable, "-m", "sipdeploy", "verify", "--user", "1001", "--format", "junit"],
+        [sys.executable, "-m", "sipdeploy", "verify", "--user", number, "--format", "junit"],
         cwd=system.deployer.folder,
-        env=environment,
-        input=f"{password('1001')}\n",
+        env={**system.deployer.environment, "HOME": str(folder)},
+        input=f"{password(number)}\n",
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    cases = {case.get("name"): case for case in ET.fromstring(done.stdout).iter("testcase")}
+    return {case.get("name"): case for case in ET.fromstring(done.stdout).iter("testcase")}
+
+
+@pytest.mark.parametrize("number", ["1001", "1002"])  # 1002 has a mailbox
+def test_a_user_is_enough_without_ssh(system, tmp_path, number):
+    cases = as_user(system, number, tmp_path)
     assert cases["REGISTER"].find("*") is None
     assert cases["service"].find("*") is None
     assert cases["call"].find("skipped") is not None
     # in mode `asterisk`, only a registered phone calls
     skipped = {name for name in OWN if cases[name].find("skipped") is not None}
     assert skipped == ({"lost phone"} if system.mode == "asterisk" else set())
-    assert all(cases[name].find("failure") is None for name in OWN)
+    assert "channels" not in left(system), "a mailbox still listens"
+
+
+def test_the_other_phone_of_a_user_rings_for_a_moment(system, tmp_path):
+    async def ring(phone):
+        while True:
+            await (await phone.incoming(60, method="INVITE")).ring()
+
+    async def scenario():
+        async with registered(system, "1005") as (other,):
+            ringing = asyncio.create_task(ring(other))
+            cases = await asyncio.to_thread(as_user, system, "1005", tmp_path)
+            assert cases["phone of a stranger"].find("*") is None
+            assert cases["call to itself"].find("*") is None
+            assert cases["lost phone"].find("skipped") is not None
+            rung = {each.call_id for each in other.received("INVITE")}
+            assert len(rung) >= 2
+            assert {each.call_id for each in other.received("CANCEL")} == rung
+            ringing.cancel()
+
+    run(scenario())
 
 
 def test_a_wrong_password_of_a_user_is_told(system):

@@ -324,7 +324,7 @@ def proxy_between(case: Case) -> Diagnostic | None:
 
 
 def wrong_path(case: Case) -> Diagnostic | None:
-    """Kamailio runs, and refuses the handshake that phones make."""
+    """Kamailio runs, and its rules for a handshake are not those of sipdeploy."""
     if case.inside is None:
         return None
     changed = causes.EDITED_KAMAILIO(case)

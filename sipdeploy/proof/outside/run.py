@@ -83,7 +83,7 @@ async def _one(
         await turn
     watch(step, None)
     result = await attempt(step, subject)
-    if result.status == "failed" and step.lane == PHONES:
+    if result.status == "failed" and _lane(step, subject) == PHONES:
         await subject.hang_up()  # the next step begins with new connections
     watch(step, result)
     return result

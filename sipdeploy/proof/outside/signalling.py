@@ -16,7 +16,7 @@ from sipdeploy.proof.outside import network
 from sipdeploy.proof.outside.calls import hang_up, invite_of, next_invite, pair, ring, talk
 from sipdeploy.proof.outside.step import ACCOUNTS, PHONES, Step, StepFailed, StepSkipped
 from sipdeploy.proof.outside.subject import REGISTER_SECONDS, NotRegisteredError
-from sipdeploy.sip.message import parameter, uri_of
+from sipdeploy.sip.message import parameter, parse, uri_of
 
 if TYPE_CHECKING:
     from sipdeploy.proof.outside.subject import Subject
@@ -66,7 +66,7 @@ async def password(subject: Subject) -> str:
         user = subject.site.users.get(account.number)
         if user and weakness(account.password, account.number, user.name):
             subject.warnings["password"] = (weak(account.number),)
-        if (await subject.phone(number)).received(401):
+        if not _is_open(await subject.phone(number)):
             continue
         raise StepFailed(
             Diagnostic(
@@ -78,6 +78,16 @@ async def password(subject: Subject) -> str:
             )
         )
     return "401 without it"
+
+
+def _is_open(phone: Phone) -> bool:
+    """Whether the first REGISTER, without a password, was accepted.
+
+    A 401 alone says nothing: where a proxy stores phones before the registrar answers, both reply.
+    """
+    first = next(parse(each.text) for each in phone.trace if each.direction == "sent")
+    accepted = any(reply.cseq == first.cseq for reply in phone.received(200))
+    return accepted or not phone.received(401)
 
 
 def refused(subject: Subject, refusal: NotRegisteredError) -> Diagnostic:
