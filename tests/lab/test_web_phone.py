@@ -459,9 +459,9 @@ def test_german_and_the_keyboard_alone(opened):
     dan.wait_state("incoming")
     dan.act("answer")
     alice.wait_state("active")
-    assert alice.evaluate("() => document.querySelector('#announcement').textContent") == (
-        "Verbunden mit 1004"
-    )
+    # the page clears the text first, so that a screen reader notices the new one
+    announced = "() => document.querySelector('#announcement').textContent"
+    assert within(5, lambda: alice.evaluate(announced) == "Verbunden mit 1004")
     alice.do(lambda page: page.focus("[data-action=hold]"))
     alice.key("Enter")
     dan.see("on hold by the other side")

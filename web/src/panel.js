@@ -169,9 +169,17 @@ class CallCard {
   }
 }
 
+/** The calls whose answer has been told. @type {WeakSet<Call>} */
+const answered = new WeakSet();
+
 /** Tell a screen reader what happens to a call. @param {Call} call */
 export function tell(call) {
-  if (call.state === "incoming") announce(text("callFrom", { name: call.label }));
-  else if (call.state === "active" && Date.now() - call.answeredAt < 500) announce(text("connectedWith", { name: call.label }));
-  else if (call.state === "over") announce(text("callOver", { name: call.label }));
+  if (call.state === "incoming") {
+    announce(text("callFrom", { name: call.label }));
+  } else if (call.state === "active" && !answered.has(call)) {
+    answered.add(call);
+    announce(text("connectedWith", { name: call.label }));
+  } else if (call.state === "over") {
+    announce(text("callOver", { name: call.label }));
+  }
 }
