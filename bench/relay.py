@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.sip import DOMAIN, about_machine, apply, packages, processors
+from bench.sip import DOMAIN, about_machine, apply, packages, processor_seconds, processors
 from lab import Lab
 from lab.nat import clients, public_address
 from lab.turn import Turn
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lab.hosts import Host
 
 FIRST = 20_000
+UNITS = ("coturn",)
 PORT = 3478
 CHANNEL = 0x4000
 PACKET_SECONDS = 0.02
@@ -105,10 +106,10 @@ def _measure(
 ) -> None:
     with ExitStack() as stack:
         legs = [leg for user in users for leg in _call(stack, host, public, user, relays)]
-        coturn, whole = _processor_seconds(host)
+        coturn, whole = processor_seconds(host, UNITS)
         tally = _talk(legs, seconds)
         coturn, whole = (after - before for after, before in zip(
-            _processor_seconds(host), (coturn, whole), strict=True
+            processor_seconds(host, UNITS), (coturn, whole), strict=True
         ))  # fmt: skip
     calls = len(legs) // 2
     lost = 100 * (1 - len(tally.delays) / tally.sent)
@@ -181,11 +182,3 @@ def _receive(ready: selectors.BaseSelector, tally: Tally, seconds: float) -> Non
                     tally.delays.append(time.monotonic() - sent)
         except BlockingIOError:
             continue
-
-
-def _processor_seconds(host: Host) -> tuple[float, float]:
-    """Of coturn, and of the whole host."""
-    files = [f"/sys/fs/cgroup/{group}cpu.stat" for group in ("system.slice/coturn.service/", "")]
-    lines = host.run(["grep", "-h", "usage_usec", *files], check=True).stdout.split()
-    coturn, whole = (int(number) / 1e6 for number in lines[1::2])
-    return coturn, whole

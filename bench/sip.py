@@ -47,7 +47,8 @@ users:
 """
 # Services and users as in the tests of the lab, so that both boot the same image.
 _LIKE_THE_TESTS = "  1002: {voicemail: true}\n"
-_GUIDE = """\
+# Gives a host the certificate, the memory and the daemons that bench/peers/guide.cfg needs.
+GUIDE = """\
 set -eu
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=$1 -addext subjectAltName=DNS:$1 \
     -keyout /etc/kamailio/server.key -out /etc/kamailio/server.crt 2>/dev/null
@@ -115,9 +116,9 @@ class Server:
         swarm.close()
 
     def _phase(self, act: Callable[[], Tally]) -> Figure:
-        memory, daemons, host = self._memory_kib(), *self._processor_seconds()
+        memory, daemons, host = self._memory_kib(), *processor_seconds(self._host, UNITS)
         tally = act()
-        daemons_after, host_after = self._processor_seconds()
+        daemons_after, host_after = processor_seconds(self._host, UNITS)
         return Figure(
             tally=tally,
             daemons_seconds=daemons_after - daemons,
@@ -134,14 +135,6 @@ class Server:
                 raise SystemExit(f"{self.name}: port 8443 does not open\n{log}")
             time.sleep(0.1)
         time.sleep(1)  # the last of its processes start after the port is open
-
-    def _processor_seconds(self) -> tuple[float, float]:
-        """Of Kamailio and Asterisk, and of the whole host."""
-        groups = [f"system.slice/{unit}.service/" for unit in UNITS]
-        files = [f"/sys/fs/cgroup/{group}cpu.stat" for group in [*groups, ""]]
-        lines = self._host.run(["grep", "-h", "usage_usec", *files], check=True).stdout.split()
-        kamailio, asterisk, host = (int(number) / 1e6 for number in lines[1::2])
-        return kamailio + asterisk, host
 
     def _memory_kib(self) -> float:
         return sum(float(self._host.run(_MEMORY.format(unit)).stdout) for unit in UNITS)
@@ -181,6 +174,15 @@ def _compare(rounds: int, phones: int, seconds: float) -> None:
         sys.stdout.write(f"\r{_about(rounds, phones, seconds)}\n")
         for phase, figures in measured.items():
             _table(phase, figures)
+
+
+def processor_seconds(host: Host, units: Sequence[str]) -> tuple[float, float]:
+    """Of these units together, and of the whole host."""
+    groups = [f"system.slice/{unit}.service/" for unit in units]
+    files = [f"/sys/fs/cgroup/{group}cpu.stat" for group in [*groups, ""]]
+    lines = host.run(["grep", "-h", "usage_usec", *files], check=True).stdout.split()
+    *each, whole = (int(number) / 1e6 for number in lines[1::2])
+    return sum(each), whole
 
 
 def processors() -> tuple[int, int]:
@@ -301,7 +303,7 @@ def _guide(lab: Lab, users: Sequence[tuple[str, str]]) -> Host:
     pjsip = (HERE / "peers" / "guide.conf").read_text() + entries
     host.write("/etc/kamailio/kamailio.cfg", (HERE / "peers" / "guide.cfg").read_bytes())
     host.write("/etc/asterisk/pjsip.conf", pjsip.encode())
-    host.run(["sh", "-c", _GUIDE, "sh", DOMAIN], check=True)
+    host.run(["sh", "-c", GUIDE, "sh", DOMAIN], check=True)
     return host
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sipdeploy.diagnostics import Diagnostic, listed, named, reason_of
 from sipdeploy.inventory import reading
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sipdeploy.inventory.site import Site
 
 _AT_ONCE = 8
+_T = TypeVar("_T")
 _DEFAULT = "inventory.yaml"
 
 
@@ -58,7 +60,8 @@ def resolve_passwords(
             absent.append(number)
     withheld = [] if is_trusted else [n for n, s in sources.items() if s.file is None]
     sources = {number: source for number, source in sources.items() if number not in withheld}
-    answers = _fetch_all(set(sources.values()), directory, outputs, is_trusted=is_trusted)
+    ask = partial(fetch, directory=directory, outputs=outputs, is_trusted=is_trusted)
+    answers = _of_each(sources, ask)
     fetched = {n: a for n, s in sources.items() if isinstance(a := answers[s], Secret)}
     problems = [
         _unfetched(
@@ -91,10 +94,7 @@ def unread_files(
         for number, user in site.users.items()
         if isinstance(user.password, PasswordSource) and user.password.file is not None
     }
-    chosen = set(sources.values())
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        reasons = pool.map(lambda each: _why_not(each, directory, is_trusted=is_trusted), chosen)
-        answers = dict(zip(chosen, reasons, strict=True))
+    answers = _of_each(sources, partial(_why_not, directory=directory, is_trusted=is_trusted))
     problems = (
         _unfetched(number, source, answers[source], directory, inventory, is_trusted=is_trusted)
         for number, source in sources.items()
@@ -178,15 +178,13 @@ def withheld_passwords(numbers: list[str], inventory: Document | None) -> Diagno
     )
 
 
-def _fetch_all(
-    sources: Collection[PasswordSource], directory: Path, outputs: Outputs, *, is_trusted: bool
-) -> dict[PasswordSource, Secret | str]:
-    """Fetch from each source once; a text is the reason of a failure."""
+def _of_each(
+    sources: Mapping[str, PasswordSource], ask: Callable[[PasswordSource], _T]
+) -> dict[PasswordSource, _T]:
+    """Ask each source once, several at a time; users may share one."""
+    chosen = set(sources.values())
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = pool.map(
-            lambda each: fetch(each, directory, outputs, is_trusted=is_trusted), sources
-        )
-        return dict(zip(sources, answers, strict=True))
+        return dict(zip(chosen, pool.map(ask, chosen), strict=True))
 
 
 def _unfetched(
@@ -211,9 +209,8 @@ def is_outside(source: PasswordSource, directory: Path) -> bool:
     """Whether a source is a file, or a link to one, outside the directory of the inventory."""
     if source.file is None:
         return False
-    root = os.path.realpath(directory)
-    place = os.path.realpath(os.path.join(root, expanded(source.file)))  # noqa: PTH118 - as above
-    return not reading.is_below(root, place)
+    place = os.path.realpath(directory / expanded(source.file))
+    return not reading.is_below(os.path.realpath(directory), place)
 
 
 def source_help(source: PasswordSource, directory: Path) -> str:

@@ -14,6 +14,8 @@ import pytest
 from conftest import Deployer
 from system import DOMAIN, packages_of
 
+from bench.sip import GUIDE
+
 pytestmark = pytest.mark.lab
 
 PEERS = Path(__file__).parents[2] / "bench/peers"
@@ -44,18 +46,6 @@ type=aor
 contact=sip:127.0.0.1:5062
 """
 DIALPLAN = "[default]\nexten => 6000,1,Answer()\n same => n,Playback(demo-congrats)\n"
-PREPARE = """
-openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=$1 -addext subjectAltName=DNS:$1 \
-    -keyout /etc/kamailio/server.key -out /etc/kamailio/server.crt 2>/dev/null
-chgrp kamailio /etc/kamailio/server.key
-chmod 0640 /etc/kamailio/server.key
-cat >/etc/kamailio/tls.cfg <<'END'
-[server:default]
-method = TLSv1.2+
-certificate = /etc/kamailio/server.crt
-private_key = /etc/kamailio/server.key
-END
-"""
 KAMAILIO = "/etc/kamailio/kamailio.cfg"
 # What verify says of the guide, with the globals that it misses: step, code, words.
 DEFECTS = {
@@ -86,8 +76,8 @@ def guide(lab, tmp_path_factory):
     host.write(KAMAILIO, (PEERS / "guide.cfg").read_bytes())
     host.write("/etc/asterisk/pjsip.conf", ((PEERS / "guide.conf").read_text() + TRUNK).encode())
     host.write("/etc/asterisk/extensions.conf", DIALPLAN.encode())
-    host.run(["sh", "-euc", PREPARE, "sh", DOMAIN], check=True)
-    host.run("systemctl restart asterisk kamailio && asterisk -rx 'core waitfullybooted'")
+    host.run(["sh", "-c", GUIDE, "sh", DOMAIN], check=True)
+    host.run("asterisk -rx 'core waitfullybooted'")
     deployer = Deployer(lab, tmp_path_factory.mktemp("guide"))
     text = INVENTORY.format(domain=DOMAIN, host=host)
     (deployer.folder / "inventory.yaml").write_text(text)

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from sipdeploy.diagnostics import Diagnostic
-from sipdeploy.proof.outside.attack.attempt import FAILURE, Kind, answer, stranger
+from sipdeploy.proof.outside.attack.attempt import FAILURE, answer, stranger
+from sipdeploy.proof.outside.attack.identity import NUMBER, UNPROVEN
 from sipdeploy.proof.outside.calls import invite_of
 from sipdeploy.proof.outside.signalling import service_number
 from sipdeploy.proof.outside.step import PHONES, Step, StepFailed, StepSkipped
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from sipdeploy.sip.call import Call, Incoming
     from sipdeploy.sip.phone import Phone, Reply
 
-NUMBER = Kind(code="SD941")
 TRUNKS = ("kamailio", "asterisk")  # names that guides give to the other daemon
 # An offer without DTLS and ICE: guides do not give their trunk `webrtc=yes`.
 PLAIN = (
@@ -35,7 +35,6 @@ ARRIVAL_SECONDS = 1.5
 FORK_SECONDS = 0.5  # in which another phone of the number rings too
 FORGOTTEN_SECONDS = 10.0  # within which a host notices a connection that was reset
 TRYING, REDIRECTION, SERVER_FAILURE = 100, 300, 500
-UNPROVEN = {401, 403, 407}
 NOT_ACCEPTABLE = 488  # the answer to media that the sender may not offer: the sender may call
 NO_PHONE = {404, 480}
 DECLINED = {486, 600, 603}
