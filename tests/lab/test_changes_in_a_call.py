@@ -9,6 +9,7 @@ import time
 import pytest
 from applying import Events, codes, deafen
 from conftest import Deployer
+from signalling import registered, run
 from system import DOMAIN, INVENTORY, packages_of, password, passwords
 from test_calls import browsers, hear_each_other, phones, talk  # noqa: F401 - fixtures
 
@@ -17,6 +18,8 @@ from sipdeploy import inventory
 from sipdeploy.transaction import Options, apply
 
 pytestmark = pytest.mark.lab
+
+SECONDS_AFTER_LOSS = 4
 
 
 def change(system, before, after):
@@ -107,6 +110,20 @@ def test_after_a_rollback_the_old_service_takes_calls(
     incoming.hang_up()
     call.wait("ended")
     assert alice.trace.received().requests("BYE")
+
+
+def test_phones_that_have_left_are_not_waited_for(system):
+    """An apply fails if none of five registered phones returns; these left before it began."""
+
+    async def leave():
+        async with registered(system, "1001", "1002", "1003", "1004", "1005") as leaving:
+            for phone in leaving:
+                await phone.reset()
+
+    run(leave())
+    time.sleep(SECONDS_AFTER_LOSS)
+    told = change(system, "ports: {registrar: 5064}", "ports: {registrar: 5065}")
+    assert "restart kamailio.service" in told
 
 
 # The last test with browsers, because a new phone would not trust the new certificate.

@@ -166,7 +166,7 @@ def die_at(wanted, point, ended, **options):
         if event.title.startswith(point) and event.state == ("ok" if ended else "start"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run_apply(wanted, Events(die), confirm_seconds=SECONDS, **options)
+    run_apply(wanted, Events(die), **{"confirm_seconds": SECONDS} | options)
 
 
 def kill_at(host, point, *, ended, **options):
@@ -292,15 +292,16 @@ def test_asterisk_shows_each_part_that_it_has_loaded(host, part):
 def test_a_timer_that_does_not_get_the_lock_tries_again(host, figure):
     """Another command of sipdeploy holds the lock for longer than the rollback waits for it."""
     settle(host)
-    kill_at(host, "verify", ended=True)
+    kill_at(host, "verify", ended=True, confirm_seconds=2 * SECONDS)
     host.run("sed -i 's/flock -w 120/flock -w 1/' /var/lib/sipdeploy/restore", check=True)
-    hold = f"flock /var/lib/sipdeploy sleep {SECONDS + 6}"
+    hold = f"flock /var/lib/sipdeploy sleep {BOUND}"
     host.run(f"systemd-run --quiet --collect --unit=holder {hold}", check=True)
     deadline = time.monotonic() + BOUND
     while "NRestarts=0" in host.run("systemctl show -p NRestarts sipdeploy-rollback").stdout:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert host.run("test -e /var/lib/sipdeploy/undo/index").returncode == 0
+    host.run("systemctl stop holder", check=True)
     assert go_on(host, figure) == "old"
     assert host.run("systemctl is-active sipdeploy-rollback").stdout.strip() == "inactive"
 
