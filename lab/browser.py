@@ -159,7 +159,7 @@ class Browser:
         await context.add_init_script(script)
         page = await context.new_page()
         opened = ForeignPage(self._driver, page)
-        await _go(page, address)
+        await _load(lambda: page.goto(address))
         return opened
 
     async def _page(self) -> Page:
@@ -218,6 +218,12 @@ class ForeignPage:
         page.on("console", lambda message: self.console.append(message.text))
         page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
 
+    @property
+    def errors(self) -> list[str]:
+        """The errors of the console, without those of a load that was repeated."""
+        lines = (line for line in self.console if "ERR_NETWORK_CHANGED" not in line)
+        return [line for line in lines if "rror" in line]
+
     def do(self, act: Callable[[Page], Coroutine[None, None, T]], seconds: float = 20) -> T:
         """Do something with the page: `page.do(lambda page: page.reload())`; TimeoutError."""
         return self._driver.run(act(self._page), seconds)
@@ -243,11 +249,16 @@ def spki_pin(certificate_pem: str | bytes) -> str:
     return base64.b64encode(hashlib.sha256(der).digest()).decode()
 
 
-async def _go(page: Page, address: str, times: int = 5) -> None:
+async def reload(page: Page) -> None:
+    """Load a page anew: `foreign.do(reload)`."""
+    await _load(page.reload)
+
+
+async def _load(load: Callable[[], Coroutine[None, None, object]], times: int = 5) -> None:
     """Load a page, again if a test of another host changes the interfaces of this machine."""
     for left in reversed(range(times)):
         try:
-            await page.goto(address)
+            await load()
         except PlaywrightError as error:
             if not left or "ERR_NETWORK_CHANGED" not in str(error):
                 raise

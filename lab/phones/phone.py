@@ -85,7 +85,7 @@ class Phone:
         """Call a number or a SIP URI; returns when the INVITE is sent."""
         return Call(self._page, self._page.do("call", target)["id"])
 
-    def wait_incoming(self, timeout_seconds: float = 10) -> Call:
+    def wait_incoming(self, timeout_seconds: float = 30) -> Call:
         """The next incoming call that no test has taken yet; NotSeen."""
         known = self._known_calls
         seen = self._page.wait("untilIncoming", known, seconds=timeout_seconds)

@@ -78,6 +78,6 @@ def calls(browser_phone, system, number, browser_hz):
             assert (await side.call.bye()).status == 200
 
     with beside(caller):
-        incoming = browser_phone.wait_incoming(timeout_seconds=30).answer()
+        incoming = browser_phone.wait_incoming().answer()
         assert incoming.hears(OWN_HZ), incoming.listen()
         incoming.wait("ended", timeout_seconds=30)

@@ -1,6 +1,7 @@
 """Why did Bob not ring? Each cause, made on purpose, is answered by `calls` and `logs` alone."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -157,10 +158,9 @@ def test_flood_control(system):
         async with registered(system, "1001", "1004") as (caller, phone):
             request = str(phone.initial("OPTIONS", "sip:sip.example.test", {}))
             assert request.startswith(options)
-            for _ in range(1100):
-                if phone.is_closed:
-                    break
-                await phone.send_raw(request)
+            with contextlib.suppress(ConnectionError):
+                for _ in range(1100):
+                    await phone.send_raw(request)
             await gone(system, "1004")
             assert (await (await caller.invite("1004")).final()).status == 480
 

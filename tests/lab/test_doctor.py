@@ -47,7 +47,7 @@ QUICK |= {"service"}
 SOUND = {"echo", "speech"}
 CRT, KEY = "/etc/kamailio/tls/server.crt", "/etc/kamailio/tls/server.key"
 DIALOG_KEY = "/etc/kamailio/dialog-key.cfg"
-CUT_SECONDS = 11
+CUT_SECONDS = 14
 
 
 @pytest.fixture(scope="module", params=["kamailio", "asterisk"])

@@ -177,12 +177,16 @@ def answers(host):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.settimeout(0.5)
         probe.connect((host.address, 15000))
-        try:
-            probe.send(b"x")
-            is_udp = probe.recv(9) == b"x"
-        except OSError:
-            is_udp = False
+        is_udp = any(echoes(probe) for _ in range(3))
     return is_tcp, is_udp
+
+
+def echoes(probe):
+    try:
+        probe.send(b"x")
+        return probe.recv(9) == b"x"
+    except OSError:
+        return False
 
 
 def read(site):

@@ -11,7 +11,7 @@ import pytest
 from trusted import DOMAIN, fingerprint, password, trusted_host
 from web_phones import WebPhone, within
 
-from lab.browser import Browser
+from lab.browser import Browser, reload
 from lab.phones.build import WEB
 from sipdeploy.inventory.secret import ha1
 from sipdeploy.services import nginx
@@ -165,7 +165,7 @@ def test_from_signing_in_to_a_call(site, browsers):
     assert site.renew() == "success"
     assert served(site) == site.served() == site.on_disk() != before
     assert alice.hears(HIGH)
-    alice.do(lambda page: page.reload())
+    alice.do(reload)
     alice.wait_ready()
     alice.close()
     other.close()

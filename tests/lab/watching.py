@@ -68,7 +68,7 @@ def on_host(host, secrets, places: str, *, only_readable: bool = False) -> list[
 
 def in_journal(host, secrets) -> list[str]:
     """The lines of the journal with one of the secrets."""
-    lines = host.run("journalctl --no-pager -o cat").stdout.splitlines()
+    lines = host.run("journalctl --sync; journalctl --no-pager -o cat").stdout.splitlines()
     return [line for line in lines if any(secret in line for secret in secrets)]
 
 
