@@ -22,7 +22,7 @@ from lab.machine import run
 from lab.phones.build import build
 from lab.phones.call import Call
 from lab.phones.driver import Driver, shared_driver
-from lab.phones.page import NotSeen, PhonePage
+from lab.phones.page import NETWORK_CHANGED, NotSeen, PhonePage
 from lab.phones.phone import Account, Phone
 from lab.phones.sound import write_tone
 
@@ -221,7 +221,7 @@ class ForeignPage:
     @property
     def errors(self) -> list[str]:
         """The errors of the console, without those of a load that was repeated."""
-        lines = (line for line in self.console if "ERR_NETWORK_CHANGED" not in line)
+        lines = (line for line in self.console if NETWORK_CHANGED not in line)
         return [line for line in lines if "rror" in line]
 
     def do(self, act: Callable[[Page], Coroutine[None, None, T]], seconds: float = 20) -> T:
@@ -255,12 +255,12 @@ async def reload(page: Page) -> None:
 
 
 async def _load(load: Callable[[], Coroutine[None, None, object]], times: int = 5) -> None:
-    """Load a page, again if a test of another host changes the interfaces of this machine."""
+    """Load a page, again after `NETWORK_CHANGED`."""
     for left in reversed(range(times)):
         try:
             await load()
         except PlaywrightError as error:
-            if not left or "ERR_NETWORK_CHANGED" not in str(error):
+            if not left or NETWORK_CHANGED not in str(error):
                 raise
         else:
             return

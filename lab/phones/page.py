@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 5.0
 _ACT_SECONDS = 20.0  # for immediate actions, on a busy machine
 _STARTS = 5
+NETWORK_CHANGED = (
+    "ERR_NETWORK_CHANGED"  # a test of another host changed interfaces of this machine
+)
 
 
 class NotSeen(AssertionError):  # noqa: N818 - the name says what happened
@@ -40,12 +43,12 @@ class PhonePage:
     def open(self, address: str) -> None:
         """Load the page and start the user agent.
 
-        It starts again if a test of another host changed the interfaces of this machine.
+        It starts again if `NETWORK_CHANGED` has cut its connection.
         """
         for _ in range(_STARTS):
             self._driver.run(self._page.goto(address), _ACT_SECONDS)
             self.wait("start", self.account, seconds=_CONNECT_SECONDS)
-            is_changed = any("ERR_NETWORK_CHANGED" in line for line in self._console)
+            is_changed = any(NETWORK_CHANGED in line for line in self._console)
             if self.do("report")["connected"] or not is_changed:
                 return
             self._console.clear()

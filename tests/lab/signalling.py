@@ -51,11 +51,19 @@ async def outcome(caller, number, **options):
     return (await call.final(45)).status
 
 
+async def comes_true(seconds, is_so, pause=0.1):
+    """Whether something becomes true in time; connections go on meanwhile."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(pause)
+    return True
+
+
 async def gone(system, number, seconds=15):
-    begun = time.monotonic()
-    while system.contacts(number):
-        assert time.monotonic() - begun < seconds, f"{number} is still there"
-        await asyncio.sleep(0.5)
+    has_gone = await comes_true(seconds, lambda: not system.contacts(number), 0.5)
+    assert has_gone, f"{number} is still there"
 
 
 async def sniff(system, program, seconds=15):

@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,3 +97,13 @@ def dropped(system, direction, protocol, port):
         yield
     finally:
         subprocess.run(["nft", "delete", *table.split()], check=True)
+
+
+def within(seconds, is_so, pause=0.2):
+    """Whether something becomes true in time."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            return False
+        time.sleep(pause)
+    return True

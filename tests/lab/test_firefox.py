@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import pytest
 import python_phone
 from conftest import Deployer
-from system import DOMAIN, System, packages_of, password
-from web_phones import FirefoxPhone, WebPhone, served, within
+from system import DOMAIN, System, packages_of, password, within
+from web_phones import FirefoxPhone, WebPhone, served
 
 from lab import firefox
 from lab.browser import Browser

@@ -5,14 +5,13 @@ import asyncio
 import math
 import os
 import re
-import time
 import wave
 from contextlib import AsyncExitStack
 
 import pytest
 from applying import live, units
 from conftest import Deployer
-from system import DOMAIN, INVENTORY, System, packages_of, password
+from system import DOMAIN, INVENTORY, System, packages_of, password, within
 
 from lab.browser import Browser, spki_pin
 from sipdeploy.sip.call import CallRefusedError
@@ -219,8 +218,7 @@ def test_a_browser_hears_the_prompt_of_a_menu_and_presses_keys(alice):
     call = alice.call("6200").wait("answered", timeout_seconds=30)
     assert call.hears(PROMPT), call.listen()
     call.dtmf("*")
-    speaks = (call.heard_speech() or time.sleep(0.5) for _ in range(20))
-    assert any(speaks), call.listen()  # the menu of Asterisk's own words
+    assert within(10, call.heard_speech), call.listen()  # the menu of Asterisk's own words
     call.dtmf("3")
     assert call.hears(LOW, timeout_seconds=10), call.listen()
     call.hang_up()
@@ -293,8 +291,8 @@ def test_three_phones_of_a_conference_hear_each_other(system, alice):
 
     def browser_joins():
         call = alice.call("6300").wait("answered", timeout_seconds=30)
-        asked = (any(each.peaks for each in call.heard) or time.sleep(0.5) for _ in range(20))
-        assert any(asked), call.listen()  # a key is lost before the sound is set up
+        # a key is lost before the sound is set up
+        assert within(10, lambda: any(each.peaks for each in call.heard)), call.listen()
         call.dtmf("73058#")
         assert call.hears(OWN, 20), call.listen()
         assert call.hears(OTHER, 20), call.listen()

@@ -8,8 +8,9 @@ import urllib.request
 from types import SimpleNamespace
 
 import pytest
+from system import within
 from trusted import DOMAIN, fingerprint, password, trusted_host
-from web_phones import WebPhone, within
+from web_phones import WebPhone
 
 from lab.browser import Browser, reload
 from lab.phones.build import WEB

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from system import DOMAIN, password
-from web_phones import CREDENTIALS, WebPhone, served, within
+from system import DOMAIN, password, within
+from web_phones import CREDENTIALS, WebPhone, served
 
 from lab.browser import Browser, reload, spki_pin
 from lab.phones.build import WEB

@@ -2,9 +2,8 @@
 
 import contextlib
 import threading
-import time
 
-from system import DOMAIN, INVENTORY, NUMBERS, password
+from system import DOMAIN, INVENTORY, NUMBERS, password, within
 
 from lab.phones.build import HERE, WEB
 from lab.phones.sound import Spectrum, is_speech, tone_seconds
@@ -151,13 +150,3 @@ class FirefoxPhone(WebPhone):
 
     def wait_ready(self, seconds=20):
         self.wait("document.querySelector('#status[data-state=registered]')", seconds)
-
-
-def within(seconds, is_so, pause=0.2):
-    """Whether something becomes true in time."""
-    end = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > end:
-            return False
-        time.sleep(pause)
-    return True
