@@ -54,6 +54,7 @@ def test_a_proof_with_sound(system, browser, tmp_path, record_property):
         results = steps(report, record_property, f"full, mode {system.mode}", seconds)
         skipped = {name for name, each in results.items() if each["status"] != "ok"}
         assert skipped <= {"DNS", "voicemail"}, results
+        assert seconds < 60
     shown(browser, page, report["hosts"][0])
 
 
@@ -150,5 +151,6 @@ def test_a_user_proves_the_own_mailbox(system, record_property):
     results = steps(report, record_property, f"full of a user, mode {system.mode}", seconds)
     for name in ("echo", "digits", "speech", "voicemail"):
         assert results[name]["status"] == "ok", results
+    assert seconds < 60
     box = "/var/spool/asterisk/voicemail/default/1002"
     assert not system.run(f"find {box} -name 'msg*' 2>/dev/null || true")
